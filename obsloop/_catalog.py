@@ -1,0 +1,117 @@
+"""THE list of signals: what obsloop measures, under which name, in which unit, with which labels, since when.
+
+Exporters, the reference page, the dashboards and the tests are derived from it; nothing is exported that is not here.
+Names follow OpenTelemetry's style; no convention for asyncio exists yet, so they mirror ``nodejs.eventloop.*`` and
+``cpython.gc.*``. A signal is added here when something measures it, not before.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from obsloop._cells import KINDS
+
+Kind = Literal["counter", "updowncounter", "gauge", "histogram"]
+"""An updowncounter adds up over loops and processes, a gauge does not."""
+
+MAX_LOOP_NAMES = 8
+OTHER = "_OTHER"
+"""The label value that stands for everything past a bound."""
+
+LOOP_NAME_LABEL = "asyncio.eventloop.name"
+STATES = ("idle", "poll", "callback", "gc", "overhead")
+GENERATIONS = ("0", "1", "2")
+DROPPED = ("loop_name", "torn_snapshot")
+SELF_TIME = ("snapshot", "scrape")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and all the values it can have."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One entry of the catalogue."""
+
+    name: str
+    kind: Kind
+    unit: str
+    """UCUM, as OpenTelemetry wants it: ``s``, ``1``, or a plain count in braces."""
+    help: str
+    """What it means and, for a time, from when to when the clock runs."""
+    labels: tuple[Label, ...] = ()
+    """Beside the loop's name, which every signal of scope ``loop`` carries."""
+    scope: Literal["loop", "process"] = "loop"
+
+
+_KIND = Label("kind", tuple(sorted(KINDS)))
+_GENERATION = Label("cpython.gc.generation", GENERATIONS)
+
+SIGNALS: tuple[Signal, ...] = (
+    Signal(
+        "asyncio.eventloop.time", "counter", "s",
+        "Time the loop ran, by what it did. The states partition it: idle waits for events, poll asks for them without"
+        " waiting, callback runs callbacks, gc is garbage collection in the loop's thread, overhead is the loop's own work.",
+        (Label("state", STATES),),
+    ),
+    Signal(
+        "asyncio.eventloop.utilization", "gauge", "1",
+        "Share of its running time that the loop was not idle, since the last reading of this reader.",
+    ),
+    Signal("asyncio.eventloop.iterations", "counter", "{iteration}", "Iterations of the loop."),
+    Signal("asyncio.eventloop.events", "counter", "{event}", "File descriptors that polls returned as ready."),
+    Signal(
+        "asyncio.eventloop.events_waiting", "counter", "{event}",
+        "Events that were waiting already when the loop polled without a wait: it was behind.",
+    ),
+    Signal(
+        "asyncio.eventloop.poll.duration", "histogram", "s",
+        "Duration of polls with a zero timeout, from the call of select to its return. A poll that may wait is idle time.",
+    ),
+    Signal(
+        "asyncio.eventloop.iteration.duration", "histogram", "s",
+        "Duration of iterations, from the return of select to its next call.",
+    ),
+    Signal(
+        "asyncio.eventloop.schedule.delay", "histogram", "s",
+        "How long callbacks waited, from being ready (scheduled, returned by a poll, or due) to their first instruction.",
+        (_KIND,),
+    ),
+    Signal(
+        "asyncio.eventloop.callback.duration", "histogram", "s",
+        "Duration of callbacks, from the first instruction (the end of the one before) to the return.",
+        (_KIND,),
+    ),
+    Signal("asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration."),
+    Signal("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
+    Signal("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers that are still in the heap."),
+    Signal(
+        "asyncio.eventloop.timer.lateness", "histogram", "s",
+        "How late timers ran, from the time they were due to their first instruction.",
+    ),
+    Signal(
+        "asyncio.eventloop.blocked.time", "gauge", "s",
+        "How long the loop has been in its present callback, computed at the reading; 0 when it waits or does not run.",
+    ),
+    Signal(
+        "cpython.gc.collections", "counter", "{collection}",
+        "Garbage collections since obsloop was loaded.", (_GENERATION,), "process",
+    ),
+    Signal(
+        "cpython.gc.pause.duration", "histogram", "s",
+        "Duration of garbage collections, from gc's start callback to its stop callback.", (_GENERATION,), "process",
+    ),
+    Signal(
+        "obsloop.self.time", "counter", "s",
+        "Our own cost off the hot path: taking snapshots, answering scrapes (which take snapshots too).",
+        (Label("what", SELF_TIME),), "process",
+    ),
+    Signal(
+        "obsloop.dropped", "counter", "{item}",
+        "Our own losses: loops counted under the name _OTHER; snapshots that a busy writer kept from being consistent.",
+        (Label("what", DROPPED),), "process",
+    ),
+)  # fmt: skip

@@ -1,0 +1,162 @@
+"""The counters that one running loop writes: plain numbers, one writer, no lock.
+
+The loop's own thread is the only writer (``_hot``, and ``probes.gc`` in the same thread); any thread may ``read``. The
+writer changes the numbers only in straight lines without a call, so that under the GIL another thread never sees half
+of a change, and each such line ends by moving ``tick_ns``: a reader that finds ``tick_ns`` unmoved after its copy has a
+consistent one.
+
+Time is kept as a chain: every stretch of a run begins where the one before ended. Callback and poll time are the sums
+of their histograms and idle time has a counter; what is left of the run is the loop's own overhead.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from obsloop._partition import COUNTS, SECONDS
+
+KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other", "threadsafe")
+"""The ways onto the loop, in the order of their blocks in ``durations_ns`` and ``delays_ns``."""
+
+ClockNs = Callable[[], int]
+"""A monotonic clock in nanoseconds."""
+
+STRIDE = SECONDS.size + 1
+"""One block: the sum in nanoseconds, then a counter for each bucket."""
+
+# What the loop is doing since `tick_ns`.
+STOPPED, IDLE, POLL, OVERHEAD, CALLBACK, FORKED = range(6)
+
+_TRIES = 16
+
+
+class Reading(NamedTuple):
+    """A consistent copy of one loop's counters, with the stretch of time that is still open folded in.
+
+    All times in nanoseconds. ``durations`` and ``delays`` hold a block of ``STRIDE`` for each of ``KINDS``; the other
+    histograms are one block each.
+    """
+
+    consistent: bool
+    running: bool
+    blocked_ns: int
+    run_ns: int
+    idle_ns: int
+    poll_ns: int
+    callback_ns: int
+    gc_ns: int
+    overhead_ns: int
+    events: int
+    events_waiting: int
+    durations: list[int]
+    delays: list[int]
+    poll: list[int]
+    iteration: list[int]
+    depth: list[int]
+
+
+class Cells:
+    """One block of counters, leased by a ledger to one loop at a time."""
+
+    __slots__ = (
+        "clock_ns",
+        "delays",
+        "depth",
+        "durations",
+        "events",
+        "events_waiting",
+        "gc_in_callback_ns",
+        "gc_in_overhead_ns",
+        "idle_ns",
+        "iteration",
+        "poll",
+        "run_ns",
+        "run_started_ns",
+        "state",
+        "tick_ns",
+    )
+
+    def __init__(self, clock_ns: ClockNs) -> None:
+        self.clock_ns = clock_ns
+        self.durations = [0] * (STRIDE * len(KINDS))
+        self.delays = [0] * (STRIDE * len(KINDS))
+        self.poll = [0] * STRIDE
+        self.iteration = [0] * STRIDE
+        self.depth = [0] * (COUNTS.size + 1)
+        self.idle_ns = self.run_ns = self.run_started_ns = self.tick_ns = 0
+        self.gc_in_callback_ns = self.gc_in_overhead_ns = 0
+        self.events = self.events_waiting = 0
+        self.state = STOPPED
+
+    def begin_run(self, now_ns: int) -> None:
+        """The loop begins to run; what it does next is overhead until the first poll."""
+        self.run_started_ns = now_ns
+        self.state = OVERHEAD
+        self.tick_ns = now_ns
+
+    def end_run(self, now_ns: int) -> None:
+        """The loop stops, in whatever state: an open wait is closed (an interrupted ``select`` ends here)."""
+        if self.state == IDLE:
+            self.idle_ns += now_ns - self.tick_ns
+        elif self.state == POLL:
+            self.poll[0] += now_ns - self.tick_ns
+            self.poll[SECONDS.index(now_ns - self.tick_ns) + 1] += 1
+        self.run_ns += now_ns - self.run_started_ns
+        self.run_started_ns = 0
+        self.state = STOPPED
+        self.tick_ns = now_ns
+
+    def forked(self) -> None:
+        """Start from nothing in a forked child, in place: a loop that goes on running there holds these very lists.
+
+        The time since the current callback began stays in the child's books, so that they balance if it does go on.
+        """
+        running = self.run_started_ns
+        tick_ns = self.tick_ns
+        for name in ("durations", "delays", "poll", "iteration", "depth"):
+            counters = getattr(self, name)
+            counters[:] = [0] * len(counters)
+        self.idle_ns = self.run_ns = self.events = self.events_waiting = 0
+        self.gc_in_callback_ns = self.gc_in_overhead_ns = 0
+        self.run_started_ns = tick_ns if running else 0
+        self.state = FORKED if running else STOPPED
+
+    def read(self) -> Reading:
+        """A copy; ``consistent`` unless the writer moved on during each of several tries."""
+        consistent = False
+        for _ in range(_TRIES):
+            tick_ns = self.tick_ns
+            state, run_started_ns = self.state, self.run_started_ns
+            durations, delays = self.durations[:], self.delays[:]
+            poll, iteration, depth = self.poll[:], self.iteration[:], self.depth[:]
+            idle_ns, run_ns = self.idle_ns, self.run_ns
+            gc_in_callback_ns, gc_in_overhead_ns = self.gc_in_callback_ns, self.gc_in_overhead_ns
+            events, events_waiting = self.events, self.events_waiting
+            now_ns = self.clock_ns()
+            if tick_ns == self.tick_ns and state == self.state:
+                consistent = True
+                break
+        running = state not in (STOPPED, FORKED)
+        open_ns = max(0, now_ns - tick_ns) if running else 0
+        if running:
+            run_ns += max(0, now_ns - run_started_ns)
+        callback_ns = sum(durations[::STRIDE]) + (open_ns if state == CALLBACK else 0)
+        poll_ns = poll[0] + (open_ns if state == POLL else 0)
+        idle_ns += open_ns if state == IDLE else 0
+        return Reading(
+            consistent=consistent,
+            running=running,
+            blocked_ns=open_ns if state in (CALLBACK, OVERHEAD) else 0,
+            run_ns=run_ns,
+            idle_ns=idle_ns,
+            poll_ns=poll_ns,
+            callback_ns=callback_ns - gc_in_callback_ns,
+            gc_ns=gc_in_callback_ns + gc_in_overhead_ns,
+            overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - gc_in_overhead_ns),
+            events=events,
+            events_waiting=events_waiting,
+            durations=durations,
+            delays=delays,
+            poll=poll,
+            iteration=iteration,
+            depth=depth,
+        )

@@ -1,0 +1,545 @@
+"""The hot path: what happens for every callback, in one place.
+
+Only what runs per handle or per iteration lives here, and the handles themselves. The functions that take ``self`` are
+methods: ``_loop.Loop`` takes them as they are. What they need to know of CPython's own loop is checked by ``_guard``
+before they are used. A compiled core may take the place of this module; this is the reading copy.
+
+How time is taken: a handle is stamped when it becomes ready (``_ready_ns``); the end of one callback is the start of
+the next, so one clock read times both the duration of this one and the delay of the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import inspect
+import math
+import selectors
+import sys
+from asyncio import base_events, events, format_helpers, selector_events
+from bisect import bisect_left
+from contextvars import copy_context
+from threading import get_ident
+from types import BuiltinMethodType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from obsloop._cells import CALLBACK as IN_CALLBACK
+from obsloop._cells import IDLE as IN_IDLE
+from obsloop._cells import KINDS, STRIDE
+from obsloop._cells import OVERHEAD as IN_OVERHEAD
+from obsloop._cells import POLL as IN_POLL
+from obsloop._partition import COUNTS, SECONDS
+from obsloop.probes import gc as gc_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from obsloop._cells import Cells
+    from obsloop._loop import Loop
+
+# A kind is carried as the offset of its block, so that the hot path adds and does not multiply.
+TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (STRIDE * i for i in range(len(KINDS)))
+
+# Since 3.14 asyncio's own handle of call_soon_threadsafe takes a lock around cancel and run; ours does where theirs does.
+_LockedHandle: Any = getattr(events, "_ThreadSafeHandle", None)
+_LOCKED = THREADSAFE if _LockedHandle is not None else STRIDE * len(KINDS)
+
+# Below _FAST a bucket is one look-up in a table, above it a bisection. Both are offset by one: cell 0 is the sum.
+_FAST = 1 << 14
+_INDEX = [i + 1 for i in SECONDS.fast_index(_FAST)]
+_DEPTH_INDEX = [i + 1 for i in COUNTS.fast_index(_FAST)]
+_BOUNDS_NS = [-1, *SECONDS.bounds]
+_DEPTH_BOUNDS = [-1, *COUNTS.bounds]
+
+# base_events' own rule for when to rebuild the heap rather than let cancelled timers sink.
+_MIN_SCHEDULED = base_events._MIN_SCHEDULED_TIMER_HANDLES  # type: ignore[attr-defined]
+_MIN_CANCELLED_FRACTION = base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION  # type: ignore[attr-defined]
+_MAX_TIMEOUT = base_events.MAXIMUM_SELECT_TIMEOUT  # type: ignore[attr-defined]
+
+_EpollSelector: Any = getattr(selectors, "EpollSelector", None)
+_SELECT = _EpollSelector.select if _EpollSelector is not None else None
+_PROCESS_EVENTS = selector_events.BaseSelectorEventLoop._process_events  # type: ignore[attr-defined]
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # EPOLLIN, EPOLLOUT: an error or hang-up counts as both, as selectors does it
+
+# Since 3.13 arguments are shown in debug mode only.
+_FORMAT_TAKES_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters  # type: ignore[attr-defined]
+
+_new: Callable[[type[Any]], Any] = object.__new__
+
+
+class Handle(asyncio.Handle):
+    """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
+
+    __slots__ = ("_kind", "_ready_ns")
+
+
+class TimerHandle(asyncio.TimerHandle):
+    """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
+
+    __slots__ = ("_ready_ns",)
+    _kind = TIMER
+
+    # The heap compares handles at every push and pop.
+    def __lt__(self, other: Any) -> bool:
+        try:
+            return self._when < other._when  # type: ignore[attr-defined,no-any-return]
+        except AttributeError:
+            return NotImplemented
+
+    def cancel(self) -> None:
+        if self._cancelled or self._loop._debug:  # type: ignore[attr-defined]
+            super().cancel()
+            return
+        if self._scheduled:  # type: ignore[attr-defined]
+            self._loop._timer_cancelled_count += 1  # type: ignore[attr-defined]
+        self._cancelled = True
+        self._callback = self._args = None  # type: ignore[assignment]
+
+
+if _LockedHandle is not None:
+
+    class ThreadSafeHandle(_LockedHandle):  # type: ignore[misc]
+        """The handle of ``call_soon_threadsafe``."""
+
+        __slots__ = ("_kind", "_ready_ns")
+else:
+    ThreadSafeHandle = Handle  # type: ignore[assignment,misc]
+
+
+def _task_step_type() -> type:
+    """The C type of the callback with which a task schedules its own step; no module gives it a name."""
+    seen: list[Any] = []
+
+    class Probe:
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:
+            seen.append(callback)
+
+        def get_debug(self) -> bool:
+            return False
+
+    async def nothing() -> None:
+        pass
+
+    coro = nothing()
+    task: Any = asyncio.Task(coro, loop=Probe(), name="obsloop")  # type: ignore[arg-type]
+    task._log_destroy_pending = False
+    coro.close()
+    # Without the accelerator a step is a bound method, which _PY_STEPS knows; then no type stands for steps alone.
+    return Probe if isinstance(seen[0], MethodType) else type(seen[0])
+
+
+_STEP = _task_step_type()
+_PY_TASK: Any = asyncio.tasks._PyTask  # type: ignore[attr-defined]
+_PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
+
+
+def kind_of(callback: Any) -> int:
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``."""
+    cls = callback.__class__
+    if cls is _STEP:
+        return TASK_STEP
+    if cls is BuiltinMethodType:
+        return TASK_STEP if isinstance(callback.__self__, asyncio.Task) and callback.__name__ == "task_wakeup" else CALLBACK
+    if cls is MethodType and callback.__func__ in _PY_STEPS:
+        return TASK_STEP
+    return CALLBACK
+
+
+# ---- onto the loop ---------------------------------------------------------------------------------------------------
+
+
+def call_soon(self: Loop, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    """``loop.call_soon``: the handle is ready now."""
+    if self._closed or self._debug:
+        self._check_call(callback, "call_soon")
+    clock_ns = self._clock_ns
+    handle = _new(Handle)
+    handle._callback = callback
+    handle._args = args
+    handle._loop = self
+    handle._context = context if context is not None else copy_context()
+    handle._cancelled = False
+    handle._repr = None
+    handle._source_traceback = _stack() if self._debug else None
+    handle._kind = TASK_STEP if callback.__class__ is _STEP else kind_of(callback)
+    handle._ready_ns = clock_ns()
+    self._ready.append(handle)
+    return handle  # type: ignore[no-any-return]
+
+
+def call_soon_threadsafe(self: Loop, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
+    self._check_closed()
+    if self._debug:
+        self._check_callback(callback, "call_soon_threadsafe")
+    handle = ThreadSafeHandle(callback, args, self, context)
+    if handle._source_traceback:
+        handle._source_traceback = _stack()
+    handle._kind = THREADSAFE
+    handle._ready_ns = self._clock_ns()
+    self._ready.append(handle)
+    self._write_to_self()
+    return handle
+
+
+def call_later(self: Loop, delay: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    """``loop.call_later``: ready at ``when``; a negative delay means now."""
+    if delay is None:
+        raise TypeError("delay must not be None")
+    return _schedule(self, self.time() + delay, callback, args, context, 0 if delay >= 0 else self._clock_ns())
+
+
+def call_at(self: Loop, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
+    if when is None:
+        raise TypeError("when cannot be None")
+    return _schedule(self, when, callback, args, context, self._clock_ns())
+
+
+def _schedule(
+    self: Loop, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, not_before_ns: int
+) -> asyncio.TimerHandle:
+    if self._closed or self._debug:
+        self._check_call(callback, "call_at")
+    handle = _new(TimerHandle)
+    handle._callback = callback
+    handle._args = args
+    handle._loop = self
+    handle._context = context if context is not None else copy_context()
+    handle._cancelled = False
+    handle._repr = None
+    handle._source_traceback = _stack(3) if self._debug else None
+    handle._when = when
+    handle._scheduled = True
+    handle._ready_ns = not_before_ns
+    heapq.heappush(self._scheduled, handle)
+    return handle  # type: ignore[no-any-return]
+
+
+def add_reader(self: Loop, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    """``loop._add_reader``, with a handle of ours, which ``run_once`` stamps whenever a poll returns it."""
+    return _watch(self, fd, _READ, callback, args, context)
+
+
+def add_writer(self: Loop, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    """``loop._add_writer``, likewise."""
+    return _watch(self, fd, _WRITE, callback, args, context)
+
+
+def _watch(
+    self: Loop, fd: Any, event: int, callback: Any, args: tuple[Any, ...], context: Context | None
+) -> asyncio.Handle:
+    self._check_closed()
+    handle = Handle(callback, args, self, context)
+    handle._kind = READER if event == _READ else WRITER
+    handle._ready_ns = 0
+    key = self._selector.get_map().get(fd)
+    if key is None:
+        self._selector.register(fd, event, (handle, None) if event == _READ else (None, handle))
+    else:
+        reader, writer = key.data
+        if event == _READ:
+            replaced, data = reader, (handle, writer)
+        else:
+            replaced, data = writer, (reader, handle)
+        self._selector.modify(fd, key.events | event, data)
+        if replaced is not None:
+            replaced.cancel()
+    return handle
+
+
+def _stack(depth: int = 2) -> Any:
+    """Where the caller of the loop's method stands, for debug mode."""
+    return format_helpers.extract_stack(sys._getframe(depth))
+
+
+# ---- the iteration ---------------------------------------------------------------------------------------------------
+
+
+def run_once(self: Loop) -> None:
+    """``loop._run_once``: poll, then run what is ready. Under our own ``run_forever`` it goes on until the loop stops.
+
+    The rules are base_events': everything ready at the start of the batch runs, what callbacks schedule waits for the
+    next iteration. This is the only place where callbacks are called, and the only place where they are timed.
+    """
+    obs = self._obs
+    many, obs.iterating = obs.iterating, False
+    cells = obs.cells or obs.lease(self)
+    clock_ns = self._clock_ns
+    durations, delays = cells.durations, cells.delays
+    poll_cells, iteration_cells, depth_cells = cells.poll, cells.iteration, cells.depth
+    inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
+    ready = self._ready
+    popleft, append = ready.popleft, ready.append
+    began = 0
+    handle = None
+    try:
+        if not cells.run_started_ns:
+            begin_run(self, cells)
+        not_before_ns = cells.run_started_ns
+        while True:
+            scheduled = self._scheduled
+            if scheduled:
+                if self._timer_cancelled_count > len(scheduled) * _MIN_CANCELLED_FRACTION and len(scheduled) > _MIN_SCHEDULED:
+                    scheduled = _rebuild_heap(self, scheduled)
+                else:
+                    while scheduled and scheduled[0]._cancelled:
+                        self._timer_cancelled_count -= 1
+                        heapq.heappop(scheduled)._scheduled = False
+
+            timeout: float | None = None
+            if ready or self._stopping:
+                timeout = 0
+            elif scheduled:
+                timeout = scheduled[0]._when - self.time()
+                if timeout > _MAX_TIMEOUT:
+                    timeout = _MAX_TIMEOUT
+                elif timeout < 0:
+                    timeout = 0
+
+            # The poll. For the standard epoll selector straight through the epoll object, by the same rules.
+            selector = self._selector
+            straight = inline_events and selector.__class__ is _EpollSelector and selector.select.__func__ is _SELECT
+            now_ns = clock_ns()
+            if began:
+                spent_ns = now_ns - began
+                i = _INDEX[spent_ns] if spent_ns < _FAST else bisect_left(_BOUNDS_NS, spent_ns)
+                iteration_cells[0] += spent_ns
+                iteration_cells[i] += 1
+                began = 0
+            cells.state = IN_IDLE if timeout != 0 else IN_POLL
+            cells.tick_ns = now_ns
+            if straight:
+                fd_to_key = selector._fd_to_key
+                try:
+                    found = selector._selector.poll(
+                        -1 if timeout is None else math.ceil(timeout * 1e3) * 1e-3 if timeout else 0,
+                        len(fd_to_key) or 1,
+                    )
+                except InterruptedError:
+                    found = ()
+            else:
+                found = selector.select(timeout)
+            began = clock_ns()
+            spent_ns = began - now_ns
+            if timeout == 0:
+                i = _INDEX[spent_ns] if spent_ns < _FAST else bisect_left(_BOUNDS_NS, spent_ns)
+                poll_cells[0] += spent_ns
+                poll_cells[i] += 1
+            else:
+                cells.idle_ns += spent_ns
+            cells.state = IN_OVERHEAD
+            cells.tick_ns = start = began
+
+            if found:
+                cells.events += len(found)
+                if timeout == 0:
+                    cells.events_waiting += len(found)
+                if straight:
+                    for fd, event in found:
+                        key = fd_to_key.get(fd)
+                        if key is None:
+                            continue
+                        mask = key.events
+                        reader, writer = key.data
+                        if reader is not None and event & _NOT_EPOLLOUT and mask & _READ:
+                            if reader._cancelled:
+                                self._remove_reader(key.fileobj)
+                            else:
+                                if reader.__class__ is Handle:
+                                    reader._ready_ns = began
+                                else:
+                                    obs.stamp(reader, READER, began)
+                                append(reader)
+                        if writer is not None and event & _NOT_EPOLLIN and mask & _WRITE:
+                            if writer._cancelled:
+                                self._remove_writer(key.fileobj)
+                            else:
+                                if writer.__class__ is Handle:
+                                    writer._ready_ns = began
+                                else:
+                                    obs.stamp(writer, WRITER, began)
+                                append(writer)
+                else:
+                    self._process_events(found)
+                start = 0
+            elif not straight:
+                self._process_events(found)
+            found = ()
+
+            if scheduled:
+                now = self.time()
+                end_time = now + self._clock_resolution
+                if end_time <= now:  # a float of the clock is coarser than its resolution
+                    end_time = now + math.ulp(now)
+                while scheduled:
+                    handle = scheduled[0]
+                    if handle._when >= end_time:
+                        break
+                    handle = heapq.heappop(scheduled)
+                    handle._scheduled = False
+                    ready_ns = began - int((now - handle._when) * 1e9)
+                    if ready_ns < not_before_ns:
+                        ready_ns = not_before_ns
+                    if handle.__class__ is TimerHandle:
+                        if handle._ready_ns < ready_ns:
+                            handle._ready_ns = ready_ns
+                    else:
+                        obs.stamp(handle, TIMER, ready_ns)
+                    append(handle)
+                    start = 0
+
+            # The batch. Another thread may append meanwhile: what is there now is what runs.
+            todo = len(ready)
+            i = _DEPTH_INDEX[todo] if todo < _FAST else bisect_left(_DEPTH_BOUNDS, todo)
+            depth_cells[0] += todo
+            depth_cells[i] += 1
+            if not start:
+                start = clock_ns()
+            cells.state = IN_CALLBACK
+            cells.tick_ns = start
+            if self._debug:
+                _run_batch_in_debug(self, cells, todo, began)
+            else:
+                for _ in range(todo):
+                    handle = popleft()
+                    if handle._cancelled:
+                        if obs.foreign:
+                            obs.foreign.pop(id(handle), None)
+                        continue
+                    try:
+                        kind = handle._kind
+                        ready_ns = handle._ready_ns
+                    except AttributeError:
+                        kind, ready_ns = obs.unstamp(handle, began)
+                        handle._run()
+                    else:
+                        if kind >= _LOCKED:
+                            handle._run()
+                        else:
+                            try:
+                                handle._context.run(handle._callback, *handle._args)
+                            except (SystemExit, KeyboardInterrupt):
+                                raise
+                            except BaseException as exc:
+                                report(self, handle, exc)
+                    end = clock_ns()
+                    spent_ns = end - start
+                    waited_ns = start - ready_ns
+                    i = kind + (_INDEX[spent_ns] if spent_ns < _FAST else bisect_left(_BOUNDS_NS, spent_ns))
+                    if 0 <= waited_ns < _FAST:
+                        j = kind + _INDEX[waited_ns]
+                    elif waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
+                        waited_ns = 0
+                        j = kind + 1
+                    else:
+                        j = kind + bisect_left(_BOUNDS_NS, waited_ns)
+                    # From here to `tick_ns` no call: a reader in another thread sees all of it or nothing.
+                    durations[kind] += spent_ns
+                    durations[i] += 1
+                    delays[kind] += waited_ns
+                    delays[j] += 1
+                    cells.tick_ns = start = end
+            cells.state = IN_OVERHEAD
+            handle = None  # break cycles when an exception occurs
+
+            if self._stopping or not many:
+                break
+    except BaseException:
+        now_ns = clock_ns()
+        if handle is not None:  # it left through a callback, which is timed as well
+            record(cells, kind, ready_ns, now_ns)
+        leave(self, cells, began, now_ns, stopped=True)
+        raise
+    else:
+        leave(self, cells, began, clock_ns(), stopped=self._stopping or self._thread_id is None)
+    finally:
+        handle = None
+
+
+def begin_run(self: Loop, cells: Cells) -> None:
+    """A run begins. What was scheduled before is ready now: the time when the loop stood still was not its delay."""
+    now_ns = self._clock_ns()
+    for handle in tuple(self._ready):
+        if hasattr(handle, "_ready_ns"):
+            handle._ready_ns = now_ns
+    gc_probe.running[get_ident()] = cells
+    cells.begin_run(now_ns)
+
+
+def leave(self: Loop, cells: Cells, began_ns: int, now_ns: int, *, stopped: bool) -> None:
+    """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
+    if began_ns:
+        _observe(cells.iteration, 0, now_ns - began_ns)
+    if stopped:
+        end_run(cells, now_ns)
+
+
+def end_run(cells: Cells, now_ns: int) -> None:
+    """The run ends."""
+    gc_probe.running.pop(get_ident(), None)
+    cells.end_run(now_ns)
+
+
+def record(cells: Cells, kind: int, ready_ns: int, end_ns: int) -> None:
+    """The figures of one callback that began at ``cells.tick_ns``: what ``run_once`` does inline."""
+    start_ns = cells.tick_ns
+    _observe(cells.durations, kind, end_ns - start_ns)
+    _observe(cells.delays, kind, max(0, start_ns - ready_ns))
+    cells.tick_ns = end_ns
+
+
+def _observe(cells: list[int], block: int, value_ns: int) -> None:
+    i = block + bisect_left(_BOUNDS_NS, value_ns)
+    cells[block] += value_ns
+    cells[i] += 1
+
+
+def report(self: Loop, handle: asyncio.Handle, exc: BaseException) -> None:
+    """What ``Handle._run`` does with an exception."""
+    debug = {"debug": self._debug} if _FORMAT_TAKES_DEBUG else {}
+    where = format_helpers._format_callback_source(handle._callback, handle._args, **debug)  # type: ignore[attr-defined]
+    context = {"message": f"Exception in callback {where}", "exception": exc, "handle": handle}
+    if handle._source_traceback:
+        context["source_traceback"] = handle._source_traceback
+    self.call_exception_handler(context)
+
+
+def _run_batch_in_debug(self: Loop, cells: Cells, todo: int, began_ns: int) -> None:
+    """The batch in debug mode: asyncio's own rules and log line, by the loop's own ``time()``; our figures beside it."""
+    for _ in range(todo):
+        handle = self._ready.popleft()
+        if handle._cancelled:
+            self._obs.foreign.pop(id(handle), None)
+            continue
+        kind, ready_ns = self._obs.unstamp(handle, began_ns)
+        try:
+            self._current_handle = handle
+            t0 = self.time()
+            handle._run()
+            dt = self.time() - t0
+            if dt >= self.slow_callback_duration:
+                base_events.logger.warning(
+                    "Executing %s took %.3f seconds",
+                    base_events._format_handle(handle),  # type: ignore[attr-defined]
+                    dt,
+                )
+        finally:
+            self._current_handle = None
+            record(cells, kind, ready_ns, self._clock_ns())
+
+
+def _rebuild_heap(self: Loop, scheduled: list[Any]) -> list[Any]:
+    """Drop the cancelled timers from the heap, when there are too many of them."""
+    kept = []
+    for handle in scheduled:
+        if handle._cancelled:
+            handle._scheduled = False
+        else:
+            kept.append(handle)
+    heapq.heapify(kept)
+    self._scheduled = kept
+    self._timer_cancelled_count = 0
+    return kept

@@ -1,0 +1,159 @@
+"""Who counts where: one ledger for each loop *name*, shared by all loops that ever had it.
+
+A thousand short ``asyncio.run`` calls add to one set of figures, and no series appears per loop. A ledger lends each
+live loop a block of counters (``Cells``) of its own, so that every block has one writer; when a loop closes, or is
+collected, its block goes back and the next loop of that name counts on in it. A ledger's figures are the sum of its
+blocks, of which there are as many as there ever were live loops of that name at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from obsloop._catalog import MAX_LOOP_NAMES, OTHER
+from obsloop._cells import KINDS, STRIDE, Cells
+from obsloop._partition import COUNTS, SECONDS
+from obsloop._snapshot import Histogram, Snapshot, Value, frozen
+from obsloop.probes import gc as gc_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_lock = threading.Lock()
+_ledgers: dict[str, Ledger] = {}
+_dropped = {"loop_name": 0, "torn_snapshot": 0}
+_self_time_ns = {"snapshot": 0, "scrape": 0}
+
+
+class Ledger:
+    """The counters of one loop name."""
+
+    __slots__ = ("_free", "_live", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._free: list[Cells] = []
+        self._live: dict[weakref.ref[Any], Cells] = {}
+
+    def lease(self, loop: Any) -> Cells:
+        """A block for ``loop``, until ``release`` or until the loop is collected. Called under the module's lock."""
+        clock_ns = loop._clock_ns
+        cells = self._free.pop() if self._free else Cells(clock_ns)
+        cells.clock_ns = clock_ns
+        self._live[weakref.ref(loop, self._take_back)] = cells
+        return cells
+
+    def release(self, loop: Any) -> None:
+        """``loop`` is closed."""
+        self._take_back(weakref.ref(loop))
+
+    def _take_back(self, ref: weakref.ref[Any]) -> None:
+        # May be called by the garbage collector at any point of any thread: single atomic steps, and no lock.
+        cells = self._live.pop(ref, None)
+        if cells is not None:
+            if cells.run_started_ns:  # collected in the middle of a run: its thread is gone
+                cells.end_run(cells.tick_ns)
+            self._free.append(cells)
+
+    def blocks(self) -> list[Cells]:
+        """Every block, lent or free."""
+        return [*list(self._live.values()), *self._free]
+
+    def snapshot(self) -> Snapshot:
+        """All figures of this name, at this moment."""
+        readings = [cells.read() for cells in self.blocks()]
+        _dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
+        loops = [loop for ref in list(self._live) if (loop := ref()) is not None]
+        durations = _add(r.durations for r in readings)
+        delays = _add(r.delays for r in readings)
+        iteration = _add(r.iteration for r in readings)
+        blocked_time = max((r.blocked_ns for r in readings), default=0) / 1e9
+        by_kind = {(kind,): slice(i * STRIDE, (i + 1) * STRIDE) for i, kind in enumerate(KINDS)}
+        timer = by_kind["timer",]
+
+        def total(field: str) -> int:
+            return sum(getattr(r, field) for r in readings)
+
+        def seconds(block: list[int]) -> Histogram:
+            return Histogram.from_block(SECONDS, block)
+
+        data: dict[str, dict[tuple[str, ...], Value]] = {
+            "asyncio.eventloop.time": {
+                (state,): total(f"{state}_ns") / 1e9 for state in ("idle", "poll", "callback", "gc", "overhead")
+            },
+            "asyncio.eventloop.iterations": {(): sum(iteration[1:])},
+            "asyncio.eventloop.events": {(): total("events")},
+            "asyncio.eventloop.events_waiting": {(): total("events_waiting")},
+            "asyncio.eventloop.poll.duration": {(): seconds(_add(r.poll for r in readings))},
+            "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
+            "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
+            "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
+            "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, _add(r.depth for r in readings))},
+            "asyncio.eventloop.timer.count": {(): sum(len(loop._scheduled) for loop in loops)},
+            "asyncio.eventloop.timer.cancelled": {(): sum(loop._timer_cancelled_count for loop in loops)},
+            # A timer is ready when it is due: its lateness is the delay of its kind.
+            "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
+            "asyncio.eventloop.blocked.time": {(): blocked_time},
+        }
+        return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data))
+
+
+def _add(blocks: Iterable[list[int]]) -> list[int]:
+    return [sum(column) for column in zip(*blocks, strict=True)]
+
+
+def lease(name: str, loop: Any) -> tuple[Ledger, Cells]:
+    """The ledger of ``name``, or of ``_OTHER`` when there are too many names, and a block in it for ``loop``."""
+    with _lock:
+        ledger = _ledgers.get(name)
+        if ledger is None:
+            if len(_ledgers.keys() - {OTHER}) >= MAX_LOOP_NAMES and name != OTHER:
+                _dropped["loop_name"] += 1
+                name = OTHER
+            ledger = _ledgers.setdefault(name, Ledger(name))
+        return ledger, ledger.lease(loop)
+
+
+def snapshots() -> dict[str, Snapshot]:
+    """The figures of every loop name that has run in this process, by name."""
+    began = time.perf_counter_ns()
+    result = {ledger.name: ledger.snapshot() for ledger in list(_ledgers.values())}
+    _self_time_ns["snapshot"] += time.perf_counter_ns() - began
+    return result
+
+
+def process_snapshot() -> Snapshot:
+    """The figures that belong to no loop but to the process: garbage collection, and what obsloop itself costs and loses."""
+    data: dict[str, dict[tuple[str, ...], Value]] = {
+        **gc_probe.points(),
+        "obsloop.self.time": {(what,): ns / 1e9 for what, ns in _self_time_ns.items()},
+        "obsloop.dropped": {(what,): n for what, n in _dropped.items()},
+    }
+    return Snapshot("", False, 0.0, frozen(data))
+
+
+def add_scrape_time(spent_ns: int) -> None:
+    """The service has answered a scrape."""
+    _self_time_ns["scrape"] += spent_ns
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for name, ledger in list(_ledgers.items()):
+        ledger._free.clear()
+        if not ledger._live:
+            del _ledgers[name]
+        for cells in ledger._live.values():
+            cells.forked()
+    for counts in (_dropped, _self_time_ns):
+        counts.update(dict.fromkeys(counts, 0))
+    gc_probe.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,88 @@
+"""The partition of the line that every histogram counts over, in integer arithmetic.
+
+One list of integer upper bounds refines two families at once: the decimal bounds that Prometheus users write
+(1, 2.5, 5 times a power of ten) and the powers of 2^(1/4) that OpenTelemetry's exponential histograms (scale 2) and
+Prometheus's native ones (schema 2) are made of. A count over it can therefore be summed into either form without an
+error. An exponential bound is irrational, but counted values are integers, so ``v <= 2^(i/4)`` is the same as
+``v <= floor(2^(i/4))``: the floor is taken exactly, by integer roots, never by floats.
+
+Nothing here runs on the hot path: ``_hot`` takes ``bounds`` and ``fast_index`` from here once.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from math import isqrt
+
+SCALE = 2
+"""The finest exponential scale held exactly: bounds are powers of ``2**(1 / 2**SCALE)``."""
+
+_PER_OCTAVE = 1 << SCALE
+
+
+def floor_power(units: int, exponent: int) -> int:
+    """``floor(units * 2**(exponent / 4))``, exactly; the fourth root is two integer square roots."""
+    fourth = units**_PER_OCTAVE
+    return isqrt(isqrt(fourth << exponent if exponent >= 0 else fourth >> -exponent))
+
+
+class Partition:
+    """Upper-inclusive integer bounds and where the decimal and the exponential ones lie in them.
+
+    ``units`` is how many counted integers make one exported unit: 10**9 for nanoseconds exported as seconds, 1 for
+    plain counts. Bucket ``i`` holds the values ``bounds[i-1] < v <= bounds[i]``; one more bucket past the last bound
+    holds the rest, so a histogram has ``size == len(bounds) + 1`` counters.
+    """
+
+    __slots__ = ("_decimal", "_exponential", "bounds", "decimal_bounds", "max_exponent", "min_exponent", "size", "units")
+
+    def __init__(self, units: int, octaves: tuple[int, int], decimals: Sequence[int]) -> None:
+        """``octaves`` are the lowest and highest power of two (in exported units), ``decimals`` are counted integers."""
+        self.units = units
+        self.min_exponent = octaves[0] * _PER_OCTAVE
+        self.max_exponent = octaves[1] * _PER_OCTAVE
+        powers = {e: floor_power(units, e) for e in range(self.min_exponent, self.max_exponent + 1)}
+        self.bounds = tuple(sorted({0, *powers.values(), *decimals} if units == 1 else {*powers.values(), *decimals}))
+        self.size = len(self.bounds) + 1
+        self.decimal_bounds = tuple(d / units for d in decimals)
+        self._decimal = {d / units: self.bounds.index(d) for d in decimals}
+        self._exponential = {e: self.bounds.index(p) for e, p in powers.items()}
+
+    def index(self, value: int) -> int:
+        """The bucket that holds ``value``."""
+        return bisect_left(self.bounds, value)
+
+    def index_of_decimal(self, bound: float) -> int:
+        """The bucket whose upper bound is ``bound``, in exported units; ``ValueError`` where it is no bound of ours."""
+        try:
+            return self._decimal[bound]
+        except KeyError:
+            known = ", ".join(f"{b:g}" for b in self.decimal_bounds)
+            raise ValueError(f"{bound!r} is not a bound that can be exported exactly; choose among {known}") from None
+
+    def index_of_exponent(self, exponent: int) -> int:
+        """The bucket whose upper bound is ``2**(exponent / 4)``; at scale 2, within the exponents held."""
+        return self._exponential[exponent]
+
+    def fast_index(self, limit: int) -> list[int]:
+        """``index(v)`` for every ``v < limit``, as a table: what the pure core uses for short durations."""
+        table: list[int] = []
+        for i, bound in enumerate(self.bounds):
+            table.extend([i] * (min(bound + 1, limit) - len(table)))
+            if len(table) >= limit:
+                break
+        return table
+
+
+SECONDS = Partition(
+    units=10**9,
+    octaves=(-24, 10),  # 60 ns to 17 minutes
+    decimals=[int(m * 10**k) for k in range(2, 10) for m in (10, 25, 50)] + [10**11],  # 1 us to 50 s, and 100 s
+)
+"""For durations and delays: counted in nanoseconds, exported in seconds."""
+
+COUNTS = Partition(
+    units=1,
+    octaves=(0, 20),  # 1 to a million
+    decimals=[m * 10**k for k in range(6) for m in (1, 2, 5)] + [10**6],
+)
+"""For depths of queues: counted and exported as they are; zero has a bucket of its own."""

@@ -1,0 +1,101 @@
+"""Settings, from arguments or from ``OBSLOOP_*`` variables; every bad value a clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from obsloop.service.address import parse_address
+
+PREFIX = "OBSLOOP_"
+
+# Variables of ours that are no settings: the switch of the core, and what `obsloop run` tells its children.
+_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_RUN_PID"})
+
+_MAX_NAME = 100
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a value that is not accepted; the message names it, what is accepted, and its source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How loops are observed. Raises ``SettingsError`` for a value that is not accepted."""
+
+    name: str | None = None
+    """The loop's name in every series; without one it is ``main`` in the main thread, else the thread's name."""
+    address: str | None = None
+    """Where the service listens, ``HOST:PORT``; without one there is no service. Port 0 takes a free one."""
+    unhealthy_after: float = 1.0
+    """Seconds in one callback after which ``/healthz`` says that the loop is blocked."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), f"argument {field.name}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from ``OBSLOOP_NAME``, ``OBSLOOP_ADDRESS`` and so on; an empty variable is none."""
+        fields = {PREFIX + field.name.upper(): field.name for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or not text:
+                continue
+            if variable not in fields:
+                raise SettingsError(f"unknown variable {variable}; accepted: {', '.join(fields)}")
+            name = fields[variable]
+            values[name] = _check(name, _READ.get(name, str)(text), f"variable {variable}")
+        return cls(**values)
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # _check says what is wrong with it
+
+
+_READ: dict[str, Callable[[str], Any]] = {"unhealthy_after": _number}
+
+
+def _check(name: str, value: Any, source: str) -> Any:
+    problem = _CHECKS[name](value)
+    if problem:
+        raise SettingsError(f"{source}: {value!r} is not accepted; {problem}")
+    return value
+
+
+def _check_name(value: Any) -> str:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()):
+        return ""
+    return f"expected a name of 1 to {_MAX_NAME} printable characters, or none"
+
+
+def _check_address(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return 'expected "HOST:PORT", for example "127.0.0.1:9464"'
+    try:
+        parse_address(value)
+    except ValueError as exc:
+        return str(exc)
+    return ""
+
+
+def _check_seconds(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+        return ""
+    return "expected a number of seconds above 0"
+
+
+_CHECKS: dict[str, Callable[[Any], str]] = {
+    "name": _check_name,
+    "address": _check_address,
+    "unhealthy_after": _check_seconds,
+}

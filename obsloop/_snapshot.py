@@ -1,0 +1,132 @@
+"""What a reader gets: immutable figures of one loop name, and of the process, in exported units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+from obsloop._catalog import LOOP_NAME_LABEL, SIGNALS
+from obsloop._partition import SCALE, Partition
+
+
+class ExponentialBuckets(NamedTuple):
+    """An exponential histogram as OpenTelemetry and Prometheus define it (base ``2**(2**-scale)``, upper bounds inclusive).
+
+    ``counts[i]`` holds the values in ``(base**(offset + i), base**(offset + i + 1)]``. What is at or below
+    ``zero_threshold``, the smallest bound held, is in ``zero_count``. What is past the largest bound held (17 minutes;
+    a million) is in the last bucket.
+    """
+
+    scale: int
+    offset: int
+    counts: tuple[int, ...]
+    zero_count: int
+    zero_threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts over a partition that classic and exponential buckets are exact sums of."""
+
+    partition: Partition
+    bucket_counts: tuple[int, ...]
+    sum: float
+    """The sum of all values, in exported units (seconds, or a plain count)."""
+
+    @classmethod
+    def from_block(cls, partition: Partition, block: Sequence[int]) -> Histogram:
+        """From the core's form: the sum in counted integers, then the buckets."""
+        return cls(partition, tuple(block[1:]), block[0] / partition.units)
+
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self.bucket_counts)
+
+    def cumulative(self, bounds: Sequence[float]) -> tuple[int, ...]:
+        """How many values were at most each of ``bounds``, exactly: the ``le`` buckets of a classic Prometheus histogram.
+
+        Raises ``ValueError`` for a bound that is none of ``partition.decimal_bounds``.
+        """
+        return tuple(sum(self.bucket_counts[: self.partition.index_of_decimal(b) + 1]) for b in bounds)
+
+    def exponential(self, scale: int = SCALE) -> ExponentialBuckets:
+        """The same counts as exponential buckets, exactly, at a scale of at most 2; empty buckets at both ends left out."""
+        if not 0 <= scale <= SCALE:
+            raise ValueError(f"scale {scale!r} cannot be given exactly; choose 0 to {SCALE}")
+        p = self.partition
+        step = 1 << (SCALE - scale)
+        first = p.index_of_exponent(p.min_exponent)
+        done = sum(self.bucket_counts[: first + 1])
+        zero_count, counts, below = done, [], first + 1
+        for exponent in range(p.min_exponent + step, p.max_exponent + 1, step):
+            upto = p.index_of_exponent(exponent) + 1
+            counts.append(sum(self.bucket_counts[below:upto]))
+            below = max(below, upto)
+        counts.append(sum(self.bucket_counts[below:]))
+        filled = [i for i, n in enumerate(counts) if n]
+        lo, hi = (filled[0], filled[-1] + 1) if filled else (0, 0)
+        return ExponentialBuckets(
+            scale, p.min_exponent // step + lo, tuple(counts[lo:hi]), zero_count, p.bounds[first] / p.units
+        )
+
+
+Value = float | int | Histogram
+Points = Mapping[tuple[str, ...], Value]
+"""Values by their label values, in the order of ``Signal.labels``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The figures of one loop name, or of the process, at one moment. ``snapshot[signal name]`` gives the points."""
+
+    loop_name: str
+    """Empty for the figures of the process."""
+    running: bool
+    """Whether a loop of this name runs now."""
+    blocked_time: float
+    """Seconds that the loop has been in its present callback (the longest, if several run); 0.0 when it waits."""
+    data: Mapping[str, Points]
+
+    def __getitem__(self, signal_name: str) -> Points:
+        try:
+            return self.data[signal_name]
+        except KeyError:
+            raise KeyError(f"no signal {signal_name!r} here; there are {', '.join(sorted(self.data))}") from None
+
+    def value(self, signal_name: str, *label_values: str) -> float | int:
+        """One number, by signal and label values in the catalogue's order."""
+        found = self[signal_name][label_values]
+        if isinstance(found, Histogram):
+            raise TypeError(f"{signal_name} is a histogram: use histogram()")
+        return found
+
+    def histogram(self, signal_name: str, *label_values: str) -> Histogram:
+        """One histogram, by signal and label values in the catalogue's order."""
+        found = self[signal_name][label_values]
+        if not isinstance(found, Histogram):
+            raise TypeError(f"{signal_name} is no histogram: use value()")
+        return found
+
+    @property
+    def run_time(self) -> float:
+        """Seconds that loops of this name ran: the sum over the states."""
+        return float(sum(self.value("asyncio.eventloop.time", *state) for state in self["asyncio.eventloop.time"]))
+
+    def utilization(self, since: Snapshot | None = None) -> float:
+        """Share of the running time, since an earlier snapshot or the beginning, that was not idle; 0.0 if none passed."""
+        idle, ran = float(self.value("asyncio.eventloop.time", "idle")), self.run_time
+        if since is not None:
+            idle -= since.value("asyncio.eventloop.time", "idle")
+            ran -= since.run_time
+        return min(1.0, max(0.0, 1.0 - idle / ran)) if ran > 0.0 else 0.0
+
+
+def frozen(data: dict[str, dict[tuple[str, ...], Value]]) -> Mapping[str, Points]:
+    """``data`` with nothing left to change."""
+    return MappingProxyType({name: MappingProxyType(points) for name, points in data.items()})
+
+
+__all__ = ["LOOP_NAME_LABEL", "SIGNALS", "ExponentialBuckets", "Histogram", "Points", "Snapshot", "Value", "frozen"]

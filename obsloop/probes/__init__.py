@@ -1,0 +1,1 @@
+"""What is wrapped, one file for each thing."""

@@ -1,0 +1,67 @@
+"""Garbage collection: how often, how long, and whose time it took.
+
+A collection runs in the thread that set it off and stops the others only where they need the interpreter, so its time
+belongs to the state of the loop that runs in that thread. ``gc.callbacks`` is the interpreter's own hook for it.
+"""
+
+from __future__ import annotations
+
+import gc
+from threading import get_ident
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from obsloop._cells import CALLBACK, FORKED, STOPPED, STRIDE
+from obsloop._partition import SECONDS
+from obsloop._snapshot import Histogram, Value
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+
+running: dict[int, Cells] = {}
+"""Thread ident -> the counters of the loop that runs in that thread. Entered and left by the loop itself."""
+
+_pauses = [[0] * STRIDE for _ in range(3)]
+_started_ns = 0
+
+
+def _on_gc(phase: str, info: dict[str, Any]) -> None:
+    # The interpreter runs one collection at a time, so one start time is enough.
+    global _started_ns
+    if phase == "start":
+        _started_ns = perf_counter_ns()
+        return
+    if not _started_ns:
+        return
+    spent_ns = perf_counter_ns() - _started_ns
+    _started_ns = 0
+    block = _pauses[min(info["generation"], 2)]
+    block[0] += spent_ns
+    block[SECONDS.index(spent_ns) + 1] += 1
+    cells = running.get(get_ident())
+    if cells is not None and cells.state not in (STOPPED, FORKED):
+        if cells.state == CALLBACK:
+            cells.gc_in_callback_ns += spent_ns
+        else:
+            cells.gc_in_overhead_ns += spent_ns
+
+
+def install() -> None:
+    """Listen to the collector, once however often it is called."""
+    if _on_gc not in gc.callbacks:
+        gc.callbacks.append(_on_gc)
+
+
+def points() -> dict[str, dict[tuple[str, ...], Value]]:
+    """The figures of the process, by signal and generation."""
+    blocks = [block[:] for block in _pauses]
+    return {
+        "cpython.gc.collections": {(str(g),): sum(block[1:]) for g, block in enumerate(blocks)},
+        "cpython.gc.pause.duration": {(str(g),): Histogram.from_block(SECONDS, block) for g, block in enumerate(blocks)},
+    }
+
+
+def forked() -> None:
+    """Start from nothing in a forked child."""
+    for block in _pauses:
+        block[:] = [0] * STRIDE
