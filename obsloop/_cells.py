@@ -58,7 +58,6 @@ class Cells:
     """One block of counters, leased by a ledger to one loop at a time."""
 
     __slots__ = (
-        "clock_ns",
         "delays",
         "depth",
         "durations",
@@ -75,8 +74,7 @@ class Cells:
         "tick_ns",
     )
 
-    def __init__(self, clock_ns: ClockNs) -> None:
-        self.clock_ns = clock_ns
+    def __init__(self) -> None:
         self.durations = [0] * (STRIDE * len(KINDS))
         self.delays = [0] * (STRIDE * len(KINDS))
         self.poll = [0] * STRIDE
@@ -120,7 +118,7 @@ class Cells:
         self.run_started_ns = tick_ns if running else 0
         self.state = FORKED if running else STOPPED
 
-    def read(self) -> Reading:
+    def read(self, clock_ns: ClockNs) -> Reading:
         """A copy; ``consistent`` unless the writer moved on during each of several tries."""
         consistent = False
         for _ in range(_TRIES):
@@ -131,7 +129,7 @@ class Cells:
             idle_ns, run_ns = self.idle_ns, self.run_ns
             gc_in_callback_ns, gc_in_overhead_ns = self.gc_in_callback_ns, self.gc_in_overhead_ns
             events, events_waiting = self.events, self.events_waiting
-            now_ns = self.clock_ns()
+            now_ns = clock_ns()
             if tick_ns == self.tick_ns and state == self.state:
                 consistent = True
                 break

@@ -20,7 +20,8 @@ from asyncio import base_events, events, format_helpers, selector_events
 from bisect import bisect_left
 from contextvars import copy_context
 from threading import get_ident
-from types import BuiltinMethodType, MethodType
+from time import monotonic_ns
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from obsloop._cells import CALLBACK as IN_CALLBACK
@@ -45,11 +46,16 @@ TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (STRIDE 
 _LockedHandle: Any = getattr(events, "_ThreadSafeHandle", None)
 _LOCKED = THREADSAFE if _LockedHandle is not None else STRIDE * len(KINDS)
 
-# Below _FAST a bucket is one look-up in a table, above it a bisection. Both are offset by one: cell 0 is the sum.
+# The bucket of a duration: below _FAST (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by microseconds,
+# which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0 is the sum.
 _FAST = 1 << 14
+_COARSE = 1 << 24
 _INDEX = [i + 1 for i in SECONDS.fast_index(_FAST)]
 _DEPTH_INDEX = [i + 1 for i in COUNTS.fast_index(_FAST)]
 _BOUNDS_NS = [-1, *SECONDS.bounds]
+_COARSE_INDEX = [
+    low + 1 if (low := SECONDS.index(us << 10)) == SECONDS.index((us << 10) + 1023) else 0 for us in range(_COARSE >> 10)
+]
 _DEPTH_BOUNDS = [-1, *COUNTS.bounds]
 
 # base_events' own rule for when to rebuild the heap rather than let cancelled timers sink.
@@ -153,8 +159,7 @@ def kind_of(callback: Any) -> int:
 def call_soon(self: Loop, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
     """``loop.call_soon``: the handle is ready now."""
     if self._closed or self._debug:
-        self._check_call(callback, "call_soon")
-    clock_ns = self._clock_ns
+        return _call_soon_in_debug(self, callback, args, context)
     handle = _new(Handle)
     handle._callback = callback
     handle._args = args
@@ -162,11 +167,22 @@ def call_soon(self: Loop, callback: Any, *args: Any, context: Context | None = N
     handle._context = context if context is not None else copy_context()
     handle._cancelled = False
     handle._repr = None
-    handle._source_traceback = _stack() if self._debug else None
-    handle._kind = TASK_STEP if callback.__class__ is _STEP else kind_of(callback)
-    handle._ready_ns = clock_ns()
+    handle._source_traceback = None
+    cls = callback.__class__
+    handle._kind = TASK_STEP if cls is _STEP else CALLBACK if cls is FunctionType else kind_of(callback)
+    handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
     return handle  # type: ignore[no-any-return]
+
+
+def _call_soon_in_debug(self: Loop, callback: Any, args: tuple[Any, ...], context: Context | None) -> asyncio.Handle:
+    self._check_call(callback, "call_soon")
+    handle = Handle(callback, args, self, context)
+    handle._source_traceback = _stack(3)  # type: ignore[attr-defined]
+    handle._kind = kind_of(callback)
+    handle._ready_ns = monotonic_ns()
+    self._ready.append(handle)
+    return handle
 
 
 def call_soon_threadsafe(self: Loop, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
@@ -178,7 +194,7 @@ def call_soon_threadsafe(self: Loop, callback: Any, *args: Any, context: Context
     if handle._source_traceback:
         handle._source_traceback = _stack()
     handle._kind = THREADSAFE
-    handle._ready_ns = self._clock_ns()
+    handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
     self._write_to_self()
     return handle
@@ -188,14 +204,14 @@ def call_later(self: Loop, delay: float, callback: Any, *args: Any, context: Con
     """``loop.call_later``: ready at ``when``; a negative delay means now."""
     if delay is None:
         raise TypeError("delay must not be None")
-    return _schedule(self, self.time() + delay, callback, args, context, 0 if delay >= 0 else self._clock_ns())
+    return _schedule(self, self.time() + delay, callback, args, context, 0 if delay >= 0 else monotonic_ns())
 
 
 def call_at(self: Loop, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
     """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
     if when is None:
         raise TypeError("when cannot be None")
-    return _schedule(self, when, callback, args, context, self._clock_ns())
+    return _schedule(self, when, callback, args, context, monotonic_ns())
 
 
 def _schedule(
@@ -267,14 +283,17 @@ def run_once(self: Loop) -> None:
     obs = self._obs
     many, obs.iterating = obs.iterating, False
     cells = obs.cells or obs.lease(self)
-    clock_ns = self._clock_ns
+    clock_ns = monotonic_ns
     durations, delays = cells.durations, cells.delays
     poll_cells, iteration_cells, depth_cells = cells.poll, cells.iteration, cells.depth
     inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
     ready = self._ready
     popleft, append = ready.popleft, ready.append
-    began = 0
-    handle = None
+    index, fast, locked = _INDEX, _FAST, _LOCKED
+    began = kind = ready_ns = 0
+    handle: Any = None
+    selector: Any = None
+    straight = False
     try:
         if not cells.run_started_ns:
             begin_run(self, cells)
@@ -289,35 +308,33 @@ def run_once(self: Loop) -> None:
                         self._timer_cancelled_count -= 1
                         heapq.heappop(scheduled)._scheduled = False
 
-            timeout: float | None = None
-            if ready or self._stopping:
-                timeout = 0
-            elif scheduled:
-                timeout = scheduled[0]._when - self.time()
-                if timeout > _MAX_TIMEOUT:
-                    timeout = _MAX_TIMEOUT
-                elif timeout < 0:
-                    timeout = 0
+            timeout: float | None = 0
+            waiting = len(ready)
+            if not (waiting or self._stopping):
+                if scheduled:
+                    timeout = min(max(scheduled[0]._when - self.time(), 0), _MAX_TIMEOUT)
+                else:
+                    timeout = None
+            if self._selector is not selector:
+                selector = self._selector
+                straight = inline_events and _is_plain_epoll(selector)
 
             # The poll. For the standard epoll selector straight through the epoll object, by the same rules.
-            selector = self._selector
-            straight = inline_events and selector.__class__ is _EpollSelector and selector.select.__func__ is _SELECT
             now_ns = clock_ns()
             if began:
                 spent_ns = now_ns - began
-                i = _INDEX[spent_ns] if spent_ns < _FAST else bisect_left(_BOUNDS_NS, spent_ns)
+                i = index[spent_ns] if spent_ns < fast else bisect_left(_BOUNDS_NS, spent_ns)
                 iteration_cells[0] += spent_ns
                 iteration_cells[i] += 1
                 began = 0
-            cells.state = IN_IDLE if timeout != 0 else IN_POLL
+            cells.state = IN_POLL if timeout == 0 else IN_IDLE
             cells.tick_ns = now_ns
             if straight:
+                if timeout:
+                    timeout = math.ceil(timeout * 1e3) * 1e-3  # epoll's resolution: rather late than early
                 fd_to_key = selector._fd_to_key
                 try:
-                    found = selector._selector.poll(
-                        -1 if timeout is None else math.ceil(timeout * 1e3) * 1e-3 if timeout else 0,
-                        len(fd_to_key) or 1,
-                    )
+                    found = selector._selector.poll(timeout, len(fd_to_key) or 1)
                 except InterruptedError:
                     found = ()
             else:
@@ -325,13 +342,13 @@ def run_once(self: Loop) -> None:
             began = clock_ns()
             spent_ns = began - now_ns
             if timeout == 0:
-                i = _INDEX[spent_ns] if spent_ns < _FAST else bisect_left(_BOUNDS_NS, spent_ns)
+                i = index[spent_ns] if spent_ns < fast else bisect_left(_BOUNDS_NS, spent_ns)
                 poll_cells[0] += spent_ns
                 poll_cells[i] += 1
             else:
                 cells.idle_ns += spent_ns
             cells.state = IN_OVERHEAD
-            cells.tick_ns = start = began
+            cells.tick_ns = began
 
             if found:
                 cells.events += len(found)
@@ -364,7 +381,6 @@ def run_once(self: Loop) -> None:
                                 append(writer)
                 else:
                     self._process_events(found)
-                start = 0
             elif not straight:
                 self._process_events(found)
             found = ()
@@ -375,29 +391,29 @@ def run_once(self: Loop) -> None:
                 if end_time <= now:  # a float of the clock is coarser than its resolution
                     end_time = now + math.ulp(now)
                 while scheduled:
-                    handle = scheduled[0]
-                    if handle._when >= end_time:
+                    timer = scheduled[0]
+                    if timer._when >= end_time:
                         break
-                    handle = heapq.heappop(scheduled)
-                    handle._scheduled = False
-                    ready_ns = began - int((now - handle._when) * 1e9)
+                    heapq.heappop(scheduled)
+                    timer._scheduled = False
+                    ready_ns = began - int((now - timer._when) * 1e9)
                     if ready_ns < not_before_ns:
                         ready_ns = not_before_ns
-                    if handle.__class__ is TimerHandle:
-                        if handle._ready_ns < ready_ns:
-                            handle._ready_ns = ready_ns
+                    if timer.__class__ is TimerHandle:
+                        if timer._ready_ns < ready_ns:
+                            timer._ready_ns = ready_ns
                     else:
-                        obs.stamp(handle, TIMER, ready_ns)
-                    append(handle)
-                    start = 0
+                        obs.stamp(timer, TIMER, ready_ns)
+                    append(timer)
+                timer = None
 
-            # The batch. Another thread may append meanwhile: what is there now is what runs.
+            # The batch. Another thread may append meanwhile: what is there now is what runs. Where something was added,
+            # the clock is read once more, since it took time, and since a stamp must not be later than the start.
             todo = len(ready)
-            i = _DEPTH_INDEX[todo] if todo < _FAST else bisect_left(_DEPTH_BOUNDS, todo)
+            start = began if todo == waiting else clock_ns()
+            i = _DEPTH_INDEX[todo] if todo < fast else bisect_left(_DEPTH_BOUNDS, todo)
             depth_cells[0] += todo
             depth_cells[i] += 1
-            if not start:
-                start = clock_ns()
             cells.state = IN_CALLBACK
             cells.tick_ns = start
             if self._debug:
@@ -416,11 +432,14 @@ def run_once(self: Loop) -> None:
                         kind, ready_ns = obs.unstamp(handle, began)
                         handle._run()
                     else:
-                        if kind >= _LOCKED:
+                        if kind >= locked:
                             handle._run()
                         else:
                             try:
-                                handle._context.run(handle._callback, *handle._args)
+                                if handle._args:
+                                    handle._context.run(handle._callback, *handle._args)
+                                else:  # a call without unpacking is cheaper, and task steps have no arguments
+                                    handle._context.run(handle._callback)
                             except (SystemExit, KeyboardInterrupt):
                                 raise
                             except BaseException as exc:
@@ -428,12 +447,13 @@ def run_once(self: Loop) -> None:
                     end = clock_ns()
                     spent_ns = end - start
                     waited_ns = start - ready_ns
-                    i = kind + (_INDEX[spent_ns] if spent_ns < _FAST else bisect_left(_BOUNDS_NS, spent_ns))
-                    if 0 <= waited_ns < _FAST:
-                        j = kind + _INDEX[waited_ns]
-                    elif waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
-                        waited_ns = 0
-                        j = kind + 1
+                    i = kind + (index[spent_ns] if spent_ns < fast else bisect_left(_BOUNDS_NS, spent_ns))
+                    if waited_ns < fast:
+                        if waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
+                            waited_ns = 0
+                        j = kind + index[waited_ns]
+                    elif waited_ns < _COARSE:
+                        j = kind + (_COARSE_INDEX[waited_ns >> 10] or bisect_left(_BOUNDS_NS, waited_ns))
                     else:
                         j = kind + bisect_left(_BOUNDS_NS, waited_ns)
                     # From here to `tick_ns` no call: a reader in another thread sees all of it or nothing.
@@ -459,9 +479,14 @@ def run_once(self: Loop) -> None:
         handle = None
 
 
+def _is_plain_epoll(selector: Any) -> bool:
+    """Whether ``selector`` is the standard epoll selector, with its own ``select``."""
+    return selector.__class__ is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
+
+
 def begin_run(self: Loop, cells: Cells) -> None:
     """A run begins. What was scheduled before is ready now: the time when the loop stood still was not its delay."""
-    now_ns = self._clock_ns()
+    now_ns = monotonic_ns()
     for handle in tuple(self._ready):
         if hasattr(handle, "_ready_ns"):
             handle._ready_ns = now_ns
@@ -528,7 +553,7 @@ def _run_batch_in_debug(self: Loop, cells: Cells, todo: int, began_ns: int) -> N
                 )
         finally:
             self._current_handle = None
-            record(cells, kind, ready_ns, self._clock_ns())
+            record(cells, kind, ready_ns, monotonic_ns())
 
 
 def _rebuild_heap(self: Loop, scheduled: list[Any]) -> list[Any]:

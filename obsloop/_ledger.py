@@ -14,6 +14,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from obsloop import _hot
 from obsloop._catalog import MAX_LOOP_NAMES, OTHER
 from obsloop._cells import KINDS, STRIDE, Cells
 from obsloop._partition import COUNTS, SECONDS
@@ -41,9 +42,7 @@ class Ledger:
 
     def lease(self, loop: Any) -> Cells:
         """A block for ``loop``, until ``release`` or until the loop is collected. Called under the module's lock."""
-        clock_ns = loop._clock_ns
-        cells = self._free.pop() if self._free else Cells(clock_ns)
-        cells.clock_ns = clock_ns
+        cells = self._free.pop() if self._free else Cells()
         self._live[weakref.ref(loop, self._take_back)] = cells
         return cells
 
@@ -65,7 +64,7 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """All figures of this name, at this moment."""
-        readings = [cells.read() for cells in self.blocks()]
+        readings = [cells.read(_hot.monotonic_ns) for cells in self.blocks()]
         _dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
         loops = [loop for ref in list(self._live) if (loop := ref()) is not None]
         durations = _add(r.durations for r in readings)

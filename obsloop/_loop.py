@@ -10,7 +10,7 @@ import asyncio
 import selectors
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from obsloop import _hot, service
@@ -30,7 +30,6 @@ class Loop(asyncio.SelectorEventLoop):
     """
 
     _obs: Observation
-    _clock_ns: Callable[[], int]
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.from_env()
@@ -80,17 +79,16 @@ class Loop(asyncio.SelectorEventLoop):
     def _add_callback(self, handle: asyncio.Handle) -> None:
         """Ready by another way than ``call_soon``: a selector that is not epoll, or a signal."""
         if isinstance(handle, _hot.Handle):
-            handle._ready_ns = self._clock_ns()
+            handle._ready_ns = _hot.monotonic_ns()
         super()._add_callback(handle)  # type: ignore[misc]
 
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
-        self._obs.stamp(handle, _hot.SIGNAL, self._clock_ns())
+        self._obs.stamp(handle, _hot.SIGNAL, _hot.monotonic_ns())
         super()._add_callback_signalsafe(handle)  # type: ignore[misc]
 
 
 def observe(loop: Loop, settings: Settings) -> None:
     """What a loop carries beyond the stock loop's own state; and the service, when one is asked for."""
-    loop._clock_ns = time.monotonic_ns
     loop._obs = Observation(settings)
     gc_probe.install()
     if settings.address is not None:
