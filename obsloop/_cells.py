@@ -9,22 +9,23 @@ Time is kept as a chain: every stretch of a run begins where the one before ende
 of their histograms and idle time has a counter; what is left of the run is the loop's own overhead.
 """
 
-from collections.abc import Callable
+from bisect import bisect_left
 from typing import NamedTuple
 
+from obsloop import _clock
 from obsloop._partition import COUNTS, SECONDS
 
 KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other", "threadsafe")
 """The ways onto the loop, in the order of their blocks in ``durations_ns`` and ``delays_ns``."""
 
-ClockNs = Callable[[], int]
-"""A monotonic clock in nanoseconds."""
-
 STRIDE = SECONDS.size + 1
 """One block: the sum in nanoseconds, then a counter for each bucket."""
 
+# A kind is carried as the offset of its block, so that the hot path adds and does not multiply.
+TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (STRIDE * i for i in range(len(KINDS)))
+
 # What the loop is doing since `tick_ns`.
-STOPPED, IDLE, POLL, OVERHEAD, CALLBACK, FORKED = range(6)
+STOPPED, IN_IDLE, IN_POLL, IN_OVERHEAD, IN_CALLBACK, FORKED = range(6)
 
 _TRIES = 16
 
@@ -52,6 +53,13 @@ class Reading(NamedTuple):
     poll: list[int]
     iteration: list[int]
     depth: list[int]
+
+
+def observe(counters: list[int], block: int, value_ns: int) -> None:
+    """One more value in the histogram at ``block``: what the hot path does inline."""
+    bucket = block + 1 + bisect_left(SECONDS.bounds, value_ns)
+    counters[block] += value_ns
+    counters[bucket] += 1
 
 
 class Cells:
@@ -88,16 +96,22 @@ class Cells:
     def begin_run(self, now_ns: int) -> None:
         """The loop begins to run; what it does next is overhead until the first poll."""
         self.run_started_ns = now_ns
-        self.state = OVERHEAD
+        self.state = IN_OVERHEAD
         self.tick_ns = now_ns
+
+    def record(self, kind: int, ready_ns: int, end_ns: int) -> None:
+        """One callback that began at ``tick_ns``: what the hot path does inline."""
+        start_ns = self.tick_ns
+        observe(self.durations, kind, end_ns - start_ns)
+        observe(self.delays, kind, max(0, start_ns - ready_ns))
+        self.tick_ns = end_ns
 
     def end_run(self, now_ns: int) -> None:
         """The loop stops, in whatever state: an open wait is closed (an interrupted ``select`` ends here)."""
-        if self.state == IDLE:
+        if self.state == IN_IDLE:
             self.idle_ns += now_ns - self.tick_ns
-        elif self.state == POLL:
-            self.poll[0] += now_ns - self.tick_ns
-            self.poll[SECONDS.index(now_ns - self.tick_ns) + 1] += 1
+        elif self.state == IN_POLL:
+            observe(self.poll, 0, now_ns - self.tick_ns)
         self.run_ns += now_ns - self.run_started_ns
         self.run_started_ns = 0
         self.state = STOPPED
@@ -118,7 +132,7 @@ class Cells:
         self.run_started_ns = tick_ns if running else 0
         self.state = FORKED if running else STOPPED
 
-    def read(self, clock_ns: ClockNs) -> Reading:
+    def read(self) -> Reading:
         """A copy; ``consistent`` unless the writer moved on during each of several tries."""
         consistent = False
         for _ in range(_TRIES):
@@ -129,7 +143,7 @@ class Cells:
             idle_ns, run_ns = self.idle_ns, self.run_ns
             gc_in_callback_ns, gc_in_overhead_ns = self.gc_in_callback_ns, self.gc_in_overhead_ns
             events, events_waiting = self.events, self.events_waiting
-            now_ns = clock_ns()
+            now_ns = _clock.monotonic_ns()
             if tick_ns == self.tick_ns and state == self.state:
                 consistent = True
                 break
@@ -137,13 +151,13 @@ class Cells:
         open_ns = max(0, now_ns - tick_ns) if running else 0
         if running:
             run_ns += max(0, now_ns - run_started_ns)
-        callback_ns = sum(durations[::STRIDE]) + (open_ns if state == CALLBACK else 0)
-        poll_ns = poll[0] + (open_ns if state == POLL else 0)
-        idle_ns += open_ns if state == IDLE else 0
+        callback_ns = sum(durations[::STRIDE]) + (open_ns if state == IN_CALLBACK else 0)
+        poll_ns = poll[0] + (open_ns if state == IN_POLL else 0)
+        idle_ns += open_ns if state == IN_IDLE else 0
         return Reading(
             consistent=consistent,
             running=running,
-            blocked_ns=open_ns if state in (CALLBACK, OVERHEAD) else 0,
+            blocked_ns=open_ns if state in (IN_CALLBACK, IN_OVERHEAD) else 0,
             run_ns=run_ns,
             idle_ns=idle_ns,
             poll_ns=poll_ns,

@@ -20,15 +20,25 @@ from asyncio import base_events, events, format_helpers, selector_events
 from bisect import bisect_left
 from contextvars import copy_context
 from threading import get_ident
-from time import monotonic_ns
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from obsloop._cells import CALLBACK as IN_CALLBACK
-from obsloop._cells import IDLE as IN_IDLE
-from obsloop._cells import KINDS, STRIDE
-from obsloop._cells import OVERHEAD as IN_OVERHEAD
-from obsloop._cells import POLL as IN_POLL
+from obsloop._cells import (
+    CALLBACK,
+    IN_CALLBACK,
+    IN_IDLE,
+    IN_OVERHEAD,
+    IN_POLL,
+    KINDS,
+    READER,
+    STRIDE,
+    TASK_STEP,
+    THREADSAFE,
+    TIMER,
+    WRITER,
+    observe,
+)
+from obsloop._clock import monotonic_ns
 from obsloop._partition import COUNTS, SECONDS
 from obsloop.probes import gc as gc_probe
 
@@ -38,9 +48,6 @@ if TYPE_CHECKING:
 
     from obsloop._cells import Cells
     from obsloop._loop import Loop
-
-# A kind is carried as the offset of its block, so that the hot path adds and does not multiply.
-TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (STRIDE * i for i in range(len(KINDS)))
 
 # Since 3.14 asyncio's own handle of call_soon_threadsafe takes a lock around cancel and run; ours does where theirs does.
 _LockedHandle: Any = getattr(events, "_ThreadSafeHandle", None)
@@ -54,7 +61,8 @@ _INDEX = [i + 1 for i in SECONDS.fast_index(_FAST)]
 _DEPTH_INDEX = [i + 1 for i in COUNTS.fast_index(_FAST)]
 _BOUNDS_NS = [-1, *SECONDS.bounds]
 _COARSE_INDEX = [
-    low + 1 if (low := SECONDS.index(us << 10)) == SECONDS.index((us << 10) + 1023) else 0 for us in range(_COARSE >> 10)
+    low + 1 if (low := SECONDS.index(us << 10)) == SECONDS.index((us << 10) + 1023) else 0
+    for us in range(_COARSE >> 10)
 ]
 _DEPTH_BOUNDS = [-1, *COUNTS.bounds]
 
@@ -147,7 +155,11 @@ def kind_of(callback: Any) -> int:
     if cls is _STEP:
         return TASK_STEP
     if cls is BuiltinMethodType:
-        return TASK_STEP if isinstance(callback.__self__, asyncio.Task) and callback.__name__ == "task_wakeup" else CALLBACK
+        return (
+            TASK_STEP
+            if isinstance(callback.__self__, asyncio.Task) and callback.__name__ == "task_wakeup"
+            else CALLBACK
+        )
     if cls is MethodType and callback.__func__ in _PY_STEPS:
         return TASK_STEP
     return CALLBACK
@@ -200,7 +212,9 @@ def call_soon_threadsafe(self: Loop, callback: Any, *args: Any, context: Context
     return handle
 
 
-def call_later(self: Loop, delay: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+def call_later(
+    self: Loop, delay: float, callback: Any, *args: Any, context: Context | None = None
+) -> asyncio.TimerHandle:
     """``loop.call_later``: ready at ``when``; a negative delay means now."""
     if delay is None:
         raise TypeError("delay must not be None")
@@ -301,7 +315,10 @@ def run_once(self: Loop) -> None:
         while True:
             scheduled = self._scheduled
             if scheduled:
-                if self._timer_cancelled_count > len(scheduled) * _MIN_CANCELLED_FRACTION and len(scheduled) > _MIN_SCHEDULED:
+                if (
+                    self._timer_cancelled_count > len(scheduled) * _MIN_CANCELLED_FRACTION
+                    and len(scheduled) > _MIN_SCHEDULED
+                ):
                     scheduled = _rebuild_heap(self, scheduled)
                 else:
                     while scheduled and scheduled[0]._cancelled:
@@ -470,7 +487,7 @@ def run_once(self: Loop) -> None:
     except BaseException:
         now_ns = clock_ns()
         if handle is not None:  # it left through a callback, which is timed as well
-            record(cells, kind, ready_ns, now_ns)
+            cells.record(kind, ready_ns, now_ns)
         leave(self, cells, began, now_ns, stopped=True)
         raise
     else:
@@ -497,7 +514,7 @@ def begin_run(self: Loop, cells: Cells) -> None:
 def leave(self: Loop, cells: Cells, began_ns: int, now_ns: int, *, stopped: bool) -> None:
     """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
     if began_ns:
-        _observe(cells.iteration, 0, now_ns - began_ns)
+        observe(cells.iteration, 0, now_ns - began_ns)
     if stopped:
         end_run(cells, now_ns)
 
@@ -506,20 +523,6 @@ def end_run(cells: Cells, now_ns: int) -> None:
     """The run ends."""
     gc_probe.running.pop(get_ident(), None)
     cells.end_run(now_ns)
-
-
-def record(cells: Cells, kind: int, ready_ns: int, end_ns: int) -> None:
-    """The figures of one callback that began at ``cells.tick_ns``: what ``run_once`` does inline."""
-    start_ns = cells.tick_ns
-    _observe(cells.durations, kind, end_ns - start_ns)
-    _observe(cells.delays, kind, max(0, start_ns - ready_ns))
-    cells.tick_ns = end_ns
-
-
-def _observe(cells: list[int], block: int, value_ns: int) -> None:
-    i = block + bisect_left(_BOUNDS_NS, value_ns)
-    cells[block] += value_ns
-    cells[i] += 1
 
 
 def report(self: Loop, handle: asyncio.Handle, exc: BaseException) -> None:
@@ -553,7 +556,7 @@ def _run_batch_in_debug(self: Loop, cells: Cells, todo: int, began_ns: int) -> N
                 )
         finally:
             self._current_handle = None
-            record(cells, kind, ready_ns, monotonic_ns())
+            cells.record(kind, ready_ns, monotonic_ns())
 
 
 def _rebuild_heap(self: Loop, scheduled: list[Any]) -> list[Any]:

@@ -14,7 +14,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _hot
 from obsloop._catalog import MAX_LOOP_NAMES, OTHER
 from obsloop._cells import KINDS, STRIDE, Cells
 from obsloop._partition import COUNTS, SECONDS
@@ -64,7 +63,7 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """All figures of this name, at this moment."""
-        readings = [cells.read(_hot.monotonic_ns) for cells in self.blocks()]
+        readings = [cells.read() for cells in self.blocks()]
         _dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
         loops = [loop for ref in list(self._live) if (loop := ref()) is not None]
         durations = _add(r.durations for r in readings)

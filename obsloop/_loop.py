@@ -1,4 +1,4 @@
-"""``Loop``: asyncio's selector loop with its hot path taken from ``_hot``, and what makes and turns loops.
+"""``Loop``: asyncio's selector loop with its hot path taken from ``_hot``.
 
 Each overridden method is here or, where it runs per handle, in ``_hot``. Everything else is inherited as it is:
 connections, servers, pipes, signals, subprocesses and executors all reach the loop through these few methods.
@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-import threading
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-from obsloop import _hot, service
-from obsloop._observation import Observation
+from obsloop import _clock, _hot
+from obsloop._cells import SIGNAL
+from obsloop._observation import Observed
 from obsloop._settings import Settings
-from obsloop._snapshot import Snapshot
-from obsloop.probes import gc as gc_probe
-
-_T = TypeVar("_T")
 
 
-class Loop(asyncio.SelectorEventLoop):
+class Loop(Observed, asyncio.SelectorEventLoop):
     """An ``asyncio.SelectorEventLoop`` that times every handle it runs.
 
     What runs on the stock loop runs the same on this one. ``settings`` default to the ``OBSLOOP_*`` variables; a bad
     one raises ``SettingsError``.
     """
 
-    _obs: Observation
-
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.from_env()
         super().__init__(selector)
-        observe(self, settings)
+        self._observe(settings)
 
     # The hot path. These functions are methods: this class is only where they hang.
     call_soon = _hot.call_soon  # type: ignore[assignment]
@@ -57,18 +50,6 @@ class Loop(asyncio.SelectorEventLoop):
         finally:
             self._obs.iterating = False
 
-    def close(self) -> None:
-        """Close the loop, as on the stock loop. Its figures stay, under its name."""
-        super().close()
-        if self.is_closed():
-            self._obs.release(self)
-
-    def snapshot(self) -> Snapshot:
-        """The figures of this loop's name, at this moment; may be called from any thread."""
-        self._obs.lease(self)
-        assert self._obs.ledger is not None
-        return self._obs.ledger.snapshot()
-
     def _check_call(self, callback: Any, method: str) -> None:
         """What the stock loop checks before it schedules ``callback``, in its order."""
         self._check_closed()  # type: ignore[attr-defined]
@@ -79,30 +60,9 @@ class Loop(asyncio.SelectorEventLoop):
     def _add_callback(self, handle: asyncio.Handle) -> None:
         """Ready by another way than ``call_soon``: a selector that is not epoll, or a signal."""
         if isinstance(handle, _hot.Handle):
-            handle._ready_ns = _hot.monotonic_ns()
+            handle._ready_ns = _clock.monotonic_ns()
         super()._add_callback(handle)  # type: ignore[misc]
 
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
-        self._obs.stamp(handle, _hot.SIGNAL, _hot.monotonic_ns())
+        self._obs.stamp(handle, SIGNAL, _clock.monotonic_ns())
         super()._add_callback_signalsafe(handle)  # type: ignore[misc]
-
-
-def observe(loop: Loop, settings: Settings) -> None:
-    """What a loop carries beyond the stock loop's own state; and the service, when one is asked for."""
-    loop._obs = Observation(settings)
-    gc_probe.install()
-    if settings.address is not None:
-        service.ensure(settings.address, unhealthy_after=settings.unhealthy_after)
-
-
-def new_event_loop(settings: Settings | None = None) -> Loop:
-    """A new observed loop: the ``loop_factory`` for ``asyncio.run``, ``asyncio.Runner`` and servers."""
-    return Loop(settings=settings)
-
-
-def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, settings: Settings | None = None) -> _T:
-    """``asyncio.run`` on an observed loop."""
-    if settings is None:
-        settings = Settings.from_env()
-    with asyncio.Runner(debug=debug, loop_factory=lambda: Loop(settings=settings)) as runner:
-        return runner.run(main)

@@ -1,17 +1,22 @@
-"""What one loop carries of ours: its settings, the counters it writes, and the marks of handles that are not ours."""
+"""What one loop carries of ours: its settings, the counters it writes, and the marks of handles that are not ours.
+
+``Observed`` is what every kind of observed loop has in common beside its timing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _hot, _ledger
+from obsloop import _ledger, service
+from obsloop._cells import OTHER
+from obsloop.probes import gc as gc_probe
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Handle
-
     from obsloop._cells import Cells
     from obsloop._settings import Settings
+    from obsloop._snapshot import Snapshot
 
 
 class Observation:
@@ -28,7 +33,7 @@ class Observation:
         self.foreign: dict[int, tuple[int, int]] = {}
         """``id`` of a ready handle that has no room for marks (asyncio's own class) -> its kind and ready time."""
 
-    def lease(self, loop: AbstractEventLoop) -> Cells:
+    def lease(self, loop: asyncio.AbstractEventLoop) -> Cells:
         """The counters of this loop, from the ledger of its name.
 
         The name is settled now and not when the loop is made: many programs make a loop in one thread and run it in another.
@@ -39,13 +44,13 @@ class Observation:
             self.ledger, self.cells = _ledger.lease(name, loop)
         return self.cells
 
-    def release(self, loop: AbstractEventLoop) -> None:
+    def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is closed: its counters go back to the ledger."""
         if self.ledger is not None:
             self.ledger.release(loop)
         self.foreign.clear()
 
-    def stamp(self, handle: Handle, kind: int, ready_ns: int) -> None:
+    def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
         """Note a foreign handle's kind and ready time; ``unstamp`` takes it away again when the handle runs."""
         self.foreign[id(handle)] = (kind, ready_ns)
 
@@ -57,4 +62,27 @@ class Observation:
         try:
             return handle._kind, handle._ready_ns
         except AttributeError:
-            return _hot.OTHER, default_ns
+            return OTHER, default_ns
+
+
+class Observed(asyncio.AbstractEventLoop):
+    """The part of an observed loop that does not run per callback."""
+
+    _obs: Observation
+
+    def _observe(self, settings: Settings) -> None:
+        self._obs = Observation(settings)
+        gc_probe.install()
+        if settings.address is not None:
+            service.ensure(settings.address, unhealthy_after=settings.unhealthy_after)
+
+    def close(self) -> None:
+        """Close the loop, as on the stock loop. Its figures stay, under its name."""
+        super().close()
+        self._obs.release(self)
+
+    def snapshot(self) -> Snapshot:
+        """The figures of this loop's name, at this moment; may be called from any thread."""
+        self._obs.lease(self)
+        assert self._obs.ledger is not None
+        return self._obs.ledger.snapshot()

@@ -33,7 +33,16 @@ class Partition:
     holds the rest, so a histogram has ``size == len(bounds) + 1`` counters.
     """
 
-    __slots__ = ("_decimal", "_exponential", "bounds", "decimal_bounds", "max_exponent", "min_exponent", "size", "units")
+    __slots__ = (
+        "_decimal",
+        "_exponential",
+        "bounds",
+        "decimal_bounds",
+        "max_exponent",
+        "min_exponent",
+        "size",
+        "units",
+    )
 
     def __init__(self, units: int, octaves: tuple[int, int], decimals: Sequence[int]) -> None:
         """``octaves`` are the lowest and highest power of two (in exported units), ``decimals`` are counted integers."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gc
 from threading import get_ident
-from time import perf_counter_ns
+
 from typing import TYPE_CHECKING, Any
 
-from obsloop._cells import CALLBACK, FORKED, STOPPED, STRIDE
+from obsloop import _clock
+from obsloop._cells import FORKED, IN_CALLBACK, STOPPED, STRIDE, observe
 from obsloop._partition import SECONDS
 from obsloop._snapshot import Histogram, Value
 
@@ -29,18 +30,16 @@ def _on_gc(phase: str, info: dict[str, Any]) -> None:
     # The interpreter runs one collection at a time, so one start time is enough.
     global _started_ns
     if phase == "start":
-        _started_ns = perf_counter_ns()
+        _started_ns = _clock.monotonic_ns()
         return
     if not _started_ns:
         return
-    spent_ns = perf_counter_ns() - _started_ns
+    spent_ns = _clock.monotonic_ns() - _started_ns
     _started_ns = 0
-    block = _pauses[min(info["generation"], 2)]
-    block[0] += spent_ns
-    block[SECONDS.index(spent_ns) + 1] += 1
+    observe(_pauses[min(info["generation"], 2)], 0, spent_ns)
     cells = running.get(get_ident())
     if cells is not None and cells.state not in (STOPPED, FORKED):
-        if cells.state == CALLBACK:
+        if cells.state == IN_CALLBACK:
             cells.gc_in_callback_ns += spent_ns
         else:
             cells.gc_in_overhead_ns += spent_ns
@@ -57,7 +56,9 @@ def points() -> dict[str, dict[tuple[str, ...], Value]]:
     blocks = [block[:] for block in _pauses]
     return {
         "cpython.gc.collections": {(str(g),): sum(block[1:]) for g, block in enumerate(blocks)},
-        "cpython.gc.pause.duration": {(str(g),): Histogram.from_block(SECONDS, block) for g, block in enumerate(blocks)},
+        "cpython.gc.pause.duration": {
+            (str(g),): Histogram.from_block(SECONDS, block) for g, block in enumerate(blocks)
+        },
     }
 
 

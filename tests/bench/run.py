@@ -28,7 +28,11 @@ PURE_LIMITS = {name: 1.20 for name in WORKS} | {"call_soon, batches of 1,000": 1
 
 def measure(work: str, loop: str) -> float:
     """Nanoseconds of CPU per operation, from one fresh process."""
-    env = os.environ | {"MALLOC_TRIM_THRESHOLD_": "100000000", "MALLOC_MMAP_THRESHOLD_": "100000000", "PYTHONHASHSEED": "0"}
+    env = os.environ | {
+        "MALLOC_TRIM_THRESHOLD_": "100000000",
+        "MALLOC_MMAP_THRESHOLD_": "100000000",
+        "PYTHONHASHSEED": "0",
+    }
     out = subprocess.run(
         [sys.executable, "-m", "tests.bench.worker", work, loop],
         cwd=ROOT, env=env, check=True, capture_output=True, text=True, timeout=300,

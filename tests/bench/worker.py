@@ -1,6 +1,6 @@
 """One work on one loop in this fresh process: prints nanoseconds of CPU per operation.
 
-    python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop
+python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop
 """
 
 import gc

@@ -1,0 +1,146 @@
+"""A loop that is timed through public methods only, for an interpreter whose asyncio ``_guard`` does not know.
+
+Each callback is wrapped, and the selector is stood in for by one that tells the time. That costs several times what
+``_hot`` costs and sees less: callbacks that asyncio schedules by private methods (a transport's reads) are seen only as
+time that is neither idle nor poll, and the depth of the ready queue not at all. Such time counts as overhead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from obsloop import _clock
+from obsloop._cells import (
+    CALLBACK,
+    IN_CALLBACK,
+    IN_IDLE,
+    IN_OVERHEAD,
+    IN_POLL,
+    READER,
+    TASK_STEP,
+    THREADSAFE,
+    TIMER,
+    WRITER,
+    observe,
+)
+from obsloop._observation import Observed
+from obsloop._settings import Settings
+
+
+class Loop(Observed, asyncio.SelectorEventLoop):
+    """An ``asyncio.SelectorEventLoop`` whose callbacks, scheduled by public methods, are timed."""
+
+    def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
+        settings = settings or Settings.from_env()
+        self._timed = _TimedSelector(selector or selectors.DefaultSelector())
+        super().__init__(self._timed)
+        self._observe(settings)
+
+    def run_forever(self) -> None:
+        cells = self._obs.lease(self)
+        self._timed.cells = cells
+        cells.begin_run(_clock.monotonic_ns())
+        try:
+            super().run_forever()
+        finally:
+            self._timed.end_iteration(_clock.monotonic_ns())
+            cells.end_run(_clock.monotonic_ns())
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        kind = TASK_STEP if isinstance(getattr(callback, "__self__", None), asyncio.Task) else CALLBACK
+        return super().call_soon(_Timed(self, kind, callback), *args, context=context)
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        return super().call_soon_threadsafe(_Timed(self, THREADSAFE, callback), *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        timed = _Timed(self, TIMER, callback)
+        if when is not None:
+            timed.ready_ns += max(0, int((when - self.time()) * 1e9))
+        return super().call_at(when, timed, *args, context=context)
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        super().add_reader(fd, _Timed(self, READER, callback), *args)
+
+    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:
+        super().add_writer(fd, _Timed(self, WRITER, callback), *args)
+
+
+class _Timed:
+    """A callback with the moment it became ready; for a watched descriptor that is the return of the last poll."""
+
+    __slots__ = ("callback", "kind", "loop", "ready_ns")
+
+    def __init__(self, loop: Loop, kind: int, callback: Callable[..., Any]) -> None:
+        self.loop, self.kind, self.callback = loop, kind, callback
+        self.ready_ns = _clock.monotonic_ns()
+
+    def __call__(self, *args: Any) -> None:
+        cells = self.loop._obs.lease(self.loop)
+        ready_ns = self.loop._timed.returned_ns if self.kind in (READER, WRITER) else self.ready_ns
+        cells.tick_ns = _clock.monotonic_ns()
+        cells.state = IN_CALLBACK
+        try:
+            self.callback(*args)
+        finally:
+            cells.record(self.kind, max(ready_ns, cells.run_started_ns), _clock.monotonic_ns())
+            cells.state = IN_OVERHEAD
+
+    def __repr__(self) -> str:
+        return repr(self.callback)
+
+
+class _TimedSelector(selectors.BaseSelector):
+    """A selector that passes everything on and times ``select``."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self.cells: Any = None
+        self.returned_ns = 0
+
+    def end_iteration(self, now_ns: int) -> None:
+        if self.returned_ns and self.cells is not None:
+            observe(self.cells.iteration, 0, now_ns - self.returned_ns)
+        self.returned_ns = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        cells = self.cells
+        if cells is None:
+            return self._selector.select(timeout)
+        waits = timeout is None or timeout > 0
+        called_ns = _clock.monotonic_ns()
+        self.end_iteration(called_ns)
+        cells.state = IN_IDLE if waits else IN_POLL
+        cells.tick_ns = called_ns
+        found = self._selector.select(timeout)
+        self.returned_ns = _clock.monotonic_ns()
+        if waits:
+            cells.idle_ns += self.returned_ns - called_ns
+        else:
+            observe(cells.poll, 0, self.returned_ns - called_ns)
+            cells.events_waiting += len(found)
+        cells.events += len(found)
+        cells.state = IN_OVERHEAD
+        cells.tick_ns = self.returned_ns
+        return found
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._selector.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._selector.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._selector.modify(fileobj, events, data)
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._selector.get_key(fileobj)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._selector.get_map()
+
+    def close(self) -> None:
+        self._selector.close()

@@ -1,0 +1,95 @@
+"""How a loop comes to be observed: made so, run so, or turned while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from obsloop import _guard
+from obsloop._observation import Observed
+from obsloop._settings import Settings
+
+_T = TypeVar("_T")
+
+_lacking = _guard.missing()
+if not _lacking or TYPE_CHECKING:
+    from obsloop import _hot as hot
+    from obsloop._loop import Loop as Loop
+else:
+    hot = None
+    from obsloop._fallback import Loop as Loop
+
+    logging.getLogger("obsloop").warning(
+        "this interpreter's asyncio is not known to this version of obsloop (%s): timing through public methods only,"
+        " which costs more and sees less. A newer obsloop may know it.",
+        "; ".join(_lacking[:3]),
+    )
+
+
+class InstrumentError(TypeError):
+    """A loop that cannot be observed in place; the message says why and what to do."""
+
+
+def new_event_loop(settings: Settings | None = None) -> Loop:
+    """A new observed loop: the ``loop_factory`` for ``asyncio.run``, ``asyncio.Runner`` and servers.
+
+    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises ``SettingsError``.
+    """
+    return Loop(settings=settings)
+
+
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, settings: Settings | None = None) -> _T:
+    """``asyncio.run`` on an observed loop."""
+    with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(settings)) as runner:
+        return runner.run(main)
+
+
+def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings | None = None) -> Loop:
+    """Turn ``loop``, by default the running one, into an observed loop, in place, and return it.
+
+    What runs on it goes on; from the next iteration all is timed. Handles from before are timed too, under the kind
+    ``other`` where their kind is not known. A loop that is observed already is left as it is. A subclass of
+    ``asyncio.SelectorEventLoop`` keeps its own methods. Raises ``InstrumentError`` for any other class.
+    """
+    if loop is None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InstrumentError(
+                "no loop is running in this thread: call obsloop.instrument() from a coroutine or a callback, or give it the loop"
+            ) from None
+    if isinstance(loop, Loop):
+        return loop
+    cls = type(loop)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    instead = "start the program with loop_factory=obsloop.new_event_loop, or under `obsloop run`"
+    if _lacking:
+        raise InstrumentError(f"on this interpreter a loop that already exists cannot be observed: {instead}")
+    if cls.__module__.partition(".")[0] == "uvloop":
+        raise InstrumentError(
+            f"cannot observe a loop of class {name}: uvloop is not supported yet."
+            f" To be observed, {instead} (uvicorn: --loop obsloop:new_event_loop)"
+        )
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        raise InstrumentError(
+            f"cannot observe a loop of class {name}: expected asyncio.SelectorEventLoop or a subclass of it; {instead}"
+        )
+    observed = _observed_class(cls)
+    Observed._observe(loop, settings or Settings.from_env())  # type: ignore[arg-type]
+    loop.__class__ = observed
+    return loop  # type: ignore[return-value]
+
+
+_observed_classes: dict[type, type[Loop]] = {}
+
+
+def _observed_class(cls: type[asyncio.AbstractEventLoop]) -> type[Loop]:
+    """The class that a loop of class ``cls`` becomes: the program's own methods first, then ours, then the stock ones."""
+    if cls.__mro__[0] is asyncio.SelectorEventLoop or cls in Loop.__mro__:
+        return Loop
+    observed = _observed_classes.get(cls)
+    if observed is None:
+        observed = _observed_classes[cls] = type(f"Observed{cls.__name__}", (cls, Loop), {"__module__": cls.__module__})
+    return observed
