@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import KINDS
+from obsloop._partition import COUNTS, SECONDS
 
 Kind = Literal["counter", "updowncounter", "gauge", "histogram"]
 """An updowncounter adds up over loops and processes, a gauge does not."""
@@ -46,6 +47,13 @@ class Signal:
     """Beside the loop's name, which every signal of scope ``loop`` carries."""
     scope: Literal["loop", "process"] = "loop"
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Of a histogram: the decimal bounds, in its unit, that it can be exported with exactly; else none."""
+        if self.kind != "histogram":
+            return ()
+        return (SECONDS if self.unit == "s" else COUNTS).decimal_bounds
+
 
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
@@ -54,7 +62,7 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.time", "counter", "s",
         "Time the loop ran, by what it did. The states partition it: idle waits for events, poll asks for them without"
-        " waiting, callback runs callbacks, gc is garbage collection in the loop's thread, overhead is the loop's own work.",
+        " waiting, callback runs callbacks, gc collects garbage in the loop's thread, overhead is the loop itself.",
         (Label("state", STATES),),
     ),
     Signal(
@@ -69,7 +77,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.eventloop.poll.duration", "histogram", "s",
-        "Duration of polls with a zero timeout, from the call of select to its return. A poll that may wait is idle time.",
+        "Duration of polls with timeout 0, from the call of select to its return. Polls that may wait are idle time.",
     ),
     Signal(
         "asyncio.eventloop.iteration.duration", "histogram", "s",
@@ -77,7 +85,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.eventloop.schedule.delay", "histogram", "s",
-        "How long callbacks waited, from being ready (scheduled, returned by a poll, or due) to their first instruction.",
+        "How long callbacks waited, from ready (scheduled, returned by a poll, or due) to their first instruction.",
         (_KIND,),
     ),
     Signal(
@@ -87,7 +95,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal("asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration."),
     Signal("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
-    Signal("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers that are still in the heap."),
+    Signal("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers still in the heap."),
     Signal(
         "asyncio.eventloop.timer.lateness", "histogram", "s",
         "How late timers ran, from the time they were due to their first instruction.",

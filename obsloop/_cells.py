@@ -1,6 +1,6 @@
 """The counters that one running loop writes: plain numbers, one writer, no lock.
 
-The loop's own thread is the only writer (``_hot``, and ``probes.gc`` in the same thread); any thread may ``read``. The
+The loop's own thread is the only writer (``_hot``, and ``probes.gc`` in that thread); any thread may ``read`` them. The
 writer changes the numbers only in straight lines without a call, so that under the GIL another thread never sees half
 of a change, and each such line ends by moving ``tick_ns``: a reader that finds ``tick_ns`` unmoved after its copy has a
 consistent one.
@@ -30,6 +30,25 @@ STOPPED, IN_IDLE, IN_POLL, IN_OVERHEAD, IN_CALLBACK, FORKED = range(6)
 _TRIES = 16
 
 
+class Raw(NamedTuple):
+    """The cells as they stand: see ``Cells``."""
+
+    tick_ns: int
+    state: int
+    run_started_ns: int
+    run_ns: int
+    idle_ns: int
+    gc_in_callback_ns: int
+    gc_in_overhead_ns: int
+    events: int
+    events_waiting: int
+    durations: list[int]
+    delays: list[int]
+    poll: list[int]
+    iteration: list[int]
+    depth: list[int]
+
+
 class Reading(NamedTuple):
     """A consistent copy of one loop's counters, with the stretch of time that is still open folded in.
 
@@ -55,7 +74,7 @@ class Reading(NamedTuple):
     depth: list[int]
 
 
-def observe(counters: list[int], block: int, value_ns: int) -> None:
+def count_value(counters: list[int], block: int, value_ns: int) -> None:
     """One more value in the histogram at ``block``: what the hot path does inline."""
     bucket = block + 1 + bisect_left(SECONDS.bounds, value_ns)
     counters[block] += value_ns
@@ -102,8 +121,8 @@ class Cells:
     def record(self, kind: int, ready_ns: int, end_ns: int) -> None:
         """One callback that began at ``tick_ns``: what the hot path does inline."""
         start_ns = self.tick_ns
-        observe(self.durations, kind, end_ns - start_ns)
-        observe(self.delays, kind, max(0, start_ns - ready_ns))
+        count_value(self.durations, kind, end_ns - start_ns)
+        count_value(self.delays, kind, max(0, start_ns - ready_ns))
         self.tick_ns = end_ns
 
     def end_run(self, now_ns: int) -> None:
@@ -111,7 +130,7 @@ class Cells:
         if self.state == IN_IDLE:
             self.idle_ns += now_ns - self.tick_ns
         elif self.state == IN_POLL:
-            observe(self.poll, 0, now_ns - self.tick_ns)
+            count_value(self.poll, 0, now_ns - self.tick_ns)
         self.run_ns += now_ns - self.run_started_ns
         self.run_started_ns = 0
         self.state = STOPPED
@@ -132,43 +151,47 @@ class Cells:
         self.run_started_ns = tick_ns if running else 0
         self.state = FORKED if running else STOPPED
 
-    def read(self) -> Reading:
-        """A copy; ``consistent`` unless the writer moved on during each of several tries."""
-        consistent = False
-        for _ in range(_TRIES):
-            tick_ns = self.tick_ns
-            state, run_started_ns = self.state, self.run_started_ns
-            durations, delays = self.durations[:], self.delays[:]
-            poll, iteration, depth = self.poll[:], self.iteration[:], self.depth[:]
-            idle_ns, run_ns = self.idle_ns, self.run_ns
-            gc_in_callback_ns, gc_in_overhead_ns = self.gc_in_callback_ns, self.gc_in_overhead_ns
-            events, events_waiting = self.events, self.events_waiting
-            now_ns = _clock.monotonic_ns()
-            if tick_ns == self.tick_ns and state == self.state:
-                consistent = True
-                break
-        running = state not in (STOPPED, FORKED)
-        open_ns = max(0, now_ns - tick_ns) if running else 0
-        if running:
-            run_ns += max(0, now_ns - run_started_ns)
-        callback_ns = sum(durations[::STRIDE]) + (open_ns if state == IN_CALLBACK else 0)
-        poll_ns = poll[0] + (open_ns if state == IN_POLL else 0)
-        idle_ns += open_ns if state == IN_IDLE else 0
-        return Reading(
-            consistent=consistent,
-            running=running,
-            blocked_ns=open_ns if state in (IN_CALLBACK, IN_OVERHEAD) else 0,
-            run_ns=run_ns,
-            idle_ns=idle_ns,
-            poll_ns=poll_ns,
-            callback_ns=callback_ns - gc_in_callback_ns,
-            gc_ns=gc_in_callback_ns + gc_in_overhead_ns,
-            overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - gc_in_overhead_ns),
-            events=events,
-            events_waiting=events_waiting,
-            durations=durations,
-            delays=delays,
-            poll=poll,
-            iteration=iteration,
-            depth=depth,
-        )
+    def copy(self) -> Raw:
+        """What stands in the cells now, in one go and as it is."""
+        return Raw(
+            self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
+            self.gc_in_callback_ns, self.gc_in_overhead_ns, self.events, self.events_waiting,
+            self.durations[:], self.delays[:], self.poll[:], self.iteration[:], self.depth[:],
+        )  # fmt: skip
+
+
+def read(cells: Cells) -> Reading:
+    """A copy, the open stretch folded in; ``consistent`` unless the writer moved on during each of several tries."""
+    consistent = False
+    raw = cells.copy()
+    now_ns = _clock.monotonic_ns()
+    for _ in range(_TRIES):
+        consistent = raw.tick_ns == cells.tick_ns and raw.state == cells.state
+        if consistent:
+            break
+        raw = cells.copy()
+        now_ns = _clock.monotonic_ns()
+    running = raw.state not in (STOPPED, FORKED)
+    open_ns = max(0, now_ns - raw.tick_ns) if running else 0
+    run_ns = raw.run_ns + (max(0, now_ns - raw.run_started_ns) if running else 0)
+    idle_ns = raw.idle_ns + (open_ns if raw.state == IN_IDLE else 0)
+    poll_ns = raw.poll[0] + (open_ns if raw.state == IN_POLL else 0)
+    callback_ns = sum(raw.durations[::STRIDE]) + (open_ns if raw.state == IN_CALLBACK else 0)
+    return Reading(
+        consistent=consistent,
+        running=running,
+        blocked_ns=open_ns if raw.state in (IN_CALLBACK, IN_OVERHEAD) else 0,
+        run_ns=run_ns,
+        idle_ns=idle_ns,
+        poll_ns=poll_ns,
+        callback_ns=callback_ns - raw.gc_in_callback_ns,
+        gc_ns=raw.gc_in_callback_ns + raw.gc_in_overhead_ns,
+        overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - raw.gc_in_overhead_ns),
+        events=raw.events,
+        events_waiting=raw.events_waiting,
+        durations=raw.durations,
+        delays=raw.delays,
+        poll=raw.poll,
+        iteration=raw.iteration,
+        depth=raw.depth,
+    )

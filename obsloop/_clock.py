@@ -4,4 +4,6 @@ It is a module's variable so that ``testing.StepClock`` can put another in its p
 there a global of its own module is the cheapest look-up.
 """
 
-from time import monotonic_ns as monotonic_ns
+import time
+
+monotonic_ns = time.monotonic_ns

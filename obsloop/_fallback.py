@@ -24,20 +24,20 @@ from obsloop._cells import (
     THREADSAFE,
     TIMER,
     WRITER,
-    observe,
+    count_value,
 )
-from obsloop._observation import Observed
+from obsloop._observation import Observed, observe
 from obsloop._settings import Settings
 
 
-class Loop(Observed, asyncio.SelectorEventLoop):
+class Loop(Observed):
     """An ``asyncio.SelectorEventLoop`` whose callbacks, scheduled by public methods, are timed."""
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.from_env()
         self._timed = _TimedSelector(selector or selectors.DefaultSelector())
         super().__init__(self._timed)
-        self._observe(settings)
+        observe(self, settings)
 
     def run_forever(self) -> None:
         cells = self._obs.lease(self)
@@ -49,23 +49,23 @@ class Loop(Observed, asyncio.SelectorEventLoop):
             self._timed.end_iteration(_clock.monotonic_ns())
             cells.end_run(_clock.monotonic_ns())
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         kind = TASK_STEP if isinstance(getattr(callback, "__self__", None), asyncio.Task) else CALLBACK
         return super().call_soon(_Timed(self, kind, callback), *args, context=context)
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         return super().call_soon_threadsafe(_Timed(self, THREADSAFE, callback), *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(self, when: Any, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
         timed = _Timed(self, TIMER, callback)
-        if when is not None:
+        if isinstance(when, int | float):  # what else there is, the stock method refuses
             timed.ready_ns += max(0, int((when - self.time()) * 1e9))
         return super().call_at(when, timed, *args, context=context)
 
-    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
         super().add_reader(fd, _Timed(self, READER, callback), *args)
 
-    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:
+    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
         super().add_writer(fd, _Timed(self, WRITER, callback), *args)
 
 
@@ -103,7 +103,7 @@ class _TimedSelector(selectors.BaseSelector):
 
     def end_iteration(self, now_ns: int) -> None:
         if self.returned_ns and self.cells is not None:
-            observe(self.cells.iteration, 0, now_ns - self.returned_ns)
+            count_value(self.cells.iteration, 0, now_ns - self.returned_ns)
         self.returned_ns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -120,7 +120,7 @@ class _TimedSelector(selectors.BaseSelector):
         if waits:
             cells.idle_ns += self.returned_ns - called_ns
         else:
-            observe(cells.poll, 0, self.returned_ns - called_ns)
+            count_value(cells.poll, 0, self.returned_ns - called_ns)
             cells.events_waiting += len(found)
         cells.events += len(found)
         cells.state = IN_OVERHEAD

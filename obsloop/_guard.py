@@ -5,32 +5,45 @@ them, ``_fallback`` times through public methods instead: it costs more and sees
 """
 
 import asyncio
-from asyncio import base_events, events, format_helpers, selector_events, tasks
 from typing import Any
+
+from obsloop._private import (
+    private_base_events,
+    private_events,
+    private_format_helpers,
+    private_selector_events,
+    private_tasks,
+)
 
 # What the stock iteration touches; if it no longer does, ours would no longer do the same.
 _RUN_ONCE_USES = {
-    "_clock_resolution", "_process_events", "_ready", "_run", "_scheduled", "_selector", "_stopping", "_timer_cancelled_count",
+    "_clock_resolution", "_process_events", "_ready", "_run", "_scheduled", "_selector", "_stopping",
+    "_timer_cancelled_count",
 }  # fmt: skip
 _HANDLE_SLOTS = {"_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context"}
 _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
-        selector_events.BaseSelectorEventLoop,
+        private_selector_events.BaseSelectorEventLoop,
         ("_add_callback", "_add_callback_signalsafe", "_add_reader", "_add_writer", "_check_callback", "_check_closed",
          "_check_thread", "_process_events", "_remove_reader", "_remove_writer", "_write_to_self"),
     ),
-    (base_events, ("_MIN_CANCELLED_TIMER_HANDLES_FRACTION", "_MIN_SCHEDULED_TIMER_HANDLES", "MAXIMUM_SELECT_TIMEOUT",
-                   "_format_handle")),
-    (format_helpers, ("_format_callback_source", "extract_stack")),
-    (tasks._PyTask, ("_Task__step", "_Task__wakeup")),  # type: ignore[attr-defined]
+    (
+        private_base_events,
+        ("_MIN_CANCELLED_TIMER_HANDLES_FRACTION", "_MIN_SCHEDULED_TIMER_HANDLES", "MAXIMUM_SELECT_TIMEOUT",
+         "_format_handle"),
+    ),
+    (private_format_helpers, ("_format_callback_source", "extract_stack")),
+    (private_tasks._PyTask, ("_Task__step", "_Task__wakeup")),
 )  # fmt: skip
 
 
 def missing() -> list[str]:
     """The private parts that this interpreter does not have as the hot path needs them; empty when all is as known."""
-    uses = set(getattr(getattr(base_events.BaseEventLoop._run_once, "__code__", None), "co_names", ()))  # type: ignore[attr-defined]
+    uses = set(getattr(getattr(private_base_events.BaseEventLoop._run_once, "__code__", None), "co_names", ()))
     lacking = [f"BaseEventLoop._run_once: {name}" for name in sorted(_RUN_ONCE_USES - uses)]
-    lacking += [f"Handle.{name}" for name in sorted(_HANDLE_SLOTS - set(getattr(events.Handle, "__slots__", ())))]
+    lacking += [
+        f"Handle.{name}" for name in sorted(_HANDLE_SLOTS - set(getattr(private_events.Handle, "__slots__", ())))
+    ]
     lacking += [
         f"TimerHandle.{name}"
         for name in ("_scheduled", "_when")

@@ -16,7 +16,6 @@ import inspect
 import math
 import selectors
 import sys
-from asyncio import base_events, events, format_helpers, selector_events
 from bisect import bisect_left
 from contextvars import copy_context
 from threading import get_ident
@@ -36,10 +35,23 @@ from obsloop._cells import (
     THREADSAFE,
     TIMER,
     WRITER,
-    observe,
+    count_value,
 )
 from obsloop._clock import monotonic_ns
 from obsloop._partition import COUNTS, SECONDS
+from obsloop._private import (
+    Handle as BaseHandle,
+)
+from obsloop._private import (
+    TimerHandle as BaseTimerHandle,
+)
+from obsloop._private import (
+    private_base_events,
+    private_events,
+    private_format_helpers,
+    private_selector_events,
+    private_tasks,
+)
 from obsloop.probes import gc as gc_probe
 
 if TYPE_CHECKING:
@@ -47,82 +59,79 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from obsloop._cells import Cells
-    from obsloop._loop import Loop
 
-# Since 3.14 asyncio's own handle of call_soon_threadsafe takes a lock around cancel and run; ours does where theirs does.
-_LockedHandle: Any = getattr(events, "_ThreadSafeHandle", None)
+# Since 3.14 asyncio's own handle of call_soon_threadsafe locks around cancel and run; ours does where theirs does.
+_LockedHandle: Any = getattr(private_events, "_ThreadSafeHandle", None)
 _LOCKED = THREADSAFE if _LockedHandle is not None else STRIDE * len(KINDS)
 
 # The bucket of a duration: below _FAST (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by microseconds,
 # which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0 is the sum.
 _FAST = 1 << 14
 _COARSE = 1 << 24
-_INDEX = [i + 1 for i in SECONDS.fast_index(_FAST)]
-_DEPTH_INDEX = [i + 1 for i in COUNTS.fast_index(_FAST)]
-_BOUNDS_NS = [-1, *SECONDS.bounds]
-_COARSE_INDEX = [
+_INDEX: list[int] = [i + 1 for i in SECONDS.fast_index(_FAST)]
+_DEPTH_INDEX: list[int] = [i + 1 for i in COUNTS.fast_index(_FAST)]
+_BOUNDS_NS: list[int] = [-1, *SECONDS.bounds]
+_COARSE_INDEX: list[int] = [
     low + 1 if (low := SECONDS.index(us << 10)) == SECONDS.index((us << 10) + 1023) else 0
     for us in range(_COARSE >> 10)
 ]
 _DEPTH_BOUNDS = [-1, *COUNTS.bounds]
 
 # base_events' own rule for when to rebuild the heap rather than let cancelled timers sink.
-_MIN_SCHEDULED = base_events._MIN_SCHEDULED_TIMER_HANDLES  # type: ignore[attr-defined]
-_MIN_CANCELLED_FRACTION = base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION  # type: ignore[attr-defined]
-_MAX_TIMEOUT = base_events.MAXIMUM_SELECT_TIMEOUT  # type: ignore[attr-defined]
+_MIN_SCHEDULED = private_base_events._MIN_SCHEDULED_TIMER_HANDLES
+_MIN_CANCELLED_FRACTION = private_base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION
+_MAX_TIMEOUT = private_base_events.MAXIMUM_SELECT_TIMEOUT
 
 _EpollSelector: Any = getattr(selectors, "EpollSelector", None)
 _SELECT = _EpollSelector.select if _EpollSelector is not None else None
-_PROCESS_EVENTS = selector_events.BaseSelectorEventLoop._process_events  # type: ignore[attr-defined]
+_PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # EPOLLIN, EPOLLOUT: an error or hang-up counts as both, as selectors does it
 
 # Since 3.13 arguments are shown in debug mode only.
-_FORMAT_TAKES_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters  # type: ignore[attr-defined]
+_FORMAT_TAKES_DEBUG = "debug" in inspect.signature(private_format_helpers._format_callback_source).parameters
 
 _new: Callable[[type[Any]], Any] = object.__new__
 
 
-class Handle(asyncio.Handle):
+class Handle(BaseHandle):
     """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
 
     __slots__ = ("_kind", "_ready_ns")
 
 
-class TimerHandle(asyncio.TimerHandle):
+class TimerHandle(BaseTimerHandle):
     """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
 
     __slots__ = ("_ready_ns",)
+    _ready_ns: int
     _kind = TIMER
 
     # The heap compares handles at every push and pop.
-    def __lt__(self, other: Any) -> bool:
+    def __lt__(self, other: Any) -> Any:
         try:
-            return self._when < other._when  # type: ignore[attr-defined,no-any-return]
+            return self._when < other._when
         except AttributeError:
             return NotImplemented
 
     def cancel(self) -> None:
-        if self._cancelled or self._loop._debug:  # type: ignore[attr-defined]
+        if self._cancelled or self._loop._debug:
             super().cancel()
             return
-        if self._scheduled:  # type: ignore[attr-defined]
-            self._loop._timer_cancelled_count += 1  # type: ignore[attr-defined]
+        if self._scheduled:
+            self._loop._timer_cancelled_count += 1
         self._cancelled = True
-        self._callback = self._args = None  # type: ignore[assignment]
+        self._callback = self._args = None
 
 
-if _LockedHandle is not None:
-
-    class ThreadSafeHandle(_LockedHandle):  # type: ignore[misc]
-        """The handle of ``call_soon_threadsafe``."""
-
-        __slots__ = ("_kind", "_ready_ns")
-else:
-    ThreadSafeHandle = Handle  # type: ignore[assignment,misc]
+ThreadSafeHandle: Any = (
+    type("ThreadSafeHandle", (_LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": __name__})
+    if _LockedHandle is not None
+    else Handle
+)
 
 
-def _task_step_type() -> type:
+def _task_step_type() -> Any:
     """The C type of the callback with which a task schedules its own step; no module gives it a name."""
     seen: list[Any] = []
 
@@ -137,15 +146,17 @@ def _task_step_type() -> type:
         pass
 
     coro = nothing()
-    task: Any = asyncio.Task(coro, loop=Probe(), name="obsloop")  # type: ignore[arg-type]
+    probe: Any = Probe()
+    task: Any = asyncio.Task(coro, loop=probe, name="obsloop")
     task._log_destroy_pending = False
     coro.close()
     # Without the accelerator a step is a bound method, which _PY_STEPS knows; then no type stands for steps alone.
-    return Probe if isinstance(seen[0], MethodType) else type(seen[0])
+    step: Any = seen[0]
+    return Probe if isinstance(step, MethodType) else step.__class__
 
 
 _STEP = _task_step_type()
-_PY_TASK: Any = asyncio.tasks._PyTask  # type: ignore[attr-defined]
+_PY_TASK = private_tasks._PyTask
 _PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
 
 
@@ -168,11 +179,11 @@ def kind_of(callback: Any) -> int:
 # ---- onto the loop ---------------------------------------------------------------------------------------------------
 
 
-def call_soon(self: Loop, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
     """``loop.call_soon``: the handle is ready now."""
     if self._closed or self._debug:
         return _call_soon_in_debug(self, callback, args, context)
-    handle = _new(Handle)
+    handle: Handle = _new(Handle)
     handle._callback = callback
     handle._args = args
     handle._loop = self
@@ -184,20 +195,20 @@ def call_soon(self: Loop, callback: Any, *args: Any, context: Context | None = N
     handle._kind = TASK_STEP if cls is _STEP else CALLBACK if cls is FunctionType else kind_of(callback)
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
-    return handle  # type: ignore[no-any-return]
+    return handle
 
 
-def _call_soon_in_debug(self: Loop, callback: Any, args: tuple[Any, ...], context: Context | None) -> asyncio.Handle:
+def _call_soon_in_debug(self: Any, callback: Any, args: tuple[Any, ...], context: Context | None) -> Any:
     self._check_call(callback, "call_soon")
     handle = Handle(callback, args, self, context)
-    handle._source_traceback = _stack(3)  # type: ignore[attr-defined]
+    handle._source_traceback = _stack(3)
     handle._kind = kind_of(callback)
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
     return handle
 
 
-def call_soon_threadsafe(self: Loop, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
     """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
     self._check_closed()
     if self._debug:
@@ -212,16 +223,14 @@ def call_soon_threadsafe(self: Loop, callback: Any, *args: Any, context: Context
     return handle
 
 
-def call_later(
-    self: Loop, delay: float, callback: Any, *args: Any, context: Context | None = None
-) -> asyncio.TimerHandle:
+def call_later(self: Any, delay: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
     """``loop.call_later``: ready at ``when``; a negative delay means now."""
     if delay is None:
         raise TypeError("delay must not be None")
     return _schedule(self, self.time() + delay, callback, args, context, 0 if delay >= 0 else monotonic_ns())
 
 
-def call_at(self: Loop, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+def call_at(self: Any, when: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
     """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
     if when is None:
         raise TypeError("when cannot be None")
@@ -229,11 +238,11 @@ def call_at(self: Loop, when: float, callback: Any, *args: Any, context: Context
 
 
 def _schedule(
-    self: Loop, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, not_before_ns: int
-) -> asyncio.TimerHandle:
+    self: Any, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, not_before_ns: int
+) -> Any:
     if self._closed or self._debug:
         self._check_call(callback, "call_at")
-    handle = _new(TimerHandle)
+    handle: Any = _new(TimerHandle)
     handle._callback = callback
     handle._args = args
     handle._loop = self
@@ -245,22 +254,20 @@ def _schedule(
     handle._scheduled = True
     handle._ready_ns = not_before_ns
     heapq.heappush(self._scheduled, handle)
-    return handle  # type: ignore[no-any-return]
+    return handle
 
 
-def add_reader(self: Loop, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+def add_reader(self: Any, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
     """``loop._add_reader``, with a handle of ours, which ``run_once`` stamps whenever a poll returns it."""
     return _watch(self, fd, _READ, callback, args, context)
 
 
-def add_writer(self: Loop, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+def add_writer(self: Any, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
     """``loop._add_writer``, likewise."""
     return _watch(self, fd, _WRITE, callback, args, context)
 
 
-def _watch(
-    self: Loop, fd: Any, event: int, callback: Any, args: tuple[Any, ...], context: Context | None
-) -> asyncio.Handle:
+def _watch(self: Any, fd: Any, event: int, callback: Any, args: tuple[Any, ...], context: Context | None) -> Any:
     self._check_closed()
     handle = Handle(callback, args, self, context)
     handle._kind = READER if event == _READ else WRITER
@@ -282,13 +289,13 @@ def _watch(
 
 def _stack(depth: int = 2) -> Any:
     """Where the caller of the loop's method stands, for debug mode."""
-    return format_helpers.extract_stack(sys._getframe(depth))
+    return private_format_helpers.extract_stack(sys._getframe(depth))
 
 
 # ---- the iteration ---------------------------------------------------------------------------------------------------
 
 
-def run_once(self: Loop) -> None:
+def run_once(self: Any) -> None:
     """``loop._run_once``: poll, then run what is ready. Under our own ``run_forever`` it goes on until the loop stops.
 
     The rules are base_events': everything ready at the start of the batch runs, what callbacks schedule waits for the
@@ -305,8 +312,11 @@ def run_once(self: Loop) -> None:
     popleft, append = ready.popleft, ready.append
     index, fast, locked = _INDEX, _FAST, _LOCKED
     began = kind = ready_ns = 0
+    i: int
+    j: int
     handle: Any = None
     selector: Any = None
+    fd_to_key: Any = None
     straight = False
     try:
         if not cells.run_started_ns:
@@ -328,10 +338,7 @@ def run_once(self: Loop) -> None:
             timeout: float | None = 0
             waiting = len(ready)
             if not (waiting or self._stopping):
-                if scheduled:
-                    timeout = min(max(scheduled[0]._when - self.time(), 0), _MAX_TIMEOUT)
-                else:
-                    timeout = None
+                timeout = min(max(scheduled[0]._when - self.time(), 0), _MAX_TIMEOUT) if scheduled else None
             if self._selector is not selector:
                 selector = self._selector
                 straight = inline_events and _is_plain_epoll(selector)
@@ -414,11 +421,9 @@ def run_once(self: Loop) -> None:
                     heapq.heappop(scheduled)
                     timer._scheduled = False
                     ready_ns = began - int((now - timer._when) * 1e9)
-                    if ready_ns < not_before_ns:
-                        ready_ns = not_before_ns
+                    ready_ns = max(ready_ns, not_before_ns)
                     if timer.__class__ is TimerHandle:
-                        if timer._ready_ns < ready_ns:
-                            timer._ready_ns = ready_ns
+                        timer._ready_ns = max(timer._ready_ns, ready_ns)
                     else:
                         obs.stamp(timer, TIMER, ready_ns)
                     append(timer)
@@ -501,7 +506,7 @@ def _is_plain_epoll(selector: Any) -> bool:
     return selector.__class__ is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
 
 
-def begin_run(self: Loop, cells: Cells) -> None:
+def begin_run(self: Any, cells: Cells) -> None:
     """A run begins. What was scheduled before is ready now: the time when the loop stood still was not its delay."""
     now_ns = monotonic_ns()
     for handle in tuple(self._ready):
@@ -511,10 +516,10 @@ def begin_run(self: Loop, cells: Cells) -> None:
     cells.begin_run(now_ns)
 
 
-def leave(self: Loop, cells: Cells, began_ns: int, now_ns: int, *, stopped: bool) -> None:
+def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, *, stopped: bool) -> None:
     """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
     if began_ns:
-        observe(cells.iteration, 0, now_ns - began_ns)
+        count_value(cells.iteration, 0, now_ns - began_ns)
     if stopped:
         end_run(cells, now_ns)
 
@@ -525,18 +530,18 @@ def end_run(cells: Cells, now_ns: int) -> None:
     cells.end_run(now_ns)
 
 
-def report(self: Loop, handle: asyncio.Handle, exc: BaseException) -> None:
+def report(self: Any, handle: Any, exc: BaseException) -> None:
     """What ``Handle._run`` does with an exception."""
     debug = {"debug": self._debug} if _FORMAT_TAKES_DEBUG else {}
-    where = format_helpers._format_callback_source(handle._callback, handle._args, **debug)  # type: ignore[attr-defined]
+    where = private_format_helpers._format_callback_source(handle._callback, handle._args, **debug)
     context = {"message": f"Exception in callback {where}", "exception": exc, "handle": handle}
     if handle._source_traceback:
         context["source_traceback"] = handle._source_traceback
     self.call_exception_handler(context)
 
 
-def _run_batch_in_debug(self: Loop, cells: Cells, todo: int, began_ns: int) -> None:
-    """The batch in debug mode: asyncio's own rules and log line, by the loop's own ``time()``; our figures beside it."""
+def _run_batch_in_debug(self: Any, cells: Cells, todo: int, began_ns: int) -> None:
+    """The batch in debug mode: asyncio's own rules and log line, by the loop's ``time()``; our figures beside it."""
     for _ in range(todo):
         handle = self._ready.popleft()
         if handle._cancelled:
@@ -549,9 +554,9 @@ def _run_batch_in_debug(self: Loop, cells: Cells, todo: int, began_ns: int) -> N
             handle._run()
             dt = self.time() - t0
             if dt >= self.slow_callback_duration:
-                base_events.logger.warning(
+                private_base_events.logger.warning(
                     "Executing %s took %.3f seconds",
-                    base_events._format_handle(handle),  # type: ignore[attr-defined]
+                    private_base_events._format_handle(handle),
                     dt,
                 )
         finally:
@@ -559,9 +564,9 @@ def _run_batch_in_debug(self: Loop, cells: Cells, todo: int, began_ns: int) -> N
             cells.record(kind, ready_ns, monotonic_ns())
 
 
-def _rebuild_heap(self: Loop, scheduled: list[Any]) -> list[Any]:
+def _rebuild_heap(self: Any, scheduled: list[Any]) -> list[Any]:
     """Drop the cancelled timers from the heap, when there are too many of them."""
-    kept = []
+    kept: list[Any] = []
     for handle in scheduled:
         if handle._cancelled:
             handle._scheduled = False

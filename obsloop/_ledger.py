@@ -15,7 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from obsloop._catalog import MAX_LOOP_NAMES, OTHER
-from obsloop._cells import KINDS, STRIDE, Cells
+from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import gc as gc_probe
@@ -63,7 +63,7 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """All figures of this name, at this moment."""
-        readings = [cells.read() for cells in self.blocks()]
+        readings = [read(cells) for cells in self.blocks()]
         _dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
         loops = [loop for ref in list(self._live) if (loop := ref()) is not None]
         durations = _add(r.durations for r in readings)
@@ -125,7 +125,7 @@ def snapshots() -> dict[str, Snapshot]:
 
 
 def process_snapshot() -> Snapshot:
-    """The figures that belong to no loop but to the process: garbage collection, and what obsloop itself costs and loses."""
+    """The figures of the process and of no loop: garbage collection, and what obsloop itself costs and loses."""
     data: dict[str, dict[tuple[str, ...], Value]] = {
         **gc_probe.points(),
         "obsloop.self.time": {(what,): ns / 1e9 for what, ns in _self_time_ns.items()},
@@ -140,7 +140,7 @@ def add_scrape_time(spent_ns: int) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock
+    global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
     _lock = threading.Lock()
     for name, ledger in list(_ledgers.items()):
         ledger._free.clear()

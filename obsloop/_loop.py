@@ -13,11 +13,11 @@ from typing import Any
 
 from obsloop import _clock, _hot
 from obsloop._cells import SIGNAL
-from obsloop._observation import Observed
+from obsloop._observation import Observed, observe
 from obsloop._settings import Settings
 
 
-class Loop(Observed, asyncio.SelectorEventLoop):
+class Loop(Observed):
     """An ``asyncio.SelectorEventLoop`` that times every handle it runs.
 
     What runs on the stock loop runs the same on this one. ``settings`` default to the ``OBSLOOP_*`` variables; a bad
@@ -27,19 +27,19 @@ class Loop(Observed, asyncio.SelectorEventLoop):
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.from_env()
         super().__init__(selector)
-        self._observe(settings)
+        observe(self, settings)
 
     # The hot path. These functions are methods: this class is only where they hang.
-    call_soon = _hot.call_soon  # type: ignore[assignment]
-    call_soon_threadsafe = _hot.call_soon_threadsafe  # type: ignore[assignment]
-    call_later = _hot.call_later  # type: ignore[assignment]
-    call_at = _hot.call_at  # type: ignore[assignment]
+    call_soon: Any = _hot.call_soon
+    call_soon_threadsafe: Any = _hot.call_soon_threadsafe
+    call_later: Any = _hot.call_later
+    call_at: Any = _hot.call_at
     _run_once = _hot.run_once
     _add_reader = _hot.add_reader
     _add_writer = _hot.add_writer
 
     # A built-in in the class is called without a frame of Python; the same clock that the stock loop's method reads.
-    time = time.monotonic  # type: ignore[assignment]
+    time: Any = time.monotonic
 
     def run_forever(self) -> None:
         """Run until ``stop()`` is called, as on the stock loop."""
@@ -52,17 +52,17 @@ class Loop(Observed, asyncio.SelectorEventLoop):
 
     def _check_call(self, callback: Any, method: str) -> None:
         """What the stock loop checks before it schedules ``callback``, in its order."""
-        self._check_closed()  # type: ignore[attr-defined]
-        if self._debug:  # type: ignore[attr-defined]
-            self._check_thread()  # type: ignore[attr-defined]
-            self._check_callback(callback, method)  # type: ignore[attr-defined]
+        self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, method)
 
     def _add_callback(self, handle: asyncio.Handle) -> None:
         """Ready by another way than ``call_soon``: a selector that is not epoll, or a signal."""
         if isinstance(handle, _hot.Handle):
             handle._ready_ns = _clock.monotonic_ns()
-        super()._add_callback(handle)  # type: ignore[misc]
+        super()._add_callback(handle)
 
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
         self._obs.stamp(handle, SIGNAL, _clock.monotonic_ns())
-        super()._add_callback_signalsafe(handle)  # type: ignore[misc]
+        super()._add_callback_signalsafe(handle)

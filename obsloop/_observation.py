@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import _ledger, service
 from obsloop._cells import OTHER
+from obsloop._private import SelectorEventLoop
 from obsloop.probes import gc as gc_probe
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Observation:
-    """Held by the loop as ``_obs``: one attribute, since a loop's instance has few to spare before look-ups slow down."""
+    """Held by the loop as ``_obs``: one attribute, since with a few more a loop's look-ups would slow down."""
 
     __slots__ = ("cells", "foreign", "iterating", "ledger", "settings")
 
@@ -36,13 +37,20 @@ class Observation:
     def lease(self, loop: asyncio.AbstractEventLoop) -> Cells:
         """The counters of this loop, from the ledger of its name.
 
-        The name is settled now and not when the loop is made: many programs make a loop in one thread and run it in another.
+        The name is settled now, not when the loop is made: many programs make a loop in one thread and run it in
+        another.
         """
         if self.cells is None:
             thread = threading.current_thread()
             name = self.settings.name or ("main" if thread is threading.main_thread() else thread.name)
             self.ledger, self.cells = _ledger.lease(name, loop)
         return self.cells
+
+    def ledger_of(self, loop: asyncio.AbstractEventLoop) -> _ledger.Ledger:
+        """The ledger of this loop's name."""
+        self.lease(loop)
+        assert self.ledger is not None  # noqa: S101 - lease() has just set it
+        return self.ledger
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is closed: its counters go back to the ledger."""
@@ -65,16 +73,10 @@ class Observation:
             return OTHER, default_ns
 
 
-class Observed(asyncio.AbstractEventLoop):
+class Observed(SelectorEventLoop):
     """The part of an observed loop that does not run per callback."""
 
     _obs: Observation
-
-    def _observe(self, settings: Settings) -> None:
-        self._obs = Observation(settings)
-        gc_probe.install()
-        if settings.address is not None:
-            service.ensure(settings.address, unhealthy_after=settings.unhealthy_after)
 
     def close(self) -> None:
         """Close the loop, as on the stock loop. Its figures stay, under its name."""
@@ -83,6 +85,12 @@ class Observed(asyncio.AbstractEventLoop):
 
     def snapshot(self) -> Snapshot:
         """The figures of this loop's name, at this moment; may be called from any thread."""
-        self._obs.lease(self)
-        assert self._obs.ledger is not None
-        return self._obs.ledger.snapshot()
+        return self._obs.ledger_of(self).snapshot()
+
+
+def observe(loop: Any, settings: Settings) -> None:
+    """Give ``loop`` what it carries of ours; and start the service, when one is asked for."""
+    loop._obs = Observation(settings)
+    gc_probe.install()
+    if settings.address is not None:
+        service.ensure(settings.address, unhealthy_after=settings.unhealthy_after)

@@ -45,7 +45,7 @@ class Partition:
     )
 
     def __init__(self, units: int, octaves: tuple[int, int], decimals: Sequence[int]) -> None:
-        """``octaves`` are the lowest and highest power of two (in exported units), ``decimals`` are counted integers."""
+        """``octaves``: the lowest and highest power of two, in exported units. ``decimals``: counted integers."""
         self.units = units
         self.min_exponent = octaves[0] * _PER_OCTAVE
         self.max_exponent = octaves[1] * _PER_OCTAVE

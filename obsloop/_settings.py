@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,14 @@ PREFIX = "OBSLOOP_"
 # Variables of ours that are no settings: the switch of the core, and what `obsloop run` tells its children.
 _NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_RUN_PID"})
 
+# What Kubernetes puts into every container for a Service that is called obsloop.
+_KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")
+
 _MAX_NAME = 100
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or has a value that is not accepted; the message names it, what is accepted, and its source."""
+    """An unknown setting, or a value that is not accepted; the message names it, what is accepted, and its source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Settings:
         values: dict[str, Any] = {}
         for variable, text in environ.items():
             if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or not text:
+                continue
+            if _KUBERNETES.fullmatch(variable):
                 continue
             if variable not in fields:
                 raise SettingsError(f"unknown variable {variable}; accepted: {', '.join(fields)}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple
 
-from obsloop._catalog import LOOP_NAME_LABEL, SIGNALS
 from obsloop._partition import SCALE, Partition
 
 
 class ExponentialBuckets(NamedTuple):
-    """An exponential histogram as OpenTelemetry and Prometheus define it (base ``2**(2**-scale)``, upper bounds inclusive).
+    """An exponential histogram, as OpenTelemetry and Prometheus define it: base ``2**(2**-scale)``, bounds inclusive.
 
     ``counts[i]`` holds the values in ``(base**(offset + i), base**(offset + i + 1)]``. What is at or below
     ``zero_threshold``, the smallest bound held, is in ``zero_count``. What is past the largest bound held (17 minutes;
@@ -46,21 +46,23 @@ class Histogram:
         return sum(self.bucket_counts)
 
     def cumulative(self, bounds: Sequence[float]) -> tuple[int, ...]:
-        """How many values were at most each of ``bounds``, exactly: the ``le`` buckets of a classic Prometheus histogram.
+        """How many values were at most each of ``bounds``, exactly: a classic Prometheus histogram's ``le`` buckets.
 
         Raises ``ValueError`` for a bound that is none of ``partition.decimal_bounds``.
         """
-        return tuple(sum(self.bucket_counts[: self.partition.index_of_decimal(b) + 1]) for b in bounds)
+        upto = list(accumulate(self.bucket_counts))
+        return tuple([upto[self.partition.index_of_decimal(b)] for b in bounds])
 
     def exponential(self, scale: int = SCALE) -> ExponentialBuckets:
-        """The same counts as exponential buckets, exactly, at a scale of at most 2; empty buckets at both ends left out."""
+        """The same counts in exponential buckets, exactly, at a scale up to 2; empty buckets at the ends left out."""
         if not 0 <= scale <= SCALE:
             raise ValueError(f"scale {scale!r} cannot be given exactly; choose 0 to {SCALE}")
         p = self.partition
         step = 1 << (SCALE - scale)
         first = p.index_of_exponent(p.min_exponent)
-        done = sum(self.bucket_counts[: first + 1])
-        zero_count, counts, below = done, [], first + 1
+        zero_count = sum(self.bucket_counts[: first + 1])
+        counts: list[int] = []
+        below = first + 1
         for exponent in range(p.min_exponent + step, p.max_exponent + 1, step):
             upto = p.index_of_exponent(exponent) + 1
             counts.append(sum(self.bucket_counts[below:upto]))
@@ -116,7 +118,7 @@ class Snapshot:
         return float(sum(self.value("asyncio.eventloop.time", *state) for state in self["asyncio.eventloop.time"]))
 
     def utilization(self, since: Snapshot | None = None) -> float:
-        """Share of the running time, since an earlier snapshot or the beginning, that was not idle; 0.0 if none passed."""
+        """Share of the running time since an earlier snapshot, or the beginning, that was not idle; 0.0 if none."""
         idle, ran = float(self.value("asyncio.eventloop.time", "idle")), self.run_time
         if since is not None:
             idle -= since.value("asyncio.eventloop.time", "idle")
@@ -128,5 +130,3 @@ def frozen(data: dict[str, dict[tuple[str, ...], Value]]) -> Mapping[str, Points
     """``data`` with nothing left to change."""
     return MappingProxyType({name: MappingProxyType(points) for name, points in data.items()})
 
-
-__all__ = ["LOOP_NAME_LABEL", "SIGNALS", "ExponentialBuckets", "Histogram", "Points", "Snapshot", "Value", "frozen"]

@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from obsloop import _guard
-from obsloop._observation import Observed
+from obsloop._observation import observe
 from obsloop._settings import Settings
 
 _T = TypeVar("_T")
 
 _lacking = _guard.missing()
 if not _lacking or TYPE_CHECKING:
-    from obsloop import _hot as hot
-    from obsloop._loop import Loop as Loop
+    from obsloop._loop import Loop
 else:
-    hot = None
-    from obsloop._fallback import Loop as Loop
+    from obsloop._fallback import Loop
 
     logging.getLogger("obsloop").warning(
         "this interpreter's asyncio is not known to this version of obsloop (%s): timing through public methods only,"
         " which costs more and sees less. A newer obsloop may know it.",
         "; ".join(_lacking[:3]),
     )
+
+
+__all__ = ["InstrumentError", "Loop", "instrument", "new_event_loop", "run"]
 
 
 class InstrumentError(TypeError):
@@ -58,7 +59,8 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise InstrumentError(
-                "no loop is running in this thread: call obsloop.instrument() from a coroutine or a callback, or give it the loop"
+                "no loop is running in this thread: call obsloop.instrument() from a coroutine or a callback,"
+                " or give it the loop"
             ) from None
     if isinstance(loop, Loop):
         return loop
@@ -77,19 +79,21 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
             f"cannot observe a loop of class {name}: expected asyncio.SelectorEventLoop or a subclass of it; {instead}"
         )
     observed = _observed_class(cls)
-    Observed._observe(loop, settings or Settings.from_env())  # type: ignore[arg-type]
+    observe(loop, settings or Settings.from_env())
     loop.__class__ = observed
-    return loop  # type: ignore[return-value]
+    return cast(Loop, loop)
 
 
 _observed_classes: dict[type, type[Loop]] = {}
 
 
 def _observed_class(cls: type[asyncio.AbstractEventLoop]) -> type[Loop]:
-    """The class that a loop of class ``cls`` becomes: the program's own methods first, then ours, then the stock ones."""
+    """The class that a loop of ``cls`` becomes: the program's own methods first, then ours, then the stock ones."""
     if cls.__mro__[0] is asyncio.SelectorEventLoop or cls in Loop.__mro__:
         return Loop
     observed = _observed_classes.get(cls)
     if observed is None:
-        observed = _observed_classes[cls] = type(f"Observed{cls.__name__}", (cls, Loop), {"__module__": cls.__module__})
+        bases: tuple[Any, ...] = (cls, Loop)
+        observed = cast("type[Loop]", type(f"Observed{cls.__name__}", bases, {"__module__": cls.__module__}))
+        _observed_classes[cls] = observed
     return observed

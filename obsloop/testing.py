@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import sys
 from types import TracebackType
 
 from obsloop import _clock, _start
@@ -61,7 +62,7 @@ class StepClock:
             (_clock, "monotonic_ns", self.monotonic_ns),
             (_start.Loop, "time", staticmethod(self.time)),
         ]
-        hot = getattr(_start, "hot", None)
+        hot = sys.modules.get("obsloop._hot")  # not loaded where the fallback is in use
         return [*places, (hot, "monotonic_ns", self.monotonic_ns)] if hot is not None else places
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import gc
 from threading import get_ident
-
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock
-from obsloop._cells import FORKED, IN_CALLBACK, STOPPED, STRIDE, observe
+from obsloop._cells import FORKED, IN_CALLBACK, STOPPED, STRIDE, count_value
 from obsloop._partition import SECONDS
 from obsloop._snapshot import Histogram, Value
 
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
 running: dict[int, Cells] = {}
 """Thread ident -> the counters of the loop that runs in that thread. Entered and left by the loop itself."""
 
-_pauses = [[0] * STRIDE for _ in range(3)]
+_pauses: list[list[int]] = [[0] * STRIDE for _ in range(3)]
 _started_ns = 0
 
 
 def _on_gc(phase: str, info: dict[str, Any]) -> None:
-    # The interpreter runs one collection at a time, so one start time is enough.
-    global _started_ns
+    global _started_ns  # noqa: PLW0603 - the interpreter runs one collection at a time
     if phase == "start":
         _started_ns = _clock.monotonic_ns()
         return
@@ -36,7 +34,8 @@ def _on_gc(phase: str, info: dict[str, Any]) -> None:
         return
     spent_ns = _clock.monotonic_ns() - _started_ns
     _started_ns = 0
-    observe(_pauses[min(info["generation"], 2)], 0, spent_ns)
+    generation: int = info["generation"]
+    count_value(_pauses[min(generation, 2)], 0, spent_ns)
     cells = running.get(get_ident())
     if cells is not None and cells.state not in (STOPPED, FORKED):
         if cells.state == IN_CALLBACK:

@@ -1,0 +1,62 @@
+"""Asyncio's private parts that we lean on, with the types that typeshed does not give them.
+
+``_guard`` checks at run time that they are there; this file only tells the type checkers, and holds nothing else.
+"""
+
+import asyncio
+from asyncio import base_events, events, format_helpers, selector_events, tasks
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+private_base_events: Any = base_events
+private_events: Any = events
+private_format_helpers: Any = format_helpers
+private_selector_events: Any = selector_events
+private_tasks: Any = tasks
+
+if TYPE_CHECKING:
+
+    class Handle(asyncio.Handle):
+        _callback: Any
+        _args: Any
+        _context: Any
+        _loop: Any
+        _cancelled: bool
+        _repr: str | None
+        _source_traceback: Any
+        _kind: int
+        _ready_ns: int
+
+    class TimerHandle(asyncio.TimerHandle):
+        _callback: Any
+        _args: Any
+        _loop: Any
+        _cancelled: bool
+        _scheduled: bool
+        _when: float
+
+    class SelectorEventLoop(asyncio.SelectorEventLoop):
+        _debug: bool
+        _ready: deque[Any]
+        _scheduled: list[Any]
+
+        def _run_once(self) -> None: ...
+        def _check_closed(self) -> None: ...
+        def _check_thread(self) -> None: ...
+        def _check_callback(self, callback: Any, method: str) -> None: ...
+        def _add_callback(self, handle: asyncio.Handle) -> None: ...
+        def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
+
+else:
+    from asyncio import Handle, SelectorEventLoop, TimerHandle
+
+__all__ = [
+    "Handle",
+    "SelectorEventLoop",
+    "TimerHandle",
+    "private_base_events",
+    "private_events",
+    "private_format_helpers",
+    "private_selector_events",
+    "private_tasks",
+]

@@ -1,0 +1,55 @@
+"""Run by Python itself at its start, wherever `obsloop run` has put this folder first on PYTHONPATH: in the
+program and in each of its Python children. Runs the sitecustomize that would have been run without this one,
+then hands over to integrations/autoload.py. Nothing else may live here, no f-string or newer syntax either:
+any interpreter may read it.
+"""
+
+import os
+import sys
+
+_FOLDER = os.path.dirname(os.path.realpath(__file__))
+
+
+def _run_next() -> None:
+    # Python runs only the first sitecustomize that it finds, and the machine's or another tool's may be
+    # behind us.
+    from importlib.machinery import PathFinder  # noqa: PLC0415  (each child process pays for what is loaded)
+    from importlib.util import module_from_spec  # noqa: PLC0415
+
+    others = [entry for entry in sys.path if os.path.realpath(entry) != _FOLDER]
+    spec = PathFinder.find_spec("sitecustomize", others)
+    if spec is None or spec.loader is None:
+        return
+    module = module_from_spec(spec)
+    # `import sitecustomize` hands out what it finds here when this file has been run.
+    sys.modules["sitecustomize"] = module
+    spec.loader.exec_module(module)
+
+
+def _install() -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036  (whoever's python the program calls)
+        raise ImportError("Python 3.11 or newer is needed")
+    from importlib.util import module_from_spec, spec_from_file_location  # noqa: PLC0415
+
+    # By file, not by `import obsloop`: that would load asyncio into every Python process, also one that needs
+    # none.
+    package = os.path.dirname(os.path.dirname(_FOLDER))
+    spec = spec_from_file_location("_obsloop_autoload", os.path.join(package, "integrations", "autoload.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError("autoload.py is missing from obsloop's own folder")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.remove_from_path(_FOLDER)
+    module.install(os.path.dirname(package))
+
+
+try:
+    _run_next()
+finally:  # an error in the other's file is its own, and site reports it
+    try:
+        _install()
+    except Exception as error:
+        if sys.stderr is not None:
+            sys.stderr.write(
+                "obsloop: cannot observe " + str(sys.executable) + ": " + str(error) + ". The program runs on.\n"
+            )

@@ -1,0 +1,150 @@
+"""What the service serves: one table from path to handler, and the handlers. A handler reads snapshots, never
+the loop itself, does not wait, and gives out figures and names only: no arguments, no locals, no payloads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from obsloop.service.messages import Request, Response, plain
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+EXPORTERS = "obsloop.exporters"
+_INSTALL = 'pip install "obsloop[prometheus]"'
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What handlers need of the settings. Seconds."""
+
+    unhealthy_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path: what it is (for the index) and who answers."""
+
+    path: str
+    summary: str
+    handler: Callable[[Request, Options], Response]
+
+
+class Exporter(Protocol):
+    """What an entry point of the group `obsloop.exporters` gives when it is called."""
+
+    def render(self, accept: str | None) -> tuple[str, bytes]:
+        """Content type and body for a client that accepts `accept`."""
+        ...
+
+
+class ExporterMissingError(Exception):
+    """There is no exporter to ask; the message says why and what to install."""
+
+
+_exporter: Exporter | None = None
+
+
+def find_exporter() -> Exporter:
+    """The exporter `prometheus`, made once per process; raises ExporterMissingError.
+
+    Found by its entry point, so that a stranger's is the equal of ours. A failure is not kept: the next
+    scrape looks again, since the reason may have been a program half-way through its imports.
+    """
+    global _exporter  # noqa: PLW0603  (this module is the one owner of the process's exporter)
+    if _exporter is None:
+        entry = _entry_point("prometheus")
+        if entry is None:
+            raise ExporterMissingError(
+                "There is no exporter `prometheus`: obsloop is imported here from a folder, not from an "
+                "installed package, so its exporters are not registered. Install it in the environment that "
+                f"the observed program runs in: {_INSTALL} (in a checkout: pip install -e '.[prometheus]')"
+            )
+        try:
+            make: Callable[[], Exporter] = entry.load()
+        except ImportError as error:
+            raise ExporterMissingError(
+                f"The exporter `prometheus` ({entry.value}) cannot be imported: {error}. "
+                f"Install what it needs in the environment that the observed program runs in: {_INSTALL}"
+            ) from error
+        _exporter = make()
+    return _exporter
+
+
+def _entry_point(name: str) -> EntryPoint | None:
+    from importlib.metadata import entry_points  # noqa: PLC0415  (it is slow to load, and needed once)
+
+    return next(iter(entry_points(group=EXPORTERS, name=name)), None)
+
+
+def preload() -> None:
+    """Load what the first scrape would load. Failing is left to that scrape, which can tell somebody."""
+    try:
+        find_exporter()
+    except ExporterMissingError:
+        return
+
+
+def metrics(request: Request, options: Options) -> Response:
+    """The figures in the format that the client accepts; 501 and what to install where there is none."""
+    del options
+    try:
+        exporter = find_exporter()
+    except ExporterMissingError as error:
+        return plain(501, str(error))
+    content_type, body = exporter.render(request.headers.get("accept"))
+    return Response(200, body, content_type)
+
+
+def healthz(request: Request, options: Options) -> Response:
+    """200 while each running loop moves on; 503 with the loop's name and the seconds where one is blocked.
+
+    A loop that waits in its selector is healthy however long it waits, and a process without a running loop
+    is too.
+    """
+    del request
+    import obsloop  # noqa: PLC0415  (the core imports this package)
+
+    running = {name: snapshot.blocked_time for name, snapshot in obsloop.snapshots().items() if snapshot.running}
+    blocked = {name: round(time, 3) for name, time in running.items() if time > options.unhealthy_after}
+    report = {
+        "status": "blocked" if blocked else "ok",
+        "running": sorted(running),
+        "blocked_seconds": blocked,
+        "unhealthy_after_seconds": options.unhealthy_after,
+    }
+    return Response(503 if blocked else 200, json.dumps(report).encode() + b"\n", "application/json")
+
+
+def index(request: Request, options: Options) -> Response:
+    """A plain page with a link to everything that is served."""
+    del request, options
+    from html import escape  # noqa: PLC0415  (a person's page: no start of a program waits for it)
+
+    items = "\n".join(
+        f'<li><a href="{escape(route.path)}">{escape(route.path)}</a> {escape(route.summary)}</li>'
+        for route in ROUTES.values()
+        if route.path != "/"
+    )
+    page = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>obsloop</title></head>\n'
+        f"<body>\n<h1>obsloop</h1>\n<p>The event loops of process {os.getpid()}.</p>\n<ul>\n{items}\n</ul>\n"
+        "</body>\n</html>\n"
+    )
+    policy = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    return Response(200, page.encode(), "text/html; charset=utf-8", (policy,))
+
+
+ROUTES: dict[str, Route] = {
+    route.path: route
+    for route in (
+        Route("/", "this page", index),
+        Route("/metrics", "every figure, for Prometheus", metrics),
+        Route("/healthz", "200 while each running loop moves on, 503 while one is blocked", healthz),
+    )
+}

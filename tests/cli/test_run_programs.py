@@ -1,0 +1,220 @@
+"""`obsloop run` with real programs, scripts, modules, commands: what is theirs stays theirs."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+import pytest
+
+from tests.cli.programs import Program, figure, get, run
+
+TELL = """
+import asyncio, sys
+async def main():
+    import obsloop
+    print("observed", isinstance(asyncio.get_running_loop(), obsloop.Loop), sys.argv[1:], __name__)
+asyncio.run(main())
+"""
+
+APP = """
+import asyncio, os, time
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/block":
+        time.sleep(5)
+    body = f"{os.getpid()} {type(asyncio.get_running_loop()).__module__}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+BLOCK = """
+import asyncio, time
+async def main():
+    await asyncio.sleep(0.2)
+    print("blocking", flush=True)
+    time.sleep(5)
+    print("moving on", flush=True)
+    await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Write a program to a file; return its path."""
+
+    def write(text, name="program.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_a_script_with_arguments_that_look_like_ours(script):
+    """It runs as __main__ on an observed loop, and gets every word that follows it."""
+    result = run("run", "--address", "127.0.0.1:0", script(TELL), "--address", "1", "-m")
+    assert result.stdout == "observed True ['--address', '1', '-m'] __main__\n"
+    assert result.stderr.startswith("obsloop: serving http://127.0.0.1:")
+    assert result.stderr.count("\n") == 1
+    assert result.returncode == 0
+
+
+def test_a_file_of_another_name_and_a_module(script, tmp_path):
+    """A file that is not executable is taken for a Python script; -m is Python's own."""
+    path = script(TELL, "program")
+    assert run("run", "--address", "127.0.0.1:0", path, "x").stdout == "observed True ['x'] __main__\n"
+    script(TELL, "amodule.py")
+    result = run("run", "--address=127.0.0.1:0", "-m", "amodule", "--name", "y", cwd=tmp_path)
+    assert result.stdout == "observed True ['--name', 'y'] __main__\n"
+
+
+def test_a_command_and_its_python_children(script):
+    """Here a shell that starts Python: what a container's entry point often is."""
+    result = run("run", "--address", "127.0.0.1:0", "sh", "-c", f'"{sys.executable}" "{script(TELL)}" z')
+    assert result.stdout == "observed True ['z'] __main__\n"
+
+
+def test_a_command_that_is_no_python_at_all():
+    """Its streams, its exit code; nothing of ours on them."""
+    result = run("run", "sh", "-c", "cat; echo to-stderr >&2; exit 7", stdin="through\n")
+    assert (result.returncode, result.stdout, result.stderr) == (7, "through\n", "to-stderr\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("import sys; sys.exit(3)", 3),
+        ("raise RuntimeError('x')", 1),
+        ("import asyncio\nasync def main(): raise SystemExit(5)\nasyncio.run(main())", 5),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        ("this is no python", 1),
+    ],
+)
+def test_the_exit_code_is_the_programs(script, text, code):
+    """A parent, a shell or an orchestrator sees what it would have seen."""
+    assert run("run", "--address", "127.0.0.1:0", script(text)).returncode == code
+
+
+def test_the_program_is_the_process_that_was_started(script):
+    """exec, no child: `ps`, signals and a supervisor's wait all reach the program itself."""
+    with Program("--address", "127.0.0.1:0", script("import os; print('pid', os.getpid(), flush=True)")) as program:
+        assert int(program.line(r"^pid (\d+)")[1]) == program.process.pid
+        assert program.wait() == 0
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+def test_ctrl_c_ends_it_as_it_ends_without_us(script, to_all):
+    """asyncio's rule: the main task is cancelled, then KeyboardInterrupt leaves the program."""
+    text = """
+import asyncio
+async def main():
+    print("ready", flush=True)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        print("cancelled", flush=True)
+asyncio.run(main())
+"""
+    with Program("--address", "127.0.0.1:0", script(text)) as program:
+        program.line("^ready")
+        program.send(signal.SIGINT, to_all=to_all)
+        assert program.wait() == -signal.SIGINT
+    assert "cancelled" in program.lines
+    assert program.lines[-1].startswith("KeyboardInterrupt")
+
+
+def test_metrics_and_health_while_the_loop_is_blocked(script):
+    """A callback sleeps for 5 s: both answers come while it sleeps, and say that it does."""
+    with Program("--address", "127.0.0.1:0", "--name", "api", script(BLOCK)) as program:
+        url = program.url()
+        program.line("^blocking")
+        began = time.monotonic()
+        time.sleep(1.5)
+        times = []
+        for _ in range(3):
+            asked = time.monotonic()
+            status, text = get(url + "/metrics")
+            times.append(time.monotonic() - asked)
+            assert status == 200
+        asked = time.monotonic()
+        status, health = get(url + "/healthz")
+        times.append(time.monotonic() - asked)
+        while_blocked = program._queue.empty()  # "moving on" was not said yet
+        spent = time.monotonic() - began
+        print("answers while blocked took (s):", ", ".join(f"{t:.4f}" for t in times))
+        assert while_blocked
+        assert max(times) < 1.0
+        assert status == 503
+        (blocked,) = json.loads(health)["blocked_seconds"].items()
+        assert blocked[0] == "api"
+        assert 1.0 < blocked[1] <= spent + 0.5
+        assert 1.0 < figure(text, "asyncio_eventloop_blocked_time_seconds") <= spent + 0.5
+        program.line("^moving on")
+        for _ in range(100):
+            status, health = get(url + "/healthz")
+            if status == 200:
+                break
+            time.sleep(0.05)
+        assert json.loads(health)["status"] == "ok"
+
+
+def test_how_long_is_too_long_can_be_set(script):
+    """OBSLOOP_UNHEALTHY_AFTER: a program with long callbacks is not to be restarted for them."""
+    with Program("--address", "127.0.0.1:0", script(BLOCK), OBSLOOP_UNHEALTHY_AFTER="60") as program:
+        url = program.url()
+        program.line("^blocking")
+        time.sleep(1.5)
+        status, health = get(url + "/healthz")
+        assert status == 200
+        assert json.loads(health)["unhealthy_after_seconds"] == 60
+
+
+def test_uvicorn_unmodified(tmp_path):
+    """`obsloop run uvicorn app:app`: real requests, and the figures of the loop that answers them."""
+    pytest.importorskip("uvicorn")
+    (tmp_path / "app.py").write_text(APP)
+    with Program(
+        "--address", "127.0.0.1:0", "uvicorn", "app:app", "--port", "0", "--loop", "asyncio", cwd=tmp_path
+    ) as it:
+        url = it.url()
+        app = it.line(r"Uvicorn running on (http://\S+)")[1]
+        for _ in range(20):
+            assert get(app + "/")[1].split()[1].startswith("obsloop")
+        status, text = get(url + "/metrics")
+        assert status == 200
+        assert figure(text, "asyncio_eventloop_callback_duration_seconds_count") >= 20
+        it.send(signal.SIGINT)
+        assert it.wait() in (0, -signal.SIGINT)
+
+
+def test_a_port_in_use_leaves_the_program_running(script):
+    """One line that names the port and how to choose another; the program does its work, observed."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("run", "--address", f"127.0.0.1:{port}", script(TELL))
+    assert result.returncode == 0
+    assert result.stdout.startswith("observed True")
+    assert f"cannot serve on 127.0.0.1:{port}: the port {port} is in use" in result.stderr
+    assert "--address HOST:PORT" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_prometheus_client_the_rest_of_the_service_works(script, tmp_path):
+    """/metrics says what to install; /healthz and the index answer."""
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    (blocker / "prometheus_client.py").write_text("raise ModuleNotFoundError(\"No module named 'prometheus_client'\")")
+    path = os.pathsep.join(filter(None, [str(blocker), os.environ.get("PYTHONPATH")]))
+    text = "import asyncio\nasync def main(): await asyncio.sleep(3600)\nasyncio.run(main())"
+    with Program("--address", "127.0.0.1:0", script(text), PYTHONPATH=path) as program:
+        url = program.url()
+        status, answer = get(url + "/metrics")
+        assert status == 501
+        assert 'pip install "obsloop[prometheus]"' in answer
+        assert get(url + "/healthz")[0] == 200
+        assert get(url + "/")[0] == 200

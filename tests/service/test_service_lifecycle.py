@@ -1,0 +1,203 @@
+"""The one service of a process: started once, refused with one clear line, clean in a child after fork. Each
+test is a real process, since that is what the service belongs to.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+
+def run(code, *argv, **variables):
+    """Run `code`; return its result, standard error included."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("OBSLOOP_")} | variables
+    prelude = "import os, sys, urllib.request\nfrom obsloop import service\n" + (
+        "def get(url): return urllib.request.urlopen(url, timeout=10).status\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", prelude + code, *argv],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def taken():
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()[1]
+
+
+def test_it_says_nothing_in_a_program_that_asked_for_it_in_code():
+    """The program knows the URL, and its stderr is its own."""
+    result = run("url = service.ensure('127.0.0.1:0', unhealthy_after=1.0); print(get(url + '/healthz'))")
+    assert (result.stdout.strip(), result.stderr) == ("200", "")
+
+
+def test_under_obsloop_run_it_says_where_it_serves():
+    """The way to find out which port 0 became."""
+    result = run("print(service.ensure('127.0.0.1:0', unhealthy_after=1.0))", OBSLOOP_RUN_PID="1")
+    assert result.stderr == f"obsloop: serving {result.stdout.strip()}/metrics\n"
+
+
+def test_there_is_one_service_and_the_first_address_wins():
+    """A second address gets the first one's URL, and one line for the person who meant both."""
+    result = run(
+        "import threading\n"
+        "first = service.ensure('127.0.0.1:0', unhealthy_after=1.0)\n"
+        "assert all(service.ensure('127.0.0.1:0', unhealthy_after=9.0) == first for _ in range(1000))\n"
+        "assert all(service.ensure('localhost:0', unhealthy_after=1.0) == first for _ in range(1000))\n"
+        "print(sum(t.name == 'obsloop-service' for t in threading.enumerate()))"
+    )
+    assert result.stdout == "1\n", result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "already served at http://127.0.0.1:" in result.stderr
+    assert "localhost:0" in result.stderr
+
+
+def test_threads_that_ask_at_once_get_the_same():
+    """One of them starts it, the others wait for that."""
+    result = run(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(20) as pool:\n"
+        "    jobs = [pool.submit(service.ensure, '127.0.0.1:0', unhealthy_after=1.0) for _ in range(100)]\n"
+        "print(len({job.result() for job in jobs}))"
+    )
+    assert result.stdout == "1\n", result.stderr
+
+
+def test_a_port_in_use_is_told_once_and_the_program_runs_on(taken):
+    """The line names the port and the ways to choose another."""
+    code = f"print([service.ensure('127.0.0.1:{taken}', unhealthy_after=1.0) for _ in range(3)])"
+    result = run(code)
+    assert result.stdout == "[None, None, None]\n"
+    assert result.stderr == (
+        f"obsloop: cannot serve on 127.0.0.1:{taken}: the port {taken} is in use by another process. Choose another "
+        "with --address HOST:PORT or OBSLOOP_ADDRESS (port 0 picks a free one). The program runs on, observed but "
+        "not served.\n"
+    )
+
+
+def test_a_child_of_obsloop_run_takes_a_free_port_instead(taken):
+    """Its sibling or parent has the port, and nobody typed this one's."""
+    code = f"url = service.ensure('127.0.0.1:{taken}', unhealthy_after=1.0); print(url, get(url + '/healthz'))"
+    result = run(code, OBSLOOP_RUN_PID="1")
+    url, status = result.stdout.split()
+    assert status == "200"
+    assert url != f"http://127.0.0.1:{taken}"
+    assert result.stderr.startswith(f"obsloop: serving {url}/metrics (process ")
+    assert f"port {taken} is in use" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_first_process_of_obsloop_run_does_not(taken):
+    """There somebody expects the port that was asked for."""
+    code = (
+        "os.environ['OBSLOOP_RUN_PID'] = str(os.getpid())\n"
+        f"print(service.ensure('127.0.0.1:{taken}', unhealthy_after=1.0))"
+    )
+    result = run(code)
+    assert result.stdout == "None\n"
+    assert "is in use by another process" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("nonsense", "there is no port"),
+        ("no-such-host.invalid:0", "is not known"),
+        ("192.0.2.1:0", "is not an address of this machine"),
+    ],
+)
+def test_any_other_reason_is_told_as_clearly(address, reason):
+    """Never an exception into the program."""
+    result = run(f"print(service.ensure({address!r}, unhealthy_after=1.0))")
+    assert result.stdout == "None\n"
+    assert reason in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_program_without_stderr_is_left_alone(taken):
+    """sys.stderr is None in a daemon, and closed in some."""
+    result = run(
+        f"sys.stderr.close()\nservice.ensure('127.0.0.1:{taken}', unhealthy_after=1.0)\n"
+        "sys.stderr = None\nservice.ensure('127.0.0.1:x', unhealthy_after=1.0)\nprint('on')"
+    )
+    assert (result.returncode, result.stdout) == (0, "on\n")
+
+
+def test_no_threads_left_to_start_is_no_reason_to_fail():
+    """The socket is closed again and the program runs on."""
+    result = run(
+        "import threading\n"
+        'def start(self): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = start\n"
+        "print(service.ensure('127.0.0.1:0', unhealthy_after=1.0))\n"
+    )
+    assert result.stdout == "None\n"
+    assert "can't start new thread" in result.stderr
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_ipv6_is_served():
+    """With brackets in the address and in the URL."""
+    result = run("url = service.ensure('[::1]:0', unhealthy_after=1.0); print(url, get(url + '/healthz'))")
+    assert result.stdout.startswith("http://[::1]:"), result.stderr
+    assert result.stdout.endswith(" 200\n")
+
+
+def test_a_fork_waits_for_the_service_to_be_idle():
+    """A child gets every lock as it is at that moment; one that the service's thread holds would be held for ever."""
+    result = run(
+        "import threading, time, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "from obsloop.service import messages, routes\n"
+        "lock, begun = threading.Lock(), threading.Event()\n"
+        "def slow(request, options):\n"
+        "    with lock:\n"
+        "        begun.set()\n"
+        "        time.sleep(0.3)\n"
+        "    return messages.plain(200, 'slow')\n"
+        "routes.ROUTES['/slow'] = routes.Route('/slow', '', slow)\n"
+        "url = service.ensure('127.0.0.1:0', unhealthy_after=1.0)\n"
+        "client = threading.Thread(target=get, args=[url + '/slow'])\n"
+        "client.start()\n"
+        "begun.wait()\n"
+        "if os.fork() == 0:\n"
+        "    os._exit(0 if lock.acquire(timeout=5) else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), get(url + '/slow'))\n"
+        "client.join()"
+    )
+    assert result.stdout == "0 200\n", result.stderr
+
+
+def test_after_fork_the_child_starts_its_own_and_lets_go_of_the_parents():
+    """The child serves on its own port; when the parent has gone, the parent's port is free, not held by the
+    child.
+    """
+    result = run(
+        "import warnings, time\n"
+        "warnings.simplefilter('ignore')\n"  # 3.12+ warn of fork in a process with threads
+        "parent = service.ensure('127.0.0.1:0', unhealthy_after=1.0)\n"
+        "get(parent + '/healthz')\n"
+        "if os.fork() == 0:\n"
+        "    child = service.ensure('127.0.0.1:0', unhealthy_after=1.0)\n"
+        "    assert child != parent\n"
+        "    assert get(child + '/healthz') == 200\n"
+        "    assert get(parent + '/healthz') == 200\n"
+        "    import socket\n"
+        "    families = []\n"
+        "    for fd in range(3, 100):\n"
+        "        try: families.append(socket.socket(fileno=os.dup(fd)).family)\n"
+        "        except OSError: pass\n"
+        "    print('child ok', families.count(socket.AF_INET), flush=True)\n"
+        "    os._exit(0)\n"
+        "assert os.waitstatus_to_exitcode(os.wait()[1]) == 0\n"
+        "print('parent ok', get(parent + '/healthz'), service.ensure('127.0.0.1:0', unhealthy_after=1.0) == parent)\n"
+    )
+    assert result.stdout == "child ok 1\nparent ok 200 True\n", result.stderr
