@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from obsloop import _ledger, service
 from obsloop._cells import OTHER
 from obsloop._private import SelectorEventLoop
+from obsloop._settings import Settings, tidy_name
 from obsloop.probes import gc as gc_probe
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
-    from obsloop._settings import Settings
     from obsloop._snapshot import Snapshot
 
 
@@ -42,7 +42,7 @@ class Observation:
         """
         if self.cells is None:
             thread = threading.current_thread()
-            name = self.settings.name or ("main" if thread is threading.main_thread() else thread.name)
+            name = self.settings.name or ("main" if thread is threading.main_thread() else tidy_name(thread.name))
             self.ledger, self.cells = _ledger.lease(name, loop)
         return self.cells
 

@@ -76,6 +76,11 @@ def _check(name: str, value: Any, source: str) -> Any:
     return value
 
 
+def tidy_name(name: str) -> str:
+    """What becomes of a name that nobody checked, a thread's: printable and of bounded length, as a setting must be."""
+    return "".join(c if c.isprintable() else "?" for c in name[:_MAX_NAME]) or "?"
+
+
 def _check_name(value: Any) -> str:
     if value is None or (isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()):
         return ""

@@ -1,0 +1,11 @@
+"""Exporters: obsloop's figures in other systems' forms, one module for each system, named after it.
+
+A second import package, so that the core never needs what an exporter needs. Everything here uses obsloop's
+public names only, as a stranger's exporter has to, and is found the same way: by the entry-point group
+``obsloop.exporters``. Nothing is imported here: a program pays for the exporter that it uses.
+
+    prometheus.py   Collector for a registry, Exporter for obsloop's own service
+    _families.py      from the catalogue to Prometheus's names, types, units, labels and buckets
+    _reading.py       from snapshots to the figures of one scrape; what can fail at a scrape fails here, alone
+    _text.py          from the figures to the two text formats, without an object per sample
+"""

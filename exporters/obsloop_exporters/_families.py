@@ -1,0 +1,115 @@
+"""From the catalogue to Prometheus: the name, type, unit, labels and buckets of each signal's family.
+
+All of it is settled when a collector is made, from ``obsloop.SIGNALS`` alone, and a wrong bucket bound is
+refused then. No figure is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from prometheus_client.utils import floatToGoString
+
+from obsloop import LOOP_NAME_LABEL, SIGNALS, Signal
+
+SECONDS_BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Upper bounds for durations and delays, unless a collector is given others."""
+COUNT_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
+"""Upper bounds for everything that is counted and not timed, unless a collector is given others."""
+
+# The values of `le` are part of a series' identity, so they are written by prometheus_client's own function.
+number: Callable[[float], str] = floatToGoString
+"""A number as the text formats have it."""
+
+Type = Literal["counter", "gauge", "histogram"]
+
+_TYPES: dict[str, Type] = {
+    "counter": "counter",
+    "updowncounter": "gauge",
+    "gauge": "gauge",
+    "histogram": "histogram",
+}
+_UNITS = {"s": "seconds", "By": "bytes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One signal as Prometheus knows it."""
+
+    signal: Signal
+    name: str
+    """As in OpenMetrics: with the unit, and a counter's without ``_total``."""
+    type: Type
+    unit: str
+    label_names: tuple[str, ...]
+    """The loop's name first, where the signal has one; then in the order of ``Signal.labels``."""
+    bounds: tuple[float, ...]
+    """Of a histogram: the upper bounds without +Inf, ascending."""
+    bound_texts: tuple[str, ...]
+    """Of a histogram: the values of the label ``le``, +Inf included."""
+
+    @property
+    def help(self) -> str:
+        """The catalogue's text."""
+        return self.signal.help
+
+
+def families(seconds_buckets: Iterable[float], count_buckets: Iterable[float]) -> tuple[Family, ...]:
+    """One family for each signal of the catalogue, in its order.
+
+    Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
+    """
+    buckets = {"seconds": tuple(seconds_buckets), "count": tuple(count_buckets)}
+    return tuple(_family(signal, buckets) for signal in SIGNALS)
+
+
+def _family(signal: Signal, buckets: dict[str, tuple[float, ...]]) -> Family:
+    name, unit = _plain(signal.name), _unit(signal)
+    if signal.kind != "histogram" and name.endswith("_count"):
+        # OpenTelemetry's word for "how many there are" is Prometheus's suffix of a histogram's series, and promtool
+        # refuses it elsewhere. Prometheus's own way to say it is the plural: go_threads, process_open_fds.
+        name = f"{name.removesuffix('_count')}s"
+    if unit and not name.endswith(f"_{unit}"):
+        name = f"{name}_{unit}"
+    labels = tuple(_plain(label.name) for label in signal.labels)
+    if signal.scope == "loop":
+        labels = (_plain(LOOP_NAME_LABEL), *labels)
+    bounds: tuple[float, ...] = ()
+    texts: tuple[str, ...] = ()
+    if signal.kind == "histogram":
+        which = "seconds" if signal.unit == "s" else "count"
+        bounds = _exact(signal, buckets[which], f"{which}_buckets")
+        texts = tuple(number(bound) for bound in (*bounds, inf))
+    return Family(signal, name, _TYPES[signal.kind], unit, labels, bounds, texts)
+
+
+def _plain(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _unit(signal: Signal) -> str:
+    """The suffix, by OpenTelemetry's rules for Prometheus: what braces hold is a remark and no unit."""
+    if signal.unit.startswith("{"):
+        return ""
+    if signal.unit == "1":
+        return "ratio" if signal.kind == "gauge" else ""
+    try:
+        return _UNITS[signal.unit]
+    except KeyError:
+        raise ValueError(
+            f"{signal.name}: no Prometheus word is known for the unit {signal.unit!r}; there are {', '.join(_UNITS)}"
+        ) from None
+
+
+def _exact(signal: Signal, bounds: tuple[float, ...], argument: str) -> tuple[float, ...]:
+    """``bounds`` ascending, each once, and without +Inf, which every histogram has."""
+    for bound in bounds:
+        if bound != inf and bound not in signal.bounds:
+            raise ValueError(
+                f"{argument}: {bound!r} is not a bound that {signal.name} can be exported at exactly;"
+                f" choose among {', '.join(f'{b:g}' for b in signal.bounds)}"
+            )
+    return tuple(sorted({float(bound) for bound in bounds} - {inf}))

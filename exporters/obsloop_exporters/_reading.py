@@ -1,0 +1,127 @@
+"""From snapshots to the figures of one scrape: plain numbers and label values, checked, for each family.
+
+What can fail at a scrape fails here and takes only its own figures with it: one signal of one loop is left
+out, the rest is answered. An exception that left a collector would take the observed program's own metrics
+along. Nothing here knows a text format or prometheus_client.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import obsloop
+from obsloop import Histogram, Snapshot
+from obsloop_exporters._families import Family
+
+_UTILIZATION = "asyncio.eventloop.utilization"
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_log = logging.getLogger("obsloop.exporters")
+
+
+class Buckets(NamedTuple):
+    """A classic histogram."""
+
+    counts: tuple[int, ...]
+    """Cumulative, one for each of ``Family.bound_texts``; the last is the count of all."""
+    sum: float
+
+
+class Series(NamedTuple):
+    """One series: label values in the order of ``Family.label_names``, and the figure."""
+
+    labels: tuple[str, ...]
+    value: float | Buckets
+
+
+Reading = list[tuple[Family, list[Series]]]
+
+
+class _Previous:
+    """What the last reading in this process saw."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        # Held while snapshots are taken, so that readings are in order; re-entrant, since a signal handler
+        # may scrape.
+        self.lock = threading.RLock()
+        self.snapshots: Mapping[str, Snapshot] = {}
+
+
+class Reader:
+    """One reader of obsloop's figures, from any thread; utilization is since this reader's last reading."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self.families = tuple(families)
+        self._previous = _Previous()
+        self._told: set[str] = set()
+
+    def read(self) -> Reading:
+        """All families of the catalogue, in its order; one whose figures are missing or wrong is empty."""
+        loops, previous = self._take()
+        process = self._attempt("process_snapshot()", obsloop.process_snapshot)
+        reading: Reading = []
+        for family in self.families:
+            series: list[Series] = []
+            if family.signal.scope == "process":
+                if process is not None:
+                    series += self._attempt(family.signal.name, _series, family, process, None) or ()
+            else:
+                for name, snapshot in loops.items():
+                    before = previous.get(name)
+                    series += self._attempt(family.signal.name, _series, family, snapshot, before) or ()
+            reading.append((family, series))
+        return reading
+
+    def _take(self) -> tuple[Mapping[str, Snapshot], Mapping[str, Snapshot]]:
+        """The loops' figures now and at the last reading, which these now are."""
+        state = self._previous
+        if state.pid != os.getpid():
+            # After fork the figures begin anew, and the lock may be held by a thread that is not here.
+            self._previous = state = _Previous()
+        with state.lock:
+            now = self._attempt("snapshots()", obsloop.snapshots)
+            if now is None:
+                return {}, {}
+            previous, state.snapshots = state.snapshots, now
+        return now, previous
+
+    def _attempt(self, what: str, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
+        try:
+            return read(*args, **kwargs)
+        except Exception as error:
+            if what not in self._told:  # once, not at every scrape
+                self._told.add(what)
+                _log.warning("left out of /metrics: %s: %r", what, error, exc_info=True)
+            return None
+
+
+def _series(family: Family, snapshot: Snapshot, previous: Snapshot | None) -> list[Series]:
+    """Every series that ``snapshot`` has of ``family``."""
+    loop = (encodable(snapshot.loop_name),) if family.signal.scope == "loop" else ()
+    if family.signal.name == _UTILIZATION:
+        return [Series(loop, snapshot.utilization(previous))]
+    result: list[Series] = []
+    for values, value in snapshot[family.signal.name].items():
+        labels = (*loop, *map(encodable, values))
+        if len(labels) != len(family.label_names):
+            raise ValueError(f"{len(labels)} label values {labels!r} for {family.label_names!r}")
+        if isinstance(value, Histogram) != (family.type == "histogram"):
+            raise TypeError(f"expected a {family.type}, got {value!r}")
+        if isinstance(value, Histogram):
+            counts = (*value.cumulative(family.bounds), value.count)
+            result.append(Series(labels, Buckets(counts, float(value.sum))))
+        else:
+            result.append(Series(labels, float(value)))
+    return result
+
+
+def encodable(value: str) -> str:
+    """A label value that UTF-8 can write: a thread's name, and so a loop's, may hold half a surrogate pair."""
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")

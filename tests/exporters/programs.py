@@ -1,0 +1,85 @@
+"""Observed programs for the exporters' tests: one that comes onto its loop by every way there is."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import obsloop
+
+T = TypeVar("T")
+
+WAYS = ("task_step", "callback", "timer", "reader", "writer", "threadsafe", "signal")
+"""The kinds of handle that `everything` runs. What is `other` comes only from loops that are not ours."""
+
+
+def run(main: Callable[[], Any], name: str = "main") -> Any:
+    """Run the coroutine function `main` on an observed loop called `name`."""
+    return obsloop.run(main(), settings=obsloop.Settings(name=name))
+
+
+def run_in_thread(main: Callable[[], Any], name: str) -> None:
+    """Run `main` on a loop without settings in a thread called `name`, and wait for its end."""
+
+    def target() -> None:
+        obsloop.run(main(), settings=obsloop.Settings())
+
+    thread = threading.Thread(target=target, name=name)
+    thread.start()
+    thread.join()
+
+
+def everything(then: Callable[[], T]) -> Callable[[], Any]:
+    """A program that fills every signal, and calls `then` while its timers are still pending."""
+
+    async def main() -> T:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        happened = {way: asyncio.Event() for way in ("callback", "reader", "writer", "signal")}
+
+        def read() -> None:
+            if not ours.recv(100):
+                loop.remove_reader(ours)
+            happened["reader"].set()
+
+        def write() -> None:
+            loop.remove_writer(ours)
+            happened["writer"].set()
+
+        loop.add_reader(ours, read)
+        loop.add_writer(ours, write)
+        loop.add_signal_handler(signal.SIGUSR1, happened["signal"].set)
+        loop.call_soon(happened["callback"].set)
+        theirs.send(b"x")
+        await asyncio.sleep(0)  # polls without a wait, and finds the byte waiting
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for event in happened.values():
+            await event.wait()
+        await loop.run_in_executor(None, time.sleep, 0.001)
+        await asyncio.sleep(0.001)
+        for generation in range(3):
+            gc.collect(generation)
+        pending = [loop.call_later(3600, print), loop.call_later(3600, print)]
+        pending[1].cancel()
+        result = then()
+        pending[0].cancel()
+        loop.remove_reader(ours)
+        loop.remove_signal_handler(signal.SIGUSR1)
+        ours.close()
+        theirs.close()
+        return result
+
+    return main
+
+
+async def little() -> None:
+    """A few steps, a few timers, some idle time."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.005)

@@ -1,0 +1,151 @@
+"""Names, types, units, labels and help: what dashboards and alerts are written against."""
+
+import pytest
+from prometheus_client.core import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+import obsloop
+from obsloop_exporters import _families
+from obsloop_exporters.prometheus import Collector, Exporter
+from tests.exporters.programs import WAYS, everything, run
+
+LOOP = "asyncio_eventloop_name"
+
+# signal: (family in OpenMetrics, type, unit, labels). Others lean on these names: a change here breaks their queries.
+EXPECTED = {
+    "asyncio.eventloop.time": ("asyncio_eventloop_time_seconds", "counter", "seconds", [LOOP, "state"]),
+    "asyncio.eventloop.utilization": ("asyncio_eventloop_utilization_ratio", "gauge", "ratio", [LOOP]),
+    "asyncio.eventloop.iterations": ("asyncio_eventloop_iterations", "counter", "", [LOOP]),
+    "asyncio.eventloop.events": ("asyncio_eventloop_events", "counter", "", [LOOP]),
+    "asyncio.eventloop.events_waiting": ("asyncio_eventloop_events_waiting", "counter", "", [LOOP]),
+    "asyncio.eventloop.poll.duration": (
+        "asyncio_eventloop_poll_duration_seconds", "histogram", "seconds", [LOOP],
+    ),
+    "asyncio.eventloop.iteration.duration": (
+        "asyncio_eventloop_iteration_duration_seconds", "histogram", "seconds", [LOOP],
+    ),
+    "asyncio.eventloop.schedule.delay": (
+        "asyncio_eventloop_schedule_delay_seconds", "histogram", "seconds", [LOOP, "kind"],
+    ),
+    "asyncio.eventloop.callback.duration": (
+        "asyncio_eventloop_callback_duration_seconds", "histogram", "seconds", [LOOP, "kind"],
+    ),
+    "asyncio.eventloop.ready.depth": ("asyncio_eventloop_ready_depth", "histogram", "", [LOOP]),
+    "asyncio.eventloop.timer.count": ("asyncio_eventloop_timers", "gauge", "", [LOOP]),
+    "asyncio.eventloop.timer.cancelled": ("asyncio_eventloop_timer_cancelled", "gauge", "", [LOOP]),
+    "asyncio.eventloop.timer.lateness": (
+        "asyncio_eventloop_timer_lateness_seconds", "histogram", "seconds", [LOOP],
+    ),
+    "asyncio.eventloop.blocked.time": ("asyncio_eventloop_blocked_time_seconds", "gauge", "seconds", [LOOP]),
+    "cpython.gc.collections": ("cpython_gc_collections", "counter", "", ["cpython_gc_generation"]),
+    "cpython.gc.pause.duration": (
+        "cpython_gc_pause_duration_seconds", "histogram", "seconds", ["cpython_gc_generation"],
+    ),
+    "obsloop.self.time": ("obsloop_self_time_seconds", "counter", "seconds", ["what"]),
+    "obsloop.dropped": ("obsloop_dropped", "counter", "", ["what"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def scraped():
+    """The families of a program that fills every signal, by name, as OpenMetrics' parser understands them."""
+    accept = "application/openmetrics-text; version=1.0.0"
+    _, body = run(everything(lambda: Exporter().render(accept)))
+    return {family.name: family for family in text_string_to_metric_families(body.decode())}
+
+
+def test_every_signal_has_a_name_here_and_every_name_a_signal():
+    """Whoever adds a signal to the catalogue decides here what Prometheus's users will call it."""
+    assert EXPECTED.keys() == {signal.name for signal in obsloop.SIGNALS}
+
+
+def test_what_is_exported_is_the_catalogue_and_nothing_else(scraped):
+    """A program that does everything shows each signal of the catalogue, and no family besides."""
+    assert list(scraped) == [EXPECTED[signal.name][0] for signal in obsloop.SIGNALS]
+    assert [name for name, family in scraped.items() if not family.samples] == []
+
+
+@pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
+def test_a_family_is_what_its_signal_is(scraped, signal):
+    """Type, unit, help and labels arrive as the catalogue has them."""
+    name, kind, unit, labels = EXPECTED[signal.name]
+    family = scraped[name]
+    assert (family.type, family.unit, family.documentation) == (kind, unit, signal.help)
+    for sample in family.samples:
+        assert sample.labels.keys() - {"le"} == set(labels)
+        suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[kind]
+        assert sample.name in [name + suffix for suffix in suffixes]
+
+
+@pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
+def test_labels_have_all_the_values_of_the_catalogue_and_no_other(scraped, signal):
+    """Each combination that the catalogue promises is there from the first scrape, so that rates miss nothing."""
+    name, _, _, labels = EXPECTED[signal.name]
+    for label, declared in zip([label for label in labels if label != LOOP], signal.labels, strict=True):
+        assert {sample.labels[label] for sample in scraped[name].samples} == set(declared.values)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_onto_the_loop_is_counted(scraped, way):
+    """The program above really came by each way, so the series above are filled and not only there."""
+    for name in ("asyncio_eventloop_callback_duration_seconds", "asyncio_eventloop_schedule_delay_seconds"):
+        counts = {s.labels["kind"]: s.value for s in scraped[name].samples if s.name.endswith("_count")}
+        assert counts[way] >= 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["asyncio.eventloop.iterations", "asyncio.eventloop.events", "asyncio.eventloop.events_waiting",
+     "asyncio.eventloop.timer.count", "asyncio.eventloop.timer.cancelled", "asyncio.eventloop.utilization",
+     "asyncio.eventloop.blocked.time", "cpython.gc.collections"],
+)  # fmt: skip
+def test_each_plain_figure_is_filled(scraped, name):
+    """The program above has timers, events, collections; it asks from inside a callback, so it is `blocked`."""
+    assert all(sample.value > 0 for sample in scraped[EXPECTED[name][0]].samples)
+
+
+def test_describe_names_what_collect_gives():
+    """A registry learns all names at registration, so that a clash shows then and not at a scrape."""
+    run(everything(lambda: None))
+    collector = Collector()
+
+    def shape(metric):
+        return metric.name, metric.type, metric.unit, metric.documentation
+
+    assert [shape(m) for m in collector.describe()] == [shape(m) for m in collector.collect()]
+    assert [m.samples for m in collector.describe()] == [[] for _ in obsloop.SIGNALS]
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_no_series_tells_when_it_was_created(accept):
+    """`_created` doubles the counters of a scrape and tells nothing here: the figures are the process's age."""
+    run(everything(lambda: None))
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    encoder, _ = choose_encoder(accept)
+    assert b"_created" not in encoder(registry)
+    assert b"_created" not in Exporter().render(accept)[1]
+
+
+def test_a_unit_without_a_word_in_prometheus_is_refused(monkeypatch):
+    """A unit new in the catalogue is an error that names it, not a family without a unit."""
+    signal = obsloop.Signal("some.thing", "gauge", "furlong", "Far.")
+    monkeypatch.setattr(_families, "SIGNALS", (signal,))
+    with pytest.raises(ValueError, match=r"some\.thing: no Prometheus word .* 'furlong'"):
+        Collector()
+
+
+def test_units_map_by_the_usual_rules(monkeypatch):
+    """Bytes get a word, a ratio is a gauge of unit 1 only, no unit is said twice, `_count` is a histogram's word."""
+    signals = {
+        "a_bytes": obsloop.Signal("a", "counter", "By", ""),
+        "b_seconds": obsloop.Signal("b.seconds", "gauge", "s", ""),
+        "c": obsloop.Signal("c", "counter", "1", ""),
+        "d": obsloop.Signal("d", "updowncounter", "1", ""),
+        "e_ratio": obsloop.Signal("e", "gauge", "1", ""),
+        "f_g": obsloop.Signal("f.g", "updowncounter", "{thing}", ""),
+        "h_threads": obsloop.Signal("h.thread.count", "updowncounter", "{thread}", ""),
+    }
+    monkeypatch.setattr(_families, "SIGNALS", tuple(signals.values()))
+    assert [metric.name for metric in Collector().describe()] == list(signals)
