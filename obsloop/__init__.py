@@ -3,6 +3,7 @@
 asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 """
 
+from obsloop import _core
 from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL
 from obsloop._catalog import SIGNALS as SIGNALS
 from obsloop._catalog import Label as Label
@@ -21,4 +22,4 @@ from obsloop._start import new_event_loop as new_event_loop
 from obsloop._start import run as run
 from obsloop._version import __version__ as __version__
 
-core = "pure"
+core = _core.kind

@@ -125,6 +125,10 @@ class Cells:
         count_value(self.delays, kind, max(0, start_ns - ready_ns))
         self.tick_ns = end_ns
 
+    def record_iteration(self, spent_ns: int) -> None:
+        """One iteration that no poll follows."""
+        count_value(self.iteration, 0, spent_ns)
+
     def end_run(self, now_ns: int) -> None:
         """The loop stops, in whatever state: an open wait is closed (an interrupted ``select`` ends here)."""
         if self.state == IN_IDLE:

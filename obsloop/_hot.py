@@ -10,16 +10,12 @@ the next, so one clock read times both the duration of this one and the delay of
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-import inspect
 import math
 import selectors
-import sys
 from bisect import bisect_left
 from contextvars import copy_context
-from threading import get_ident
-from types import BuiltinMethodType, FunctionType, MethodType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from obsloop._cells import (
@@ -35,9 +31,21 @@ from obsloop._cells import (
     THREADSAFE,
     TIMER,
     WRITER,
-    count_value,
 )
 from obsloop._clock import monotonic_ns
+from obsloop._cold import (
+    STEP,
+    LockedHandle,
+    begin_run,
+    caller_stack,
+    is_plain_epoll,
+    kind_of,
+    leave,
+    rebuild_heap,
+    registered,
+    report,
+    run_batch_in_debug,
+)
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import (
     Handle as BaseHandle,
@@ -47,22 +55,15 @@ from obsloop._private import (
 )
 from obsloop._private import (
     private_base_events,
-    private_events,
-    private_format_helpers,
     private_selector_events,
-    private_tasks,
 )
-from obsloop.probes import gc as gc_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from obsloop._cells import Cells
 
-# Since 3.14 asyncio's own handle of call_soon_threadsafe locks around cancel and run; ours does where theirs does.
-_LockedHandle: Any = getattr(private_events, "_ThreadSafeHandle", None)
-_LOCKED = THREADSAFE if _LockedHandle is not None else STRIDE * len(KINDS)
+_LOCKED = THREADSAFE if LockedHandle is not None else STRIDE * len(KINDS)
 
 # The bucket of a duration: below _FAST (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by microseconds,
 # which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0 is the sum.
@@ -82,14 +83,9 @@ _MIN_SCHEDULED = private_base_events._MIN_SCHEDULED_TIMER_HANDLES
 _MIN_CANCELLED_FRACTION = private_base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION
 _MAX_TIMEOUT = private_base_events.MAXIMUM_SELECT_TIMEOUT
 
-_EpollSelector: Any = getattr(selectors, "EpollSelector", None)
-_SELECT = _EpollSelector.select if _EpollSelector is not None else None
 _PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # EPOLLIN, EPOLLOUT: an error or hang-up counts as both, as selectors does it
-
-# Since 3.13 arguments are shown in debug mode only.
-_FORMAT_TAKES_DEBUG = "debug" in inspect.signature(private_format_helpers._format_callback_source).parameters
 
 _new: Callable[[type[Any]], Any] = object.__new__
 
@@ -125,55 +121,10 @@ class TimerHandle(BaseTimerHandle):
 
 
 ThreadSafeHandle: Any = (
-    type("ThreadSafeHandle", (_LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": __name__})
-    if _LockedHandle is not None
+    type("ThreadSafeHandle", (LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": __name__})
+    if LockedHandle is not None
     else Handle
 )
-
-
-def _task_step_type() -> Any:
-    """The C type of the callback with which a task schedules its own step; no module gives it a name."""
-    seen: list[Any] = []
-
-    class Probe:
-        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:
-            seen.append(callback)
-
-        def get_debug(self) -> bool:
-            return False
-
-    async def nothing() -> None:
-        pass
-
-    coro = nothing()
-    probe: Any = Probe()
-    task: Any = asyncio.Task(coro, loop=probe, name="obsloop")
-    task._log_destroy_pending = False
-    coro.close()
-    # Without the accelerator a step is a bound method, which _PY_STEPS knows; then no type stands for steps alone.
-    step: Any = seen[0]
-    return Probe if isinstance(step, MethodType) else step.__class__
-
-
-_STEP = _task_step_type()
-_PY_TASK = private_tasks._PyTask
-_PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
-
-
-def kind_of(callback: Any) -> int:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``."""
-    cls = callback.__class__
-    if cls is _STEP:
-        return TASK_STEP
-    if cls is BuiltinMethodType:
-        return (
-            TASK_STEP
-            if isinstance(callback.__self__, asyncio.Task) and callback.__name__ == "task_wakeup"
-            else CALLBACK
-        )
-    if cls is MethodType and callback.__func__ in _PY_STEPS:
-        return TASK_STEP
-    return CALLBACK
 
 
 # ---- onto the loop ---------------------------------------------------------------------------------------------------
@@ -192,7 +143,7 @@ def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = No
     handle._repr = None
     handle._source_traceback = None
     cls = callback.__class__
-    handle._kind = TASK_STEP if cls is _STEP else CALLBACK if cls is FunctionType else kind_of(callback)
+    handle._kind = TASK_STEP if cls is STEP else CALLBACK if cls is FunctionType else kind_of(callback)
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
     return handle
@@ -201,7 +152,7 @@ def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = No
 def _call_soon_in_debug(self: Any, callback: Any, args: tuple[Any, ...], context: Context | None) -> Any:
     self._check_call(callback, "call_soon")
     handle = Handle(callback, args, self, context)
-    handle._source_traceback = _stack(3)
+    handle._source_traceback = caller_stack(3)
     handle._kind = kind_of(callback)
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
@@ -215,7 +166,7 @@ def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Context 
         self._check_callback(callback, "call_soon_threadsafe")
     handle = ThreadSafeHandle(callback, args, self, context)
     if handle._source_traceback:
-        handle._source_traceback = _stack()
+        handle._source_traceback = caller_stack()
     handle._kind = THREADSAFE
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
@@ -249,7 +200,7 @@ def _schedule(
     handle._context = context if context is not None else copy_context()
     handle._cancelled = False
     handle._repr = None
-    handle._source_traceback = _stack(3) if self._debug else None
+    handle._source_traceback = caller_stack(3) if self._debug else None
     handle._when = when
     handle._scheduled = True
     handle._ready_ns = not_before_ns
@@ -272,7 +223,7 @@ def _watch(self: Any, fd: Any, event: int, callback: Any, args: tuple[Any, ...],
     handle = Handle(callback, args, self, context)
     handle._kind = READER if event == _READ else WRITER
     handle._ready_ns = 0
-    key = self._selector.get_map().get(fd)
+    key = registered(self._selector, fd)
     if key is None:
         self._selector.register(fd, event, (handle, None) if event == _READ else (None, handle))
     else:
@@ -285,11 +236,6 @@ def _watch(self: Any, fd: Any, event: int, callback: Any, args: tuple[Any, ...],
         if replaced is not None:
             replaced.cancel()
     return handle
-
-
-def _stack(depth: int = 2) -> Any:
-    """Where the caller of the loop's method stands, for debug mode."""
-    return private_format_helpers.extract_stack(sys._getframe(depth))
 
 
 # ---- the iteration ---------------------------------------------------------------------------------------------------
@@ -311,12 +257,16 @@ def run_once(self: Any) -> None:
     ready = self._ready
     popleft, append = ready.popleft, ready.append
     index, fast, locked = _INDEX, _FAST, _LOCKED
+    coarse_index = _COARSE_INDEX
     began = kind = ready_ns = 0
     i: int
+    start: int
+    waited_ns: int
     j: int
     handle: Any = None
     selector: Any = None
     fd_to_key: Any = None
+    found: Any = ()
     straight = False
     try:
         if not cells.run_started_ns:
@@ -329,7 +279,7 @@ def run_once(self: Any) -> None:
                     self._timer_cancelled_count > len(scheduled) * _MIN_CANCELLED_FRACTION
                     and len(scheduled) > _MIN_SCHEDULED
                 ):
-                    scheduled = _rebuild_heap(self, scheduled)
+                    scheduled = rebuild_heap(self, scheduled)
                 else:
                     while scheduled and scheduled[0]._cancelled:
                         self._timer_cancelled_count -= 1
@@ -341,7 +291,7 @@ def run_once(self: Any) -> None:
                 timeout = min(max(scheduled[0]._when - self.time(), 0), _MAX_TIMEOUT) if scheduled else None
             if self._selector is not selector:
                 selector = self._selector
-                straight = inline_events and _is_plain_epoll(selector)
+                straight = inline_events and is_plain_epoll(selector)
 
             # The poll. For the standard epoll selector straight through the epoll object, by the same rules.
             now_ns = clock_ns()
@@ -374,7 +324,7 @@ def run_once(self: Any) -> None:
             cells.state = IN_OVERHEAD
             cells.tick_ns = began
 
-            if found:
+            if found and found.__class__ is list:  # a selector of the program's own may return anything iterable
                 cells.events += len(found)
                 if timeout == 0:
                     cells.events_waiting += len(found)
@@ -439,7 +389,7 @@ def run_once(self: Any) -> None:
             cells.state = IN_CALLBACK
             cells.tick_ns = start
             if self._debug:
-                _run_batch_in_debug(self, cells, todo, began)
+                run_batch_in_debug(self, cells, todo, began)
             else:
                 for _ in range(todo):
                     handle = popleft()
@@ -475,7 +425,7 @@ def run_once(self: Any) -> None:
                             waited_ns = 0
                         j = kind + index[waited_ns]
                     elif waited_ns < _COARSE:
-                        j = kind + (_COARSE_INDEX[waited_ns >> 10] or bisect_left(_BOUNDS_NS, waited_ns))
+                        j = kind + (coarse_index[waited_ns >> 10] or bisect_left(_BOUNDS_NS, waited_ns))
                     else:
                         j = kind + bisect_left(_BOUNDS_NS, waited_ns)
                     # From here to `tick_ns` no call: a reader in another thread sees all of it or nothing.
@@ -501,78 +451,13 @@ def run_once(self: Any) -> None:
         handle = None
 
 
-def _is_plain_epoll(selector: Any) -> bool:
-    """Whether ``selector`` is the standard epoll selector, with its own ``select``."""
-    return selector.__class__ is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
-
-
-def begin_run(self: Any, cells: Cells) -> None:
-    """A run begins. What was scheduled before is ready now: the time when the loop stood still was not its delay."""
-    now_ns = monotonic_ns()
-    for handle in tuple(self._ready):
-        if hasattr(handle, "_ready_ns"):
-            handle._ready_ns = now_ns
-    gc_probe.running[get_ident()] = cells
-    cells.begin_run(now_ns)
-
-
-def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, *, stopped: bool) -> None:
-    """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
-    if began_ns:
-        count_value(cells.iteration, 0, now_ns - began_ns)
-    if stopped:
-        end_run(cells, now_ns)
-
-
-def end_run(cells: Cells, now_ns: int) -> None:
-    """The run ends."""
-    gc_probe.running.pop(get_ident(), None)
-    cells.end_run(now_ns)
-
-
-def report(self: Any, handle: Any, exc: BaseException) -> None:
-    """What ``Handle._run`` does with an exception."""
-    debug = {"debug": self._debug} if _FORMAT_TAKES_DEBUG else {}
-    where = private_format_helpers._format_callback_source(handle._callback, handle._args, **debug)
-    context = {"message": f"Exception in callback {where}", "exception": exc, "handle": handle}
-    if handle._source_traceback:
-        context["source_traceback"] = handle._source_traceback
-    self.call_exception_handler(context)
-
-
-def _run_batch_in_debug(self: Any, cells: Cells, todo: int, began_ns: int) -> None:
-    """The batch in debug mode: asyncio's own rules and log line, by the loop's ``time()``; our figures beside it."""
-    for _ in range(todo):
-        handle = self._ready.popleft()
-        if handle._cancelled:
-            self._obs.foreign.pop(id(handle), None)
-            continue
-        kind, ready_ns = self._obs.unstamp(handle, began_ns)
-        try:
-            self._current_handle = handle
-            t0 = self.time()
-            handle._run()
-            dt = self.time() - t0
-            if dt >= self.slow_callback_duration:
-                private_base_events.logger.warning(
-                    "Executing %s took %.3f seconds",
-                    private_base_events._format_handle(handle),
-                    dt,
-                )
-        finally:
-            self._current_handle = None
-            cells.record(kind, ready_ns, monotonic_ns())
-
-
-def _rebuild_heap(self: Any, scheduled: list[Any]) -> list[Any]:
-    """Drop the cancelled timers from the heap, when there are too many of them."""
-    kept: list[Any] = []
-    for handle in scheduled:
-        if handle._cancelled:
-            handle._scheduled = False
-        else:
-            kept.append(handle)
-    heapq.heapify(kept)
-    self._scheduled = kept
-    self._timer_cancelled_count = 0
-    return kept
+METHODS: dict[str, Any] = {
+    "call_soon": call_soon,
+    "call_soon_threadsafe": call_soon_threadsafe,
+    "call_later": call_later,
+    "call_at": call_at,
+    "_run_once": run_once,
+    "_add_reader": add_reader,
+    "_add_writer": add_writer,
+}
+"""What a loop class takes from the core."""

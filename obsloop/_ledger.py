@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop._catalog import MAX_LOOP_NAMES, OTHER
 from obsloop._cells import KINDS, STRIDE, Cells, read
+from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import gc as gc_probe
@@ -41,7 +42,7 @@ class Ledger:
 
     def lease(self, loop: Any) -> Cells:
         """A block for ``loop``, until ``release`` or until the loop is collected. Called under the module's lock."""
-        cells = self._free.pop() if self._free else Cells()
+        cells = self._free.pop() if self._free else new_cells()
         self._live[weakref.ref(loop, self._take_back)] = cells
         return cells
 

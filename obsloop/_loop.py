@@ -11,7 +11,7 @@ import selectors
 import time
 from typing import Any
 
-from obsloop import _clock, _hot
+from obsloop import _clock, _core
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
 from obsloop._settings import Settings
@@ -29,22 +29,13 @@ class Loop(Observed):
         super().__init__(selector)
         observe(self, settings)
 
-    # The hot path. These functions are methods: this class is only where they hang.
-    call_soon: Any = _hot.call_soon
-    call_soon_threadsafe: Any = _hot.call_soon_threadsafe
-    call_later: Any = _hot.call_later
-    call_at: Any = _hot.call_at
-    _run_once = _hot.run_once
-    _add_reader = _hot.add_reader
-    _add_writer = _hot.add_writer
-
     # A built-in in the class is called without a frame of Python; the same clock that the stock loop's method reads.
     time: Any = time.monotonic
 
     def run_forever(self) -> None:
         """Run until ``stop()`` is called, as on the stock loop."""
         # A subclass that overrides _run_once expects one iteration a call; ours goes on by itself, which is cheaper.
-        self._obs.iterating = getattr(self._run_once, "__func__", None) is _hot.run_once
+        self._obs.iterating = getattr(self._run_once, "__func__", None) is _core.run_once
         try:
             super().run_forever()
         finally:
@@ -57,12 +48,17 @@ class Loop(Observed):
             self._check_thread()
             self._check_callback(callback, method)
 
-    def _add_callback(self, handle: asyncio.Handle) -> None:
+    def _add_callback(self, handle: Any) -> None:
         """Ready by another way than ``call_soon``: a selector that is not epoll, or a signal."""
-        if isinstance(handle, _hot.Handle):
+        if isinstance(handle, _core.Handle):
             handle._ready_ns = _clock.monotonic_ns()
         super()._add_callback(handle)
 
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
         self._obs.stamp(handle, SIGNAL, _clock.monotonic_ns())
         super()._add_callback_signalsafe(handle)
+
+
+# The hot path: call_soon and its kin, and _run_once. The functions are methods; the class is only where they hang.
+for _name, _method in _core.METHODS.items():
+    setattr(Loop, _name, _method)

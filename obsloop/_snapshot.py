@@ -129,4 +129,3 @@ class Snapshot:
 def frozen(data: dict[str, dict[tuple[str, ...], Value]]) -> Mapping[str, Points]:
     """``data`` with nothing left to change."""
     return MappingProxyType({name: MappingProxyType(points) for name, points in data.items()})
-

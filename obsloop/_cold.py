@@ -1,0 +1,175 @@
+"""What both cores do now and then, and not for every handle: kinds, errors, debug mode, the beginning and end of runs.
+
+Nothing here is timed or needs to be fast; ``_hot``, and its compiled twin, call it when something rare happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import inspect
+import selectors
+import sys
+from threading import get_ident
+from types import BuiltinMethodType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _clock
+from obsloop._cells import CALLBACK, TASK_STEP
+from obsloop._private import (
+    private_base_events,
+    private_events,
+    private_format_helpers,
+    private_selector_events,
+    private_tasks,
+)
+from obsloop.probes import gc as gc_probe
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+
+# Since 3.14 asyncio's own handle of call_soon_threadsafe locks around cancel and run; ours does where theirs does.
+LockedHandle: Any = getattr(private_events, "_ThreadSafeHandle", None)
+# Since 3.13 arguments are shown in debug mode only.
+_FORMAT_TAKES_DEBUG = "debug" in inspect.signature(private_format_helpers._format_callback_source).parameters
+
+_EpollSelector: Any = getattr(selectors, "EpollSelector", None)
+_SELECT = _EpollSelector.select if _EpollSelector is not None else None
+_ASKS_MAP = "get_map" in private_selector_events.BaseSelectorEventLoop._add_reader.__code__.co_names
+
+
+def _task_step_type() -> Any:
+    """The C type of the callback with which a task schedules its own step; no module gives it a name."""
+    seen: list[Any] = []
+
+    class Probe:
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:
+            seen.append(callback)
+
+        def get_debug(self) -> bool:
+            return False
+
+    async def nothing() -> None:
+        pass
+
+    coro = nothing()
+    probe: Any = Probe()
+    task: Any = asyncio.Task(coro, loop=probe, name="obsloop")
+    task._log_destroy_pending = False
+    coro.close()
+    # Without the accelerator a step is a bound method, which _PY_STEPS knows; then no type stands for steps alone.
+    step: Any = seen[0]
+    return Probe if isinstance(step, MethodType) else step.__class__
+
+
+STEP = _task_step_type()
+_PY_TASK = private_tasks._PyTask
+_PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
+
+
+def kind_of(callback: Any) -> int:
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``."""
+    cls = callback.__class__
+    if cls is STEP:
+        return TASK_STEP
+    if cls is BuiltinMethodType:
+        return (
+            TASK_STEP
+            if isinstance(callback.__self__, asyncio.Task) and callback.__name__ == "task_wakeup"
+            else CALLBACK
+        )
+    if cls is MethodType and callback.__func__ in _PY_STEPS:
+        return TASK_STEP
+    return CALLBACK
+
+
+def registered(selector: Any, fd: Any) -> Any:
+    """The selector's key for ``fd``, or None, asked for as this interpreter's own loop does it."""
+    if _ASKS_MAP:
+        return selector.get_map().get(fd)
+    try:
+        return selector.get_key(fd)
+    except KeyError:
+        return None
+
+
+def caller_stack(depth: int = 2) -> Any:
+    """Where the caller of the loop's method stands, for debug mode."""
+    return private_format_helpers.extract_stack(sys._getframe(depth))
+
+
+def is_plain_epoll(selector: Any) -> bool:
+    """Whether ``selector`` is the standard epoll selector, with its own ``select``."""
+    return selector.__class__ is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
+
+
+def begin_run(self: Any, cells: Cells) -> None:
+    """A run begins. What was scheduled before is ready now: the time when the loop stood still was not its delay."""
+    now_ns = _clock.monotonic_ns()
+    for handle in tuple(self._ready):
+        if hasattr(handle, "_ready_ns"):
+            handle._ready_ns = now_ns
+    gc_probe.running[get_ident()] = cells
+    cells.begin_run(now_ns)
+
+
+def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, *, stopped: bool) -> None:
+    """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
+    if began_ns:
+        cells.record_iteration(now_ns - began_ns)
+    if stopped:
+        end_run(cells, now_ns)
+
+
+def end_run(cells: Cells, now_ns: int) -> None:
+    """The run ends."""
+    gc_probe.running.pop(get_ident(), None)
+    cells.end_run(now_ns)
+
+
+def report(self: Any, handle: Any, exc: BaseException) -> None:
+    """What ``Handle._run`` does with an exception."""
+    debug = {"debug": self._debug} if _FORMAT_TAKES_DEBUG else {}
+    where = private_format_helpers._format_callback_source(handle._callback, handle._args, **debug)
+    context = {"message": f"Exception in callback {where}", "exception": exc, "handle": handle}
+    if handle._source_traceback:
+        context["source_traceback"] = handle._source_traceback
+    self.call_exception_handler(context)
+
+
+def run_batch_in_debug(self: Any, cells: Cells, todo: int, began_ns: int) -> None:
+    """The batch in debug mode: asyncio's own rules and log line, by the loop's ``time()``; our figures beside it."""
+    for _ in range(todo):
+        handle = self._ready.popleft()
+        if handle._cancelled:
+            self._obs.foreign.pop(id(handle), None)
+            continue
+        kind, ready_ns = self._obs.unstamp(handle, began_ns)
+        try:
+            self._current_handle = handle
+            t0 = self.time()
+            handle._run()
+            dt = self.time() - t0
+            if dt >= self.slow_callback_duration:
+                private_base_events.logger.warning(
+                    "Executing %s took %.3f seconds",
+                    private_base_events._format_handle(handle),
+                    dt,
+                )
+        finally:
+            self._current_handle = None
+            cells.record(kind, ready_ns, _clock.monotonic_ns())
+
+
+def rebuild_heap(self: Any, scheduled: list[Any]) -> list[Any]:
+    """Drop the cancelled timers from the heap, when there are too many of them."""
+    kept: list[Any] = []
+    for handle in scheduled:
+        if handle._cancelled:
+            handle._scheduled = False
+        else:
+            kept.append(handle)
+    heapq.heapify(kept)
+    self._scheduled = kept
+    self._timer_cancelled_count = 0
+    return kept
