@@ -137,28 +137,19 @@ def report(self: Any, handle: Any, exc: BaseException) -> None:
     self.call_exception_handler(context)
 
 
-def run_batch_in_debug(self: Any, cells: Cells, todo: int, began_ns: int) -> None:
-    """The batch in debug mode: asyncio's own rules and log line, by the loop's ``time()``; our figures beside it."""
-    for _ in range(todo):
-        handle = self._ready.popleft()
-        if handle._cancelled:
-            self._obs.foreign.pop(id(handle), None)
-            continue
-        kind, ready_ns = self._obs.unstamp(handle, began_ns)
-        try:
-            self._current_handle = handle
-            t0 = self.time()
-            handle._run()
-            dt = self.time() - t0
-            if dt >= self.slow_callback_duration:
-                private_base_events.logger.warning(
-                    "Executing %s took %.3f seconds",
-                    private_base_events._format_handle(handle),
-                    dt,
-                )
-        finally:
-            self._current_handle = None
-            cells.record(kind, ready_ns, _clock.monotonic_ns())
+def run_in_debug(self: Any, handle: Any) -> None:
+    """One handle in debug mode, by asyncio's own rules and with its own log line; it is timed by ``loop.time()``."""
+    try:
+        self._current_handle = handle
+        t0 = self.time()
+        handle._run()
+        dt = self.time() - t0
+        if dt >= self.slow_callback_duration:
+            private_base_events.logger.warning(
+                "Executing %s took %.3f seconds", private_base_events._format_handle(handle), dt
+            )
+    finally:
+        self._current_handle = None
 
 
 def rebuild_heap(self: Any, scheduled: list[Any]) -> list[Any]:

@@ -44,7 +44,7 @@ from obsloop._cold import (
     rebuild_heap,
     registered,
     report,
-    run_batch_in_debug,
+    run_in_debug,
 )
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import (
@@ -388,52 +388,54 @@ def run_once(self: Any) -> None:
             depth_cells[i] += 1
             cells.state = IN_CALLBACK
             cells.tick_ns = start
-            if self._debug:
-                run_batch_in_debug(self, cells, todo, began)
-            else:
-                for _ in range(todo):
-                    handle = popleft()
-                    if handle._cancelled:
-                        if obs.foreign:
-                            obs.foreign.pop(id(handle), None)
-                        continue
-                    try:
-                        kind = handle._kind
-                        ready_ns = handle._ready_ns
-                    except AttributeError:
-                        kind, ready_ns = obs.unstamp(handle, began)
+            for _ in range(todo):
+                handle = popleft()
+                if handle._cancelled:
+                    if obs.foreign:
+                        obs.foreign.pop(id(handle), None)
+                    continue
+                try:
+                    kind = handle._kind
+                    ready_ns = handle._ready_ns
+                except AttributeError:
+                    kind, ready_ns = obs.unstamp(handle, began)
+                    if self._debug:
+                        run_in_debug(self, handle)
+                    else:
+                        handle._run()
+                else:
+                    if self._debug:
+                        run_in_debug(self, handle)
+                    elif kind >= locked:
                         handle._run()
                     else:
-                        if kind >= locked:
-                            handle._run()
-                        else:
-                            try:
-                                if handle._args:
-                                    handle._context.run(handle._callback, *handle._args)
-                                else:  # a call without unpacking is cheaper, and task steps have no arguments
-                                    handle._context.run(handle._callback)
-                            except (SystemExit, KeyboardInterrupt):
-                                raise
-                            except BaseException as exc:
-                                report(self, handle, exc)
-                    end = clock_ns()
-                    spent_ns = end - start
-                    waited_ns = start - ready_ns
-                    i = kind + (index[spent_ns] if spent_ns < fast else bisect_left(_BOUNDS_NS, spent_ns))
-                    if waited_ns < fast:
-                        if waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
-                            waited_ns = 0
-                        j = kind + index[waited_ns]
-                    elif waited_ns < _COARSE:
-                        j = kind + (coarse_index[waited_ns >> 10] or bisect_left(_BOUNDS_NS, waited_ns))
-                    else:
-                        j = kind + bisect_left(_BOUNDS_NS, waited_ns)
-                    # From here to `tick_ns` no call: a reader in another thread sees all of it or nothing.
-                    durations[kind] += spent_ns
-                    durations[i] += 1
-                    delays[kind] += waited_ns
-                    delays[j] += 1
-                    cells.tick_ns = start = end
+                        try:
+                            if handle._args:
+                                handle._context.run(handle._callback, *handle._args)
+                            else:  # a call without unpacking is cheaper, and task steps have no arguments
+                                handle._context.run(handle._callback)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException as exc:
+                            report(self, handle, exc)
+                end = clock_ns()
+                spent_ns = end - start
+                waited_ns = start - ready_ns
+                i = kind + (index[spent_ns] if spent_ns < fast else bisect_left(_BOUNDS_NS, spent_ns))
+                if waited_ns < fast:
+                    if waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
+                        waited_ns = 0
+                    j = kind + index[waited_ns]
+                elif waited_ns < _COARSE:
+                    j = kind + (coarse_index[waited_ns >> 10] or bisect_left(_BOUNDS_NS, waited_ns))
+                else:
+                    j = kind + bisect_left(_BOUNDS_NS, waited_ns)
+                # From here to `tick_ns` no call: a reader in another thread sees all of it or nothing.
+                durations[kind] += spent_ns
+                durations[i] += 1
+                delays[kind] += waited_ns
+                delays[j] += 1
+                cells.tick_ns = start = end
             cells.state = IN_OVERHEAD
             handle = None  # break cycles when an exception occurs
 

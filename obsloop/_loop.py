@@ -26,6 +26,7 @@ class Loop(Observed):
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.from_env()
+        _core.forget()
         super().__init__(selector)
         observe(self, settings)
 

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _ledger, service
+from obsloop import _core, _ledger, service
 from obsloop._cells import OTHER
 from obsloop._private import SelectorEventLoop
 from obsloop._settings import Settings, tidy_name
@@ -81,6 +81,7 @@ class Observed(SelectorEventLoop):
     def close(self) -> None:
         """Close the loop, as on the stock loop. Its figures stay, under its name."""
         super().close()
+        _core.forget()
         self._obs.release(self)
 
     def snapshot(self) -> Snapshot:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from obsloop import _guard
+from obsloop import _core, _guard
 from obsloop._observation import observe
 from obsloop._settings import Settings
 
@@ -80,7 +80,9 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
         )
     observed = _observed_class(cls)
     observe(loop, settings or Settings.from_env())
+    fields = dict(vars(loop))
     loop.__class__ = observed
+    _core.adopt(loop, fields)
     return cast(Loop, loop)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import selectors
-import sys
 from types import TracebackType
 
-from obsloop import _clock, _start
+from obsloop import _clock, _core, _start
 
 
 class StepClock:
@@ -46,24 +45,16 @@ class StepClock:
         return _StepSelector(self)
 
     def __enter__(self) -> StepClock:
-        self._saved = [(owner, name, getattr(owner, name)) for owner, name, _ in self._places()]
-        for owner, name, value in self._places():
-            setattr(owner, name, value)
+        self._saved = (_clock.monotonic_ns, _start.Loop.time)
+        _core.set_clock(self.monotonic_ns)
+        _start.Loop.time = staticmethod(self.time)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for owner, name, value in self._saved:
-            setattr(owner, name, value)
-
-    def _places(self) -> list[tuple[object, str, object]]:
-        places: list[tuple[object, str, object]] = [
-            (_clock, "monotonic_ns", self.monotonic_ns),
-            (_start.Loop, "time", staticmethod(self.time)),
-        ]
-        hot = sys.modules.get("obsloop._hot")  # not loaded where the fallback is in use
-        return [*places, (hot, "monotonic_ns", self.monotonic_ns)] if hot is not None else places
+        clock, _start.Loop.time = self._saved
+        _core.set_clock(clock)
 
 
 class _StepSelector(selectors.DefaultSelector):

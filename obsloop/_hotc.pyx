@@ -1,0 +1,928 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=False
+"""The compiled twin of ``_hot`` (and of ``_cells.Cells``): the same behaviour, in C.
+
+Read ``_hot`` first: names and order are the same here, and the comments there are not repeated. What differs:
+
+* Handles are C structs. ``__class__`` answers asyncio's own class, so that ``isinstance`` holds.
+* The loop's fields that the hot path reads (``_ready``, ``_closed`` ...) live in a C struct, ``State``; ``Field``
+  descriptors on the loop class show them to everybody else under their names.
+* The standard epoll selector is asked by ``epoll_wait`` itself, on the selector's descriptor and with its table of keys.
+"""
+
+import asyncio
+import heapq
+import os
+import sys
+import time
+from threading import RLock
+
+cimport cython
+from cpython.contextvars cimport PyContext_CheckExact, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.dict cimport PyDict_GetItem
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.list cimport PyList_GET_SIZE
+from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_GET_SIZE
+from libc.errno cimport EINTR, errno
+from libc.math cimport ceil
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
+
+from obsloop import _cells, _clock, _cold
+from obsloop._cells import Raw
+from obsloop._partition import COUNTS, SECONDS
+from obsloop._private import private_base_events, private_selector_events
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <time.h>
+
+    #if defined(__linux__)
+    #include <sys/epoll.h>
+    #define OBSLOOP_EPOLL 1
+    #define OBSLOOP_CLOCK 1
+    static inline int64_t obsloop_now(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    #elif defined(__APPLE__)
+    #define OBSLOOP_CLOCK 1
+    static inline int64_t obsloop_now(void) { return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW); }
+    #else
+    #define OBSLOOP_CLOCK 0
+    static inline int64_t obsloop_now(void) { return 0; }
+    #endif
+
+    #ifndef OBSLOOP_EPOLL
+    #define OBSLOOP_EPOLL 0
+    struct epoll_event { uint32_t events; union { int fd; } data; };
+    static int epoll_wait(int epfd, struct epoll_event *e, int n, int t) { (void)epfd; (void)e; (void)n; (void)t; return -1; }
+    #endif
+
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    static inline int obsloop_msb(uint64_t v) { unsigned long i; _BitScanReverse64(&i, v); return (int)i; }
+    #else
+    static inline int obsloop_msb(uint64_t v) { return 63 - __builtin_clzll(v); }
+    #endif
+    """
+    int OBSLOOP_EPOLL
+    int OBSLOOP_CLOCK
+    int64_t obsloop_now() nogil
+    int obsloop_msb(uint64_t v) nogil
+    ctypedef union epoll_data:
+        int fd
+    struct epoll_event:
+        unsigned int events
+        epoll_data data
+    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout) nogil
+
+cdef extern from "Python.h":
+    PyObject *PyObject_CallNoArgs(PyObject *callable)
+    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *kwnames)
+    PyObject **PySequence_Fast_ITEMS(PyObject *tuple)
+    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
+    void Py_XDECREF(PyObject *o)
+    void Py_DECREF_ "Py_DECREF"(PyObject *o)
+    ctypedef struct PyTypeObject
+    PyTypeObject *Py_TYPE(object o)
+
+# ---- the clock -------------------------------------------------------------------------------------------------------
+
+cdef object clock_override = None if OBSLOOP_CLOCK else time.monotonic_ns
+cdef object own_time = time.monotonic
+
+
+cdef inline int64_t now_ns() except? -1:
+    if clock_override is None:
+        return obsloop_now()
+    return clock_override()
+
+
+def set_clock(clock):
+    """Another clock for every loop of the process, for tests; ``time.monotonic_ns`` for the real one."""
+    global clock_override
+    clock_override = None if OBSLOOP_CLOCK and clock is time.monotonic_ns else clock
+
+
+cdef inline double loop_time(object loop) except? -1.0:
+    """``loop.time()``, without a call where nobody has put another method in its place."""
+    method = loop.time
+    if method is own_time and clock_override is None:
+        return obsloop_now() / 1e9
+    return method()
+
+
+# ---- the histogram ---------------------------------------------------------------------------------------------------
+
+cdef enum:
+    MAX_BOUNDS = 256
+    SUB_BITS = 3
+
+cdef struct Line:
+    int size                        # number of bounds
+    int64_t bounds[MAX_BOUNDS]
+    short first[64 << SUB_BITS]     # by leading bits: the first bucket that a value with these bits can be in
+
+cdef Line seconds_line
+cdef Line counts_line
+
+
+cdef int fill_line(Line *line, partition) except -1:
+    bounds = partition.bounds
+    if len(bounds) > MAX_BOUNDS:
+        raise ImportError(f"the compiled core was built for {MAX_BOUNDS} bounds, there are {len(bounds)}")
+    line.size = len(bounds)
+    for i, bound in enumerate(bounds):
+        line.bounds[i] = bound
+    for msb in range(63):
+        for sub in range(1 << SUB_BITS):
+            low = (((1 << SUB_BITS) + sub) << msb) >> SUB_BITS
+            line.first[(msb << SUB_BITS) + sub] = partition.index(low)
+    return 0
+
+
+fill_line(&seconds_line, SECONDS)
+fill_line(&counts_line, COUNTS)
+
+
+cdef inline int bucket(Line *line, int64_t value) noexcept nogil:
+    """Which cell of a block counts ``value``; cell 0 is the sum."""
+    cdef int msb, i
+    if value <= line.bounds[0]:
+        return 1
+    msb = obsloop_msb(<uint64_t>value)
+    if msb >= SUB_BITS:
+        i = line.first[(msb << SUB_BITS) + ((value >> (msb - SUB_BITS)) & ((1 << SUB_BITS) - 1))]
+    else:
+        i = line.first[(msb << SUB_BITS) + ((value << (SUB_BITS - msb)) & ((1 << SUB_BITS) - 1))]
+    while i < line.size and value > line.bounds[i]:
+        i += 1
+    return i + 1
+
+
+cdef inline void count(int64_t *block, Line *line, int64_t value) noexcept nogil:
+    block[0] += value
+    block[bucket(line, value)] += 1
+
+
+# ---- the cells -------------------------------------------------------------------------------------------------------
+
+cdef int STRIDE = _cells.STRIDE
+cdef int KINDS = len(_cells.KINDS)
+cdef int DEPTH = COUNTS.size + 1
+cdef int TASK_STEP = _cells.TASK_STEP
+cdef int CALLBACK = _cells.CALLBACK
+cdef int TIMER = _cells.TIMER
+cdef int READER = _cells.READER
+cdef int WRITER = _cells.WRITER
+cdef int THREADSAFE = _cells.THREADSAFE
+cdef int STOPPED = _cells.STOPPED
+cdef int IN_IDLE = _cells.IN_IDLE
+cdef int IN_POLL = _cells.IN_POLL
+cdef int IN_OVERHEAD = _cells.IN_OVERHEAD
+cdef int IN_CALLBACK = _cells.IN_CALLBACK
+cdef int FORKED = _cells.FORKED
+
+
+cdef list as_list(int64_t *values, int n):
+    return [values[i] for i in range(n)]
+
+
+cdef class Cells:
+    """See ``_cells.Cells``."""
+
+    cdef int64_t *durations
+    cdef int64_t *delays
+    cdef int64_t *poll
+    cdef int64_t *iteration
+    cdef int64_t *depth
+    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns
+    cdef public int64_t gc_in_callback_ns, gc_in_overhead_ns
+    cdef public int64_t events, events_waiting
+    cdef public int state
+
+    def __cinit__(self):
+        self.durations = <int64_t *>calloc(self.total(), sizeof(int64_t))
+        if self.durations is NULL:
+            raise MemoryError
+        self.delays = self.durations + STRIDE * KINDS
+        self.poll = self.delays + STRIDE * KINDS
+        self.iteration = self.poll + STRIDE
+        self.depth = self.iteration + STRIDE
+        self.state = STOPPED
+
+    cdef int total(self):
+        return STRIDE * KINDS * 2 + STRIDE * 2 + DEPTH
+
+    def __dealloc__(self):
+        free(self.durations)
+
+    def begin_run(self, int64_t now):
+        self.run_started_ns = now
+        self.state = IN_OVERHEAD
+        self.tick_ns = now
+
+    def end_run(self, int64_t now):
+        if self.state == IN_IDLE:
+            self.idle_ns += now - self.tick_ns
+        elif self.state == IN_POLL:
+            count(self.poll, &seconds_line, now - self.tick_ns)
+        self.run_ns += now - self.run_started_ns
+        self.run_started_ns = 0
+        self.state = STOPPED
+        self.tick_ns = now
+
+    def record(self, int kind, int64_t ready_ns, int64_t end_ns):
+        cdef int64_t start_ns = self.tick_ns
+        count(self.durations + kind, &seconds_line, end_ns - start_ns)
+        count(self.delays + kind, &seconds_line, max(0, start_ns - ready_ns))
+        self.tick_ns = end_ns
+
+    def record_iteration(self, int64_t spent_ns):
+        count(self.iteration, &seconds_line, spent_ns)
+
+    def forked(self):
+        running = self.run_started_ns
+        memset(self.durations, 0, self.total() * sizeof(int64_t))
+        self.idle_ns = self.run_ns = self.events = self.events_waiting = 0
+        self.gc_in_callback_ns = self.gc_in_overhead_ns = 0
+        self.run_started_ns = self.tick_ns if running else 0
+        self.state = FORKED if running else STOPPED
+
+    def copy(self):
+        return Raw(
+            self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
+            self.gc_in_callback_ns, self.gc_in_overhead_ns, self.events, self.events_waiting,
+            as_list(self.durations, STRIDE * KINDS), as_list(self.delays, STRIDE * KINDS),
+            as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE), as_list(self.depth, DEPTH),
+        )
+
+
+# ---- the handles -----------------------------------------------------------------------------------------------------
+
+cdef object BaseHandle = asyncio.Handle
+cdef object BaseTimerHandle = asyncio.TimerHandle
+
+
+@cython.freelist(1024)
+cdef class Handle:
+    """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
+
+    cdef public object _callback, _args, _context, _loop, _repr, _source_traceback
+    cdef public bint _cancelled
+    cdef public int _kind
+    cdef public int64_t _ready_ns
+    cdef object __weakref__
+
+    @property
+    def __class__(self):
+        return BaseHandle
+
+    def _repr_info(self):
+        return BaseHandle._repr_info(self)
+
+    def __repr__(self):
+        return self._repr if self._repr is not None else "<{}>".format(" ".join(self._repr_info()))
+
+    def cancel(self):
+        if not self._cancelled:
+            self._cancelled = True
+            if self._loop.get_debug():
+                self._repr = repr(self)
+            self._callback = None
+            self._args = None
+
+    def cancelled(self):
+        return self._cancelled
+
+    def get_context(self):
+        return self._context
+
+    def _run(self):
+        run_handle(self)
+
+
+cdef class TimerHandle(Handle):
+    """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
+
+    cdef public object _when
+    cdef public bint _scheduled
+    cdef double due
+
+    @property
+    def __class__(self):
+        return BaseTimerHandle
+
+    def _repr_info(self):
+        info = BaseHandle._repr_info(self)
+        info.insert(2 if self._cancelled else 1, f"when={self._when}")
+        return info
+
+    def __hash__(self):
+        return hash(self._when)
+
+    def __richcmp__(self, other, int op):
+        cdef TimerHandle a, b
+        if op == Py_LT and type(other) is TimerHandle:
+            a = self
+            b = other
+            return a.due < b.due
+        if not isinstance(other, BaseTimerHandle):
+            return NotImplemented
+        if op == Py_LT:
+            return self._when < other._when
+        if op == Py_GT:
+            return self._when > other._when
+        same = (
+            self._when == other._when and self._callback == other._callback
+            and self._args == other._args and self._cancelled == other._cancelled
+        )
+        if op == Py_EQ:
+            return same
+        if op == Py_NE:
+            return not same
+        if op == Py_LE:
+            return self._when < other._when or same
+        return self._when > other._when or same
+
+    def when(self):
+        return self._when
+
+    def cancel(self):
+        cdef State state
+        if not self._cancelled and self._scheduled:
+            state = state_of(self._loop)
+            if state is None:
+                self._loop._timer_handle_cancelled(self)
+            else:
+                state.timer_cancelled_count += 1
+        Handle.cancel(self)
+
+
+cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
+    "ThreadSafeHandle", (_cold.LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": "obsloop._hotc"}
+)
+
+cdef object STEP = _cold.STEP
+cdef object FUNCTION = type(lambda: None)
+cdef object kind_of = _cold.kind_of
+cdef object report = _cold.report
+cdef object run_in_debug = _cold.run_in_debug
+
+
+cdef Handle new_handle(loop, callback, args, context, int kind):
+    cdef Handle handle = Handle.__new__(Handle)
+    handle._callback = callback
+    handle._args = args
+    handle._loop = loop
+    handle._context = PyContext_CopyCurrent() if context is None else context
+    handle._kind = kind
+    return handle
+
+
+cdef inline int call(Handle handle) except -1:
+    """The callback, in its context."""
+    # Held here: the callback may cancel its own handle.
+    callback = handle._callback
+    args = handle._args
+    context = handle._context
+    cdef PyObject *result
+    if not PyContext_CheckExact(context):
+        context.run(callback, *args)
+        return 0
+    PyContext_Enter(context)
+    if PyTuple_GET_SIZE(args) == 0:
+        result = PyObject_CallNoArgs(<PyObject *>callback)
+    else:
+        result = PyObject_Vectorcall(
+            <PyObject *>callback, PySequence_Fast_ITEMS(<PyObject *>args), PyTuple_GET_SIZE(args), NULL
+        )
+    return leave_context(context, result)
+
+
+cdef extern from *:
+    """
+    static int obsloop_leave_context(PyObject *context, PyObject *result) {
+        if (PyContext_Exit(context) < 0 || result == NULL) {
+            Py_XDECREF(result);
+            return -1;
+        }
+        Py_DECREF(result);
+        return 0;
+    }
+    """
+    int leave_context "obsloop_leave_context"(object context, PyObject *result) except -1
+
+
+cdef int run_handle(Handle handle) except -1:
+    """``Handle._run``."""
+    try:
+        call(handle)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        report(handle._loop, handle, exc)
+    return 0
+
+
+# ---- the loop's fields -----------------------------------------------------------------------------------------------
+
+cdef class State:
+    """The fields of one loop that the hot path reads."""
+
+    cdef object ready, scheduled, selector, clock_resolution
+    cdef bint closed, debug, stopping
+    cdef long timer_cancelled_count
+    cdef epoll_event *events
+    cdef int capacity
+
+    def __dealloc__(self):
+        global last_loop, last_state
+        if last_state == <PyObject *>self:
+            last_loop = last_state = NULL
+        free(self.events)
+
+    cdef int room(self, int n) except -1:
+        """Have room for ``n`` events."""
+        cdef epoll_event *events
+        if n > self.capacity:
+            n = n + n // 2
+            events = <epoll_event *>realloc(self.events, n * sizeof(epoll_event))
+            if events is NULL:
+                raise MemoryError
+            self.events = events
+            self.capacity = n
+        return 0
+
+
+# The loop that was asked for last, borrowed: almost always there is one loop. `forget` is called where a loop is made,
+# so that a new loop at an old one's address is not taken for it.
+cdef PyObject *last_loop = NULL
+cdef PyObject *last_state = NULL
+
+
+def forget():
+    """A loop is being made or closed: do not trust addresses."""
+    global last_loop, last_state
+    last_loop = last_state = NULL
+
+
+cdef State state_of(object loop):
+    """The state of an observed loop; None for any other object."""
+    global last_loop, last_state
+    if <PyObject *>loop == last_loop:
+        return <State>last_state
+    try:
+        state = loop._state
+    except AttributeError:
+        return None
+    if type(state) is not State:
+        return None
+    last_loop = <PyObject *>loop
+    last_state = <PyObject *>state
+    return state
+
+
+cdef enum:
+    READY, SCHEDULED, SELECTOR, CLOCK_RESOLUTION, CLOSED, DEBUG, STOPPING, TIMER_CANCELLED_COUNT
+
+FIELD_NAMES = (
+    "_ready", "_scheduled", "_selector", "_clock_resolution", "_closed", "_debug", "_stopping", "_timer_cancelled_count",
+)
+
+
+cdef class Field:
+    """A field of ``State`` as an attribute of the loop."""
+
+    cdef int which
+
+    def __init__(self, int which):
+        self.which = which
+
+    def __get__(self, loop, owner):
+        if loop is None:
+            return self
+        cdef State state = state_of(loop)
+        if state is None:
+            raise AttributeError(FIELD_NAMES[self.which])
+        if self.which == DEBUG:
+            return state.debug
+        if self.which == READY:
+            return state.ready
+        if self.which == SCHEDULED:
+            return state.scheduled
+        if self.which == SELECTOR:
+            return state.selector
+        if self.which == CLOCK_RESOLUTION:
+            return state.clock_resolution
+        if self.which == CLOSED:
+            return state.closed
+        if self.which == STOPPING:
+            return state.stopping
+        return state.timer_cancelled_count
+
+    def __set__(self, loop, value):
+        cdef State state = state_of(loop)
+        if state is None:
+            state = State()
+            loop._state = state
+        if self.which == DEBUG:
+            state.debug = bool(value)
+        elif self.which == READY:
+            state.ready = value
+        elif self.which == SCHEDULED:
+            state.scheduled = value
+        elif self.which == SELECTOR:
+            state.selector = value
+        elif self.which == CLOCK_RESOLUTION:
+            state.clock_resolution = value
+        elif self.which == CLOSED:
+            state.closed = bool(value)
+        elif self.which == STOPPING:
+            state.stopping = bool(value)
+        else:
+            state.timer_cancelled_count = value
+
+
+def adopt(loop, fields):
+    """A loop that already ran becomes an observed one: its fields move into a ``State``."""
+    forget()
+    for name in FIELD_NAMES:
+        setattr(loop, name, fields[name])
+
+
+# ---- onto the loop ---------------------------------------------------------------------------------------------------
+
+cdef object heappush = heapq.heappush
+cdef object heappop = heapq.heappop
+cdef object caller_stack = _cold.caller_stack
+
+
+def call_soon(self, callback, *args, context=None):
+    """``loop.call_soon``: the handle is ready now."""
+    cdef State state = state_of(self)
+    cdef Handle handle
+    cdef int kind
+    if state.closed or state.debug:
+        self._check_call(callback, "call_soon")
+    if type(callback) is STEP:
+        kind = TASK_STEP
+    elif type(callback) is FUNCTION:
+        kind = CALLBACK
+    else:
+        kind = kind_of(callback)
+    handle = new_handle(self, callback, args, context, kind)
+    if state.debug:
+        handle._source_traceback = caller_stack(1)
+    handle._ready_ns = now_ns()
+    state.ready.append(handle)
+    return handle
+
+
+def call_soon_threadsafe(self, callback, *args, context=None):
+    """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
+    cdef State state = state_of(self)
+    self._check_closed()
+    if state.debug:
+        self._check_callback(callback, "call_soon_threadsafe")
+    if ThreadSafeHandle is None:
+        handle = new_handle(self, callback, args, context, THREADSAFE)
+        if state.debug:
+            handle._source_traceback = caller_stack(1)
+        (<Handle>handle)._ready_ns = now_ns()
+    else:
+        handle = ThreadSafeHandle(callback, args, self, context)
+        if state.debug:
+            handle._source_traceback = caller_stack(1)
+        handle._kind = THREADSAFE
+        handle._ready_ns = now_ns()
+    state.ready.append(handle)
+    self._write_to_self()
+    return handle
+
+
+def call_later(self, delay, callback, *args, context=None):
+    """``loop.call_later``: ready at ``when``; a negative delay means now."""
+    if delay is None:
+        raise TypeError("delay must not be None")
+    return schedule(self, loop_time(self) + delay, callback, args, context, 0 if delay >= 0 else now_ns())
+
+
+def call_at(self, when, callback, *args, context=None):
+    """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
+    if when is None:
+        raise TypeError("when cannot be None")
+    return schedule(self, when, callback, args, context, now_ns())
+
+
+cdef object schedule(self, when, callback, args, context, int64_t not_before_ns):
+    cdef State state = state_of(self)
+    if state.closed or state.debug:
+        self._check_call(callback, "call_at")
+    cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
+    handle._callback = callback
+    handle._args = args
+    handle._loop = self
+    handle._context = PyContext_CopyCurrent() if context is None else context
+    handle._kind = TIMER
+    handle._ready_ns = not_before_ns
+    handle._when = when
+    handle.due = when
+    handle._scheduled = True
+    if state.debug:
+        handle._source_traceback = caller_stack(1)
+    heappush(state.scheduled, handle)
+    return handle
+
+
+def add_reader(self, fd, callback, *args, context=None):
+    """``loop._add_reader``, with a handle of ours, which ``run_once`` stamps whenever a poll returns it."""
+    return watch(self, fd, 1, callback, args, context)
+
+
+def add_writer(self, fd, callback, *args, context=None):
+    """``loop._add_writer``, likewise."""
+    return watch(self, fd, 2, callback, args, context)
+
+
+cdef object watch(self, fd, int event, callback, args, context):
+    self._check_closed()
+    cdef Handle handle = new_handle(self, callback, args, context, READER if event == 1 else WRITER)
+    selector = self._selector
+    key = _cold.registered(selector, fd)
+    if self._debug:
+        handle._source_traceback = caller_stack(1)
+    if key is None:
+        selector.register(fd, event, (handle, None) if event == 1 else (None, handle))
+    else:
+        reader, writer = key.data
+        if event == 1:
+            replaced, data = reader, (handle, writer)
+        else:
+            replaced, data = writer, (reader, handle)
+        selector.modify(fd, key.events | event, data)
+        if replaced is not None:
+            replaced.cancel()
+    return handle
+
+
+# ---- the iteration ---------------------------------------------------------------------------------------------------
+
+cdef long MIN_SCHEDULED = private_base_events._MIN_SCHEDULED_TIMER_HANDLES
+cdef double MIN_CANCELLED_FRACTION = private_base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION
+cdef double MAX_TIMEOUT = private_base_events.MAXIMUM_SELECT_TIMEOUT
+cdef object PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
+
+
+cdef int wait_epoll(State state, int epfd, int room, double timeout) except -2:
+    """``epoll_wait`` as ``select.epoll.poll`` does it: again after a signal (PEP 475), for what is left of the time."""
+    cdef int n, ms
+    cdef int64_t deadline_ns = 0, left_ns
+    if timeout < 0:
+        ms = -1
+    else:
+        ms = <int>ceil(timeout * 1e3)
+        if ms > 0:
+            deadline_ns = obsloop_now() + <int64_t>ms * 1000000
+    state.room(room)
+    cdef epoll_event *events = state.events
+    while True:
+        with nogil:
+            n = epoll_wait(epfd, events, room, ms)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            PyErr_SetFromErrno(OSError)
+        PyErr_CheckSignals()
+        if ms > 0:
+            left_ns = deadline_ns - obsloop_now()
+            if left_ns <= 0:
+                return 0
+            ms = <int>((left_ns + 999999) // 1000000)
+
+
+cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) except -1:
+    """A watched descriptor is ready: its handle goes onto the queue, or off the selector if it was cancelled."""
+    if handle._cancelled if type(handle) is not Handle else (<Handle>handle)._cancelled:
+        if kind == READER:
+            self._remove_reader(fileobj)
+        else:
+            self._remove_writer(fileobj)
+        return 0
+    if type(handle) is Handle:
+        (<Handle>handle)._ready_ns = began
+    else:
+        obs.stamp(handle, kind, began)
+    state.ready.append(handle)
+    return 0
+
+
+def run_once(self):
+    """``loop._run_once``; see ``_hot.run_once``."""
+    cdef State state = state_of(self)
+    obs = self._obs
+    cdef bint many = obs.iterating
+    obs.iterating = False
+    cdef Cells cells = obs.cells or obs.lease(self)
+    cdef bint inline_events = getattr(self._process_events, "__func__", None) is PROCESS_EVENTS
+    cdef bint straight = False
+    cdef int64_t began = 0, now, start, end, not_before_ns, ready_ns = 0, waited_ns
+    cdef int kind = 0, n, i, epfd = -1, mask
+    cdef unsigned int event
+    cdef Py_ssize_t waiting, todo
+    cdef double timeout, clock, end_time
+    cdef Handle h
+    cdef TimerHandle timer_handle
+    cdef PyObject *found_key
+    cdef object handle = None, selector = None, fd_to_key = None, found, key, data, timer
+    cdef list scheduled
+    popleft = None
+    ready = None
+    try:
+        if not cells.run_started_ns:
+            _cold.begin_run(self, cells)
+        not_before_ns = cells.run_started_ns
+        while True:
+            scheduled = state.scheduled
+            if PyList_GET_SIZE(scheduled):
+                if (
+                    state.timer_cancelled_count > PyList_GET_SIZE(scheduled) * MIN_CANCELLED_FRACTION
+                    and PyList_GET_SIZE(scheduled) > MIN_SCHEDULED
+                ):
+                    scheduled = _cold.rebuild_heap(self, scheduled)
+                else:
+                    while PyList_GET_SIZE(scheduled) and is_cancelled(scheduled[0]):
+                        state.timer_cancelled_count -= 1
+                        timer = heappop(scheduled)
+                        timer._scheduled = False
+
+            if state.ready is not ready:
+                ready = state.ready
+                popleft = ready.popleft
+            timeout = 0
+            waiting = len(ready)
+            if not (waiting or state.stopping):
+                if PyList_GET_SIZE(scheduled):
+                    timeout = min(max(due(scheduled[0]) - loop_time(self), 0.0), MAX_TIMEOUT)
+                else:
+                    timeout = -1
+            if state.selector is not selector:
+                selector = state.selector
+                straight = OBSLOOP_EPOLL and inline_events and _cold.is_plain_epoll(selector)
+                if straight:
+                    fd_to_key = selector._fd_to_key
+                    epfd = selector.fileno()
+
+            now = now_ns()
+            if began:
+                count(cells.iteration, &seconds_line, now - began)
+                began = 0
+            cells.state = IN_POLL if timeout == 0 else IN_IDLE
+            cells.tick_ns = now
+            if straight:
+                n = wait_epoll(state, epfd, max(1, len(fd_to_key)), timeout)
+                found = None
+            else:
+                n = 0
+                found = selector.select(None if timeout < 0 else 0 if timeout == 0 else timeout)
+                if type(found) is list:
+                    n = len(found)
+            began = now_ns()
+            if timeout == 0:
+                count(cells.poll, &seconds_line, began - now)
+                cells.events_waiting += n
+            else:
+                cells.idle_ns += began - now
+            cells.events += n
+            cells.state = IN_OVERHEAD
+            cells.tick_ns = began
+
+            if straight:
+                for i in range(n):
+                    found_key = PyDict_GetItem(fd_to_key, state.events[i].data.fd)
+                    if found_key is NULL:
+                        continue
+                    key = <object>found_key
+                    event = state.events[i].events
+                    mask = key[2]
+                    data = key[3]
+                    reader, writer = data
+                    if reader is not None and event & ~4u and mask & 1:
+                        put(state, obs, reader, key[0], READER, began, self)
+                    if writer is not None and event & ~1u and mask & 2:
+                        put(state, obs, writer, key[0], WRITER, began, self)
+            else:
+                self._process_events(found)
+                found = None
+
+            if PyList_GET_SIZE(scheduled):
+                clock = loop_time(self)
+                end_time = clock + <double>state.clock_resolution
+                if end_time <= clock:
+                    end_time = clock + _ulp(clock)
+                while PyList_GET_SIZE(scheduled):
+                    timer = scheduled[0]
+                    if type(timer) is TimerHandle:
+                        timer_handle = timer
+                        if timer_handle.due >= end_time:
+                            break
+                        heappop(scheduled)
+                        timer_handle._scheduled = False
+                        ready_ns = began - <int64_t>((clock - timer_handle.due) * 1e9)
+                        timer_handle._ready_ns = max(timer_handle._ready_ns, ready_ns, not_before_ns)
+                    else:
+                        if timer._when >= end_time:
+                            break
+                        heappop(scheduled)
+                        timer._scheduled = False
+                        obs.stamp(timer, TIMER, max(not_before_ns, began - <int64_t>((clock - timer._when) * 1e9)))
+                    ready.append(timer)
+                timer = timer_handle = None
+
+            todo = len(ready)
+            start = began if todo == waiting else now_ns()
+            count(cells.depth, &counts_line, todo)
+            cells.state = IN_CALLBACK
+            cells.tick_ns = start
+            while todo > 0:
+                todo -= 1
+                handle = popleft()
+                if type(handle) is Handle or type(handle) is TimerHandle:
+                    h = handle
+                    if h._cancelled:
+                        continue
+                    kind = h._kind
+                    ready_ns = h._ready_ns
+                    if state.debug:
+                        run_in_debug(self, handle)
+                    else:
+                        try:
+                            call(h)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException as exc:
+                            report(self, handle, exc)
+                else:
+                    if handle._cancelled:
+                        obs.foreign.pop(id(handle), None)
+                        continue
+                    kind, ready_ns = obs.unstamp(handle, began)
+                    if state.debug:
+                        run_in_debug(self, handle)
+                    else:
+                        handle._run()
+                end = now_ns()
+                waited_ns = start - ready_ns
+                count(cells.durations + kind, &seconds_line, end - start)
+                count(cells.delays + kind, &seconds_line, waited_ns if waited_ns > 0 else 0)
+                cells.tick_ns = start = end
+            cells.state = IN_OVERHEAD
+            handle = h = None
+
+            if state.stopping or not many:
+                break
+    except BaseException:
+        now = now_ns()
+        if handle is not None:
+            cells.record(kind, ready_ns, now)
+        handle = h = None
+        _cold.leave(self, cells, began, now, stopped=True)
+        raise
+    _cold.leave(self, cells, began, now_ns(), stopped=state.stopping or self._thread_id is None)
+
+
+cdef inline bint is_cancelled(object handle) except -1:
+    if type(handle) is TimerHandle:
+        return (<TimerHandle>handle)._cancelled
+    return handle._cancelled
+
+
+cdef inline double due(object timer) except? -1.0:
+    if type(timer) is TimerHandle:
+        return (<TimerHandle>timer).due
+    return timer._when
+
+
+cdef double _ulp(double value):
+    import math
+
+    return math.ulp(value)
+
+
+METHODS = {
+    "call_soon": call_soon,
+    "call_soon_threadsafe": call_soon_threadsafe,
+    "call_later": call_later,
+    "call_at": call_at,
+    "_run_once": run_once,
+    "_add_reader": add_reader,
+    "_add_writer": add_writer,
+    **{name: Field(i) for i, name in enumerate(FIELD_NAMES)},
+}
+"""What a loop class takes from the core."""
