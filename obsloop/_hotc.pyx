@@ -15,7 +15,7 @@ import heapq
 import os
 import sys
 import time
-from threading import RLock
+from collections import deque
 
 cimport cython
 from cpython.contextvars cimport PyContext_CheckExact, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
@@ -116,6 +116,47 @@ cdef inline double loop_time(object loop) except? -1.0:
     if method is own_time and clock_override is None:
         return obsloop_now() / 1e9
     return method()
+
+
+# ---- the queue -------------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    /* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as known. */
+    static PyCFunction obsloop_deque_append = NULL, obsloop_deque_popleft = NULL;
+    static PyTypeObject *obsloop_deque = NULL;
+
+    static PyCFunction obsloop_method(PyObject *type, const char *name, int flags) {
+        PyCFunction found = NULL;
+        PyObject *method = PyObject_GetAttrString(type, name);
+        if (method == NULL) { PyErr_Clear(); return NULL; }
+        if (Py_IS_TYPE(method, &PyMethodDescr_Type) && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
+            found = ((PyMethodDescrObject *)method)->d_method->ml_meth;
+        Py_DECREF(method);
+        return found;
+    }
+
+    static void obsloop_learn_deque(PyObject *type) {
+        obsloop_deque_append = obsloop_method(type, "append", METH_O);
+        obsloop_deque_popleft = obsloop_method(type, "popleft", METH_NOARGS);
+        if (obsloop_deque_append != NULL && obsloop_deque_popleft != NULL) obsloop_deque = (PyTypeObject *)type;
+    }
+
+    static inline PyObject *obsloop_append(PyObject *queue, PyObject *item) {
+        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_append(queue, item);
+        return PyObject_CallMethod(queue, "append", "O", item);
+    }
+
+    static inline PyObject *obsloop_popleft(PyObject *queue) {
+        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_popleft(queue, NULL);
+        return PyObject_CallMethod(queue, "popleft", NULL);
+    }
+    """
+    void learn_deque "obsloop_learn_deque"(object type)
+    object queue_append "obsloop_append"(object queue, object item)
+    object queue_popleft "obsloop_popleft"(object queue)
+
+learn_deque(deque)
 
 
 # ---- the histogram ---------------------------------------------------------------------------------------------------
@@ -431,13 +472,36 @@ cdef int run_handle(Handle handle) except -1:
     return 0
 
 
+# A handle that waits in the queue of a running loop needs no visits of the cyclic garbage collector: the loop is alive,
+# and so is the handle. It is hidden then, and shown again where it leaves the queue but lives on, or the loop stops.
+
+cdef extern from *:
+    """
+    static inline void obsloop_hide(PyObject *handle) { PyObject_GC_UnTrack(handle); }
+    static inline void obsloop_show(PyObject *handle, Py_ssize_t ours) {
+        if (Py_REFCNT(handle) > ours && !PyObject_GC_IsTracked(handle)) PyObject_GC_Track(handle);
+    }
+    """
+    void hide "obsloop_hide"(object handle)
+    void show "obsloop_show"(object handle, Py_ssize_t ours)
+
+
+cdef int show_all(State state) except -1:
+    """The loop stops: what is left in its queue may become garbage with it."""
+    state.running = False
+    for handle in state.ready:
+        if type(handle) is Handle:
+            show(handle, 0)
+    return 0
+
+
 # ---- the loop's fields -----------------------------------------------------------------------------------------------
 
 cdef class State:
     """The fields of one loop that the hot path reads."""
 
     cdef object ready, scheduled, selector, clock_resolution
-    cdef bint closed, debug, stopping
+    cdef bint closed, debug, stopping, running
     cdef long timer_cancelled_count
     cdef epoll_event *events
     cdef int capacity
@@ -580,8 +644,10 @@ def call_soon(self, callback, *args, context=None):
     handle = new_handle(self, callback, args, context, kind)
     if state.debug:
         handle._source_traceback = caller_stack(1)
+    if state.running:
+        hide(handle)
     handle._ready_ns = now_ns()
-    state.ready.append(handle)
+    queue_append(state.ready, handle)
     return handle
 
 
@@ -602,7 +668,7 @@ def call_soon_threadsafe(self, callback, *args, context=None):
             handle._source_traceback = caller_stack(1)
         handle._kind = THREADSAFE
         handle._ready_ns = now_ns()
-    state.ready.append(handle)
+    queue_append(state.ready, handle)
     self._write_to_self()
     return handle
 
@@ -719,7 +785,7 @@ cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) e
         (<Handle>handle)._ready_ns = began
     else:
         obs.stamp(handle, kind, began)
-    state.ready.append(handle)
+    queue_append(state.ready, handle)
     return 0
 
 
@@ -742,12 +808,12 @@ def run_once(self):
     cdef PyObject *found_key
     cdef object handle = None, selector = None, fd_to_key = None, found, key, data, timer
     cdef list scheduled
-    popleft = None
     ready = None
     try:
         if not cells.run_started_ns:
             _cold.begin_run(self, cells)
         not_before_ns = cells.run_started_ns
+        state.running = True
         while True:
             scheduled = state.scheduled
             if PyList_GET_SIZE(scheduled):
@@ -762,9 +828,7 @@ def run_once(self):
                         timer = heappop(scheduled)
                         timer._scheduled = False
 
-            if state.ready is not ready:
-                ready = state.ready
-                popleft = ready.popleft
+            ready = state.ready
             timeout = 0
             waiting = len(ready)
             if not (waiting or state.stopping):
@@ -842,7 +906,7 @@ def run_once(self):
                         heappop(scheduled)
                         timer._scheduled = False
                         obs.stamp(timer, TIMER, max(not_before_ns, began - <int64_t>((clock - timer._when) * 1e9)))
-                    ready.append(timer)
+                    queue_append(ready, timer)
                 timer = timer_handle = None
 
             todo = len(ready)
@@ -852,10 +916,11 @@ def run_once(self):
             cells.tick_ns = start
             while todo > 0:
                 todo -= 1
-                handle = popleft()
+                handle = queue_popleft(ready)
                 if type(handle) is Handle or type(handle) is TimerHandle:
                     h = handle
                     if h._cancelled:
+                        show(handle, 2)
                         continue
                     kind = h._kind
                     ready_ns = h._ready_ns
@@ -868,6 +933,7 @@ def run_once(self):
                             raise
                         except BaseException as exc:
                             report(self, handle, exc)
+                    show(handle, 2)  # `handle` and `h`
                 else:
                     if handle._cancelled:
                         obs.foreign.pop(id(handle), None)
@@ -890,10 +956,14 @@ def run_once(self):
     except BaseException:
         now = now_ns()
         if handle is not None:
+            if type(handle) is Handle:
+                show(handle, 0)
             cells.record(kind, ready_ns, now)
         handle = h = None
+        show_all(state)
         _cold.leave(self, cells, began, now, stopped=True)
         raise
+    show_all(state)
     _cold.leave(self, cells, began, now_ns(), stopped=state.stopping or self._thread_id is None)
 
 
