@@ -12,9 +12,9 @@ Read ``_hot`` first: names and order are the same here, and the comments there a
 
 import asyncio
 import heapq
-import os
-import sys
+import inspect
 import time
+from asyncio import futures, tasks
 from collections import deque
 
 cimport cython
@@ -738,6 +738,44 @@ cdef object watch(self, fd, int event, callback, args, context):
     return handle
 
 
+# ---- tasks and futures: not timed, but each would cost a frame of Python or two ------------------------------------------
+
+cdef object STOCK_CREATE_TASK = private_base_events.BaseEventLoop.create_task
+
+
+def create_future(self):
+    """Create a Future object attached to the loop."""
+    return futures.Future(loop=self)
+
+
+def get_debug(self):
+    """Whether the loop is in debug mode."""
+    return state_of(self).debug
+
+
+def create_task_by_name(self, coro, *, name=None, context=None):
+    """Schedule a coroutine object: with no task factory and out of debug mode, a plain ``asyncio.Task``."""
+    cdef State state = state_of(self)
+    if state.debug or state.closed or self._task_factory is not None:
+        return STOCK_CREATE_TASK(self, coro, name=name, context=context)
+    return tasks.Task(coro, loop=self, name=name, context=context)
+
+
+def create_task_by_keywords(self, coro, **kwargs):
+    """Schedule or begin executing a coroutine object: with no task factory and out of debug mode, a plain Task."""
+    cdef State state = state_of(self)
+    if state.debug or state.closed or self._task_factory is not None:
+        return STOCK_CREATE_TASK(self, coro, **kwargs)
+    return tasks.Task(coro, loop=self, **kwargs)
+
+
+# Since 3.14 it takes whatever keywords the task takes; the signature is kept as this interpreter has it.
+cdef object create_task = (
+    create_task_by_keywords if "kwargs" in inspect.signature(STOCK_CREATE_TASK).parameters else create_task_by_name
+)
+create_task.__name__ = "create_task"
+
+
 # ---- the iteration ---------------------------------------------------------------------------------------------------
 
 cdef long MIN_SCHEDULED = private_base_events._MIN_SCHEDULED_TIMER_HANDLES
@@ -990,6 +1028,9 @@ METHODS = {
     "call_soon_threadsafe": call_soon_threadsafe,
     "call_later": call_later,
     "call_at": call_at,
+    "create_future": create_future,
+    "create_task": create_task,
+    "get_debug": get_debug,
     "_run_once": run_once,
     "_add_reader": add_reader,
     "_add_writer": add_writer,
