@@ -1,0 +1,78 @@
+"""Builds the compiled core into the wheel where that can be done; elsewhere the wheel is pure Python, and complete.
+
+Switches: ``OBSLOOP_PURE=1`` builds the pure wheel; ``OBSLOOP_REQUIRE_COMPILED=1`` makes a failed build an error, for
+those who build wheels to publish.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = "obsloop/_hotc.pyx"
+
+
+class CompiledCore(BuildHookInterface[Any]):
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it builds; ``version`` is ``standard`` or ``editable``."""
+        why_not = self._why_not()
+        if why_not:
+            self.app.display_info(f"obsloop: building the pure wheel: {why_not}")
+            return
+        try:
+            built = self._compile()
+        except BaseException as exc:
+            if os.environ.get("OBSLOOP_REQUIRE_COMPILED") or isinstance(exc, KeyboardInterrupt):
+                raise
+            self.app.display_warning(
+                f"obsloop: the compiled core could not be built ({exc}); building the pure wheel, which is complete and slower"
+            )
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        target = Path(self.root, "obsloop", built.name)
+        if version == "editable":
+            target.write_bytes(built.read_bytes())
+        else:
+            build_data["force_include"][str(built)] = f"obsloop/{built.name}"
+
+    def _why_not(self) -> str:
+        if os.environ.get("OBSLOOP_PURE"):
+            return "OBSLOOP_PURE is set"
+        if platform.python_implementation() != "CPython":
+            return f"{platform.python_implementation()} is not supported by the compiled core"
+        if sysconfig.get_config_var("Py_GIL_DISABLED"):
+            return "the compiled core is not tested on free-threaded builds"
+        return ""
+
+    def _compile(self) -> Path:
+        """The built extension module, in a folder of its own."""
+        from Cython.Build import cythonize  # noqa: PLC0415 - needed only where there is something to build
+        from setuptools import Distribution, Extension  # noqa: PLC0415
+        from setuptools.command.build_ext import build_ext  # noqa: PLC0415
+
+        work = Path(tempfile.mkdtemp(prefix="obsloop-build-"))
+        optimize = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
+        here = os.getcwd()
+        os.chdir(self.root)
+        try:
+            extensions = cythonize(
+                [Extension("obsloop._hotc", [SOURCE], extra_compile_args=optimize)], build_dir=str(work / "c"), quiet=True
+            )
+            command = build_ext(Distribution({"name": "obsloop", "ext_modules": extensions}))
+            command.build_lib = str(work / "lib")
+            command.build_temp = str(work / "tmp")
+            command.ensure_finalized()
+            command.run()
+        finally:
+            os.chdir(here)
+        return next((work / "lib" / "obsloop").glob("_hotc.*"))
