@@ -150,6 +150,7 @@ def run_in_debug(self: Any, handle: Any) -> None:
             )
     finally:
         self._current_handle = None
+        handle = None  # an exception's traceback leads to this frame: no cycle through the handle's task
 
 
 def rebuild_heap(self: Any, scheduled: list[Any]) -> list[Any]:

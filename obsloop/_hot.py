@@ -178,6 +178,8 @@ def call_later(self: Any, delay: Any, callback: Any, *args: Any, context: Contex
     """``loop.call_later``: ready at ``when``; a negative delay means now."""
     if delay is None:
         raise TypeError("delay must not be None")
+    if getattr(self.call_at, "__func__", None) is not call_at:  # asyncio's call_later goes through call_at
+        return self.call_at(self.time() + delay, callback, *args, context=context)
     return _schedule(self, self.time() + delay, callback, args, context, 0 if delay >= 0 else monotonic_ns())
 
 

@@ -83,6 +83,8 @@ cdef extern from *:
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout) nogil
 
 cdef extern from "Python.h":
+    bint PyMethod_Check(object o)
+    PyObject *method_function "PyMethod_GET_FUNCTION"(object o)
     PyObject *PyObject_CallNoArgs(PyObject *callable)
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *kwnames)
     PyObject **PySequence_Fast_ITEMS(PyObject *tuple)
@@ -677,6 +679,10 @@ def call_later(self, delay, callback, *args, context=None):
     """``loop.call_later``: ready at ``when``; a negative delay means now."""
     if delay is None:
         raise TypeError("delay must not be None")
+    method = self.call_at
+    if not PyMethod_Check(method) or method_function(method) != <PyObject *>own_call_at:
+        # asyncio's call_later goes through call_at
+        return method(self.time() + delay, callback, *args, context=context)
     return schedule(self, loop_time(self) + delay, callback, args, context, 0 if delay >= 0 else now_ns())
 
 
@@ -685,6 +691,9 @@ def call_at(self, when, callback, *args, context=None):
     if when is None:
         raise TypeError("when cannot be None")
     return schedule(self, when, callback, args, context, now_ns())
+
+
+cdef object own_call_at = call_at
 
 
 cdef object schedule(self, when, callback, args, context, int64_t not_before_ns):
@@ -834,6 +843,8 @@ def run_once(self):
     cdef bint many = obs.iterating
     obs.iterating = False
     cdef Cells cells = obs.cells or obs.lease(self)
+    if self._selector is not state.selector:  # a subclass has it as an attribute of the class
+        state.selector = self._selector
     cdef bint inline_events = getattr(self._process_events, "__func__", None) is PROCESS_EVENTS
     cdef bint straight = False
     cdef int64_t began = 0, now, start, end, not_before_ns, ready_ns = 0, waited_ns
