@@ -17,7 +17,7 @@ import obsloop
 import obsloop_exporters.prometheus
 
 BLOCKS, BLOCK_SECONDS = 40, 0.03
-OTHER_LOOP = 'say "hi" to C:\\new\nline 🦔'
+OTHER_LOOP = 'say "hi" to C:\\new line 🦔'
 
 exporter = obsloop_exporters.prometheus.Exporter()
 own = prometheus_client.Histogram(

@@ -37,7 +37,9 @@ for name in sorted(set(sys.modules) - before):
     file = getattr(sys.modules[name], "__file__", None) or ""
     # Interpreters keep modules of their own build beside the library that no list names.
     own = file.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in file
-    if top not in sys.stdlib_module_names and not own:
+    # What Cython keeps in sys.modules for the extension modules of a process has no file: it is loaded from nowhere.
+    cython = top.startswith(("_cython_", "cython_runtime")) and not file
+    if top not in sys.stdlib_module_names and not own and not cython:
         print(top)
 """
 
