@@ -57,14 +57,14 @@ def _task_step_type() -> Any:
     task: Any = asyncio.Task(coro, loop=probe, name="obsloop")
     task._log_destroy_pending = False
     coro.close()
-    # Without the accelerator a step is a bound method, which _PY_STEPS knows; then no type stands for steps alone.
+    # Without the accelerator a step is a bound method, which PY_STEPS knows; then no type stands for steps alone.
     step: Any = seen[0]
     return Probe if isinstance(step, MethodType) else step.__class__
 
 
 STEP = _task_step_type()
 _PY_TASK = private_tasks._PyTask
-_PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
+PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
 
 
 def kind_of(callback: Any) -> int:
@@ -78,7 +78,7 @@ def kind_of(callback: Any) -> int:
             if isinstance(callback.__self__, asyncio.Task) and callback.__name__ == "task_wakeup"
             else CALLBACK
         )
-    if cls is MethodType and callback.__func__ in _PY_STEPS:
+    if cls is MethodType and callback.__func__ in PY_STEPS:
         return TASK_STEP
     return CALLBACK
 

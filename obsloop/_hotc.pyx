@@ -85,6 +85,9 @@ cdef extern from *:
 cdef extern from "Python.h":
     bint PyMethod_Check(object o)
     PyObject *method_function "PyMethod_GET_FUNCTION"(object o)
+    ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
+    bint PyCFunction_CheckExact(object o)
+    PyCFunction cfunction_of "PyCFunction_GET_FUNCTION"(object o)
     PyObject *PyObject_CallNoArgs(PyObject *callable)
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *kwnames)
     PyObject **PySequence_Fast_ITEMS(PyObject *tuple)
@@ -424,9 +427,32 @@ cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
 
 cdef object STEP = _cold.STEP
 cdef object FUNCTION = type(lambda: None)
-cdef object kind_of = _cold.kind_of
+cdef object PY_STEPS = _cold.PY_STEPS
+cdef object Task = asyncio.Task
 cdef object report = _cold.report
 cdef object run_in_debug = _cold.run_in_debug
+
+
+cdef inline int kind_of(object callback) except -1:
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_cold.kind_of``."""
+    global wakeup
+    if type(callback) is STEP:
+        return TASK_STEP
+    if type(callback) is FUNCTION:
+        return CALLBACK
+    if PyCFunction_CheckExact(callback):
+        if wakeup is NULL:
+            if _cold.kind_of(callback) != TASK_STEP:
+                return CALLBACK
+            wakeup = cfunction_of(callback)
+        return TASK_STEP if cfunction_of(callback) == wakeup else CALLBACK
+    if PyMethod_Check(callback) and <object>method_function(callback) in PY_STEPS:
+        return TASK_STEP
+    return CALLBACK
+
+
+# The C function behind a C task's wake-up; known from the first one on.
+cdef PyCFunction wakeup = NULL
 
 
 cdef Handle new_handle(loop, callback, args, context, int kind):
@@ -644,16 +670,9 @@ def call_soon(self, callback, *args, context=None):
     """``loop.call_soon``: the handle is ready now."""
     cdef State state = state_of(self)
     cdef Handle handle
-    cdef int kind
     if state.closed or state.debug:
         self._check_call(callback, "call_soon")
-    if type(callback) is STEP:
-        kind = TASK_STEP
-    elif type(callback) is FUNCTION:
-        kind = CALLBACK
-    else:
-        kind = kind_of(callback)
-    handle = new_handle(self, callback, args, context, kind)
+    handle = new_handle(self, callback, args, context, kind_of(callback))
     if state.debug:
         handle._source_traceback = caller_stack(1)
     if state.running:
