@@ -1,7 +1,17 @@
 """obsloop: an asyncio event loop that knows where its time went.
 
-asyncio.run(main(), loop_factory=obsloop.new_event_loop)
+    asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 """
+
+# The map. Start at _loop.py; ARCHITECTURE.md says why.
+#
+#   _loop          the loop: asyncio's own, with its hot path taken from the core
+#   _start         new_event_loop, run, instrument
+#   _hot, _hotc    the hot path: pure, and its compiled twin; _core chooses, _cold is what is rare in both
+#   _cells         the counters of one loop; _ledger: who counts where; _snapshot: what readers get
+#   _catalog       THE list of signals; _partition: the bounds that histograms count over
+#   _observation   what a loop carries of ours; _settings, _clock, _private, _guard and _fallback
+#   probes/        what is wrapped; service/ the HTTP thread; cli/ the command; integrations/ front doors; testing
 
 from obsloop import _core
 from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL
