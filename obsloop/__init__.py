@@ -1,6 +1,6 @@
 """obsloop: an asyncio event loop that knows where its time went.
 
-    asyncio.run(main(), loop_factory=obsloop.new_event_loop)
+asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 """
 
 # The map. Start at _loop.py; ARCHITECTURE.md says why.

@@ -8,8 +8,10 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
+from obsloop._ledger import add_scrape_time
 from obsloop.service.messages import Request, Response, plain
 
 if TYPE_CHECKING:
@@ -97,7 +99,9 @@ def metrics(request: Request, options: Options) -> Response:
         exporter = find_exporter()
     except ExporterMissingError as error:
         return plain(501, str(error))
+    began_ns = perf_counter_ns()
     content_type, body = exporter.render(request.headers.get("accept"))
+    add_scrape_time(perf_counter_ns() - began_ns)
     return Response(200, body, content_type)
 
 
