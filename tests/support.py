@@ -1,0 +1,119 @@
+"""What the tests at the top level share: figures as integers, known work to put on a loop, programs of their own.
+
+What knows more than the public names is here only: `forget_everything` and `blocks_of`.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import obsloop
+from obsloop import _ledger
+from obsloop.testing import StepClock
+
+LIMIT = 60.0
+"""Seconds after which a program is taken to hang. Far above what the busiest machine needs."""
+
+STATES = ("idle", "poll", "callback", "gc", "overhead")
+KINDS = ("task_step", "callback", "timer", "reader", "writer", "threadsafe", "signal", "other")
+DURATION = "asyncio.eventloop.callback.duration"
+DELAY = "asyncio.eventloop.schedule.delay"
+
+
+def forget_everything() -> None:
+    """Start the process's ledgers from nothing, as if no loop had ever run."""
+    _ledger._ledgers.clear()
+    _ledger._dropped.update(dict.fromkeys(_ledger._dropped, 0))
+
+
+def blocks_of(name: str) -> int:
+    """How many blocks of counters the ledger of this name holds."""
+    return len(_ledger._ledgers[name].blocks())
+
+
+def states_ns(snapshot: obsloop.Snapshot) -> dict[str, int]:
+    """The time in each state, in nanoseconds."""
+    return {state: round(snapshot.value("asyncio.eventloop.time", state) * 1e9) for state in STATES}
+
+
+def ran_ns(snapshot: obsloop.Snapshot) -> int:
+    """What the states sum up to, in nanoseconds."""
+    return sum(states_ns(snapshot).values())
+
+
+def buckets(histogram: obsloop.Histogram) -> Counter[int]:
+    """The buckets that are not empty."""
+    return Counter({i: n for i, n in enumerate(histogram.bucket_counts) if n})
+
+
+def buckets_of(histogram: obsloop.Histogram, values: Iterable[float]) -> Counter[int]:
+    """The buckets that `values` (in seconds, or plain counts) belong in."""
+    units = histogram.partition.units
+    return Counter(histogram.partition.index(round(value * units)) for value in values)
+
+
+def assert_holds(histogram: obsloop.Histogram, values: Iterable[float]) -> None:
+    """The histogram holds `values`, each in its bucket, their sum, and nothing else."""
+    values = list(values)
+    assert buckets(histogram) == buckets_of(histogram, values)
+    units = histogram.partition.units
+    assert round(histogram.sum * units) == sum(round(value * units) for value in values)
+
+
+def kinds_with(snapshot: obsloop.Snapshot, signal: str, value: float) -> dict[str, int]:
+    """The kinds that have values in the bucket of `value` (seconds), and how many."""
+    found = {}
+    for kind in KINDS:
+        histogram = snapshot.histogram(signal, kind)
+        n = histogram.bucket_counts[histogram.partition.index(round(value * 1e9))]
+        if n:
+            found[kind] = n
+    return found
+
+
+def counts(snapshot: obsloop.Snapshot, signal: str = DURATION) -> dict[str, int]:
+    """How many callbacks of each kind there were, the kinds that had none left out."""
+    return {kind: n for kind in KINDS if (n := snapshot.histogram(signal, kind).count)}
+
+
+@contextlib.contextmanager
+def stepped(make: Callable[..., obsloop.Loop] = obsloop.Loop) -> Iterator[tuple[StepClock, obsloop.Loop]]:
+    """A loop in whose world time passes only when the clock is told so, or while the loop waits for a timer."""
+    forget_everything()
+    with StepClock() as clock:
+        loop = make(clock.selector())
+        try:
+            yield clock, loop
+        finally:
+            loop.close()
+
+
+def run_briefly(loop) -> None:
+    """One iteration: what is ready now runs, and nothing after it."""
+    loop.stop()
+    loop.run_forever()
+
+
+def program(source: str, *options: str, path: Iterable[str] = (), **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `source` in an interpreter of its own, with our import path and, of our variables, the choice of core."""
+    head = f"import sys; sys.path[:] = {[*path, *sys.path]!r}\n"
+    env = {k: v for k, v in os.environ.items() if k == "OBSLOOP_PURE" or not k.startswith(("PYTHON", "OBSLOOP_"))}
+    return subprocess.run(
+        [sys.executable, *options, "-c", head + textwrap.dedent(source)],
+        env=env | environ,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def output(source: str, *options: str, **environ: str) -> str:
+    """What such a program prints; it must succeed, and say nothing on stderr."""
+    done = program(source, "-W", "error", *options, **environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

@@ -1,0 +1,203 @@
+"""One ledger for each loop name: loops add up under their name, names are bounded, and closed loops are freed."""
+
+import asyncio
+import dataclasses
+import gc
+import threading
+import weakref
+
+import pytest
+
+import obsloop
+
+from .support import DURATION, blocks_of, counts, ran_ns, run_briefly, states_ns
+
+
+def in_thread(name: str, target, *args: object) -> None:
+    """Run it in a thread of that name, to the end."""
+    thread = threading.Thread(target=target, args=args, name=name)
+    thread.start()
+    thread.join()
+
+
+def work(n: int, settings: obsloop.Settings | None = None) -> None:
+    """A loop that runs n callbacks."""
+    loop = obsloop.Loop(settings=settings)
+    for _ in range(n):
+        loop.call_soon(str)
+    run_briefly(loop)
+    loop.close()
+
+
+def test_two_loops_in_two_threads_do_not_mix(clean_ledger):
+    """Each thread's loop has the name of its thread, and its own figures, while both run at once."""
+    barrier = threading.Barrier(2, timeout=30)
+
+    def run(n: int) -> None:
+        async def main() -> None:
+            barrier.wait()
+            for _ in range(n):
+                asyncio.get_running_loop().call_soon(str)
+            await asyncio.sleep(0)
+            barrier.wait()
+
+        obsloop.run(main())
+
+    threads = [threading.Thread(target=run, args=(n,), name=name) for name, n in (("one", 300), ("two", 700))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    figures = obsloop.snapshots()
+    assert set(figures) == {"one", "two"}
+    more = counts(figures["two"])["callback"] - counts(figures["one"])["callback"]
+    assert more == 400
+    assert 300 <= counts(figures["one"])["callback"] < 350
+
+
+def test_a_thousand_runs_make_one_set_of_series_and_lose_nothing(clean_ledger):
+    """Each run has its own loop; all of them add up under one name, to the last callback."""
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+
+    obsloop.run(main())
+    one = counts(obsloop.snapshots()["main"])
+    for _ in range(999):
+        obsloop.run(main())
+    assert set(obsloop.snapshots()) == {"main"}
+    assert counts(obsloop.snapshots()["main"]) == {kind: n * 1000 for kind, n in one.items()}
+
+
+def test_loops_of_one_name_at_once_add_up(clean_ledger):
+    """Four loops open at the same time, then closed: their figures are a sum throughout."""
+    loops = [obsloop.Loop() for _ in range(4)]
+    for loop in loops:
+        loop.call_soon(str)
+        run_briefly(loop)
+    assert counts(obsloop.snapshots()["main"]) == {"callback": 4}
+    for loop in loops:
+        loop.close()
+        assert counts(loop.snapshot()) == {"callback": 4}
+    work(1)
+    assert counts(obsloop.snapshots()["main"]) == {"callback": 5}
+
+
+def test_past_eight_names_all_go_to_other_and_are_counted(clean_ledger):
+    """The ninth and tenth name share `_OTHER`; the loops counted there are told in obsloop.dropped."""
+    for i in range(10):
+        work(i + 1, obsloop.Settings(name=f"loop-{i}"))
+    work(100, obsloop.Settings(name="loop-3"))
+    figures = obsloop.snapshots()
+    assert set(figures) == {*(f"loop-{i}" for i in range(8)), "_OTHER"}
+    assert counts(figures["_OTHER"]) == {"callback": 9 + 10}
+    assert counts(figures["loop-3"]) == {"callback": 104}
+    assert figures["_OTHER"].loop_name == "_OTHER"
+    assert obsloop.process_snapshot().value("obsloop.dropped", "loop_name") == 2
+
+
+def test_the_name_is_the_settings_or_the_threads(clean_ledger):
+    """`main` in the main thread, else the thread's name, unless the settings say another."""
+    work(1)
+    in_thread("worker", work, 1)
+    in_thread("worker-2", work, 1, obsloop.Settings(name="chosen"))
+    assert set(obsloop.snapshots()) == {"main", "worker", "chosen"}
+
+
+def test_the_thread_that_runs_the_loop_names_it(clean_ledger):
+    """A loop made in the main thread and run in another has the other's name."""
+    loop = obsloop.Loop()
+    in_thread("runner", run_briefly, loop)
+    loop.close()
+    assert set(obsloop.snapshots()) == {"runner"}
+
+
+def test_a_loop_that_never_ran_has_no_series(clean_ledger):
+    """Made and closed: nothing to tell."""
+    obsloop.Loop().close()
+    assert obsloop.snapshots() == {}
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "unclosed"])
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_a_loop_that_is_dropped_is_freed(clean_ledger, closed):
+    """Nothing of ours keeps a loop alive; its figures stay."""
+    loop = obsloop.Loop()
+    loop.call_soon(str)
+    loop.call_later(0, str)
+    run_briefly(loop)
+    if closed:
+        loop.close()
+    ref = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert ref() is None
+    assert counts(obsloop.snapshots()["main"]) == {"callback": 1, "timer": 1}
+    work(1)
+    assert counts(obsloop.snapshots()["main"]) == {"callback": 2, "timer": 1}
+
+
+def test_a_closed_loop_is_freed_without_the_collector(clean_ledger):
+    """No cycle of ours: the last reference frees it."""
+    gc.collect()
+    gc.disable()
+    try:
+        loop = obsloop.Loop()
+        loop.call_soon(str)
+        run_briefly(loop)
+        loop.close()
+        ref = weakref.ref(loop)
+        del loop
+        stock = asyncio.SelectorEventLoop()
+        stock.close()
+        stock_ref = weakref.ref(stock)
+        del stock
+        assert (ref() is None) == (stock_ref() is None)
+    finally:
+        gc.enable()
+
+
+def test_the_cost_of_many_loops_is_bounded(clean_ledger):
+    """The blocks of closed loops are used again: a thousand loops leave no more than the most that lived at once."""
+    for _ in range(250):
+        work(1)
+    assert blocks_of("main") == 1
+    loops = [obsloop.Loop() for _ in range(3)]
+    for loop in loops:
+        run_briefly(loop)
+    for loop in loops:
+        loop.close()
+    assert blocks_of("main") == 3
+    assert counts(obsloop.snapshots()["main"]) == {"callback": 250}
+
+
+def test_a_snapshot_does_not_change(stepped):
+    """It is the moment's figures: nothing in it can be set, and the loop's going on changes nothing."""
+    clock, loop = stepped
+    loop.call_soon(clock.advance, 1)
+    run_briefly(loop)
+    snapshot = loop.snapshot()
+    before = (states_ns(snapshot), counts(snapshot), snapshot.histogram(DURATION, "callback").bucket_counts)
+    loop.call_soon(clock.advance, 5)
+    run_briefly(loop)
+    assert before == (states_ns(snapshot), counts(snapshot), snapshot.histogram(DURATION, "callback").bucket_counts)
+    assert ran_ns(loop.snapshot()) == 6_000_000_000
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        snapshot.running = True
+    with pytest.raises(TypeError):
+        snapshot.data["asyncio.eventloop.time"] = {}
+    with pytest.raises(TypeError):
+        snapshot["asyncio.eventloop.time"]["idle",] = 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        snapshot.histogram(DURATION, "callback").sum = 0
+
+
+def test_asking_a_snapshot_wrongly_is_told(stepped):
+    """An unknown signal, a histogram asked for as a number, a number asked for as a histogram."""
+    snapshot = stepped[1].snapshot()
+    with pytest.raises(KeyError, match=r"no signal 'nonsense' here; there are asyncio\.eventloop"):
+        snapshot["nonsense"]
+    with pytest.raises(TypeError, match=r"is a histogram: use histogram\(\)"):
+        snapshot.value(DURATION, "callback")
+    with pytest.raises(TypeError, match=r"is no histogram: use value\(\)"):
+        snapshot.histogram("asyncio.eventloop.time", "idle")

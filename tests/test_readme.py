@@ -1,0 +1,208 @@
+"""README.md as a user takes it: every code block in it is run for real, and every name in it exists.
+
+A block of a language that is not known here, or a command that no test runs, is a failure: README cannot promise what
+nobody has tried.
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import obsloop
+from obsloop_exporters.prometheus import Exporter
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SECONDS = 60  # for a start on a busy machine; nothing is asserted about it
+
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+COMMANDS = [
+    line.split("#")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line
+]
+SERVERS = [command for command in COMMANDS if "uvicorn" in command]
+URLS = [command.removeprefix("curl ") for command in COMMANDS if command.startswith("curl ")]
+# The rest: what this test run itself, or test_demo.py, has done already.
+DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"'}
+
+
+def name_of(program):
+    """What the block says that its file is called."""
+    match = re.match(r"# (\w+\.py)\n", program)
+    return match[1] if match else "program.py"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A user's folder, with the files that README shows by name."""
+    for program in PYTHON:
+        (tmp_path / name_of(program)).write_text(program)
+    return tmp_path
+
+
+def environ(**variables):
+    """A user's environment: ours activated, none of our variables set, but the one that chooses the core."""
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("OBSLOOP_", "UVICORN_")) or key == "OBSLOOP_PURE"
+    }
+    return kept | {"PATH": path} | variables
+
+
+def free_port():
+    """A port that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url):
+    """Status and text of what `curl URL` would print."""
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@contextlib.contextmanager
+def served(command, folder):
+    """The URL of an application that a command of README serves, and that of its figures."""
+    app, figures = free_port(), free_port()
+    # The ports that README names are the defaults, and may be taken here: the same places, other numbers.
+    variables = {"UVICORN_PORT": str(app)}
+    if command.startswith("obsloop run"):
+        variables["OBSLOOP_ADDRESS"] = f"127.0.0.1:{figures}"
+    with subprocess.Popen(
+        ["bash", "-c", f"exec env {command.replace('9464', str(figures))}"],
+        cwd=folder,
+        env=environ(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            said = ""
+            for line in process.stderr:
+                said += line
+                if "Uvicorn running" in line:
+                    break
+            else:
+                pytest.fail(f"{command} ended:\n{said}")
+            yield f"http://127.0.0.1:{app}", figures
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("program", PYTHON, ids=lambda text: text.splitlines()[0])
+def test_programs(program, folder):
+    """Every Python block is a whole program, which ends well and complains about nothing."""
+    if "loop_factory" in program and sys.version_info < (3, 12):
+        line = re.compile(r"^asyncio\.run\(.*loop_factory.*# Python 3\.12 and newer\n", re.MULTILINE)
+        assert line.search(program), "README must say that asyncio.run takes loop_factory from 3.12 on"
+        program = line.sub("", program)
+    (folder / "program.py").write_text(program)
+    result = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "program.py"],
+        cwd=folder,
+        env=environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    if "print(" in program:
+        assert re.search(r"\d", result.stdout), "it was to print figures"
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_servers_are_served_while_they_are_blocked(command, folder):
+    """Each command that starts a server: its figures answer by the curl lines, also while /bad blocks for 3 s."""
+    with served(command, folder) as (app, figures):
+        answers = {url: get(url.replace("9464", str(figures))) for url in URLS}
+        assert [status for status, _ in answers.values()] == [200] * len(URLS)
+        assert get(f"{app}/good")[0] == 200
+        with subprocess.Popen(
+            [sys.executable, "-c", f"import urllib.request; urllib.request.urlopen('{app}/bad')"], env=environ()
+        ) as blocker:
+            blocked, status = 0.0, 200
+            while blocker.poll() is None and (blocked < 1.5 or status != 503):
+                status, _ = get(f"http://127.0.0.1:{figures}/healthz")
+                blocked = max(blocked, figure(get(f"http://127.0.0.1:{figures}/metrics")[1]))
+                time.sleep(0.05)
+        assert blocked >= 1.5, "the gauge did not show the block while it lasted"
+        assert status == 503, "/healthz did not show the block while it lasted"
+
+
+def figure(text):
+    """The gauge that shows a block."""
+    match = re.search(r"^asyncio_eventloop_blocked_time_seconds\{.*\} (\S+)$", text, re.MULTILINE)
+    return float(match[1]) if match else 0.0
+
+
+def test_nothing_is_left_untried():
+    """Each block is of a language that is run here or shows something, and each command is one that is run."""
+    assert {language for language, _ in BLOCKS} <= {"python", "sh", "text", "promql"}
+    assert PYTHON
+    assert SERVERS
+    assert URLS
+    assert set(COMMANDS) - set(SERVERS) - {f"curl {url}" for url in URLS} == DONE
+
+
+def test_make_targets_exist():
+    """The first commands are targets of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z-]+)", "\n".join([*COMMANDS, *re.findall(r"`(make [^`]+)`", README)])):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_figure_named_is_exported_and_every_exported_one_is_named():
+    """The table and the queries use the names that /metrics uses."""
+    _, body = Exporter().render(None)
+    exported = set()
+    for family in text_string_to_metric_families(body.decode()):
+        exported.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    mentioned = set(re.findall(r"\b(?:asyncio_eventloop|cpython_gc|obsloop)_\w+", README))
+    named = {name.removesuffix("_bucket") for name in mentioned} - {"asyncio_eventloop_name", "obsloop_exporters"}
+    assert named == exported
+
+
+def test_the_settings_table_is_whole():
+    """Every setting, its variable and its default, and no other."""
+    rows = re.findall(r"^\| `(\w+)` \| `(OBSLOOP_\w+)` \| (.*?) \|", README, re.MULTILINE)
+    fields = {field.name: field.default for field in dataclasses.fields(obsloop.Settings)}
+    assert [(name, variable) for name, variable, _ in rows] == [(name, f"OBSLOOP_{name.upper()}") for name in fields]
+    for name, _, default in rows:
+        if fields[name] is not None:
+            assert default == f"`{fields[name]}`"
+
+
+def test_links_lead_somewhere():
+    """Links to files of the project and to headings of this page."""
+    headings = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        if link.startswith("#"):
+            assert link[1:] in headings, link
+        elif not link.startswith("http"):
+            assert (ROOT / link).exists(), link

@@ -1,0 +1,157 @@
+"""Settings, from arguments and from OBSLOOP_* variables: what is wrong is named, with what is accepted."""
+
+import dataclasses
+import os
+
+import pytest
+
+import obsloop
+from obsloop import Settings, SettingsError
+
+from .support import output, program
+
+
+def test_without_any_there_are_defaults():
+    """No name, no service, and a second until a callback is called blocked."""
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert (settings.name, settings.address, settings.unhealthy_after) == (None, None, 1.0)
+
+
+def test_arguments_and_variables_say_the_same():
+    """Each setting by either way."""
+    variables = {"OBSLOOP_NAME": "api", "OBSLOOP_ADDRESS": "127.0.0.1:0", "OBSLOOP_UNHEALTHY_AFTER": "2.5", "PATH": "/"}
+    assert Settings.from_env(variables) == Settings(name="api", address="127.0.0.1:0", unhealthy_after=2.5)
+
+
+def test_an_empty_variable_is_none():
+    """As a shell leaves it that cannot unset."""
+    assert Settings.from_env({"OBSLOOP_NAME": "", "OBSLOOP_ADDRESS": "", "OBSLOOP_UNHEALTHY_AFTER": ""}) == Settings()
+
+
+BAD = [
+    ("name", "x" * 101, "name of 1 to 100 printable characters"),
+    ("name", "two\nlines", "printable"),
+    ("address", "9464", "expected HOST:PORT"),
+    ("address", ":9464", "no host before the colon"),
+    ("address", "localhost:port", "not a port, a whole number from 0 to 65535"),
+    ("address", "localhost:70000", "not a port, a whole number from 0 to 65535"),
+    ("address", "::1:9464", "square brackets"),
+    ("unhealthy_after", "soon", "number of seconds above 0"),
+    ("unhealthy_after", "0", "number of seconds above 0"),
+    ("unhealthy_after", "-1", "number of seconds above 0"),
+    ("unhealthy_after", "inf", "number of seconds above 0"),
+    ("unhealthy_after", "nan", "number of seconds above 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "accepted"), BAD, ids=lambda v: str(v)[:20])
+def test_a_bad_variable_is_named_with_its_value_and_what_is_accepted(name, text, accepted):
+    """The message says where the value came from, what it was and what would do."""
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({f"OBSLOOP_{name.upper()}": text})
+    message = str(raised.value)
+    assert message.startswith(f"variable OBSLOOP_{name.upper()}: ")
+    assert accepted in message
+    if name != "unhealthy_after" or text == "soon":
+        assert repr(text) in message
+
+
+BAD_ARGUMENTS = [
+    ("name", "", "printable"), ("name", 7, "printable"), ("address", 9464, '"HOST:PORT"'), ("address", "", "no port"),
+    ("unhealthy_after", "1", "seconds"), ("unhealthy_after", True, "seconds"), ("unhealthy_after", None, "seconds"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "accepted"), [*BAD_ARGUMENTS, *((n, t, "expected") for n, t, _ in BAD[:7])])
+def test_a_bad_argument_is_named_with_its_value_and_what_is_accepted(name, value, accepted):
+    """The same for arguments."""
+    with pytest.raises(SettingsError, match=rf"^argument {name}: ") as raised:
+        Settings(**{name: value})
+    assert repr(value) in str(raised.value)
+    assert accepted in str(raised.value)
+
+
+def test_an_unknown_variable_is_an_error_that_lists_the_known():
+    """A typing error does not pass in silence."""
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({"OBSLOOP_ADRESS": "127.0.0.1:9464"})
+    message = str(raised.value)
+    assert "OBSLOOP_ADRESS" in message
+    for known in ("OBSLOOP_NAME", "OBSLOOP_ADDRESS", "OBSLOOP_UNHEALTHY_AFTER"):
+        assert known in message
+
+
+def test_variables_that_are_no_settings_are_left_alone():
+    """The switch of the core, and what Kubernetes puts into every container beside a Service called obsloop."""
+    others = {
+        "OBSLOOP_PURE": "1",
+        "OBSLOOP_PORT": "tcp://10.0.0.1:9464",
+        "OBSLOOP_PORT_9464_TCP": "tcp://10.0.0.1:9464",
+        "OBSLOOP_PORT_9464_TCP_PORT": "9464",
+        "OBSLOOP_SERVICE_HOST": "10.0.0.1",
+        "OBSLOOP_SERVICE_PORT": "9464",
+        "OBSLOOP_SERVICE_PORT_METRICS": "9464",
+    }
+    assert Settings.from_env(others) == Settings()
+
+
+def test_settings_do_not_change():
+    """Frozen, comparable, and a settings error is a ValueError."""
+    settings = Settings(name="a")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.name = "b"
+    assert dataclasses.replace(settings, name="b") == Settings(name="b")
+    assert issubclass(SettingsError, ValueError)
+
+
+@pytest.mark.parametrize(
+    "make", ["Loop()", "new_event_loop()", "run(main())", "instrument(asyncio.SelectorEventLoop())"]
+)
+def test_a_bad_variable_stops_every_way_to_a_loop_and_leaves_nothing_behind(make):
+    """Loop, new_event_loop, run and instrument all read the variables and say what is wrong: only that."""
+    done = program(
+        f"""
+        import asyncio, gc, warnings, obsloop
+        async def main(): pass
+        warnings.simplefilter("ignore")  # a coroutine and a loop of ours that are not used
+        try:
+            obsloop.{make}
+        except obsloop.SettingsError as exc:
+            print(exc)
+        gc.collect()
+        """,
+        OBSLOOP_UNHEALTHY_AFTER="never",
+    )
+    assert (
+        done.stdout
+        == "variable OBSLOOP_UNHEALTHY_AFTER: 'never' is not accepted; expected a number of seconds above 0\n"
+    )
+    assert done.stderr == ""
+
+
+def test_the_variables_are_read_when_a_loop_is_made(clean_ledger, monkeypatch):
+    """Not at import: a program may set them first."""
+    monkeypatch.setenv("OBSLOOP_NAME", "late")
+    loop = obsloop.new_event_loop()
+    loop.snapshot()
+    loop.close()
+    assert set(obsloop.snapshots()) == {"late"}
+    assert "OBSLOOP_NAME" in os.environ
+
+
+def test_arguments_win_over_variables():
+    """Settings that are given are the settings."""
+    assert (
+        output(
+            """
+            import obsloop
+            loop = obsloop.new_event_loop(obsloop.Settings(name="argument"))
+            loop.snapshot()
+            loop.close()
+            print(*obsloop.snapshots())
+            """,
+            OBSLOOP_NAME="variable",
+        )
+        == "argument\n"
+    )
