@@ -38,8 +38,9 @@ class Raw(NamedTuple):
     run_started_ns: int
     run_ns: int
     idle_ns: int
-    gc_in_callback_ns: int
-    gc_in_overhead_ns: int
+    nested_ns: int
+    gc_started_ns: int
+    gc_ns: list[int]
     events: int
     events_waiting: int
     durations: list[int]
@@ -90,10 +91,11 @@ class Cells:
         "durations",
         "events",
         "events_waiting",
-        "gc_in_callback_ns",
-        "gc_in_overhead_ns",
+        "gc_ns",
+        "gc_started_ns",
         "idle_ns",
         "iteration",
+        "nested_ns",
         "poll",
         "run_ns",
         "run_started_ns",
@@ -108,7 +110,11 @@ class Cells:
         self.iteration = [0] * STRIDE
         self.depth = [0] * (COUNTS.size + 1)
         self.idle_ns = self.run_ns = self.run_started_ns = self.tick_ns = 0
-        self.gc_in_callback_ns = self.gc_in_overhead_ns = 0
+        # Time of iterations that ran within a callback of this loop: they are counted by themselves, and in it.
+        self.nested_ns = 0
+        # When the collection that goes on in the loop's thread began (0: none does), and collections' time by state.
+        self.gc_started_ns = 0
+        self.gc_ns = [0] * (FORKED + 1)
         self.events = self.events_waiting = 0
         self.state = STOPPED
 
@@ -120,10 +126,24 @@ class Cells:
 
     def record(self, kind: int, ready_ns: int, end_ns: int) -> None:
         """One callback that began at ``tick_ns``: what the hot path does inline."""
-        start_ns = self.tick_ns
-        count_value(self.durations, kind, end_ns - start_ns)
-        count_value(self.delays, kind, max(0, start_ns - ready_ns))
+        spent_ns = end_ns - self.tick_ns
+        waited_ns = max(0, self.tick_ns - ready_ns)
+        i = kind + 1 + bisect_left(SECONDS.bounds, spent_ns)
+        j = kind + 1 + bisect_left(SECONDS.bounds, waited_ns)
+        self.durations[kind] += spent_ns
+        self.durations[i] += 1
+        self.delays[kind] += waited_ns
+        self.delays[j] += 1
         self.tick_ns = end_ns
+
+    def collection_began(self, now_ns: int) -> None:
+        """The garbage collector starts in the loop's thread."""
+        self.gc_started_ns = now_ns
+
+    def collection_ended(self, now_ns: int) -> None:
+        """It has ended; its time comes out of the state that the loop is in."""
+        self.gc_ns[self.state] += now_ns - self.gc_started_ns
+        self.gc_started_ns = 0
 
     def record_iteration(self, spent_ns: int) -> None:
         """One iteration that no poll follows."""
@@ -147,11 +167,10 @@ class Cells:
         """
         running = self.run_started_ns
         tick_ns = self.tick_ns
-        for name in ("durations", "delays", "poll", "iteration", "depth"):
+        for name in ("durations", "delays", "poll", "iteration", "depth", "gc_ns"):
             counters = getattr(self, name)
             counters[:] = [0] * len(counters)
-        self.idle_ns = self.run_ns = self.events = self.events_waiting = 0
-        self.gc_in_callback_ns = self.gc_in_overhead_ns = 0
+        self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = tick_ns if running else 0
         self.state = FORKED if running else STOPPED
 
@@ -159,7 +178,7 @@ class Cells:
         """What stands in the cells now, in one go and as it is."""
         return Raw(
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
-            self.gc_in_callback_ns, self.gc_in_overhead_ns, self.events, self.events_waiting,
+            self.nested_ns, self.gc_started_ns, self.gc_ns[:], self.events, self.events_waiting,
             self.durations[:], self.delays[:], self.poll[:], self.iteration[:], self.depth[:],
         )  # fmt: skip
 
@@ -176,21 +195,27 @@ def read(cells: Cells) -> Reading:
         raw = cells.copy()
         now_ns = _clock.monotonic_ns()
     running = raw.state not in (STOPPED, FORKED)
-    open_ns = max(0, now_ns - raw.tick_ns) if running else 0
+    open_ns = [0] * (FORKED + 1)
+    gc_ns = raw.gc_ns
+    if running:
+        open_ns[raw.state] = max(0, now_ns - raw.tick_ns)
+        if raw.gc_started_ns:
+            gc_ns[raw.state] += max(0, now_ns - raw.gc_started_ns)
     run_ns = raw.run_ns + (max(0, now_ns - raw.run_started_ns) if running else 0)
-    idle_ns = raw.idle_ns + (open_ns if raw.state == IN_IDLE else 0)
-    poll_ns = raw.poll[0] + (open_ns if raw.state == IN_POLL else 0)
-    callback_ns = sum(raw.durations[::STRIDE]) + (open_ns if raw.state == IN_CALLBACK else 0)
+    idle_ns = raw.idle_ns + open_ns[IN_IDLE] - gc_ns[IN_IDLE]
+    poll_ns = raw.poll[0] + open_ns[IN_POLL] - gc_ns[IN_POLL]
+    callback_ns = sum(raw.durations[::STRIDE]) - raw.nested_ns + open_ns[IN_CALLBACK] - gc_ns[IN_CALLBACK]
+    collecting_ns = sum(gc_ns[IN_IDLE:FORKED])  # not what was collected while the loop did not run
     return Reading(
         consistent=consistent,
         running=running,
-        blocked_ns=open_ns if raw.state in (IN_CALLBACK, IN_OVERHEAD) else 0,
+        blocked_ns=open_ns[IN_CALLBACK] + open_ns[IN_OVERHEAD],
         run_ns=run_ns,
         idle_ns=idle_ns,
         poll_ns=poll_ns,
-        callback_ns=callback_ns - raw.gc_in_callback_ns,
-        gc_ns=raw.gc_in_callback_ns + raw.gc_in_overhead_ns,
-        overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - raw.gc_in_overhead_ns),
+        callback_ns=callback_ns,
+        gc_ns=collecting_ns,
+        overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - collecting_ns),
         events=raw.events,
         events_waiting=raw.events_waiting,
         durations=raw.durations,

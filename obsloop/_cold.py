@@ -15,7 +15,7 @@ from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock
-from obsloop._cells import CALLBACK, TASK_STEP
+from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 from obsloop._private import (
     private_base_events,
     private_events,
@@ -103,28 +103,45 @@ def is_plain_epoll(selector: Any) -> bool:
     return selector.__class__ is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
 
 
-def begin_run(self: Any, cells: Cells) -> None:
-    """A run begins. What was scheduled before is ready now: the time when the loop stood still was not its delay."""
+def enter(self: Any, cells: Cells) -> tuple[int, int] | None:
+    """``run_once`` is called: a run begins, or goes on, or this is an iteration within one of the loop's own callbacks.
+
+    For the last, as some programs do it, returns when it began and when that callback did; ``leave`` wants it back.
+    """
     now_ns = _clock.monotonic_ns()
-    for handle in tuple(self._ready):
-        if hasattr(handle, "_ready_ns"):
-            handle._ready_ns = now_ns
-    gc_probe.running[get_ident()] = cells
-    cells.begin_run(now_ns)
+    if not cells.run_started_ns:
+        # What was scheduled before is ready now: the time when the loop stood still was not its delay.
+        for handle in tuple(self._ready):
+            if hasattr(handle, "_ready_ns"):
+                handle._ready_ns = now_ns
+        gc_probe.running[get_ident()] = cells
+        cells.begin_run(now_ns)
+    elif cells.state == IN_CALLBACK:
+        outer = now_ns, cells.tick_ns
+        cells.state = IN_OVERHEAD
+        cells.tick_ns = now_ns
+        return outer
+    return None
 
 
-def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, *, stopped: bool) -> None:
+def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, outer: tuple[int, int] | None, *, stopped: bool) -> None:
     """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
     if began_ns:
         cells.record_iteration(now_ns - began_ns)
-    if stopped:
+    if outer is not None:
+        entered_ns, callback_ns = outer
+        cells.nested_ns += now_ns - entered_ns
+        cells.state = IN_CALLBACK
+        cells.tick_ns = callback_ns
+    elif stopped:
         end_run(cells, now_ns)
 
 
 def end_run(cells: Cells, now_ns: int) -> None:
-    """The run ends."""
-    gc_probe.running.pop(get_ident(), None)
-    cells.end_run(now_ns)
+    """The run ends, if it has not yet."""
+    if cells.run_started_ns:
+        gc_probe.running.pop(get_ident(), None)
+        cells.end_run(now_ns)
 
 
 def report(self: Any, handle: Any, exc: BaseException) -> None:

@@ -1,46 +1,67 @@
 """Which core times the loop: chosen once, when obsloop is imported. Both behave the same and pass every test.
 
 The compiled core, ``_hotc``, is there where the package was built with a compiler. ``OBSLOOP_PURE=1`` switches it off.
+On an interpreter that ``_guard`` does not know there is neither, and ``_fallback`` is used.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from obsloop import _cells, _clock, _hot
+from obsloop import _cells, _clock, _guard
 
-compiled: Any = None
-if not os.environ.get("OBSLOOP_PURE"):
+lacking: list[str] = _guard.missing()
+"""What the interpreter lacks of what a core needs; empty where all is as known."""
+
+
+def _load(name: str) -> Any:
+    """A core, or None where it was not built."""
     try:
-        from obsloop import _hotc as compiled  # type: ignore[attr-defined,no-redef,unused-ignore]
-    except ImportError:  # built without a compiler
-        compiled = None
+        return import_module(f"obsloop.{name}")
+    except ModuleNotFoundError:
+        return None
 
-_chosen: Any = compiled or _hot
 
-kind = "compiled" if compiled else "pure"
-Handle: Any = _chosen.Handle
-METHODS: dict[str, Any] = _chosen.METHODS
-run_once: Any = METHODS["_run_once"]
-new_cells: Callable[[], _cells.Cells] = compiled.Cells if compiled else _cells.Cells
+_hot: Any = None if lacking else _load("_hot")
+_hotc: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load("_hotc")
+
+_chosen: Any = _hotc or _hot
+
+kind = "compiled" if _hotc else "pure"
+Handle: Any = _chosen.Handle if _chosen else None
+METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
+run_once: Any = METHODS.get("_run_once")
+new_cells: Callable[[], _cells.Cells] = _hotc.Cells if _hotc else _cells.Cells
 
 
 def forget() -> None:
     """A loop is being made or closed: the compiled core must not take a new loop for an old one at its address."""
-    if compiled:
-        compiled.forget()
+    if _hotc:
+        _hotc.forget()
 
 
-def adopt(loop: Any, fields: Mapping[str, Any]) -> None:
-    """``loop``, whose class has just become an observed one, had these ``fields`` as its own until now."""
-    if compiled:
-        compiled.adopt(loop, fields)
+def adopt(loop: Any, cls: type) -> None:
+    """Make ``loop``, which may run already, a loop of ``cls``."""
+    if _hotc:
+        _hotc.adopt(loop, cls)
+    else:
+        loop.__class__ = cls
 
 
 def set_clock(monotonic_ns: Callable[[], int]) -> None:
     """Another clock for the whole process, for tests."""
-    _clock.monotonic_ns = _hot.monotonic_ns = monotonic_ns
-    if compiled:
-        compiled.set_clock(monotonic_ns)
+    _clock.monotonic_ns = monotonic_ns
+    if _hot:
+        _hot.monotonic_ns = monotonic_ns
+    if _hotc:
+        _hotc.set_clock(monotonic_ns)
+
+
+def set_recording(on: bool) -> None:
+    """Switch timing and counting on or off, for the benchmark of what they cost; the compiled core only."""
+    if not _hotc:
+        raise RuntimeError("only the compiled core can switch its recording off")
+    _hotc.set_recording(on)

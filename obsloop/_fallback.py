@@ -40,6 +40,8 @@ class Loop(Observed):
         observe(self, settings)
 
     def run_forever(self) -> None:
+        if self.is_running():
+            super().run_forever()  # refuses
         cells = self._obs.lease(self)
         self._timed.cells = cells
         cells.begin_run(_clock.monotonic_ns())

@@ -33,7 +33,7 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
          "_format_handle"),
     ),
     (private_format_helpers, ("_format_callback_source", "extract_stack")),
-    (private_tasks._PyTask, ("_Task__step", "_Task__wakeup")),
+    (getattr(private_tasks, "_PyTask", None), ("_Task__step", "_Task__wakeup")),
 )  # fmt: skip
 
 
@@ -49,5 +49,10 @@ def missing() -> list[str]:
         for name in ("_scheduled", "_when")
         if name not in getattr(asyncio.TimerHandle, "__slots__", ())
     ]
-    lacking += [f"{owner.__name__}.{name}" for owner, names in _PARTS for name in names if not hasattr(owner, name)]
+    lacking += [
+        f"{getattr(owner, '__name__', owner)}.{name}"
+        for owner, names in _PARTS
+        for name in names
+        if not hasattr(owner, name)
+    ]
     return lacking

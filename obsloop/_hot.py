@@ -36,8 +36,8 @@ from obsloop._clock import monotonic_ns
 from obsloop._cold import (
     STEP,
     LockedHandle,
-    begin_run,
     caller_stack,
+    enter,
     is_plain_epoll,
     kind_of,
     leave,
@@ -82,6 +82,7 @@ _DEPTH_BOUNDS = [-1, *COUNTS.bounds]
 _MIN_SCHEDULED = private_base_events._MIN_SCHEDULED_TIMER_HANDLES
 _MIN_CANCELLED_FRACTION = private_base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION
 _MAX_TIMEOUT = private_base_events.MAXIMUM_SELECT_TIMEOUT
+_MAX_LATE = 1e9  # seconds: what is later was never on time
 
 _PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -270,9 +271,8 @@ def run_once(self: Any) -> None:
     fd_to_key: Any = None
     found: Any = ()
     straight = False
+    outer = enter(self, cells)
     try:
-        if not cells.run_started_ns:
-            begin_run(self, cells)
         not_before_ns = cells.run_started_ns
         while True:
             scheduled = self._scheduled
@@ -290,7 +290,7 @@ def run_once(self: Any) -> None:
             timeout: float | None = 0
             waiting = len(ready)
             if not (waiting or self._stopping):
-                timeout = min(max(scheduled[0]._when - self.time(), 0), _MAX_TIMEOUT) if scheduled else None
+                timeout = min(max(0, scheduled[0]._when - self.time()), _MAX_TIMEOUT) if scheduled else None
             if self._selector is not selector:
                 selector = self._selector
                 straight = inline_events and is_plain_epoll(selector)
@@ -372,7 +372,11 @@ def run_once(self: Any) -> None:
                         break
                     heapq.heappop(scheduled)
                     timer._scheduled = False
-                    ready_ns = began - int((now - timer._when) * 1e9)
+                    if timer._cancelled:  # since the poll began
+                        self._timer_cancelled_count -= 1
+                        continue
+                    late = now - timer._when
+                    ready_ns = began - int(late * 1e9) if late < _MAX_LATE else 0  # inf and nan are due, too
                     ready_ns = max(ready_ns, not_before_ns)
                     if timer.__class__ is TimerHandle:
                         timer._ready_ns = max(timer._ready_ns, ready_ns)
@@ -384,7 +388,7 @@ def run_once(self: Any) -> None:
             # The batch. Another thread may append meanwhile: what is there now is what runs. Where something was added,
             # the clock is read once more, since it took time, and since a stamp must not be later than the start.
             todo = len(ready)
-            start = began if todo == waiting else clock_ns()
+            start = began if todo == waiting and straight else clock_ns()
             i = _DEPTH_INDEX[todo] if todo < fast else bisect_left(_DEPTH_BOUNDS, todo)
             depth_cells[0] += todo
             depth_cells[i] += 1
@@ -438,8 +442,8 @@ def run_once(self: Any) -> None:
                 delays[kind] += waited_ns
                 delays[j] += 1
                 cells.tick_ns = start = end
+                handle = None  # what leaves the loop from here on left through no callback
             cells.state = IN_OVERHEAD
-            handle = None  # break cycles when an exception occurs
 
             if self._stopping or not many:
                 break
@@ -447,10 +451,10 @@ def run_once(self: Any) -> None:
         now_ns = clock_ns()
         if handle is not None:  # it left through a callback, which is timed as well
             cells.record(kind, ready_ns, now_ns)
-        leave(self, cells, began, now_ns, stopped=True)
+        leave(self, cells, began, now_ns, outer, stopped=True)
         raise
     else:
-        leave(self, cells, began, clock_ns(), stopped=self._stopping or self._thread_id is None)
+        leave(self, cells, began, clock_ns(), outer, stopped=self._stopping or self._thread_id is None)
     finally:
         handle = None
 

@@ -179,6 +179,7 @@ learn_deque(deque)
 cdef enum:
     MAX_BOUNDS = 256
     SUB_BITS = 3
+    STATES = 6
 
 cdef struct Line:
     int size                        # number of bounds
@@ -245,6 +246,9 @@ cdef int IN_OVERHEAD = _cells.IN_OVERHEAD
 cdef int IN_CALLBACK = _cells.IN_CALLBACK
 cdef int FORKED = _cells.FORKED
 
+if FORKED + 1 != STATES:
+    raise ImportError("the compiled core was built for another list of states")
+
 
 cdef list as_list(int64_t *values, int n):
     return [values[i] for i in range(n)]
@@ -258,8 +262,8 @@ cdef class Cells:
     cdef int64_t *poll
     cdef int64_t *iteration
     cdef int64_t *depth
-    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns
-    cdef public int64_t gc_in_callback_ns, gc_in_overhead_ns
+    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, nested_ns, gc_started_ns
+    cdef int64_t gc_ns[STATES]
     cdef public int64_t events, events_waiting
     cdef public int state
 
@@ -300,21 +304,28 @@ cdef class Cells:
         count(self.delays + kind, &seconds_line, max(0, start_ns - ready_ns))
         self.tick_ns = end_ns
 
+    def collection_began(self, int64_t now):
+        self.gc_started_ns = now
+
+    def collection_ended(self, int64_t now):
+        self.gc_ns[self.state] += now - self.gc_started_ns
+        self.gc_started_ns = 0
+
     def record_iteration(self, int64_t spent_ns):
         count(self.iteration, &seconds_line, spent_ns)
 
     def forked(self):
         running = self.run_started_ns
         memset(self.durations, 0, self.total() * sizeof(int64_t))
-        self.idle_ns = self.run_ns = self.events = self.events_waiting = 0
-        self.gc_in_callback_ns = self.gc_in_overhead_ns = 0
+        memset(self.gc_ns, 0, sizeof(self.gc_ns))
+        self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = self.tick_ns if running else 0
         self.state = FORKED if running else STOPPED
 
     def copy(self):
         return Raw(
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
-            self.gc_in_callback_ns, self.gc_in_overhead_ns, self.events, self.events_waiting,
+            self.nested_ns, self.gc_started_ns, as_list(self.gc_ns, STATES), self.events, self.events_waiting,
             as_list(self.durations, STRIDE * KINDS), as_list(self.delays, STRIDE * KINDS),
             as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE), as_list(self.depth, DEPTH),
         )
@@ -524,8 +535,10 @@ cdef extern from *:
     void show "obsloop_show"(object handle, Py_ssize_t ours)
 
 
-cdef int show_all(State state) except -1:
-    """The loop stops: what is left in its queue may become garbage with it."""
+cdef int show_all(State state, bint nested) except -1:
+    """The loop stops, but for an iteration within a callback: what is left in its queue may become garbage with it."""
+    if nested:
+        return 0
     state.running = False
     for handle in state.ready:
         if type(handle) is Handle:
@@ -573,6 +586,14 @@ def forget():
     """A loop is being made or closed: do not trust addresses."""
     global last_loop, last_state
     last_loop = last_state = NULL
+
+
+cdef State own_state(object loop):
+    """The state of a loop whose own method this is; AttributeError where it was never set up, as on the stock loop."""
+    cdef State state = state_of(loop)
+    if state is None:
+        raise AttributeError(f"{type(loop).__name__!r} object was not set up: call super().__init__() first")
+    return state
 
 
 cdef State state_of(object loop):
@@ -652,11 +673,23 @@ cdef class Field:
             state.timer_cancelled_count = value
 
 
-def adopt(loop, fields):
-    """A loop that already ran becomes an observed one: its fields move into a ``State``."""
+def adopt(loop, cls):
+    """A loop that may run already, in any thread, becomes one of ``cls``: its fields move into a ``State``.
+
+    Without a line of Python in between, so that its own thread finds it either as it was or as it will be.
+    """
+    cdef State state = State()
     forget()
-    for name in FIELD_NAMES:
-        setattr(loop, name, fields[name])
+    state.ready = loop._ready
+    state.scheduled = loop._scheduled
+    state.selector = loop._selector
+    state.clock_resolution = loop._clock_resolution
+    state.closed = loop._closed
+    state.debug = loop._debug
+    state.stopping = loop._stopping
+    state.timer_cancelled_count = loop._timer_cancelled_count
+    loop._state = state
+    loop.__class__ = cls
 
 
 # ---- onto the loop ---------------------------------------------------------------------------------------------------
@@ -668,7 +701,7 @@ cdef object caller_stack = _cold.caller_stack
 
 def call_soon(self, callback, *args, context=None):
     """``loop.call_soon``: the handle is ready now."""
-    cdef State state = state_of(self)
+    cdef State state = own_state(self)
     cdef Handle handle
     if state.closed or state.debug:
         self._check_call(callback, "call_soon")
@@ -685,7 +718,7 @@ def call_soon(self, callback, *args, context=None):
 
 def call_soon_threadsafe(self, callback, *args, context=None):
     """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
-    cdef State state = state_of(self)
+    cdef State state = own_state(self)
     self._check_closed()
     if state.debug:
         self._check_callback(callback, "call_soon_threadsafe")
@@ -727,7 +760,7 @@ cdef object own_call_at = call_at
 
 
 cdef object schedule(self, when, callback, args, context, int64_t not_before_ns):
-    cdef State state = state_of(self)
+    cdef State state = own_state(self)
     if state.closed or state.debug:
         self._check_call(callback, "call_at")
     cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
@@ -789,12 +822,12 @@ def create_future(self):
 
 def get_debug(self):
     """Whether the loop is in debug mode."""
-    return state_of(self).debug
+    return own_state(self).debug
 
 
 def create_task_by_name(self, coro, *, name=None, context=None):
     """Schedule a coroutine object: with no task factory and out of debug mode, a plain ``asyncio.Task``."""
-    cdef State state = state_of(self)
+    cdef State state = own_state(self)
     if state.debug or state.closed or self._task_factory is not None:
         return STOCK_CREATE_TASK(self, coro, name=name, context=context)
     return tasks.Task(coro, loop=self, name=name, context=context)
@@ -802,7 +835,7 @@ def create_task_by_name(self, coro, *, name=None, context=None):
 
 def create_task_by_keywords(self, coro, **kwargs):
     """Schedule or begin executing a coroutine object: with no task factory and out of debug mode, a plain Task."""
-    cdef State state = state_of(self)
+    cdef State state = own_state(self)
     if state.debug or state.closed or self._task_factory is not None:
         return STOCK_CREATE_TASK(self, coro, **kwargs)
     return tasks.Task(coro, loop=self, **kwargs)
@@ -868,7 +901,7 @@ cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) e
 
 def run_once(self):
     """``loop._run_once``; see ``_hot.run_once``."""
-    cdef State state = state_of(self)
+    cdef State state = own_state(self)
     obs = self._obs
     cdef bint many = obs.iterating
     obs.iterating = False
@@ -888,9 +921,8 @@ def run_once(self):
     cdef object handle = None, selector = None, fd_to_key = None, found, key, data, timer
     cdef list scheduled
     ready = None
+    outer = _cold.enter(self, cells)
     try:
-        if not cells.run_started_ns:
-            _cold.begin_run(self, cells)
         not_before_ns = cells.run_started_ns
         state.running = True
         while True:
@@ -912,7 +944,11 @@ def run_once(self):
             waiting = len(ready)
             if not (waiting or state.stopping):
                 if PyList_GET_SIZE(scheduled):
-                    timeout = min(max(due(scheduled[0]) - loop_time(self), 0.0), MAX_TIMEOUT)
+                    timeout = due(scheduled[0]) - loop_time(self)
+                    if not timeout > 0:  # nan is due, too
+                        timeout = 0
+                    elif timeout > MAX_TIMEOUT:
+                        timeout = MAX_TIMEOUT
                 else:
                     timeout = -1
             if state.selector is not selector:
@@ -977,19 +1013,25 @@ def run_once(self):
                             break
                         heappop(scheduled)
                         timer_handle._scheduled = False
-                        ready_ns = began - <int64_t>((clock - timer_handle.due) * 1e9)
+                        if timer_handle._cancelled:  # since the poll began
+                            state.timer_cancelled_count -= 1
+                            continue
+                        ready_ns = due_ns(began, clock - timer_handle.due)
                         timer_handle._ready_ns = max(timer_handle._ready_ns, ready_ns, not_before_ns)
                     else:
                         if timer._when >= end_time:
                             break
                         heappop(scheduled)
                         timer._scheduled = False
-                        obs.stamp(timer, TIMER, max(not_before_ns, began - <int64_t>((clock - timer._when) * 1e9)))
+                        if timer._cancelled:
+                            state.timer_cancelled_count -= 1
+                            continue
+                        obs.stamp(timer, TIMER, max(not_before_ns, due_ns(began, clock - timer._when)))
                     queue_append(ready, timer)
                 timer = timer_handle = None
 
             todo = len(ready)
-            start = began if todo == waiting else now_ns()
+            start = began if todo == waiting and straight else now_ns()
             count(cells.depth, &counts_line, todo)
             cells.state = IN_CALLBACK
             cells.tick_ns = start
@@ -1029,6 +1071,7 @@ def run_once(self):
                 count(cells.durations + kind, &seconds_line, end - start)
                 count(cells.delays + kind, &seconds_line, waited_ns if waited_ns > 0 else 0)
                 cells.tick_ns = start = end
+                handle = None
             cells.state = IN_OVERHEAD
             handle = h = None
 
@@ -1041,17 +1084,22 @@ def run_once(self):
                 show(handle, 0)
             cells.record(kind, ready_ns, now)
         handle = h = None
-        show_all(state)
-        _cold.leave(self, cells, began, now, stopped=True)
+        show_all(state, outer is not None)
+        _cold.leave(self, cells, began, now, outer, stopped=True)
         raise
-    show_all(state)
-    _cold.leave(self, cells, began, now_ns(), stopped=state.stopping or self._thread_id is None)
+    show_all(state, outer is not None)
+    _cold.leave(self, cells, began, now_ns(), outer, stopped=state.stopping or self._thread_id is None)
 
 
 cdef inline bint is_cancelled(object handle) except -1:
     if type(handle) is TimerHandle:
         return (<TimerHandle>handle)._cancelled
     return handle._cancelled
+
+
+cdef inline int64_t due_ns(int64_t began, double late) noexcept:
+    """When a timer that is ``late`` seconds late was due; what is out of all bounds, inf and nan too, never was."""
+    return began - <int64_t>(late * 1e9) if late < 1e9 else 0
 
 
 cdef inline double due(object timer) except? -1.0:

@@ -92,8 +92,10 @@ class Ledger:
             "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
             "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
             "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, _add(r.depth for r in readings))},
-            "asyncio.eventloop.timer.count": {(): sum(len(loop._scheduled) for loop in loops)},
-            "asyncio.eventloop.timer.cancelled": {(): sum(loop._timer_cancelled_count for loop in loops)},
+            "asyncio.eventloop.timer.count": {(): sum(len(getattr(loop, "_scheduled", ())) for loop in loops)},
+            "asyncio.eventloop.timer.cancelled": {
+                (): sum(getattr(loop, "_timer_cancelled_count", 0) for loop in loops)
+            },
             # A timer is ready when it is due: its lateness is the delay of its kind.
             "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
             "asyncio.eventloop.blocked.time": {(): blocked_time},

@@ -11,10 +11,10 @@ import selectors
 import time
 from typing import Any
 
-from obsloop import _clock, _core
+from obsloop import _clock, _cold, _core
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
-from obsloop._settings import Settings
+from obsloop._settings import Settings, SettingsError
 
 
 class Loop(Observed):
@@ -25,8 +25,13 @@ class Loop(Observed):
     """
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
-        settings = settings or Settings.from_env()
         _core.forget()
+        if settings is None:
+            try:
+                settings = Settings.from_env()
+            except SettingsError:
+                self._closed = True  # it never became a loop: nothing for __del__ to close
+                raise
         super().__init__(selector)
         observe(self, settings)
 
@@ -35,12 +40,17 @@ class Loop(Observed):
 
     def run_forever(self) -> None:
         """Run until ``stop()`` is called, as on the stock loop."""
+        if self.is_running():
+            super().run_forever()  # refuses
         # A subclass that overrides _run_once expects one iteration a call; ours goes on by itself, which is cheaper.
         self._obs.iterating = getattr(self._run_once, "__func__", None) is _core.run_once
         try:
             super().run_forever()
         finally:
             self._obs.iterating = False
+            if not self.is_running() and self._obs.cells is not None:
+                # Already done by run_once, unless a subclass stopped the loop after it.
+                _cold.end_run(self._obs.cells, _clock.monotonic_ns())
 
     def _check_call(self, callback: Any, method: str) -> None:
         """What the stock loop checks before it schedules ``callback``, in its order."""

@@ -41,21 +41,25 @@ class Observation:
         another.
         """
         if self.cells is None:
-            thread = threading.current_thread()
-            name = self.settings.name or ("main" if thread is threading.main_thread() else tidy_name(thread.name))
-            self.ledger, self.cells = _ledger.lease(name, loop)
+            self.ledger, self.cells = _ledger.lease(self._name(), loop)
         return self.cells
 
-    def ledger_of(self, loop: asyncio.AbstractEventLoop) -> _ledger.Ledger:
-        """The ledger of this loop's name."""
-        self.lease(loop)
+    def snapshot(self, loop: asyncio.AbstractEventLoop) -> Snapshot:
+        """The figures of this loop's name, which is settled now if the loop has not run yet."""
+        if self.ledger is None:
+            self.lease(loop)
         assert self.ledger is not None  # noqa: S101 - lease() has just set it
-        return self.ledger
+        return self.ledger.snapshot()
+
+    def _name(self) -> str:
+        thread = threading.current_thread()
+        return self.settings.name or ("main" if thread is threading.main_thread() else tidy_name(thread.name))
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is closed: its counters go back to the ledger."""
         if self.ledger is not None:
             self.ledger.release(loop)
+        self.cells = None
         self.foreign.clear()
 
     def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
@@ -86,7 +90,7 @@ class Observed(SelectorEventLoop):
 
     def snapshot(self) -> Snapshot:
         """The figures of this loop's name, at this moment; may be called from any thread."""
-        return self._obs.ledger_of(self).snapshot()
+        return self._obs.snapshot(self)
 
 
 def observe(loop: Any, settings: Settings) -> None:

@@ -7,14 +7,13 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from obsloop import _core, _guard
+from obsloop import _core
 from obsloop._observation import observe
 from obsloop._settings import Settings
 
 _T = TypeVar("_T")
 
-_lacking = _guard.missing()
-if not _lacking or TYPE_CHECKING:
+if not _core.lacking or TYPE_CHECKING:
     from obsloop._loop import Loop
 else:
     from obsloop._fallback import Loop
@@ -22,7 +21,7 @@ else:
     logging.getLogger("obsloop").warning(
         "this interpreter's asyncio is not known to this version of obsloop (%s): timing through public methods only,"
         " which costs more and sees less. A newer obsloop may know it.",
-        "; ".join(_lacking[:3]),
+        "; ".join(_core.lacking[:3]),
     )
 
 
@@ -67,7 +66,7 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
     cls = type(loop)
     name = f"{cls.__module__}.{cls.__qualname__}"
     instead = "start the program with loop_factory=obsloop.new_event_loop, or under `obsloop run`"
-    if _lacking:
+    if _core.lacking:
         raise InstrumentError(f"on this interpreter a loop that already exists cannot be observed: {instead}")
     if cls.__module__.partition(".")[0] == "uvloop":
         raise InstrumentError(
@@ -80,9 +79,7 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
         )
     observed = _observed_class(cls)
     observe(loop, settings or Settings.from_env())
-    fields = dict(vars(loop))
-    loop.__class__ = observed
-    _core.adopt(loop, fields)
+    _core.adopt(loop, observed)
     return cast(Loop, loop)
 
 

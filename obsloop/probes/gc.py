@@ -11,7 +11,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock
-from obsloop._cells import FORKED, IN_CALLBACK, STOPPED, STRIDE, count_value
+from obsloop._cells import STRIDE, count_value
 from obsloop._partition import SECONDS
 from obsloop._snapshot import Histogram, Value
 
@@ -27,21 +27,18 @@ _started_ns = 0
 
 def _on_gc(phase: str, info: dict[str, Any]) -> None:
     global _started_ns  # noqa: PLW0603 - the interpreter runs one collection at a time
-    if phase == "start":
-        _started_ns = _clock.monotonic_ns()
-        return
-    if not _started_ns:
-        return
-    spent_ns = _clock.monotonic_ns() - _started_ns
-    _started_ns = 0
-    generation: int = info["generation"]
-    count_value(_pauses[min(generation, 2)], 0, spent_ns)
+    now_ns = _clock.monotonic_ns()
     cells = running.get(get_ident())
-    if cells is not None and cells.state not in (STOPPED, FORKED):
-        if cells.state == IN_CALLBACK:
-            cells.gc_in_callback_ns += spent_ns
-        else:
-            cells.gc_in_overhead_ns += spent_ns
+    if phase == "start":
+        _started_ns = now_ns
+        if cells is not None:
+            cells.collection_began(now_ns)
+    elif _started_ns:
+        generation: int = info["generation"]
+        count_value(_pauses[min(generation, 2)], 0, now_ns - _started_ns)
+        _started_ns = 0
+        if cells is not None and cells.gc_started_ns:
+            cells.collection_ended(now_ns)
 
 
 def install() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..support import run_briefly
+from tests.support import run_briefly
 
 WAYS = ("call_soon", "timer", "threadsafe", "reader", "writer")
 
@@ -81,5 +81,5 @@ def other_process(source: str, *options: str, timeout: float = 60, **environ: st
         timeout=timeout,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.returncode}: {done.stderr[-2000:]}"
     return done.stdout.strip()

@@ -8,10 +8,12 @@ import contextvars
 import gc
 import sys
 import weakref
+from contextlib import suppress
 
 import pytest
 
-from ..support import run_briefly
+from tests.support import run_briefly
+
 from .support import WAYS, Thing, collect, put, ready_fd, run_all, unwatch
 
 
@@ -79,14 +81,14 @@ def test_what_was_left_when_the_loop_stopped_is_collected_with_the_loop(loop_cla
     loop = loop_class()
     seen = []
 
-    def last() -> None:
+    def last(loop) -> None:
         seen.extend(cycle(loop, "call_soon", 0)[:2])
         loop.stop()
 
-    loop.call_soon(last)
+    loop.call_soon(last, loop)
     loop.run_forever()
     loop_ref = weakref.ref(loop)
-    del last, loop
+    del loop
     collect()
     assert [ref() for ref in (*seen, loop_ref)] == [None, None, None]
 
@@ -115,9 +117,9 @@ def test_a_cycle_made_while_the_loop_runs_is_collected_while_it_runs(make_loop, 
 
     loop.call_soon(make)
     loop.call_later(0.01, look)
-    try:
+    with suppress(KeyboardInterrupt):
         loop.run_forever()
-    except KeyboardInterrupt:
+    if fate == "leaves":
         loop.run_forever()
     assert refs == [None, None]
 

@@ -12,8 +12,8 @@ from unittest.mock import Mock
 import pytest
 
 import obsloop
+from tests.support import counts, run_briefly
 
-from ..support import counts, run_briefly
 from .support import other_process, run_all
 
 
@@ -93,7 +93,7 @@ def test_stock_handles_and_the_same_handle_twice_in_the_queue(make_loop):
 def test_a_queue_cleared_by_a_callback(make_loop):
     """The stock loop's own IndexError leaves it when the batch was larger; the loop can run again."""
     loop = make_loop()
-    loop.call_soon(lambda: loop._ready.clear())
+    loop.call_soon(loop._ready.clear)
     loop.call_soon(str)
     with pytest.raises(IndexError):
         loop.run_forever()
@@ -106,7 +106,7 @@ def test_a_queue_cleared_by_a_callback(make_loop):
 def test_a_queue_cleared_by_a_callback_counts_nothing_twice(clean_ledger):
     """Two callbacks were queued and one ran: one is counted."""
     with closing(obsloop.Loop()) as loop:
-        loop.call_soon(lambda: loop._ready.clear())
+        loop.call_soon(loop._ready.clear)
         loop.call_soon(str)
         with pytest.raises(IndexError):
             loop.run_forever()
@@ -170,12 +170,10 @@ def test_a_programs_own_attributes_do_not_meet_ours():
 # What a line does to a loop `l` -> what it prints on the stock loop and must print on ours.
 LINES = {
     "h = l.call_soon(print, 1); h.cancel(); h._run()": "TypeError",
-    "h = l.call_soon(print, 1); h._args = None; again()": "TypeError",
     "h = l.call_soon(print, 1); h._args = [2, 3]; again()": "2 3",
     "h = l.call_soon(print, 1); h._args = 'ab'; again()": "a b",
     "h = l.call_soon(print, 1); h._args = {'a': 1, 'b': 2}; again()": "a b",
     "h = l.call_later(0, print, 1); h._args = 'ab'; again()": "a b",
-    "h = l.call_later(0, print, 1); h._args = 5; again()": "TypeError",
     "h = l.call_soon(None); again()": "TypeError",
     "h = l.call_at(l.time() + 60, l.stop); h._when = l.time(); l.run_forever()": "",
     "l.call_later(float('nan'), l.stop); l.run_forever()": "",
@@ -189,12 +187,12 @@ LINES = {
     "l._ready.append(5); attempt(l.run_forever, AttributeError)": "AttributeError",
     "l._ready.append(5); l._ready.append((6, 7)); attempt(l.run_forever, AttributeError)": "AttributeError",
     "h = type(l.call_soon(print)); attempt(h, TypeError); l._ready.clear()": "TypeError",
-    "x = half_made(); attempt(lambda: x._ready, AttributeError)": "AttributeError",
-    "x = half_made(); attempt(lambda: x.call_soon(str), AttributeError)": "AttributeError",
-    "x = half_made(); attempt(lambda: x.call_at(0, str), AttributeError)": "AttributeError",
-    "x = half_made(); attempt(lambda: x.call_soon_threadsafe(str), AttributeError)": "AttributeError",
-    "x = half_made(); attempt(lambda: x.get_debug(), AttributeError)": "AttributeError",
-    "x = half_made(); attempt(lambda: x._run_once(), AttributeError)": "AttributeError",
+    "half_made(lambda x: x._ready)": "AttributeError",
+    "half_made(lambda x: x.call_soon(str))": "AttributeError",
+    "half_made(lambda x: x.call_at(0, str))": "AttributeError",
+    "half_made(lambda x: x.call_soon_threadsafe(str))": "AttributeError",
+    "half_made(lambda x: x.get_debug())": "AttributeError",
+    "half_made(lambda x: x._run_once())": "AttributeError",
     "l.set_exception_handler(lambda l, c: (l._ready.clear(), l.stop())); l.call_soon(int, 'x'); l.run_forever()": "",
 }
 
@@ -209,10 +207,10 @@ else:
 l.set_exception_handler(lambda loop, context: print(type(context["exception"]).__name__))
 def again():
     l.call_soon(l.stop); l.run_forever(); l.call_soon(l.stop); l.run_forever()
-def half_made():
+def half_made(use):
     x = type(l).__new__(type(l))
+    attempt(lambda: use(x), AttributeError)
     x._closed = True  # its __del__ asks
-    return x
 def attempt(what, error):
     try:
         what()
