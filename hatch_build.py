@@ -34,7 +34,7 @@ class CompiledCore(BuildHookInterface[Any]):
             if os.environ.get("OBSLOOP_REQUIRE_COMPILED") or isinstance(exc, KeyboardInterrupt):
                 raise
             self.app.display_warning(
-                f"obsloop: the compiled core could not be built ({exc}); building the pure wheel, which is complete and slower"
+                f"obsloop: the compiled core could not be built ({exc}); building the pure wheel: complete, and slower"
             )
             return
         build_data["pure_python"] = False
@@ -66,7 +66,9 @@ class CompiledCore(BuildHookInterface[Any]):
         os.chdir(self.root)
         try:
             extensions = cythonize(
-                [Extension("obsloop._hotc", [SOURCE], extra_compile_args=optimize)], build_dir=str(work / "c"), quiet=True
+                [Extension("obsloop._hotc", [SOURCE], extra_compile_args=optimize)],
+                build_dir=str(work / "c"),
+                quiet=True,
             )
             command = build_ext(Distribution({"name": "obsloop", "ext_modules": extensions}))
             command.build_lib = str(work / "lib")

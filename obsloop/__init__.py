@@ -14,22 +14,17 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   probes/        what is wrapped; service/ the HTTP thread; cli/ the command; integrations/ front doors; testing
 
 from obsloop import _core
-from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL
-from obsloop._catalog import SIGNALS as SIGNALS
-from obsloop._catalog import Label as Label
-from obsloop._catalog import Signal as Signal
-from obsloop._ledger import process_snapshot as process_snapshot
-from obsloop._ledger import snapshots as snapshots
-from obsloop._settings import Settings as Settings
-from obsloop._settings import SettingsError as SettingsError
-from obsloop._snapshot import ExponentialBuckets as ExponentialBuckets
-from obsloop._snapshot import Histogram as Histogram
-from obsloop._snapshot import Snapshot as Snapshot
-from obsloop._start import InstrumentError as InstrumentError
-from obsloop._start import Loop as Loop
-from obsloop._start import instrument as instrument
-from obsloop._start import new_event_loop as new_event_loop
-from obsloop._start import run as run
+from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL, SIGNALS as SIGNALS, Label as Label, Signal as Signal
+from obsloop._ledger import process_snapshot as process_snapshot, snapshots as snapshots
+from obsloop._settings import Settings as Settings, SettingsError as SettingsError
+from obsloop._snapshot import ExponentialBuckets as ExponentialBuckets, Histogram as Histogram, Snapshot as Snapshot
+from obsloop._start import (
+    InstrumentError as InstrumentError,
+    Loop as Loop,
+    instrument as instrument,
+    new_event_loop as new_event_loop,
+    run as run,
+)
 from obsloop._version import __version__ as __version__
 
 core = _core.kind

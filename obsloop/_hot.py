@@ -49,11 +49,7 @@ from obsloop._cold import (
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import (
     Handle as BaseHandle,
-)
-from obsloop._private import (
     TimerHandle as BaseTimerHandle,
-)
-from obsloop._private import (
     private_base_events,
     private_selector_events,
 )
@@ -287,6 +283,9 @@ def run_once(self: Any) -> None:
                         self._timer_cancelled_count -= 1
                         heapq.heappop(scheduled)._scheduled = False
 
+            if self._ready is not ready:  # somebody put another queue in its place
+                ready = self._ready
+                popleft, append = ready.popleft, ready.append
             timeout: float | None = 0
             waiting = len(ready)
             if not (waiting or self._stopping):
@@ -399,6 +398,7 @@ def run_once(self: Any) -> None:
                 if handle._cancelled:
                     if obs.foreign:
                         obs.foreign.pop(id(handle), None)
+                    handle = None
                     continue
                 try:
                     kind = handle._kind

@@ -1042,6 +1042,7 @@ def run_once(self):
                     h = handle
                     if h._cancelled:
                         show(handle, 2)
+                        handle = None
                         continue
                     kind = h._kind
                     ready_ns = h._ready_ns
@@ -1058,6 +1059,7 @@ def run_once(self):
                 else:
                     if handle._cancelled:
                         obs.foreign.pop(id(handle), None)
+                        handle = None
                         continue
                     kind, ready_ns = obs.unstamp(handle, began)
                     if state.debug:

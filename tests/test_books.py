@@ -7,13 +7,11 @@ import threading
 import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import obsloop
 
-from .support import ran_ns, run_briefly, states_ns
-from .support import stepped as stepped_loop
+from .support import ran_ns, run_briefly, states_ns, stepped as stepped_loop
 
 MS = 1_000_000
 SELECTORS = [

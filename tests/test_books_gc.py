@@ -7,8 +7,7 @@ import pytest
 
 import obsloop
 
-from .support import run_briefly, states_ns
-from .support import stepped as stepped_loop
+from .support import run_briefly, states_ns, stepped as stepped_loop
 
 MS = 1_000_000
 

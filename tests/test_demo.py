@@ -23,7 +23,7 @@ ENVIRON = {
 }
 BOUND = r"(?:<= [\d.]+ m?s|> 10 s|-)"
 ROW = re.compile(
-    r"^ *\d+  (?P<load>waiting|\+ computing|\+ blocking) +(?P<busy>\d+)% +(?P<idle>\d+)% +(?P<callbacks>\d+)% +\d+%"
+    r"^ *[\d.]+  (?P<load>waiting|\+ computing|\+ blocking) +(?P<busy>\d+)% +(?P<idle>\d+)% +(?P<callbacks>\d+)% +\d+%"
     rf" +(?P<delay>{BOUND}) +(?P<slowest>{BOUND}) +(?P<blocked>[\d.]+ s|-)"
     r" +(?P<steps>\d+) +(?P<timers>\d+) +(?P<reads>\d+) +(?P<others>\d+)$"
 )

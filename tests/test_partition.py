@@ -1,8 +1,7 @@
 """The partition is exact: what is summed over it equals brute force in integers, for both families of bounds."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from obsloop import Histogram
 from obsloop._partition import COUNTS, SECONDS, Partition, floor_power

@@ -7,8 +7,7 @@ import pytest
 
 import obsloop
 
-from .support import DELAY, DURATION, assert_holds, counts, run_briefly
-from .support import stepped as stepped_loop
+from .support import DELAY, DURATION, assert_holds, counts, run_briefly, stepped as stepped_loop
 
 LATENESS = "asyncio.eventloop.timer.lateness"
 
