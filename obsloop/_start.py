@@ -77,7 +77,7 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
         raise InstrumentError(
             f"cannot observe a loop of class {name}: expected asyncio.SelectorEventLoop or a subclass of it; {instead}"
         )
-    observed = _observed_class(cls)
+    observed = observed_class(cls)
     observe(loop, settings or Settings.from_env())
     _core.adopt(loop, observed)
     return cast(Loop, loop)
@@ -86,13 +86,15 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
 _observed_classes: dict[type, type[Loop]] = {}
 
 
-def _observed_class(cls: type[asyncio.AbstractEventLoop]) -> type[Loop]:
+def observed_class(cls: type[asyncio.AbstractEventLoop]) -> type[Loop]:
     """The class that a loop of ``cls`` becomes: the program's own methods first, then ours, then the stock ones."""
     if cls.__mro__[0] is asyncio.SelectorEventLoop or cls in Loop.__mro__:
         return Loop
     observed = _observed_classes.get(cls)
     if observed is None:
         bases: tuple[Any, ...] = (cls, Loop)
-        observed = cast("type[Loop]", type(f"Observed{cls.__name__}", bases, {"__module__": cls.__module__}))
+        observed = cast(
+            "type[Loop]", type(cls.__name__, bases, {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+        )
         _observed_classes[cls] = observed
     return observed

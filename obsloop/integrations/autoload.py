@@ -6,9 +6,9 @@ most of which never make a loop. So it imports next to nothing: not asyncio, and
 first loop is made. What goes wrong is told in one line, and the program runs on as it would have run.
 
 **asyncio.** No name is replaced. The stock class gets a `__new__` that makes an `obsloop.Loop`, which derives
-from it, whenever exactly that class is called. So every way to a loop is caught, policies, runners,
-`EventLoop`, a factory that was taken before; `isinstance(loop, asyncio.SelectorEventLoop)` holds for both
-kinds; and a program's own subclass stays what it is, unobserved, with one line that says so.
+from it, when that class is called. So every way to a loop is caught, policies, runners, `EventLoop`, a factory
+that was taken before, and `isinstance(loop, asyncio.SelectorEventLoop)` holds for both kinds. For a program's own
+subclass it makes one of a subclass of that, with the program's methods before ours.
 
 **uvloop** is not observed yet: a program that asks for a uvloop loop gets `obsloop.Loop` and one line that
 says so.
@@ -75,17 +75,14 @@ def _observe_asyncio(unix_events: Any) -> None:
     stock: Any = unix_events._UnixSelectorEventLoop
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if cls is stock:
+        # A class that derives from obsloop.Loop has loaded the package: no need to do so here.
+        if not issubclass(cls, getattr(sys.modules.get("obsloop"), "Loop", ())):
             observed = _loop_class()
+            if observed is not None and cls is not stock:
+                observed = _own_class(cls)
             if observed is not None:
                 # Not initialized here: type.__call__ does that, by the class of what it gets.
                 return observed.__new__(observed, *args, **kwargs)
-        # A class that derives from obsloop.Loop has loaded the package: no need to do so here.
-        elif not issubclass(cls, getattr(sys.modules.get("obsloop"), "Loop", ())):
-            _say_once(
-                f"{cls.__module__}.{cls.__qualname__} is a loop class of the program's own and is not "
-                "observed. Derive it from obsloop.Loop to observe it."
-            )
         # What the class would have done without us, another base's __new__ included.
         make = _next_new(stock, cls)
         return make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
@@ -96,6 +93,20 @@ def _observe_asyncio(unix_events: Any) -> None:
 def _next_new(base: Any, cls: Any) -> Any:
     """The `__new__` that `cls` would find if `base` had none."""
     return super(base, cls).__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def _own_class(cls: Any) -> Any:
+    """The observed kind of a loop class of the program's own; None, and one line, where there can be none."""
+    try:
+        from obsloop._start import observed_class  # noqa: PLC0415
+
+        return observed_class(cls)
+    except Exception as error:
+        _say_once(
+            f"{cls.__module__}.{cls.__qualname__}, a loop class of the program's own, is not observed: "
+            f"{_brief(error)}. Derive it from obsloop.Loop to observe it."
+        )
+        return None
 
 
 def _loop_class() -> Any:

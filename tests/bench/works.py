@@ -78,7 +78,7 @@ def timers(loop: Loop, n: int) -> int:
 
 
 def timers_cancelled(loop: Loop, n: int) -> int:
-    """One ``call_later`` and its ``cancel``, a hundred pairs per iteration: what a time-out costs that is not needed."""
+    """One ``call_later`` and its ``cancel``, a hundred pairs per iteration: the cost of a time-out not needed."""
     rounds = n // 100
 
     def nothing() -> None:

@@ -100,8 +100,8 @@ def test_each_way_to_a_loop_is_observed(tmp_path, way):
     assert result.returncode == 0
 
 
-def test_a_loop_class_of_the_programs_own_keeps_working(tmp_path):
-    """Its bases are what it thinks they are; it is not observed, and one line says so."""
+def test_a_loop_class_of_the_programs_own_is_observed(tmp_path):
+    """Its bases are what it thinks they are, its constructor gets what it was given, and it is observed."""
     result = program(
         tmp_path,
         """
@@ -121,9 +121,26 @@ def test_a_loop_class_of_the_programs_own_keeps_working(tmp_path):
             tell(loop)
         """,
     )
-    assert result.stdout == "stock True Mine\n" * 3, result.stderr
-    assert result.stderr.count("\n") == 1
-    assert "__main__.Mine is a loop class of the program's own and is not observed" in result.stderr
+    assert result.stdout == "observed True Mine\n" * 3, result.stderr
+    assert result.stderr.count("\n") == 1  # where it is served
+
+
+def test_a_loop_class_that_cannot_be_observed_keeps_working(tmp_path):
+    """Here because its metaclass forbids to derive from it: it is not observed, and one line says so."""
+    result = program(
+        tmp_path,
+        """
+        class Final(type):
+            def __new__(meta, name, bases, namespace):
+                if any(isinstance(base, Final) for base in bases):
+                    raise TypeError("not to be derived from")
+                return super().__new__(meta, name, bases, namespace)
+        class Mine(asyncio.SelectorEventLoop, metaclass=Final): pass
+        tell(Mine())
+        """,
+    )
+    assert result.stdout == "stock True Mine\n", result.stderr
+    assert "__main__.Mine, a loop class of the program's own, is not observed: TypeError: not to be" in result.stderr
 
 
 def test_a_subclass_of_ours_is_observed_without_a_word(tmp_path):
