@@ -42,7 +42,7 @@ class Loop(Observed):
     def run_forever(self) -> None:
         if self.is_running():
             super().run_forever()  # refuses
-        cells = self._obs.lease(self)
+        cells = self._obsloop.lease(self)
         self._timed.cells = cells
         cells.begin_run(_clock.monotonic_ns())
         try:
@@ -81,7 +81,7 @@ class _Timed:
         self.ready_ns = _clock.monotonic_ns()
 
     def __call__(self, *args: Any) -> None:
-        cells = self.loop._obs.lease(self.loop)
+        cells = self.loop._obsloop.lease(self.loop)
         ready_ns = self.loop._timed.returned_ns if self.kind in (READER, WRITER) else self.ready_ns
         cells.tick_ns = _clock.monotonic_ns()
         cells.state = IN_CALLBACK

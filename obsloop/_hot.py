@@ -246,13 +246,12 @@ def run_once(self: Any) -> None:
     The rules are base_events': everything ready at the start of the batch runs, what callbacks schedule waits for the
     next iteration. This is the only place where callbacks are called, and the only place where they are timed.
     """
-    obs = self._obs
+    obs = self._obsloop
     many, obs.iterating = obs.iterating, False
     cells = obs.cells or obs.lease(self)
     clock_ns = monotonic_ns
     durations, delays = cells.durations, cells.delays
     poll_cells, iteration_cells, depth_cells = cells.poll, cells.iteration, cells.depth
-    inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
     ready = self._ready
     popleft, append = ready.popleft, ready.append
     index, fast, locked = _INDEX, _FAST, _LOCKED
@@ -272,7 +271,7 @@ def run_once(self: Any) -> None:
         not_before_ns = cells.run_started_ns
         while True:
             scheduled = self._scheduled
-            if scheduled:
+            if len(scheduled):
                 if (
                     self._timer_cancelled_count > len(scheduled) * _MIN_CANCELLED_FRACTION
                     and len(scheduled) > _MIN_SCHEDULED
@@ -290,8 +289,10 @@ def run_once(self: Any) -> None:
             waiting = len(ready)
             if not (waiting or self._stopping):
                 timeout = min(max(0, scheduled[0]._when - self.time()), _MAX_TIMEOUT) if scheduled else None
-            if self._selector is not selector:
+            # Where the loop is going to wait anyway, it also looks whether somebody has replaced a method.
+            if self._selector is not selector or timeout != 0:
                 selector = self._selector
+                inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
                 straight = inline_events and is_plain_epoll(selector)
 
             # The poll. For the standard epoll selector straight through the epoll object, by the same rules.

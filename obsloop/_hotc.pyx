@@ -24,8 +24,8 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
 from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_GET_SIZE
-from libc.errno cimport EINTR, errno
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
+from libc.errno cimport EBADF, EINTR, errno
 from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -347,6 +347,12 @@ cdef class Handle:
     cdef public int64_t _ready_ns
     cdef object __weakref__
 
+    def __init__(self, callback, args, loop, context=None):
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = PyContext_CopyCurrent() if context is None else context
+
     @property
     def __class__(self):
         return BaseHandle
@@ -378,9 +384,23 @@ cdef class Handle:
 cdef class TimerHandle(Handle):
     """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
 
-    cdef public object _when
+    cdef object when_
     cdef public bint _scheduled
     cdef double due
+
+    def __init__(self, when, callback, args, loop, context=None):
+        Handle.__init__(self, callback, args, loop, context)
+        self._kind = TIMER
+        self._when = when
+
+    @property
+    def _when(self):
+        return self.when_
+
+    @_when.setter
+    def _when(self, when):
+        self.due = when
+        self.when_ = when
 
     @property
     def __class__(self):
@@ -486,6 +506,8 @@ cdef inline int call(Handle handle) except -1:
     if not PyContext_CheckExact(context):
         context.run(callback, *args)
         return 0
+    if not PyTuple_CheckExact(args):
+        args = tuple(args)
     PyContext_Enter(context)
     if PyTuple_GET_SIZE(args) == 0:
         result = PyObject_CallNoArgs(<PyObject *>callback)
@@ -537,7 +559,7 @@ cdef extern from *:
 
 cdef int show_all(State state, bint nested) except -1:
     """The loop stops, but for an iteration within a callback: what is left in its queue may become garbage with it."""
-    if nested:
+    if nested or not state.running:
         return 0
     state.running = False
     for handle in state.ready:
@@ -602,7 +624,7 @@ cdef State state_of(object loop):
     if <PyObject *>loop == last_loop:
         return <State>last_state
     try:
-        state = loop._state
+        state = loop._obsloop_state
     except AttributeError:
         return None
     if type(state) is not State:
@@ -637,6 +659,8 @@ cdef class Field:
         if self.which == DEBUG:
             return state.debug
         if self.which == READY:
+            # Whoever gets the queue may take handles out of it: for the rest of this run none is hidden.
+            show_all(state, False)
             return state.ready
         if self.which == SCHEDULED:
             return state.scheduled
@@ -654,7 +678,7 @@ cdef class Field:
         cdef State state = state_of(loop)
         if state is None:
             state = State()
-            loop._state = state
+            loop._obsloop_state = state
         if self.which == DEBUG:
             state.debug = bool(value)
         elif self.which == READY:
@@ -688,7 +712,7 @@ def adopt(loop, cls):
     state.debug = loop._debug
     state.stopping = loop._stopping
     state.timer_cancelled_count = loop._timer_cancelled_count
-    loop._state = state
+    loop._obsloop_state = state
     loop.__class__ = cls
 
 
@@ -770,8 +794,8 @@ cdef object schedule(self, when, callback, args, context, int64_t not_before_ns)
     handle._context = PyContext_CopyCurrent() if context is None else context
     handle._kind = TIMER
     handle._ready_ns = not_before_ns
-    handle._when = when
     handle.due = when
+    handle.when_ = when
     handle._scheduled = True
     if state.debug:
         handle._source_traceback = caller_stack(1)
@@ -871,7 +895,7 @@ cdef int wait_epoll(State state, int epfd, int room, double timeout) except -2:
     while True:
         with nogil:
             n = epoll_wait(epfd, events, room, ms)
-        if n >= 0:
+        if n >= 0 or errno == EBADF:
             return n
         if errno != EINTR:
             PyErr_SetFromErrno(OSError)
@@ -902,13 +926,13 @@ cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) e
 def run_once(self):
     """``loop._run_once``; see ``_hot.run_once``."""
     cdef State state = own_state(self)
-    obs = self._obs
+    obs = self._obsloop
     cdef bint many = obs.iterating
     obs.iterating = False
     cdef Cells cells = obs.cells or obs.lease(self)
     if self._selector is not state.selector:  # a subclass has it as an attribute of the class
         state.selector = self._selector
-    cdef bint inline_events = getattr(self._process_events, "__func__", None) is PROCESS_EVENTS
+    cdef bint inline_events
     cdef bint straight = False
     cdef int64_t began = 0, now, start, end, not_before_ns, ready_ns = 0, waited_ns
     cdef int kind = 0, n, i, epfd = -1, mask
@@ -926,6 +950,8 @@ def run_once(self):
         not_before_ns = cells.run_started_ns
         state.running = True
         while True:
+            if type(state.scheduled) is not list:
+                raise TypeError(f"loop._scheduled must be a list, not {type(state.scheduled).__name__}")
             scheduled = state.scheduled
             if PyList_GET_SIZE(scheduled):
                 if (
@@ -951,8 +977,10 @@ def run_once(self):
                         timeout = MAX_TIMEOUT
                 else:
                     timeout = -1
-            if state.selector is not selector:
+            # Where the loop is going to wait anyway, it also looks whether somebody has replaced a method.
+            if state.selector is not selector or timeout != 0:
                 selector = state.selector
+                inline_events = getattr(self._process_events, "__func__", None) is PROCESS_EVENTS
                 straight = OBSLOOP_EPOLL and inline_events and _cold.is_plain_epoll(selector)
                 if straight:
                     fd_to_key = selector._fd_to_key
@@ -964,9 +992,17 @@ def run_once(self):
                 began = 0
             cells.state = IN_POLL if timeout == 0 else IN_IDLE
             cells.tick_ns = now
+            # Python code handles signals between its instructions; here it must be asked for.
+            PyErr_CheckSignals()
             if straight:
-                n = wait_epoll(state, epfd, max(1, len(fd_to_key)), timeout)
                 found = None
+                try:
+                    n = wait_epoll(state, epfd, max(1, len(fd_to_key)), timeout)
+                except InterruptedError:
+                    n = 0
+                if n < 0:
+                    selector.select(0)  # it was closed, and says so in its own words
+                    n = 0
             else:
                 n = 0
                 found = selector.select(None if timeout < 0 else 0 if timeout == 0 else timeout)

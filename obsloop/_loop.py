@@ -43,14 +43,14 @@ class Loop(Observed):
         if self.is_running():
             super().run_forever()  # refuses
         # A subclass that overrides _run_once expects one iteration a call; ours goes on by itself, which is cheaper.
-        self._obs.iterating = getattr(self._run_once, "__func__", None) is _core.run_once
+        self._obsloop.iterating = getattr(self._run_once, "__func__", None) is _core.run_once
         try:
             super().run_forever()
         finally:
-            self._obs.iterating = False
-            if not self.is_running() and self._obs.cells is not None:
+            self._obsloop.iterating = False
+            if not self.is_running() and self._obsloop.cells is not None:
                 # Already done by run_once, unless a subclass stopped the loop after it.
-                _cold.end_run(self._obs.cells, _clock.monotonic_ns())
+                _cold.end_run(self._obsloop.cells, _clock.monotonic_ns())
 
     def _check_call(self, callback: Any, method: str) -> None:
         """What the stock loop checks before it schedules ``callback``, in its order."""
@@ -66,7 +66,7 @@ class Loop(Observed):
         super()._add_callback(handle)
 
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
-        self._obs.stamp(handle, SIGNAL, _clock.monotonic_ns())
+        self._obsloop.stamp(handle, SIGNAL, _clock.monotonic_ns())
         super()._add_callback_signalsafe(handle)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Observation:
-    """Held by the loop as ``_obs``: one attribute, since with a few more a loop's look-ups would slow down."""
+    """Held by the loop as ``_obsloop``: one attribute, since with a few more a loop's look-ups would slow down."""
 
     __slots__ = ("cells", "foreign", "iterating", "ledger", "settings")
 
@@ -80,22 +80,22 @@ class Observation:
 class Observed(SelectorEventLoop):
     """The part of an observed loop that does not run per callback."""
 
-    _obs: Observation
+    _obsloop: Observation
 
     def close(self) -> None:
         """Close the loop, as on the stock loop. Its figures stay, under its name."""
         super().close()
         _core.forget()
-        self._obs.release(self)
+        self._obsloop.release(self)
 
     def snapshot(self) -> Snapshot:
         """The figures of this loop's name, at this moment; may be called from any thread."""
-        return self._obs.snapshot(self)
+        return self._obsloop.snapshot(self)
 
 
 def observe(loop: Any, settings: Settings) -> None:
     """Give ``loop`` what it carries of ours; and start the service, when one is asked for."""
-    loop._obs = Observation(settings)
+    loop._obsloop = Observation(settings)
     gc_probe.install()
     if settings.address is not None:
         service.ensure(settings.address, unhealthy_after=settings.unhealthy_after)

@@ -1,19 +1,27 @@
-"""One work on one loop in this fresh process: prints nanoseconds of CPU per operation.
+"""One work on one loop in this fresh process: prints nanoseconds of CPU per operation, and the core that ran, as JSON.
 
-python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop
+python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop [off]
+
+With `off` the compiled core does not record callbacks: what is left is the loop without its instrument.
 """
 
 import gc
 import importlib
+import json
 import sys
 import time
 
+from tests.bench.sides import which_core
 from tests.bench.works import WORKS
 
 
-def main(work_name: str, loop_spec: str) -> None:
+def main(work_name: str, loop_spec: str, recording: str = "on") -> None:
     module, _, attribute = loop_spec.partition(":")
     make_loop = getattr(importlib.import_module(module), attribute)
+    if recording == "off":
+        from obsloop import _core
+
+        _core.set_recording(False)
     work, n = WORKS[work_name]
     loop = make_loop()
     work(loop, n // 10)  # warm: caches, specialised bytecode, threads
@@ -22,7 +30,9 @@ def main(work_name: str, loop_spec: str) -> None:
     done = work(loop, n)
     spent = time.process_time_ns() - begin
     loop.close()
-    print(spent / done)
+    print(
+        json.dumps({"ns": spent / done, "core": which_core(), "loop": f"{type(loop).__module__}.{type(loop).__name__}"})
+    )
 
 
 if __name__ == "__main__":

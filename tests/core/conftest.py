@@ -1,7 +1,7 @@
-"""Tests of the two cores. Each runs on the core of this process; `test_choice` runs all of them on the other one.
+"""Tests of the two cores. Each runs on this process's core; `test_compiled_core` runs all of them on the other one.
 
-A test marked `compiled_only` states a fact of the compiled core. In a process of the pure core it is taken out when
-the tests are collected, and the reason is printed; with OBSLOOP_REQUIRE_COMPILED set its absence is a failure.
+A test marked `compiled_only` states a fact of the compiled core. In a process of the pure core it is taken out when the
+tests are collected, and the reason is printed; with OBSLOOP_REQUIRE_COMPILED set its absence is a failure.
 """
 
 import os
@@ -10,24 +10,39 @@ import pytest
 
 import obsloop
 
-COMPILED_ONLY = "compiled_only: a fact of the compiled core, tested in a process in which it is the core"
+from .support import BUILT, ON_THE_OTHER
+
+MARKERS = {
+    "compiled_only": "a fact of the compiled core, tested in a process in which it is the core",
+    "other_core": "runs the tests of this folder once more, on the core that is not this process's",
+}
+
+
+def reasons() -> dict[str, str]:
+    """Which markers have no place in this process, and why."""
+    why = {}
+    if not BUILT:
+        why = dict.fromkeys(MARKERS, "the compiled core was not built here")
+    elif os.environ.get("OBSLOOP_PURE"):
+        why["compiled_only"] = "OBSLOOP_PURE is set"
+    if ON_THE_OTHER in os.environ:
+        why["other_core"] = "this is the process on the other core"
+    return {} if os.environ.get("OBSLOOP_REQUIRE_COMPILED") and not BUILT else why
 
 
 def pytest_configure(config) -> None:
-    config.addinivalue_line("markers", COMPILED_ONLY)
+    for marker, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    if obsloop.core == "compiled" or os.environ.get("OBSLOOP_REQUIRE_COMPILED"):
-        return
-    out = [item for item in items if item.get_closest_marker("compiled_only")]
-    if not out:
-        return
-    items[:] = [item for item in items if item not in out]
-    config.hook.pytest_deselected(items=out)
-    why = "OBSLOOP_PURE is set" if os.environ.get("OBSLOOP_PURE") else "it was not built here"
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    reporter.write_line(f"\n{len(out)} tests are only for the compiled core, which is not this process's: {why}")
+    for marker, why in reasons().items():
+        out = [item for item in items if item.get_closest_marker(marker)]
+        if out:
+            items[:] = [item for item in items if item not in out]
+            config.hook.pytest_deselected(items=out)
+            names = ", ".join(item.name for item in out)
+            config.pluginmanager.get_plugin("terminalreporter").write_line(f"\nnot run here, as {why}: {names}")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What the tests of the cores share: every way onto a loop, and objects of which one can tell when they are gone."""
 
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,6 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.support import run_briefly
+
+BUILT = importlib.util.find_spec("obsloop._hotc") is not None
+"""Whether there is a compiled core to choose."""
+ON_THE_OTHER = "OBSLOOP_TESTS_ON_THE_OTHER_CORE"
+"""Set in the process that runs these tests on the other core, so that it does not start a third one."""
 
 WAYS = ("call_soon", "timer", "threadsafe", "reader", "writer")
 
