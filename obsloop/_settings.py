@@ -14,8 +14,8 @@ from obsloop.service.address import parse_address
 
 PREFIX = "OBSLOOP_"
 
-# Variables of ours that are no settings: the switch of the core, and what `obsloop run` tells its children.
-_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_RUN_PID"})
+# Variables of ours that are no settings: the switch of the core, the build's, and what `obsloop run` tells its children.
+_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID"})
 
 # What Kubernetes puts into every container for a Service that is called obsloop.
 _KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")

@@ -18,7 +18,9 @@ SERVING = re.compile(r"^obsloop: serving (http://\S+)/metrics")
 
 def clean_environ(**variables):
     """The environment of the tests without what an outer `obsloop run` would have left in it."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("OBSLOOP_")}
+    environ = {
+        key: value for key, value in os.environ.items() if not key.startswith("OBSLOOP_") or key == "OBSLOOP_PURE"
+    }
     return environ | {"PYTHONUNBUFFERED": "1"} | variables
 
 

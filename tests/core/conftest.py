@@ -1,7 +1,7 @@
 """Tests of the two cores. Each runs on this process's core; `test_compiled_core` runs all of them on the other one.
 
 A test marked `compiled_only` states a fact of the compiled core. In a process of the pure core it is taken out when the
-tests are collected, and the reason is printed; with OBSLOOP_REQUIRE_COMPILED set its absence is a failure.
+tests are collected, and the reason is printed; with TESTS_REQUIRE_COMPILED set its absence is a failure.
 """
 
 import os
@@ -27,7 +27,7 @@ def reasons() -> dict[str, str]:
         why["compiled_only"] = "OBSLOOP_PURE is set"
     if ON_THE_OTHER in os.environ:
         why["other_core"] = "this is the process on the other core"
-    return {} if os.environ.get("OBSLOOP_REQUIRE_COMPILED") and not BUILT else why
+    return {} if os.environ.get("TESTS_REQUIRE_COMPILED") and not BUILT else why
 
 
 def pytest_configure(config) -> None:
@@ -50,5 +50,5 @@ def the_core_asked_for() -> None:
     """This process has the core that its environment asks for."""
     if os.environ.get("OBSLOOP_PURE"):
         assert obsloop.core == "pure"
-    elif os.environ.get("OBSLOOP_REQUIRE_COMPILED"):
+    elif os.environ.get("TESTS_REQUIRE_COMPILED"):
         assert obsloop.core == "compiled"

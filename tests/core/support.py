@@ -15,7 +15,7 @@ from tests.support import run_briefly
 
 BUILT = importlib.util.find_spec("obsloop._hotc") is not None
 """Whether there is a compiled core to choose."""
-ON_THE_OTHER = "OBSLOOP_TESTS_ON_THE_OTHER_CORE"
+ON_THE_OTHER = "TESTS_ON_THE_OTHER_CORE"
 """Set in the process that runs these tests on the other core, so that it does not start a third one."""
 
 WAYS = ("call_soon", "timer", "threadsafe", "reader", "writer")

@@ -5,6 +5,7 @@ Most tests run on the stock loop too. Those whose failure would be a crash or a 
 
 import asyncio
 import contextvars
+import sys
 from collections import deque
 from contextlib import closing
 from unittest.mock import Mock
@@ -50,7 +51,10 @@ def test_closing_the_loop_from_a_callback_is_refused(make_loop):
 
 
 def test_a_context_already_entered_is_an_error_of_the_callback(make_loop):
-    """As by `Context.run`; what comes after runs, in its own context."""
+    """As by `Context.run`: it is not called, and what comes after runs, in its own context.
+
+    Since 3.14 the exception handler is run in the handle's context, which fails in the same way and is logged.
+    """
     loop = make_loop()
     told = []
     loop.set_exception_handler(lambda loop, context: told.append(type(context["exception"]).__name__))
@@ -58,7 +62,8 @@ def test_a_context_already_entered_is_an_error_of_the_callback(make_loop):
     loop.call_soon(told.append, "never", context=context)
     loop.call_soon(told.append, "after")
     context.run(run_briefly, loop)
-    assert told == ["RuntimeError", "after"]
+    assert told in (["RuntimeError", "after"], ["after"])
+    assert (told[0] == "RuntimeError") is (sys.version_info < (3, 14))
 
 
 def test_something_else_in_the_place_of_a_context(make_loop):
@@ -176,7 +181,8 @@ LINES = {
     "h = l.call_later(0, print, 1); h._args = 'ab'; again()": "a b",
     "h = l.call_soon(None); again()": "TypeError",
     "h = l.call_at(l.time() + 60, l.stop); h._when = l.time(); l.run_forever()": "",
-    "l.call_later(float('nan'), l.stop); l.run_forever()": "",
+    # Until 3.13 at once; then the stock loop refuses. What must not be is a wait without an end.
+    "l.call_later(float('nan'), l.stop); attempt(l.run_forever, ValueError); l._scheduled.clear()": ("", "ValueError"),
     "l.call_later(float('-inf'), l.stop); l.run_forever()": "",
     "l.call_later(-1e300, l.stop); l.run_forever()": "",
     "l.call_later(float('inf'), print, 'never'); l.call_later(0.01, l.stop); l.run_forever()": "",
@@ -225,7 +231,8 @@ l.close()
 @pytest.mark.parametrize("line", LINES)
 def test_what_a_line_of_mischief_does(line, core):
     """In a process with faulthandler enabled, since it must not crash, and a short time, since it must not hang."""
-    assert other_process(LINE.format(line=line, core=core), timeout=20).replace("\n", " ") == LINES[line]
+    expected = LINES[line] if isinstance(LINES[line], tuple) else (LINES[line],)
+    assert other_process(LINE.format(line=line, core=core), timeout=20).replace("\n", " ") in expected
 
 
 def test_under_the_development_mode():

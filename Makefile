@@ -1,0 +1,64 @@
+# What one does with this project. Each target makes what it needs, in environments of the project's own (.venv*).
+# Logic longer than a few lines is in tools/.
+
+PYTHON ?= python3
+SECONDS ?= 30
+# Passed on to pytest: make test TESTS="tests/cli -k port"
+TESTS ?= tests
+# Passed on to tools/test_all.py: make test-all ALL="--only 3.12 3.15"
+ALL ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+ENVIRONMENT := $(PYTHON) tools/environment.py $(VENV)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all conformance bench lint format wheel clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
+	  printf '  %-18s %s\n' "$$name" "$$what"; done
+	@echo
+	@echo '  PYTHON=python3.13 chooses the interpreter (3.11 to 3.15), SECONDS=30 the length of the demo.'
+
+demo: ## a FastAPI application on an observed loop, with requests, and its figures as they move
+	@$(ENVIRONMENT) demo
+	@$(BIN)/python demo/run.py --seconds $(SECONDS)
+
+test: ## every test, on this machine's interpreter
+	@$(ENVIRONMENT) test
+	@$(BIN)/python -m pytest $(TESTS)
+
+test-all: ## tests and conformance on every interpreter that is found, on both cores, and a table
+	@$(ENVIRONMENT) test
+	@$(PYTHON) tools/test_all.py $(ALL)
+
+conformance: ## CPython's own asyncio tests on our loop, on this machine's interpreter
+	@$(ENVIRONMENT) test
+	@$(BIN)/python tests/conformance/run.py
+
+bench: ## CPU time per operation against the stock loop; fails above the limits (about 10 minutes)
+	@$(ENVIRONMENT) test
+	@$(BIN)/python -m tests.bench.run --runs 7 --limits --json tests/bench/results/latest.json
+
+lint: ## linter, format, and types by two checkers in strict mode
+	@$(ENVIRONMENT) lint test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: ## let ruff format the code and mend what it can
+	@$(ENVIRONMENT) lint
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+wheel: ## build the wheel, and try it in an empty environment, away from the checkout
+	@$(ENVIRONMENT) test
+	@$(BIN)/python tools/try_wheel.py dist
+
+clean: ## remove what the other targets made, interpreters and environments included
+	rm -rf .venv .venv-* .pythons .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tests/bench/results obsloop/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,117 @@
+"""From the text of /metrics to the demo's table: what a scraper, a few rates and a quantile make of it.
+
+Every figure is a counter or a histogram that only grows, so a line of the table is the difference between two
+readings. Nothing here knows obsloop; the names of the figures are all that is used.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+_TIME = "asyncio_eventloop_time_seconds_total"
+_DELAY = "asyncio_eventloop_schedule_delay_seconds_bucket"
+_DURATION = "asyncio_eventloop_callback_duration_seconds"
+_BLOCKED = "asyncio_eventloop_blocked_time_seconds"
+
+#: Kinds of callbacks that have a column of their own; the others share one.
+_KINDS = {"task_step": "steps/s", "timer": "timers/s", "reader": "reads/s"}
+
+_COLUMNS = "{:>6}  {:<12} {:>5} {:>5} {:>9} {:>5}  {:>10} {:>10} {:>8}  {:>8} {:>8} {:>8} {:>8}"
+HEADER = _COLUMNS.format(
+    "second", "load", "busy", "idle", "callbacks", "gc", "p99 delay", "slowest", "blocked", *_KINDS.values(), "others/s"
+)  # fmt: skip
+
+_LEGEND = """\
+busy       share of the time that the loop was not idle; idle, callbacks and gc are shares of it too
+p99 delay  99 of 100 callbacks began at most so long after they were ready
+slowest    the longest callback took at most so long
+blocked    the longest time in one callback that /metrics showed while it lasted
+steps/s    task steps, timers, readers and other callbacks a second"""
+
+
+@dataclass
+class Reading:
+    """The figures that the table needs, as they were at one moment. Seconds; buckets by upper bound, cumulative."""
+
+    at: float
+    states: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    calls: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    delays: dict[float, float] = field(default_factory=lambda: defaultdict(float))
+    durations: dict[float, float] = field(default_factory=lambda: defaultdict(float))
+    blocked: float = 0.0
+
+    @property
+    def ran(self) -> float:
+        """How long the loop ran: its states add up to that."""
+        return sum(self.states.values())
+
+    def since(self, before: "Reading") -> "Reading":
+        """What came to pass between two readings."""
+        return Reading(
+            self.at - before.at,
+            {key: value - before.states.get(key, 0.0) for key, value in self.states.items()},
+            {key: value - before.calls.get(key, 0.0) for key, value in self.calls.items()},
+            {key: value - before.delays.get(key, 0.0) for key, value in self.delays.items()},
+            {key: value - before.durations.get(key, 0.0) for key, value in self.durations.items()},
+        )
+
+
+def read(text: str, at: float) -> Reading:
+    """The figures in an answer of /metrics, which came at the monotonic time `at`."""
+    reading = Reading(at)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == _TIME:
+                reading.states[sample.labels["state"]] += sample.value
+            elif sample.name == f"{_DURATION}_count":
+                reading.calls[sample.labels["kind"]] += sample.value
+            elif sample.name == f"{_DURATION}_bucket":
+                reading.durations[float(sample.labels["le"])] += sample.value
+            elif sample.name == _DELAY:
+                reading.delays[float(sample.labels["le"])] += sample.value
+            elif sample.name == _BLOCKED:
+                reading.blocked = max(reading.blocked, sample.value)
+    return reading
+
+
+def quantile(buckets: dict[float, float], q: float) -> float:
+    """The upper bound of the bucket that the quantile is in; NaN where there is nothing."""
+    total = buckets.get(math.inf, 0.0)
+    if not total:
+        return math.nan
+    return next(bound for bound, count in sorted(buckets.items()) if count >= q * total)
+
+
+def line(second: float, load: str, before: Reading, now: Reading, blocked: float) -> str:
+    """One line of the table: what came to pass between two readings."""
+    passed = now.since(before)
+    ran = passed.ran or math.nan
+    idle, calls, gc = (passed.states.get(state, 0.0) / ran for state in ("idle", "callback", "gc"))
+    rates = {kind: count / passed.at for kind, count in passed.calls.items()}
+    return _COLUMNS.format(
+        f"{second:.1f}", load, _share(1.0 - idle), _share(idle), _share(calls), _share(gc),
+        _at_most(quantile(passed.delays, 0.99)), _at_most(quantile(passed.durations, 1.0)),
+        f"{blocked:.2f} s" if blocked >= 0.05 else "-",
+        *(f"{rates.pop(kind, 0.0):.0f}" for kind in _KINDS), f"{sum(rates.values()):.0f}",
+    )  # fmt: skip
+
+
+def summary(first: Reading, last: Reading) -> str:
+    """The legend, and that the books balance: the states' sum is the time that passed."""
+    passed = last.since(first)
+    shares = ", ".join(f"{state} {seconds:.2f}" for state, seconds in passed.states.items())
+    return f"{_LEGEND}\n\nIn {passed.at:.2f} s the loop ran {passed.ran:.2f} s: {shares} s."
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0%}"
+
+
+def _at_most(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "-"
+    if math.isinf(seconds):
+        return "> 10 s"
+    return f"<= {seconds:g} s" if seconds >= 1 else f"<= {seconds * 1e3:g} ms"

@@ -1,0 +1,231 @@
+"""The demo: starts app.py under `obsloop run`, sends it requests, prints the loop's figures as they move.
+
+    python demo/run.py [--seconds 30] [--port 8000] [--metrics-port 9464]
+
+All that the table shows comes from /metrics, as anybody could scrape it; figures.py makes it. Here are the observed
+process, the load, and the clean end: by time, by Ctrl-C (both exit code 0), or because something is wrong (1).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+from figures import HEADER, Reading, line, read, summary
+
+HERE = Path(__file__).resolve().parent
+HOST = "127.0.0.1"
+#: Each phase adds a route to those before: the load's name, the route, seconds from one request to the next.
+PHASES = (
+    ("waiting", "/wait", 0.02),
+    ("+ computing", "/compute", 0.04),
+    ("+ blocking", "/block", 1.5),
+)
+#: Seconds between two looks at the gauge "blocked for so long now", which shows only what lasts.
+LOOK_EVERY = 0.15
+#: Seconds that the application may take to start, and to stop.
+START, STOP = 60.0, 10.0
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def main() -> int:
+    """Run the demo; return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long (default 30)")
+    parser.add_argument("--port", type=int, default=8000, help="the application's port (default 8000)")
+    parser.add_argument("--metrics-port", type=int, default=9464, help="obsloop's port (default 9464)")
+    options = parser.parse_args()
+    try:
+        asyncio.run(until_signal(demo(options.seconds, options.port, options.metrics_port)))
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`; on Ctrl-C, `kill` and a closed terminal let it clean up and end."""
+    task = asyncio.ensure_future(work)
+    signalled = asyncio.Event()
+
+    def on_signal() -> None:
+        signalled.set()
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    try:
+        await task
+    except (asyncio.CancelledError, DemoError):
+        # A terminal sends Ctrl-C to the application as well: then requests fail, and that is no error.
+        if not signalled.is_set():
+            raise
+
+
+async def demo(seconds: float, port: int, metrics_port: int) -> None:
+    """Start the application, load it, print its figures, stop it."""
+    async with application(port, metrics_port) as (app, metrics):
+        print(f"\nLook at it:    curl {metrics}/metrics", f"curl {metrics}/healthz", sep="\n               ")
+        print(f"Block it:      curl '{app}/block?seconds=3'\n\n{HEADER}", flush=True)
+        async with httpx.AsyncClient(base_url=app, timeout=60.0) as client:
+            try:
+                await load_and_print(client, f"{metrics}/metrics", seconds)
+            except ExceptionGroup as group:  # from the task groups below
+                error = first_of(group)
+                if isinstance(error, httpx.HTTPError):
+                    error = DemoError(f"a request failed: {error!r}")
+                raise error from None
+
+
+def first_of(error: Exception) -> Exception:
+    """The first error in a group of groups."""
+    return first_of(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
+
+
+async def load_and_print(client: httpx.AsyncClient, metrics: str, seconds: float) -> None:
+    """Ask the application for one more route each phase; print a line a second, and at the end what it came to."""
+    first = before = await scrape(client, metrics)
+    begin = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        load: list[asyncio.Task[None]] = []
+        try:
+            for number, (name, route, pause) in enumerate(PHASES, start=1):
+                load.append(group.create_task(ask(client, route, pause)))
+                phase_end = begin + seconds * number / len(PHASES)
+                while time.monotonic() < phase_end:
+                    now, blocked = await look(client, metrics, until=min(time.monotonic() + 1.0, phase_end))
+                    print(line(time.monotonic() - begin, name, before, now, blocked), flush=True)
+                    before = now
+        finally:
+            for task in load:
+                task.cancel()
+            print(f"\n{summary(first, before)}", flush=True)
+
+
+async def ask(client: httpx.AsyncClient, route: str, pause: float) -> None:
+    """Ask for `route` every `pause` seconds, answered or not: real clients do not wait for one another."""
+    async with asyncio.TaskGroup() as group:
+        while True:
+            group.create_task(answer(client, route))
+            await asyncio.sleep(pause)
+
+
+async def answer(client: httpx.AsyncClient, route: str) -> None:
+    """One request."""
+    (await client.get(route)).raise_for_status()
+
+
+async def look(client: httpx.AsyncClient, metrics: str, until: float) -> tuple[Reading, float]:
+    """The figures at `until`, and the longest block that was to be seen while it lasted."""
+    longest = 0.0
+    while True:
+        reading = await scrape(client, metrics)
+        longest = max(longest, reading.blocked)
+        if time.monotonic() >= until:
+            return reading, longest
+        await asyncio.sleep(min(LOOK_EVERY, max(0.0, until - time.monotonic())))
+
+
+async def scrape(client: httpx.AsyncClient, metrics: str) -> Reading:
+    """The figures now."""
+    response = await client.get(metrics)
+    at = time.monotonic()
+    if response.is_error:
+        raise DemoError(f"{metrics} answers {response.status_code}: {response.text}")
+    return read(response.text, at)
+
+
+@contextlib.asynccontextmanager
+async def application(port: int, metrics_port: int) -> AsyncIterator[tuple[str, str]]:
+    """The application under `obsloop run`, ready; its URL and that of its figures. It is gone afterwards."""
+    # As one would type it; 0 lets each of them take a free port.
+    words = ["run", "--address", f"{HOST}:{free(metrics_port)}"]
+    words += ["uvicorn", "app:app", "--port", str(free(port)), "--no-access-log"]
+    print(f"$ cd {HERE.name} && obsloop {shlex.join(words)}", flush=True)
+    # Beside this interpreter: an environment need not be activated for its commands to be called by path.
+    command = Path(sys.executable).with_name("obsloop")
+    if not command.exists():
+        raise DemoError(f"{command} is not there; run `make demo`, which installs what the demo needs")
+    process = await asyncio.create_subprocess_exec(command, *words, cwd=HERE, stdout=PIPE, stderr=STDOUT)
+    echo: asyncio.Task[None] | None = None
+    try:
+        urls = await asyncio.wait_for(started(process), START)
+        echo = asyncio.create_task(echo_lines(process))
+        yield urls
+    except TimeoutError:
+        raise DemoError(f"the application did not start within {START:.0f} s") from None
+    finally:
+        await stop(process)
+        if echo is not None:
+            echo.cancel()
+
+
+async def started(process: Process) -> tuple[str, str]:
+    """The two URLs, from what the application's own output says."""
+    found: dict[str, str] = {}
+    patterns = {"metrics": r"^obsloop: serving (http://\S+)/metrics", "app": r"Uvicorn running on (http://\S+)"}
+    async for text in lines(process):
+        print(f"  {text}", flush=True)
+        for name, pattern in patterns.items():
+            if match := re.search(pattern, text):
+                found[name] = match[1]
+        if len(found) == len(patterns):
+            return found["app"], found["metrics"]
+    raise DemoError("the application ended before it was ready; its own words are above")
+
+
+async def echo_lines(process: Process) -> None:
+    """Show what the application says later: it is silent unless something is wrong."""
+    async for text in lines(process):
+        print(f"  {text}", flush=True)
+
+
+async def lines(process: Process) -> AsyncIterator[str]:
+    """The application's output, line by line, without what a terminal would colour."""
+    stream = process.stdout
+    if stream is None:
+        raise TypeError("a process without a pipe")
+    async for data in stream:
+        yield re.sub(r"\x1b\[[0-9;]*m", "", data.decode(errors="replace").rstrip())
+
+
+async def stop(process: Process) -> None:
+    """End the application: as `kill` does, and if it does not heed that, by force."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP)
+    except (TimeoutError, asyncio.CancelledError):  # it hangs, or somebody presses Ctrl-C again
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def free(port: int) -> int:
+    """`port`, or 0 where another program has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closing connection is no owner
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            print(f"Port {port} cannot be had ({os.strerror(error.errno or 0)}); a free one is taken.", flush=True)
+            return 0
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Makes an environment of the project's own and installs the project into it, editable, with extras.
+
+    python3 tools/environment.py DIR EXTRA [EXTRA ...]
+
+For the interpreter that runs this. Quick when there is nothing to do: the environment is made again for another
+interpreter only, brought up to date when pyproject.toml or the compiled core has changed, and extended when more
+extras are asked for. Standard library only, and readable by interpreters that are too old, so that the error they get
+is ours.
+"""
+
+# ruff: noqa: S603  (it runs the interpreter that runs it)
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OLDEST = (3, 11)
+
+
+def main(folder: str, extras: list[str]) -> None:
+    """Make or bring up to date the environment in `folder`; exit with a message when that cannot be."""
+    if sys.version_info < OLDEST:
+        sys.exit(
+            f"obsloop needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}.\n"
+            "Choose another: make ... PYTHON=python3.12"
+        )
+    python = os.path.join(folder, "bin", "python")
+    note = os.path.join(folder, "obsloop-environment.json")
+    if identity(python) != identity(sys.executable):
+        create(folder, python)
+    have = read(note)
+    want = {"project": project(), "extras": sorted({*extras, *have.get("extras", ())})}
+    if have == want:
+        return
+    target = f"{ROOT}[{','.join(want['extras'])}]"
+    print(f"Installing obsloop[{','.join(want['extras'])}] into {folder} ...", flush=True)
+    # By the environment's own pip where it has one, else by that of the interpreter it was made from.
+    pip = [python, "-m", "pip"] if can(python, "pip") else [sys.executable, "-m", "pip", "--python", python]
+    if subprocess.call([*pip, "install", "--quiet", "--editable", target]):
+        sys.exit(f"{folder}: the installation failed; pip says why above.")
+    with open(note, "w") as file:
+        json.dump(want, file, indent=1)
+
+
+def create(folder: str, python: str) -> None:
+    """A new environment. Debian's Python cannot put pip into it without another package; any pip will do then."""
+    print(f"Making the environment {folder} (Python {sys.version.split()[0]}) ...", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    if can(sys.executable, "ensurepip"):
+        arguments = [folder]
+    elif can(sys.executable, "pip"):
+        arguments = ["--without-pip", folder]
+    else:
+        sys.exit(
+            f"{sys.executable} has neither ensurepip nor pip, and an environment needs one of them.\n"
+            "On Debian and Ubuntu: apt-get install python3-venv"
+        )
+    if subprocess.call([sys.executable, "-m", "venv", *arguments]) or not os.path.exists(python):
+        sys.exit(f"{sys.executable} -m venv {folder} failed.")
+
+
+def identity(python: str) -> bytes | None:
+    """Which interpreter it is, the same in all its environments; None where there is none."""
+    try:
+        return subprocess.check_output([python, "-c", "import sys; print(sys.base_prefix, sys.version)"])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def can(python: str, module: str) -> bool:
+    """Whether the interpreter has the module."""
+    return subprocess.call([python, "-c", "import " + module], stderr=subprocess.DEVNULL) == 0
+
+
+def project() -> str:
+    """What the installation depends on: where the project is, its declarations, and what is compiled."""
+    digest = hashlib.sha256(ROOT.encode())
+    compiled = glob.glob(os.path.join(glob.escape(ROOT), "obsloop", "**", "*.p[xy][dx]"), recursive=True)
+    for path in [os.path.join(ROOT, "pyproject.toml"), os.path.join(ROOT, "hatch_build.py"), *sorted(compiled)]:
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def read(note: str) -> dict[str, Any]:
+    """What is installed in the environment; empty when that is not known."""
+    try:
+        with open(note) as file:
+            found: dict[str, Any] = json.load(file)
+            return found
+    except (OSError, ValueError):
+        return {}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2:])
