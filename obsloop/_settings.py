@@ -14,7 +14,7 @@ from obsloop.service.address import parse_address
 
 PREFIX = "OBSLOOP_"
 
-# Variables of ours that are no settings: the switch of the core, the build's, and what `obsloop run` tells its children.
+# Variables of ours that are no settings: the core's switch, the build's, and what `obsloop run` tells its children.
 _NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID"})
 
 # What Kubernetes puts into every container for a Service that is called obsloop.

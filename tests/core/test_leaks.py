@@ -1,6 +1,6 @@
 """Resident memory stays flat over millions of callbacks, of every kind, in a process of its own. Linux: it reads /proc.
 
-Two million in all by default; OBSLOOP_TEST_CALLBACKS=10000000 for the long run.
+Two million in all by default; TEST_CALLBACKS=10000000 for the long run.
 """
 
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from .support import other_process
 
-CALLBACKS = int(os.environ.get("OBSLOOP_TEST_CALLBACKS", "2000000"))
+CALLBACKS = int(os.environ.get("TEST_CALLBACKS", "2000000"))
 
 # Each works off `n` callbacks on `loop`, a thousand at a time; and its share of all callbacks, less for the costly.
 WORKS = {
