@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
-from prometheus_client.utils import floatToGoString
+from prometheus_client import utils
 
 from obsloop import LOOP_NAME_LABEL, SIGNALS, Signal
 
@@ -21,7 +21,8 @@ COUNT_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
 """Upper bounds for everything that is counted and not timed, unless a collector is given others."""
 
 # The values of `le` are part of a series' identity, so they are written by prometheus_client's own function.
-number: Callable[[float], str] = floatToGoString
+_utils: Any = utils  # not typed there
+number: Callable[[float], str] = _utils.floatToGoString
 """A number as the text formats have it."""
 
 Type = Literal["counter", "gauge", "histogram"]
