@@ -854,6 +854,8 @@ def create_task_by_name(self, coro, *, name=None, context=None):
     cdef State state = own_state(self)
     if state.debug or state.closed or self._task_factory is not None:
         return STOCK_CREATE_TASK(self, coro, name=name, context=context)
+    if name is None and context is None:
+        return tasks.Task(coro, loop=self)
     return tasks.Task(coro, loop=self, name=name, context=context)
 
 
@@ -862,7 +864,7 @@ def create_task_by_keywords(self, coro, **kwargs):
     cdef State state = own_state(self)
     if state.debug or state.closed or self._task_factory is not None:
         return STOCK_CREATE_TASK(self, coro, **kwargs)
-    return tasks.Task(coro, loop=self, **kwargs)
+    return tasks.Task(coro, loop=self, **kwargs) if kwargs else tasks.Task(coro, loop=self)
 
 
 # Since 3.14 it takes whatever keywords the task takes; the signature is kept as this interpreter has it.

@@ -207,10 +207,17 @@ def test_tasks_and_futures_are_asyncios_own():
         assert type(task) is asyncio.Task
         assert task.get_name() == "mine"
         await task
-        loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.Task(coro, loop=loop, name="made"))
+        made: list[asyncio.Task] = []
+
+        def factory(loop, coro, **kwargs) -> asyncio.Task:
+            made.append(asyncio.Task(coro, loop=loop, **kwargs))
+            return made[-1]
+
+        loop.set_task_factory(factory)
         task = loop.create_task(asyncio.sleep(0))
-        assert task.get_name() == "made"
+        assert made == [task]
         await task
+        loop.set_task_factory(None)
         with pytest.raises(TypeError):
             await loop.create_task(5)
 
