@@ -17,16 +17,16 @@ lacking: list[str] = _guard.missing()
 """What the interpreter lacks of what a core needs; empty where all is as known."""
 
 
-def _load(name: str) -> Any:
-    """A core, or None where it was not built."""
+def _load_compiled() -> Any:
+    """The compiled core, or None where it was not built or cannot be loaded (a subinterpreter, say)."""
     try:
-        return import_module(f"obsloop.{name}")
-    except ModuleNotFoundError:
+        return import_module("obsloop._hotc")
+    except ImportError:
         return None
 
 
-_hot: Any = None if lacking else _load("_hot")
-_hotc: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load("_hotc")
+_hot: Any = None if lacking else import_module("obsloop._hot")
+_hotc: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load_compiled()
 
 _chosen: Any = _hotc or _hot
 
