@@ -14,7 +14,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from obsloop._catalog import MAX_LOOP_NAMES, OTHER
+from obsloop._catalog import MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
@@ -33,12 +33,14 @@ _self_time_ns = {"snapshot": 0, "scrape": 0}
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "name")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
+        self._showing = threading.RLock()
+        self._shown_ns: dict[str, int] = dict.fromkeys(STATES, 0)
 
     def lease(self, loop: Any) -> Cells:
         """A block for ``loop``, until ``release`` or until the loop is collected. Called under the module's lock."""
@@ -62,6 +64,32 @@ class Ledger:
         """Every block, lent or free."""
         return [*list(self._live.values()), *self._free]
 
+    def forked(self) -> None:
+        """Start from nothing in a forked child. Locks and free blocks may be another thread's, which is gone."""
+        self._showing = threading.RLock()
+        self._shown_ns = dict.fromkeys(STATES, 0)
+        self._free.clear()
+        for cells in self._live.values():
+            cells.forked()
+
+    def _steady(self, states_ns: dict[str, int]) -> dict[str, int]:
+        """The same time in all, with no state below what it was shown as before: counters do not go back.
+
+        A reader may come between the writer's look at the clock and its note of it. It takes the time since for the
+        state that was, and the writer gives it to the state that follows.
+        """
+        with self._showing:
+            shown_ns = self._shown_ns
+            run_ns = max(sum(states_ns.values()), sum(shown_ns.values()))
+            steady_ns = {state: max(ns, shown_ns[state]) for state, ns in states_ns.items()}
+            excess_ns = sum(steady_ns.values()) - run_ns
+            for state, shown in shown_ns.items():
+                given_ns = min(excess_ns, steady_ns[state] - shown)
+                steady_ns[state] -= given_ns
+                excess_ns -= given_ns
+            self._shown_ns = steady_ns
+            return steady_ns
+
     def snapshot(self) -> Snapshot:
         """All figures of this name, at this moment."""
         readings = [read(cells) for cells in self.blocks()]
@@ -82,7 +110,7 @@ class Ledger:
 
         data: dict[str, dict[tuple[str, ...], Value]] = {
             "asyncio.eventloop.time": {
-                (state,): total(f"{state}_ns") / 1e9 for state in ("idle", "poll", "callback", "gc", "overhead")
+                (state,): ns / 1e9 for state, ns in self._steady({s: total(f"{s}_ns") for s in STATES}).items()
             },
             "asyncio.eventloop.iterations": {(): sum(iteration[1:])},
             "asyncio.eventloop.events": {(): total("events")},
@@ -146,11 +174,9 @@ def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
     _lock = threading.Lock()
     for name, ledger in list(_ledgers.items()):
-        ledger._free.clear()
+        ledger.forked()
         if not ledger._live:
             del _ledgers[name]
-        for cells in ledger._live.values():
-            cells.forked()
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
     gc_probe.forked()
