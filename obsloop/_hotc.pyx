@@ -770,6 +770,12 @@ def call_later(self, delay, callback, *args, context=None):
     if not PyMethod_Check(method) or method_function(method) != <PyObject *>own_call_at:
         # asyncio's call_later goes through call_at
         return method(self.time() + delay, callback, *args, context=context)
+    cdef double seconds
+    if type(delay) is float:  # nearly always, and then without a detour over objects
+        seconds = delay
+        return schedule(
+            self, loop_time(self) + seconds, callback, args, context, 0 if seconds >= 0 else now_ns()
+        )
     return schedule(self, loop_time(self) + delay, callback, args, context, 0 if delay >= 0 else now_ns())
 
 
