@@ -23,7 +23,6 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
-from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from libc.errno cimport EBADF, EINTR, errno
 from libc.math cimport ceil
@@ -91,11 +90,6 @@ cdef extern from "Python.h":
     PyObject *PyObject_CallNoArgs(PyObject *callable)
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *kwnames)
     PyObject **PySequence_Fast_ITEMS(PyObject *tuple)
-    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
-    void Py_XDECREF(PyObject *o)
-    void Py_DECREF_ "Py_DECREF"(PyObject *o)
-    ctypedef struct PyTypeObject
-    PyTypeObject *Py_TYPE(object o)
 
 # ---- the clock -------------------------------------------------------------------------------------------------------
 
