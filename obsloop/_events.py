@@ -1,0 +1,88 @@
+"""The rare happenings, as small frozen objects: what instruments are given. Nothing is ever made per ordinary callback.
+
+They carry names, places and times; no arguments, no locals, no payloads. Times are seconds, moments seconds since the
+epoch. ``obsloop.events`` shows them to the outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from traceback import FrameSummary
+
+CAUSES = ("cpu", "syscall", "gc", "gil", "off_cpu", "unknown")
+"""Why a loop did not move on: it computed; it waited in a system call; it collected garbage; another thread held the
+interpreter's lock; the machine did not run it (busy, throttled, stopped); or nobody can tell."""
+
+Sample = tuple[float, tuple[FrameSummary, ...]]
+"""Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all happenings have in common: which callback of which loop, where it is defined, when and how long."""
+
+    loop_name: str
+    kind: str
+    """The way onto the loop: one of ``task_step``, ``callback``, ``timer``, ``reader`` ... as in the figures."""
+    name: str
+    """The coroutine or function, with its module: ``app.views.report``, ``app.Client.data_received``."""
+    filename: str
+    """Where it is defined; empty where it has no Python source."""
+    lineno: int
+    """The first line of its definition; 0 where it has no Python source."""
+    duration: float
+    """Seconds from its first instruction to its return; for what still lasts, until now."""
+    schedule_delay: float
+    """Seconds that it had waited before, from ready to its first instruction."""
+    started_at: float
+    """When it began, in seconds since the epoch."""
+    task_name: str | None = None
+    """The task's name where it is a task's step."""
+    detail: str = ""
+    """What else helps a person: a protocol's peer, the line it was seen at, the active span."""
+    cause: str = "unknown"
+    """One of ``CAUSES``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowCallback(Event):
+    """One callback took ``loop.slow_callback_duration`` or longer. Emitted when it returned, in the loop's thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowIteration(Event):
+    """The callbacks of one iteration together took too long. Emitted at its end, in the loop's thread.
+
+    Name and place are those of the callback that took most of it.
+    """
+
+    top: tuple[tuple[str, float, int], ...] = ()
+    """What took most of it: (name, seconds, calls), longest first. Of many short calls an estimate from samples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked(Event):
+    """The loop has not polled for too long and has not moved on yet. Once per episode, in the watchdog's thread.
+
+    Name and place are those of the callback that ran at first sight; ``duration`` is how long it had lasted by then.
+    """
+
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopUnblocked(Event):
+    """The loop moved on after a ``LoopBlocked``: the same, with the whole duration, all samples and the final cause."""
+
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackError(Event):
+    """The loop's exception handler was called. Emitted before the program's own handler, or the default one, runs."""
+
+    error_type: str
+    """The exception's class with its module; empty where there was none."""
+    origin: str
+    """What it came from: one of ``callback``, ``task``, ``future``, ``transport``, ``server``, ``other``."""
+    exception: BaseException | None = field(default=None, repr=False, compare=False)

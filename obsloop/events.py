@@ -1,0 +1,21 @@
+"""What instruments are given: see ``obsloop.Instrument``."""
+
+from obsloop._events import (
+    CAUSES,
+    CallbackError,
+    Event,
+    LoopBlocked,
+    LoopUnblocked,
+    SlowCallback,
+    SlowIteration,
+)
+
+__all__ = [
+    "CAUSES",
+    "CallbackError",
+    "Event",
+    "LoopBlocked",
+    "LoopUnblocked",
+    "SlowCallback",
+    "SlowIteration",
+]
