@@ -10,11 +10,19 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   _hot, _hotc    the hot path: pure, and its compiled twin; _core chooses, _cold is what is rare in both
 #   _cells         the counters of one loop; _ledger: who counts where; _snapshot: what readers get
 #   _catalog       THE list of signals; _partition: the bounds that histograms count over
+#   _events        the rare happenings; _instruments: who listens; _sites: from a callback to its name
+#   watch/         what is concluded: slow callbacks and iterations, blocked loops and why
+#   _running       which loops run now; _bounded: counters by names that come from outside
 #   _observation   what a loop carries of ours; _settings, _clock, _private, _guard and _fallback
 #   probes/        what is wrapped; service/ the HTTP thread; cli/ the command; integrations/ front doors; testing
 
-from obsloop import _core
+from obsloop import _core, events as events
 from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL, SIGNALS as SIGNALS, Label as Label, Signal as Signal
+from obsloop._instruments import (
+    Instrument as Instrument,
+    add_instrument as add_instrument,
+    remove_instrument as remove_instrument,
+)
 from obsloop._ledger import process_snapshot as process_snapshot, snapshots as snapshots
 from obsloop._settings import Settings as Settings, SettingsError as SettingsError
 from obsloop._snapshot import ExponentialBuckets as ExponentialBuckets, Histogram as Histogram, Snapshot as Snapshot

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import KINDS
+from obsloop._events import CAUSES
+from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
 Kind = Literal["counter", "updowncounter", "gauge", "histogram"]
@@ -21,16 +23,23 @@ OTHER = "_OTHER"
 LOOP_NAME_LABEL = "asyncio.eventloop.name"
 STATES = ("idle", "poll", "callback", "gc", "overhead")
 GENERATIONS = ("0", "1", "2")
-DROPPED = ("loop_name", "torn_snapshot")
-SELF_TIME = ("snapshot", "scrape")
+DROPPED = ("loop_name", "torn_snapshot", "slow_callback_name", "error_type")
+SELF_TIME = ("snapshot", "scrape", "watchdog", "tasks")
+MAX_SITES = 100
+MAX_ERROR_TYPES = 50
+ORIGINS = ("callback", "task", "future", "transport", "server", "other")
+"""What an error that nobody caught came from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label and all the values it can have."""
+    """A label and all the values it can have; or, where they come from the program, how many there can be."""
 
     name: str
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    """All its values; each is there from the beginning. Empty where they come from the program."""
+    bound: int = 0
+    """Of values that come from the program: how many there can be, besides ``_OTHER`` for the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,7 @@ class Signal:
 
 
 _KIND = Label("kind", tuple(sorted(KINDS)))
+_CAUSE = Label("cause", CAUSES)
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
 
 SIGNALS: tuple[Signal, ...] = (
@@ -93,6 +103,25 @@ SIGNALS: tuple[Signal, ...] = (
         "Duration of callbacks, from the first instruction (the end of the one before) to the return.",
         (_KIND,),
     ),
+    Signal(
+        "asyncio.eventloop.callback.slow", "counter", "{callback}",
+        "Callbacks that took slow_callback_duration or longer, by the coroutine or function.",
+        (Label("code.function.name", bound=MAX_SITES),),
+    ),
+    Signal(
+        "asyncio.eventloop.block.episodes", "counter", "{episode}",
+        "Times that the loop was blocked: iterations that took too long, or in which one callback did; by cause.",
+        (_CAUSE,),
+    ),
+    Signal(
+        "asyncio.eventloop.block.duration", "histogram", "s",
+        "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,),
+    ),
+    Signal(
+        "asyncio.eventloop.exceptions", "counter", "{exception}",
+        "Calls of the loop's exception handler: errors that nobody caught, by the exception's class and by origin.",
+        (Label("error.type", bound=MAX_ERROR_TYPES), Label("origin", ORIGINS)),
+    ),
     Signal("asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration."),
     Signal("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
     Signal("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers still in the heap."),
@@ -114,12 +143,18 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "obsloop.self.time", "counter", "s",
-        "Our own cost off the hot path: taking snapshots, answering scrapes (which take snapshots too).",
+        "Our own cost off the hot path: taking snapshots, answering scrapes (which take snapshots too), watching for"
+        " blocked loops, and looking which tasks there are.",
         (Label("what", SELF_TIME),), "process",
     ),
     Signal(
         "obsloop.dropped", "counter", "{item}",
-        "Our own losses: loops counted under the name _OTHER; snapshots that a busy writer kept from being consistent.",
+        "Our own losses: loops, slow callbacks and errors that were counted under the name _OTHER; snapshots that a"
+        " busy writer kept from being consistent.",
         (Label("what", DROPPED),), "process",
+    ),
+    Signal(
+        "obsloop.instrument.disabled", "counter", "{hook}",
+        "Hooks of instruments that raised and were disabled.", (Label("what", HOOKS),), "process",
     ),
 )  # fmt: skip

@@ -27,6 +27,15 @@ TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (STRIDE 
 # What the loop is doing since `tick_ns`.
 STOPPED, IN_IDLE, IN_POLL, IN_OVERHEAD, IN_CALLBACK, FORKED = range(6)
 
+NEVER_NS = 1 << 62
+"""A threshold that nothing reaches."""
+
+FAST_NS = 1 << 14
+"""16 us: below this the bucket of a duration is one look-up in a table."""
+
+MIN_NOTABLE_NS = 250_000
+"""What is shorter is not noted one by one, however low the thresholds: naming it would cost a per cent of it."""
+
 _TRIES = 16
 
 
@@ -86,19 +95,24 @@ class Cells:
     """One block of counters, leased by a ledger to one loop at a time."""
 
     __slots__ = (
+        "began_ns",
         "delays",
         "depth",
         "durations",
         "events",
         "events_waiting",
+        "fast_ns",
         "gc_ns",
         "gc_started_ns",
         "idle_ns",
         "iteration",
         "nested_ns",
+        "notable_ns",
         "poll",
         "run_ns",
         "run_started_ns",
+        "slow_iteration_ns",
+        "slow_ns",
         "state",
         "tick_ns",
     )
@@ -117,10 +131,32 @@ class Cells:
         self.gc_ns = [0] * (FORKED + 1)
         self.events = self.events_waiting = 0
         self.state = STOPPED
+        # When the last poll returned: the iteration that goes on began then. 0 before the first poll of a run.
+        self.began_ns = 0
+        # From which duration on somebody is told: of a callback that is noted, of a slow one, of a slow iteration; and
+        # below which nobody is, so that the hot path needs no further look.
+        self.notable_ns = self.slow_ns = self.slow_iteration_ns = NEVER_NS
+        self.fast_ns = FAST_NS
+
+    def set_thresholds(self, slow_ns: int, slow_iteration_ns: int) -> None:
+        """From when on callbacks and iterations are slow; may be called at any time, from any thread.
+
+        What took a hundredth of a slow iteration is noted, so that the iteration's end can say what it was spent on.
+        """
+        self.slow_ns = slow_ns
+        self.slow_iteration_ns = slow_iteration_ns
+        self.notable_ns = min(slow_ns, max(slow_iteration_ns // 100, MIN_NOTABLE_NS))
+        self.fast_ns = min(FAST_NS, self.notable_ns, slow_iteration_ns)
+
+    def collecting_ns(self) -> int:
+        """Time of garbage collections in the loop's thread, one that goes on now included."""
+        started_ns = self.gc_started_ns
+        return sum(self.gc_ns) + (_clock.monotonic_ns() - started_ns if started_ns else 0)
 
     def begin_run(self, now_ns: int) -> None:
         """The loop begins to run; what it does next is overhead until the first poll."""
         self.run_started_ns = now_ns
+        self.began_ns = 0
         self.state = IN_OVERHEAD
         self.tick_ns = now_ns
 

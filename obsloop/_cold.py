@@ -10,11 +10,10 @@ import heapq
 import inspect
 import selectors
 import sys
-from threading import get_ident
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock
+from obsloop import _clock, _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 from obsloop._private import (
     private_base_events,
@@ -23,7 +22,7 @@ from obsloop._private import (
     private_selector_events,
     private_tasks,
 )
-from obsloop.probes import gc as gc_probe
+from obsloop._slow import slow_iteration
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -114,8 +113,8 @@ def enter(self: Any, cells: Cells) -> tuple[int, int] | None:
         for handle in tuple(self._ready):
             if hasattr(handle, "_ready_ns"):
                 handle._ready_ns = now_ns
-        gc_probe.running[get_ident()] = cells
         cells.begin_run(now_ns)
+        _running.began(self, cells)
     elif cells.state == IN_CALLBACK:
         outer = now_ns, cells.tick_ns
         cells.state = IN_OVERHEAD
@@ -128,6 +127,8 @@ def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, outer: tuple[int,
     """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
     if began_ns:
         cells.record_iteration(now_ns - began_ns)
+        if now_ns - began_ns >= cells.slow_iteration_ns:
+            slow_iteration(self, cells, began_ns, now_ns)
     if outer is not None:
         entered_ns, callback_ns = outer
         cells.nested_ns += now_ns - entered_ns
@@ -140,7 +141,7 @@ def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, outer: tuple[int,
 def end_run(cells: Cells, now_ns: int) -> None:
     """The run ends, if it has not yet."""
     if cells.run_started_ns:
-        gc_probe.running.pop(get_ident(), None)
+        _running.ended(cells)
         cells.end_run(now_ns)
 
 

@@ -51,6 +51,13 @@ def adopt(loop: Any, cls: type) -> None:
         loop.__class__ = cls
 
 
+def running_handle(loop: Any, frame: Any) -> Any:
+    """The handle that ``loop`` runs at this moment, or None; from any thread. ``frame`` is the loop's thread's top."""
+    if _hotc:
+        return _hotc.running_handle(loop)
+    return _hot.running_handle(loop, frame) if _hot else None
+
+
 def set_clock(monotonic_ns: Callable[[], int]) -> None:
     """Another clock for the whole process, for tests."""
     _clock.monotonic_ns = monotonic_ns

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from obsloop import _clock
+from obsloop import _clock, _running
 from obsloop._cells import (
     CALLBACK,
     IN_CALLBACK,
@@ -28,6 +29,7 @@ from obsloop._cells import (
 )
 from obsloop._observation import Observed, observe
 from obsloop._settings import Settings
+from obsloop._slow import notable, slow_iteration
 
 
 class Loop(Observed):
@@ -44,11 +46,14 @@ class Loop(Observed):
             super().run_forever()  # refuses
         cells = self._obsloop.lease(self)
         self._timed.cells = cells
+        self._timed.loop = weakref.ref(self)
         cells.begin_run(_clock.monotonic_ns())
+        _running.began(self, cells)
         try:
             super().run_forever()
         finally:
             self._timed.end_iteration(_clock.monotonic_ns())
+            _running.ended(cells)
             cells.end_run(_clock.monotonic_ns())
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
@@ -72,27 +77,36 @@ class Loop(Observed):
 
 
 class _Timed:
-    """A callback with the moment it became ready; for a watched descriptor that is the return of the last poll."""
+    """A callback with the moment it became ready; for a watched descriptor that is the return of the last poll.
 
-    __slots__ = ("callback", "kind", "loop", "ready_ns")
+    To what asks a handle for its callback, when it was slow, this is the handle.
+    """
+
+    __slots__ = ("_args", "_callback", "kind", "loop", "ready_ns")
 
     def __init__(self, loop: Loop, kind: int, callback: Callable[..., Any]) -> None:
-        self.loop, self.kind, self.callback = loop, kind, callback
+        self.loop, self.kind, self._callback = loop, kind, callback
+        self._args: tuple[Any, ...] = ()
         self.ready_ns = _clock.monotonic_ns()
 
     def __call__(self, *args: Any) -> None:
         cells = self.loop._obsloop.lease(self.loop)
         ready_ns = self.loop._timed.returned_ns if self.kind in (READER, WRITER) else self.ready_ns
-        cells.tick_ns = _clock.monotonic_ns()
+        cells.tick_ns = start_ns = _clock.monotonic_ns()
         cells.state = IN_CALLBACK
         try:
-            self.callback(*args)
+            self._callback(*args)
         finally:
-            cells.record(self.kind, max(ready_ns, cells.run_started_ns), _clock.monotonic_ns())
+            ready_ns, end_ns = max(ready_ns, cells.run_started_ns), _clock.monotonic_ns()
+            cells.record(self.kind, ready_ns, end_ns)
             cells.state = IN_OVERHEAD
+            if end_ns - start_ns >= cells.notable_ns:
+                self._args = args
+                notable(self.loop, cells, self, self.kind, ready_ns, start_ns, end_ns, cells.began_ns)
+                self._args = ()
 
     def __repr__(self) -> str:
-        return repr(self.callback)
+        return repr(self._callback)
 
 
 class _TimedSelector(selectors.BaseSelector):
@@ -101,20 +115,28 @@ class _TimedSelector(selectors.BaseSelector):
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         self.cells: Any = None
+        self.loop: Callable[[], Any] = lambda: None
         self.returned_ns = 0
 
-    def end_iteration(self, now_ns: int) -> None:
+    def end_iteration(self, now_ns: int) -> bool:
+        """Whether it was a slow one: who was told may have scheduled something."""
+        slow = False
         if self.returned_ns and self.cells is not None:
             count_value(self.cells.iteration, 0, now_ns - self.returned_ns)
+            slow = now_ns - self.returned_ns >= self.cells.slow_iteration_ns
+            if slow:
+                slow_iteration(self.loop(), self.cells, self.returned_ns, now_ns)
         self.returned_ns = 0
+        return slow
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         cells = self.cells
         if cells is None:
             return self._selector.select(timeout)
+        if self.end_iteration(_clock.monotonic_ns()):
+            timeout = 0
         waits = timeout is None or timeout > 0
         called_ns = _clock.monotonic_ns()
-        self.end_iteration(called_ns)
         cells.state = IN_IDLE if waits else IN_POLL
         cells.tick_ns = called_ns
         found = self._selector.select(timeout)
@@ -126,7 +148,7 @@ class _TimedSelector(selectors.BaseSelector):
             cells.events_waiting += len(found)
         cells.events += len(found)
         cells.state = IN_OVERHEAD
-        cells.tick_ns = self.returned_ns
+        cells.tick_ns = cells.began_ns = self.returned_ns
         return found
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

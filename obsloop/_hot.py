@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 import selectors
+import sys
 from bisect import bisect_left
 from contextvars import copy_context
 from types import FunctionType
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop._cells import (
     CALLBACK,
+    FAST_NS,
     IN_CALLBACK,
     IN_IDLE,
     IN_OVERHEAD,
@@ -53,6 +55,7 @@ from obsloop._private import (
     private_base_events,
     private_selector_events,
 )
+from obsloop._slow import CHUNK, in_chunks, notable, slow_iteration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,12 +64,12 @@ if TYPE_CHECKING:
 
 _LOCKED = THREADSAFE if LockedHandle is not None else STRIDE * len(KINDS)
 
-# The bucket of a duration: below _FAST (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by microseconds,
-# which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0 is the sum.
-_FAST = 1 << 14
+# The bucket of a duration: below FAST_NS (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by
+# microseconds, which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0
+# is the sum.
 _COARSE = 1 << 24
-_INDEX: list[int] = [i + 1 for i in SECONDS.fast_index(_FAST)]
-_DEPTH_INDEX: list[int] = [i + 1 for i in COUNTS.fast_index(_FAST)]
+_INDEX: list[int] = [i + 1 for i in SECONDS.fast_index(FAST_NS)]
+_DEPTH_INDEX: list[int] = [i + 1 for i in COUNTS.fast_index(FAST_NS)]
 _BOUNDS_NS: list[int] = [-1, *SECONDS.bounds]
 _COARSE_INDEX: list[int] = [
     low + 1 if (low := SECONDS.index(us << 10)) == SECONDS.index((us << 10) + 1023) else 0
@@ -254,7 +257,7 @@ def run_once(self: Any) -> None:
     poll_cells, iteration_cells, depth_cells = cells.poll, cells.iteration, cells.depth
     ready = self._ready
     popleft, append = ready.popleft, ready.append
-    index, fast, locked = _INDEX, _FAST, _LOCKED
+    index, fast, locked = _INDEX, cells.fast_ns, _LOCKED
     coarse_index = _COARSE_INDEX
     began = kind = ready_ns = 0
     i: int
@@ -294,14 +297,22 @@ def run_once(self: Any) -> None:
                 selector = self._selector
                 inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
                 straight = inline_events and is_plain_epoll(selector)
+                fast = cells.fast_ns
 
             # The poll. For the standard epoll selector straight through the epoll object, by the same rules.
             now_ns = clock_ns()
             if began:
                 spent_ns = now_ns - began
-                i = index[spent_ns] if spent_ns < fast else bisect_left(_BOUNDS_NS, spent_ns)
-                iteration_cells[0] += spent_ns
-                iteration_cells[i] += 1
+                if spent_ns < fast:
+                    iteration_cells[0] += spent_ns
+                    iteration_cells[index[spent_ns]] += 1
+                else:
+                    i = bisect_left(_BOUNDS_NS, spent_ns)
+                    iteration_cells[0] += spent_ns
+                    iteration_cells[i] += 1
+                    if spent_ns >= cells.slow_iteration_ns:
+                        now_ns = slow_iteration(self, cells, began, now_ns)
+                        timeout = 0  # who was told may have scheduled something
                 began = 0
             cells.state = IN_POLL if timeout == 0 else IN_IDLE
             cells.tick_ns = now_ns
@@ -324,7 +335,7 @@ def run_once(self: Any) -> None:
             else:
                 cells.idle_ns += spent_ns
             cells.state = IN_OVERHEAD
-            cells.tick_ns = began
+            cells.tick_ns = cells.began_ns = began
 
             if found and found.__class__ is list:  # a selector of the program's own may return anything iterable
                 cells.events += len(found)
@@ -394,7 +405,7 @@ def run_once(self: Any) -> None:
             depth_cells[i] += 1
             cells.state = IN_CALLBACK
             cells.tick_ns = start
-            for _ in range(todo):
+            for _ in range(todo) if todo <= CHUNK else in_chunks(self, cells, todo, began):
                 handle = popleft()
                 if handle._cancelled:
                     if obs.foreign:
@@ -428,7 +439,15 @@ def run_once(self: Any) -> None:
                 end = clock_ns()
                 spent_ns = end - start
                 waited_ns = start - ready_ns
-                i = kind + (index[spent_ns] if spent_ns < fast else bisect_left(_BOUNDS_NS, spent_ns))
+                if spent_ns < fast:
+                    i = kind + index[spent_ns]
+                elif spent_ns < cells.notable_ns:
+                    i = kind + bisect_left(_BOUNDS_NS, spent_ns)
+                else:
+                    cells.record(kind, ready_ns, end)
+                    cells.tick_ns = start = notable(self, cells, handle, kind, ready_ns, start, end, began)
+                    handle = None
+                    continue
                 if waited_ns < fast:
                     if waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
                         waited_ns = 0
@@ -458,6 +477,21 @@ def run_once(self: Any) -> None:
         leave(self, cells, began, clock_ns(), outer, stopped=self._stopping or self._thread_id is None)
     finally:
         handle = None
+
+
+def running_handle(loop: Any, frame: Any) -> Any:
+    """The handle that ``loop`` runs, seen from another thread: the innermost of the loop's iterations on its stack."""
+    while frame is not None:
+        if frame.f_code is run_once.__code__:
+            # Before 3.13 this is a copy, which the frame would keep, and with it what it refers to.
+            variables = frame.f_locals
+            mine, handle = variables["self"] is loop, variables.get("handle")
+            if sys.version_info < (3, 13):
+                variables.clear()
+            if mine:
+                return handle
+        frame = frame.f_back
+    return None
 
 
 METHODS: dict[str, Any] = {

@@ -30,7 +30,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
-from obsloop import _cells, _clock, _cold
+from obsloop import _cells, _clock, _cold, _slow
 from obsloop._cells import Raw
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import private_base_events, private_selector_events
@@ -239,6 +239,12 @@ cdef int IN_POLL = _cells.IN_POLL
 cdef int IN_OVERHEAD = _cells.IN_OVERHEAD
 cdef int IN_CALLBACK = _cells.IN_CALLBACK
 cdef int FORKED = _cells.FORKED
+cdef int64_t NEVER_NS = _cells.NEVER_NS
+cdef int64_t MIN_NOTABLE_NS = _cells.MIN_NOTABLE_NS
+cdef int CHUNK_MASK = _slow.CHUNK - 1
+
+if _slow.CHUNK & CHUNK_MASK:
+    raise ImportError("the compiled core needs a chunk that is a power of two")
 
 if FORKED + 1 != STATES:
     raise ImportError("the compiled core was built for another list of states")
@@ -256,7 +262,8 @@ cdef class Cells:
     cdef int64_t *poll
     cdef int64_t *iteration
     cdef int64_t *depth
-    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, nested_ns, gc_started_ns
+    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, began_ns, nested_ns, gc_started_ns
+    cdef public int64_t notable_ns, slow_ns, slow_iteration_ns
     cdef int64_t gc_ns[STATES]
     cdef public int64_t events, events_waiting
     cdef public int state
@@ -270,6 +277,7 @@ cdef class Cells:
         self.iteration = self.poll + STRIDE
         self.depth = self.iteration + STRIDE
         self.state = STOPPED
+        self.notable_ns = self.slow_ns = self.slow_iteration_ns = NEVER_NS
 
     cdef int total(self):
         return STRIDE * KINDS * 2 + STRIDE * 2 + DEPTH
@@ -277,8 +285,21 @@ cdef class Cells:
     def __dealloc__(self):
         free(self.durations)
 
+    def set_thresholds(self, int64_t slow_ns, int64_t slow_iteration_ns):
+        self.slow_ns = slow_ns
+        self.slow_iteration_ns = slow_iteration_ns
+        self.notable_ns = min(slow_ns, max(slow_iteration_ns // 100, MIN_NOTABLE_NS))
+
+    def collecting_ns(self):
+        cdef int64_t total = now_ns() - self.gc_started_ns if self.gc_started_ns else 0
+        cdef int i
+        for i in range(STATES):
+            total += self.gc_ns[i]
+        return total
+
     def begin_run(self, int64_t now):
         self.run_started_ns = now
+        self.began_ns = 0
         self.state = IN_OVERHEAD
         self.tick_ns = now
 
@@ -456,6 +477,9 @@ cdef object PY_STEPS = _cold.PY_STEPS
 cdef object Task = asyncio.Task
 cdef object report = _cold.report
 cdef object run_in_debug = _cold.run_in_debug
+cdef object notable = _slow.notable
+cdef object slow_iteration = _slow.slow_iteration
+cdef object sample = _slow.sample
 
 
 cdef inline int kind_of(object callback) except -1:
@@ -572,6 +596,7 @@ cdef class State:
     cdef long timer_cancelled_count
     cdef epoll_event *events
     cdef int capacity
+    cdef PyObject *current  # the handle that runs, borrowed: it lives while it stands here
 
     def __dealloc__(self):
         global last_loop, last_state
@@ -944,6 +969,7 @@ def run_once(self):
     cdef Handle h
     cdef TimerHandle timer_handle
     cdef PyObject *found_key
+    cdef PyObject *outer_current = state.current
     cdef object handle = None, selector = None, fd_to_key = None, found, key, data, timer
     cdef list scheduled
     ready = None
@@ -991,6 +1017,9 @@ def run_once(self):
             now = now_ns()
             if began:
                 count(cells.iteration, &seconds_line, now - began)
+                if now - began >= cells.slow_iteration_ns:
+                    now = slow_iteration(self, cells, began, now)
+                    timeout = 0
                 began = 0
             cells.state = IN_POLL if timeout == 0 else IN_IDLE
             cells.tick_ns = now
@@ -1018,7 +1047,7 @@ def run_once(self):
                 cells.idle_ns += began - now
             cells.events += n
             cells.state = IN_OVERHEAD
-            cells.tick_ns = began
+            cells.tick_ns = cells.began_ns = began
 
             if straight:
                 for i in range(n):
@@ -1084,6 +1113,7 @@ def run_once(self):
                         continue
                     kind = h._kind
                     ready_ns = h._ready_ns
+                    state.current = <PyObject *>handle
                     if state.debug:
                         run_in_debug(self, handle)
                     else:
@@ -1093,6 +1123,7 @@ def run_once(self):
                             raise
                         except BaseException as exc:
                             report(self, handle, exc)
+                    state.current = NULL
                     show(handle, 2)  # `handle` and `h`
                 else:
                     if handle._cancelled:
@@ -1100,17 +1131,26 @@ def run_once(self):
                         handle = None
                         continue
                     kind, ready_ns = obs.unstamp(handle, began)
+                    state.current = <PyObject *>handle
                     if state.debug:
                         run_in_debug(self, handle)
                     else:
                         handle._run()
+                    state.current = NULL
                 if not recording:
                     continue
                 end = now_ns()
                 waited_ns = start - ready_ns
                 count(cells.durations + kind, &seconds_line, end - start)
                 count(cells.delays + kind, &seconds_line, waited_ns if waited_ns > 0 else 0)
-                cells.tick_ns = start = end
+                cells.tick_ns = end
+                if end - start >= cells.notable_ns:
+                    cells.tick_ns = start = notable(self, cells, handle, kind, ready_ns, start, end, began)
+                else:
+                    start = end
+                if todo & CHUNK_MASK == 0 and todo and end - began >= cells.slow_iteration_ns >> 1:
+                    sample(self, cells, began, ready[0])
+                    cells.tick_ns = start = now_ns()
                 handle = None
             cells.state = IN_OVERHEAD
             handle = h = None
@@ -1118,6 +1158,7 @@ def run_once(self):
             if state.stopping or not many:
                 break
     except BaseException:
+        state.current = outer_current
         now = now_ns()
         if handle is not None:
             if type(handle) is Handle:
@@ -1127,8 +1168,15 @@ def run_once(self):
         show_all(state, outer is not None)
         _cold.leave(self, cells, began, now, outer, stopped=True)
         raise
+    state.current = outer_current
     show_all(state, outer is not None)
     _cold.leave(self, cells, began, now_ns(), outer, stopped=state.stopping or self._thread_id is None)
+
+
+def running_handle(loop):
+    """The handle that ``loop`` runs at this moment, or None; from any thread."""
+    cdef State state = loop._obsloop_state
+    return <object>state.current if state.current is not NULL else None
 
 
 cdef inline bint is_cancelled(object handle) except -1:

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from obsloop._events import CallbackError, LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
@@ -125,7 +125,7 @@ def _hooks_of(instrument: Any) -> dict[str, Callable[[Any], object]]:
 
 
 def _described(instrument: Any) -> str:
-    cls = type(instrument)
+    cls = cast(type[Any], type(instrument))
     return f"{cls.__module__}.{cls.__qualname__}"
 
 

@@ -14,29 +14,36 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from obsloop._catalog import MAX_LOOP_NAMES, OTHER, STATES
+from obsloop import _instruments, _running, _tasks
+from obsloop._bounded import BoundedCounts
+from obsloop._catalog import MAX_ERROR_TYPES, MAX_LOOP_NAMES, MAX_SITES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import gc as gc_probe
+from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _lock = threading.Lock()
 _ledgers: dict[str, Ledger] = {}
-_dropped = {"loop_name": 0, "torn_snapshot": 0}
+_dropped = {"loop_name": 0, "torn_snapshot": 0}  # what else is dropped is counted where it is
 _self_time_ns = {"snapshot": 0, "scrape": 0}
 
 
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "name")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "exceptions", "name", "slow_callbacks")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.slow_callbacks = BoundedCounts(MAX_SITES)
+        """By the name of their coroutine or function."""
+        self.exceptions = BoundedCounts(MAX_ERROR_TYPES)
+        """What reached the exception handler, by class and origin."""
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
@@ -58,6 +65,7 @@ class Ledger:
         if cells is not None:
             if cells.run_started_ns:  # collected in the middle of a run: its thread is gone
                 cells.end_run(cells.tick_ns)
+                _running.forget(cells)
             self._free.append(cells)
 
     def blocks(self) -> list[Cells]:
@@ -69,6 +77,8 @@ class Ledger:
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)
         self._free.clear()
+        self.slow_callbacks.forked()
+        self.exceptions.forked()
         for cells in self._live.values():
             cells.forked()
 
@@ -119,6 +129,9 @@ class Ledger:
             "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
             "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
             "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
+            "asyncio.eventloop.callback.slow": dict(self.slow_callbacks.points()),
+            **watchdog.points(self.name),
+            "asyncio.eventloop.exceptions": dict(self.exceptions.points()),
             "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, _add(r.depth for r in readings))},
             "asyncio.eventloop.timer.count": {(): sum(len(getattr(loop, "_scheduled", ())) for loop in loops)},
             "asyncio.eventloop.timer.cancelled": {
@@ -157,10 +170,18 @@ def snapshots() -> dict[str, Snapshot]:
 
 def process_snapshot() -> Snapshot:
     """The figures of the process and of no loop: garbage collection, and what obsloop itself costs and loses."""
+    ledgers = list(_ledgers.values())
+    dropped = {
+        **_dropped,
+        "slow_callback_name": sum(ledger.slow_callbacks.folded for ledger in ledgers),
+        "error_type": sum(ledger.exceptions.folded for ledger in ledgers),
+    }
+    self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": _tasks.census_time_ns()}
     data: dict[str, dict[tuple[str, ...], Value]] = {
         **gc_probe.points(),
-        "obsloop.self.time": {(what,): ns / 1e9 for what, ns in _self_time_ns.items()},
-        "obsloop.dropped": {(what,): n for what, n in _dropped.items()},
+        "obsloop.self.time": {(what,): ns / 1e9 for what, ns in self_time_ns.items()},
+        "obsloop.dropped": {(what,): n for what, n in dropped.items()},
+        "obsloop.instrument.disabled": {(hook,): n for hook, n in _instruments.disabled.items()},
     }
     return Snapshot("", False, 0.0, frozen(data))
 
@@ -179,7 +200,8 @@ def _after_fork_in_child() -> None:
             del _ledgers[name]
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    gc_probe.forked()
+    for part in (gc_probe, _instruments, _running, recent):
+        part.forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _core, _ledger, service
-from obsloop._cells import OTHER
+from obsloop._cells import NEVER_NS, OTHER
+from obsloop._instruments import Instruments
 from obsloop._private import SelectorEventLoop
 from obsloop._settings import Settings, tidy_name
-from obsloop.probes import gc as gc_probe
+from obsloop.probes import errors, gc as gc_probe
+from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -23,10 +26,32 @@ if TYPE_CHECKING:
 class Observation:
     """Held by the loop as ``_obsloop``: one attribute, since with a few more a loop's look-ups would slow down."""
 
-    __slots__ = ("cells", "foreign", "iterating", "ledger", "settings")
+    __slots__ = (
+        "cells",
+        "episode",
+        "exception_handler",
+        "foreign",
+        "instruments",
+        "iterating",
+        "ledger",
+        "notes",
+        "settings",
+        "slow_ns",
+        "usage",
+    )
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.instruments = Instruments()
+        self.exception_handler: Any = None
+        """The program's own, behind ours."""
+        self.slow_ns = NEVER_NS
+        """``loop.slow_callback_duration`` in nanoseconds."""
+        self.notes = Notes()
+        self.episode: Any = None
+        """The watchdog's, while it sees the loop blocked."""
+        self.usage: Any = None
+        """The watchdog's: what the loop's thread had used when it was last looked at."""
         self.cells: Cells | None = None
         self.ledger: _ledger.Ledger | None = None
         self.iterating = False
@@ -42,14 +67,30 @@ class Observation:
         """
         if self.cells is None:
             self.ledger, self.cells = _ledger.lease(self._name(), loop)
+            self.set_thresholds()
         return self.cells
 
-    def snapshot(self, loop: asyncio.AbstractEventLoop) -> Snapshot:
-        """The figures of this loop's name, which is settled now if the loop has not run yet."""
+    def ledger_of(self, loop: asyncio.AbstractEventLoop) -> _ledger.Ledger:
+        """The ledger of this loop's name, which is settled now if the loop has not run yet."""
         if self.ledger is None:
             self.lease(loop)
         assert self.ledger is not None  # noqa: S101 - lease() has just set it
-        return self.ledger.snapshot()
+        return self.ledger
+
+    def set_thresholds(self) -> None:
+        """From when on this loop's callbacks and iterations are slow."""
+        if self.cells is not None:
+            self.cells.set_thresholds(self.slow_ns, self.slow_iteration_ns)
+
+    @property
+    def slow_iteration_ns(self) -> int:
+        """From when on an iteration is slow: as the settings say, or as long as a slow callback."""
+        seconds = self.settings.slow_iteration
+        return min(self.slow_ns if seconds is None else nanoseconds(seconds), _iteration_limit_ns)
+
+    def snapshot(self, loop: asyncio.AbstractEventLoop) -> Snapshot:
+        """The figures of this loop's name, which is settled now if the loop has not run yet."""
+        return self.ledger_of(loop).snapshot()
 
     def _name(self) -> str:
         thread = threading.current_thread()
@@ -81,6 +122,46 @@ class Observed(SelectorEventLoop):
     """The part of an observed loop that does not run per callback."""
 
     _obsloop: Observation
+    # Not in the loop's `__dict__` by hand: who asks for that slows down every look-up of an attribute.
+    _obsloop_slow: float
+
+    # asyncio has it as a plain attribute; as a property it takes effect at once and costs nothing per callback.
+    @property
+    def slow_callback_duration(self) -> float:
+        """Seconds after which a callback is slow: asyncio's own attribute, 0.1 by default.
+
+        In debug mode asyncio logs such a callback; in any mode it is counted and given to the instruments.
+        """
+        return self._obsloop_slow
+
+    @slow_callback_duration.setter
+    def slow_callback_duration(self, seconds: float) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._obsloop_slow = seconds
+        obs: Observation | None = getattr(self, "_obsloop", None)
+        if obs is not None:
+            obs.slow_ns = nanoseconds(seconds)
+            obs.set_thresholds()
+
+    def add_instrument(self, instrument: Any) -> None:
+        """Call the hooks of ``instrument`` (see ``obsloop.Instrument``) for this loop from now on; twice is once.
+
+        Raises ``TypeError`` where it has no hook. May be called at any time, from any thread, and from within a hook.
+        """
+        self._obsloop.instruments.add(instrument)
+
+    def remove_instrument(self, instrument: Any) -> None:
+        """Call them no more. Raises ``ValueError`` for an instrument that was not added to this loop."""
+        self._obsloop.instruments.remove(instrument)
+
+    def set_exception_handler(self, handler: Any) -> None:
+        """Set the handler that is called for errors nobody caught, as on the stock loop; they are counted first."""
+        super().set_exception_handler(handler)  # refuses what is not callable
+        self._obsloop.exception_handler = handler
+        self._exception_handler = errors.on_exception
+
+    def get_exception_handler(self) -> Any:
+        """The handler that was set, or None."""
+        return self._obsloop.exception_handler
 
     def close(self) -> None:
         """Close the loop, as on the stock loop. Its figures stay, under its name."""
@@ -95,7 +176,32 @@ class Observed(SelectorEventLoop):
 
 def observe(loop: Any, settings: Settings) -> None:
     """Give ``loop`` what it carries of ours; and start the service, when one is asked for."""
-    loop._obsloop = Observation(settings)
+    obs = Observation(settings)
+    loop._obsloop_slow = loop.slow_callback_duration
+    obs.slow_ns = nanoseconds(loop._obsloop_slow)
+    obs.exception_handler, loop._exception_handler = loop._exception_handler, errors.on_exception
+    loop._obsloop = obs
+    _loops.add(loop)
     gc_probe.install()
     if settings.address is not None:
         service.ensure(settings.address, unhealthy_after=settings.unhealthy_after)
+
+
+def nanoseconds(seconds: Any) -> int:
+    """A threshold in nanoseconds; what is no number, or none that can be reached, is never reached."""
+    try:
+        return int(min(NEVER_NS, max(0, round(seconds * 1e9))))
+    except Exception:  # asyncio takes whatever is assigned, and so do we
+        return NEVER_NS
+
+
+_loops: weakref.WeakSet[Any] = weakref.WeakSet()
+_iteration_limit_ns = NEVER_NS
+
+
+def limit_iterations(seconds: float | None) -> None:
+    """For tests: iterations of all loops, present and future, are slow at ``seconds`` at the latest; None: no limit."""
+    global _iteration_limit_ns  # noqa: PLW0603 - one limit for the whole process
+    _iteration_limit_ns = NEVER_NS if seconds is None else nanoseconds(seconds)
+    for loop in list(_loops):
+        loop._obsloop.set_thresholds()

@@ -36,7 +36,13 @@ class Settings:
     address: str | None = None
     """Where the service listens, ``HOST:PORT``; without one there is no service. Port 0 takes a free one."""
     unhealthy_after: float = 1.0
-    """Seconds in one callback after which ``/healthz`` says that the loop is blocked."""
+    """Seconds in one callback after which ``/healthz`` says that the loop is blocked, and a log line does."""
+    slow_iteration: float | None = None
+    """Seconds after which an iteration is slow; without it, as long as a slow callback (``slow_callback_duration``)."""
+    log_slow_callbacks: bool = False
+    """Whether slow callbacks and iterations are logged outside debug mode as well, where asyncio logs them."""
+    watchdog: bool = True
+    """Whether a thread looks for blocked loops while they are blocked."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -66,7 +72,19 @@ def _number(text: str) -> float | str:
         return text  # _check says what is wrong with it
 
 
-_READ: dict[str, Callable[[str], Any]] = {"unhealthy_after": _number}
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _yes_or_no(text: str) -> bool | str:
+    return _WORDS.get(text.strip().lower(), text)  # _check says what is wrong with it
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "unhealthy_after": _number,
+    "slow_iteration": _number,
+    "log_slow_callbacks": _yes_or_no,
+    "watchdog": _yes_or_no,
+}
 
 
 def _check(name: str, value: Any, source: str) -> Any:
@@ -105,8 +123,19 @@ def _check_seconds(value: Any) -> str:
     return "expected a number of seconds above 0"
 
 
+def _check_seconds_or_none(value: Any) -> str:
+    return "" if value is None else _check_seconds(value)
+
+
+def _check_yes_or_no(value: Any) -> str:
+    return "" if isinstance(value, bool) else "expected True or False (in a variable 1 or 0, yes or no, on or off)"
+
+
 _CHECKS: dict[str, Callable[[Any], str]] = {
     "name": _check_name,
     "address": _check_address,
     "unhealthy_after": _check_seconds,
+    "slow_iteration": _check_seconds_or_none,
+    "log_slow_callbacks": _check_yes_or_no,
+    "watchdog": _check_yes_or_no,
 }

@@ -1,11 +1,21 @@
-"""What our tests, and a user's tests, need to have time in their own hands."""
+"""What our tests, and a user's tests, need: time in their own hands, and what happened to look at."""
 
 from __future__ import annotations
 
+import asyncio
 import selectors
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
 from types import TracebackType
+from typing import Any, TypeVar
 
-from obsloop import _clock, _core, _start
+from obsloop import _clock, _core, _events, _instruments, _start
+
+_E = TypeVar("_E")
+_MOST = 10_000
+_SHOWN = 5
 
 
 class StepClock:
@@ -69,3 +79,130 @@ class _StepSelector(selectors.DefaultSelector):
         if not found and timeout > 0:
             self._clock.advance(timeout)
         return found
+
+
+class Recorder:
+    """An instrument that keeps every event it is given; as a context manager it listens to every loop of the process.
+
+    A test can look at what happened, and wait for what arrives from another thread::
+
+        with Recorder() as events:
+            obsloop.run(main())
+            blocked = events.wait_for(obsloop.events.LoopUnblocked)
+        assert events.errors == []
+
+    ``loop.add_instrument(recorder)`` gives it the events of one loop. It keeps the first 10,000 events and counts the
+    rest in ``dropped``. All of it may be used from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[Any] = []
+        self._dropped = 0
+        # Its lock is reentrant: a collection while it is held may run a finalizer that reports an error, to us too.
+        self._arrived = threading.Condition()
+
+    @property
+    def events(self) -> list[Any]:
+        """All events, of whatever type, in the order of their arrival. This list, and those below, are copies."""
+        with self._arrived:
+            return self._kept.copy()
+
+    @property
+    def slow_callbacks(self) -> list[_events.SlowCallback]:
+        """Callbacks that took too long."""
+        return self._of(_events.SlowCallback)
+
+    @property
+    def slow_iterations(self) -> list[_events.SlowIteration]:
+        """Iterations that took too long."""
+        return self._of(_events.SlowIteration)
+
+    @property
+    def blocked(self) -> list[_events.LoopBlocked]:
+        """Blocked loops at first sight. From the watchdog's thread: ``wait_for`` them."""
+        return self._of(_events.LoopBlocked)
+
+    @property
+    def unblocked(self) -> list[_events.LoopUnblocked]:
+        """Loops that moved on. From the watchdog's thread: ``wait_for`` them."""
+        return self._of(_events.LoopUnblocked)
+
+    @property
+    def errors(self) -> list[_events.CallbackError]:
+        """What the exception handlers of loops were called for."""
+        return self._of(_events.CallbackError)
+
+    @property
+    def dropped(self) -> int:
+        """How many events arrived when there was no more room, and were not kept."""
+        return self._dropped
+
+    def wait_for(self, event_type: type[_E], timeout: float = 5.0) -> _E:
+        """Wait until an event of that type is there, and return the first one; ``TimeoutError`` after ``timeout`` s.
+
+        Not in a thread in which a loop runs: the loop would wait too, and nothing would happen on it. There it raises
+        ``RuntimeError``; say ``await asyncio.to_thread(recorder.wait_for, event_type)``.
+        """
+        if asyncio._get_running_loop() is not None:
+            name = event_type.__name__
+            raise RuntimeError(
+                f"Recorder.wait_for({name}) was called in a thread in which a loop runs, and the loop would stand still"
+                f" meanwhile: say `await asyncio.to_thread(recorder.wait_for, {name})`"
+            )
+        end = time.monotonic() + timeout
+        with self._arrived:
+            while not (found := self._of(event_type)):
+                if not self._arrived.wait(end - time.monotonic()):
+                    raise TimeoutError(f"no {event_type.__name__} within {timeout:g} s; what arrived: {self!r}")
+            return found[0]
+
+    def clear(self) -> None:
+        """Forget what has arrived so far, and what was dropped."""
+        with self._arrived:
+            self._kept.clear()
+            self._dropped = 0
+
+    def _of(self, event_type: type[_E]) -> list[_E]:
+        return [event for event in self.events if isinstance(event, event_type)]
+
+    def _keep(self, event: Any) -> None:
+        with self._arrived:
+            if len(self._kept) < _MOST:
+                self._kept.append(event)
+            else:
+                self._dropped += 1
+            self._arrived.notify_all()
+
+    def __enter__(self) -> Recorder:
+        _instruments.add_instrument(self)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(ValueError):  # the test has removed it by itself
+            _instruments.remove_instrument(self)
+
+    def __repr__(self) -> str:
+        kept = self.events
+        if not kept:
+            return "<Recorder: no events>"
+        counts = Counter(type(event).__name__ for event in kept)
+        dropped = f", {self._dropped} dropped" if self._dropped else ""
+        shown = "; ".join(map(_brief, kept[:_SHOWN])) + ("; ..." if len(kept) > _SHOWN else "")
+        return f"<Recorder: {', '.join(f'{n} {name}' for name, n in counts.items())}{dropped}: {shown}>"
+
+
+def _brief(event: Any) -> str:
+    """An event of any type in a few words."""
+    text = type(event).__name__
+    if name := getattr(event, "name", ""):
+        text += f" {name}"
+    if filename := getattr(event, "filename", ""):
+        text += f" ({filename}:{event.lineno})"
+    return f"{text} {event.duration:.3f} s" if hasattr(event, "duration") else text
+
+
+# Every hook there is, so that events of hooks that are added to the list are kept too.
+for _hook in _instruments.HOOKS:
+    setattr(Recorder, _hook, Recorder._keep)

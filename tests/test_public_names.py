@@ -9,11 +9,14 @@ import obsloop.testing
 from .support import output
 
 PUBLIC = {
-    "ExponentialBuckets", "Histogram", "InstrumentError", "LOOP_NAME_LABEL", "Label", "Loop", "SIGNALS", "Settings",
-    "SettingsError", "Signal", "Snapshot", "core", "instrument", "new_event_loop", "process_snapshot", "run",
-    "snapshots",
+    "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL", "Label", "Loop", "SIGNALS",
+    "Settings", "SettingsError", "Signal", "Snapshot", "add_instrument", "core", "instrument", "new_event_loop",
+    "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
-PUBLIC_TESTING = {"StepClock"}
+PUBLIC_EVENTS = {
+    "CAUSES", "CallbackError", "Event", "LoopBlocked", "LoopUnblocked", "SlowCallback", "SlowIteration",
+}  # fmt: skip
+PUBLIC_TESTING = {"Recorder", "StepClock"}
 
 THIRD_PARTY = "('prometheus_client', 'opentelemetry', 'obsloop_exporters', 'uvloop', 'uvicorn', 'pytest')"
 
@@ -34,6 +37,7 @@ def test_the_public_names_are_these():
     """obsloop, and what tests of users need."""
     assert names_in(obsloop) == PUBLIC
     assert names_in(obsloop.testing) == PUBLIC_TESTING
+    assert names_in(obsloop.events) == PUBLIC_EVENTS
     assert isinstance(obsloop.__version__, str)
 
 

@@ -12,6 +12,8 @@ subclass it makes one of a subclass of that, with the program's methods before o
 
 **uvloop** is not observed yet: a program that asks for a uvloop loop gets `obsloop.Loop` and one line that
 says so.
+
+`observe_asyncio` is for those who want the asyncio part alone, and for a while: the pytest plugin.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _said: set[str] = set()
 # The class that observed loops are made of, or None where it cannot be had; empty before the first loop.
 _observed: list[Any] = []
+# How many asked for observed loops and have not taken it back.
+_asked = 0
 _MARK = "_obsloop_autoload"
 
 
@@ -70,13 +74,40 @@ def _say_once(line: str) -> None:
 # --- asyncio
 
 
+def observe_asyncio() -> Callable[[], None]:
+    """Observe every plain asyncio loop made from now on until what is returned is called. uvloop stays as it is.
+
+    Under `obsloop run`, whose process is observed from its start to its end, both do nothing.
+    """
+    if hasattr(sys, _MARK):
+        return lambda: None
+    from asyncio import unix_events  # noqa: PLC0415
+
+    _observe_asyncio(unix_events)
+    asked = [True]
+
+    def undo() -> None:
+        global _asked  # noqa: PLW0603
+        if asked:
+            asked.clear()
+            _asked -= 1
+
+    return undo
+
+
 def _observe_asyncio(unix_events: Any) -> None:
-    """Give the stock class a `__new__` that makes an observed loop where exactly that class is called."""
+    """Give the stock class a `__new__` that makes an observed loop where exactly that class is called.
+
+    It is never taken away again: a class that once had a `__new__` refuses arguments when it has none. Where
+    nobody asks any more it does what the class would do.
+    """
+    global _asked  # noqa: PLW0603
     stock: Any = unix_events._UnixSelectorEventLoop
+    _asked += 1
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
         # A class that derives from obsloop.Loop has loaded the package: no need to do so here.
-        if not issubclass(cls, getattr(sys.modules.get("obsloop"), "Loop", ())):
+        if _asked and not issubclass(cls, getattr(sys.modules.get("obsloop"), "Loop", ())):
             observed = _loop_class()
             if observed is not None and cls is not stock:
                 observed = _own_class(cls)

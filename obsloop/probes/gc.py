@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import gc
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from obsloop import _clock
 from obsloop._cells import STRIDE, count_value
 from obsloop._partition import SECONDS
+from obsloop._running import runs
 from obsloop._snapshot import Histogram, Value
-
-if TYPE_CHECKING:
-    from obsloop._cells import Cells
-
-running: dict[int, Cells] = {}
-"""Thread ident -> the counters of the loop that runs in that thread. Entered and left by the loop itself."""
 
 _pauses: list[list[int]] = [[0] * STRIDE for _ in range(3)]
 _started_ns = 0
@@ -28,7 +23,8 @@ _started_ns = 0
 def _on_gc(phase: str, info: dict[str, Any]) -> None:
     global _started_ns  # noqa: PLW0603 - the interpreter runs one collection at a time
     now_ns = _clock.monotonic_ns()
-    cells = running.get(get_ident())
+    run = runs.get(get_ident())
+    cells = run.cells if run is not None else None
     if phase == "start":
         _started_ns = now_ns
         if cells is not None:

@@ -1,5 +1,5 @@
-"""The HTTP service: one daemon thread per process that answers /metrics and /healthz while the loop is
-blocked.
+"""The HTTP service: one daemon thread per process that answers /metrics, /healthz, /slow and /tasks while
+the loop is blocked.
 
 Standard library only, and nothing of it is loaded before an observed loop with an address is made:
 
@@ -8,6 +8,9 @@ Standard library only, and nothing of it is loaded before an observed loop with 
     server.py     the thread: accept, read, answer, within limits of time and size
     messages.py   HTTP itself: bytes to Request, Response to bytes
     routes.py     what is served: one table from path to handler
+    slow.py       /slow: the last slow callbacks, slow iterations and blocks
+    tasks.py      /tasks: the live tasks, and where they wait
+    pages.py      JSON for programs, plain pages for people
     say.py        lines on stderr
 """
 

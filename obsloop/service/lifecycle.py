@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 
+from obsloop import _tasks
 from obsloop.service.address import base_url, parse_address
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.say import say
@@ -56,6 +57,7 @@ def _start(state: _State, address: str, unhealthy_after: float) -> str | None:
         if listener is None:
             return None
         server = Server(listener, ROUTES, Options(unhealthy_after))
+        _tasks.begin()
         try:
             server.start()
         except BaseException:
@@ -133,6 +135,7 @@ def _after_fork_in_child() -> None:
     global _state
     old, _state = _state, _State()
     _paused.clear()
+    _tasks.forked()
     if old.server is not None:
         old.server.abandon()
 

@@ -5,7 +5,6 @@ the loop itself, does not wait, and gives out figures and names only: no argumen
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -125,23 +124,33 @@ def healthz(request: Request, options: Options) -> Response:
     return Response(503 if blocked else 200, json.dumps(report).encode() + b"\n", "application/json")
 
 
+def slow(request: Request, options: Options) -> Response:
+    """What took too long lately."""
+    del options
+    from obsloop.service.slow import slow  # noqa: PLC0415  (loaded when somebody asks)
+
+    return slow(request)
+
+
+def tasks(request: Request, options: Options) -> Response:
+    """The live tasks and where they wait."""
+    del options
+    from obsloop.service.tasks import tasks  # noqa: PLC0415  (likewise)
+
+    return tasks(request)
+
+
 def index(request: Request, options: Options) -> Response:
     """A plain page with a link to everything that is served."""
     del request, options
-    from html import escape  # noqa: PLC0415  (a person's page: no start of a program waits for it)
+    from obsloop.service.pages import escape, page  # noqa: PLC0415  (likewise)
 
     items = "\n".join(
         f'<li><a href="{escape(route.path)}">{escape(route.path)}</a> {escape(route.summary)}</li>'
         for route in ROUTES.values()
         if route.path != "/"
     )
-    page = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>obsloop</title></head>\n'
-        f"<body>\n<h1>obsloop</h1>\n<p>The event loops of process {os.getpid()}.</p>\n<ul>\n{items}\n</ul>\n"
-        "</body>\n</html>\n"
-    )
-    policy = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    return Response(200, page.encode(), "text/html; charset=utf-8", (policy,))
+    return page("obsloop", f"<ul>\n{items}\n</ul>")
 
 
 ROUTES: dict[str, Route] = {
@@ -150,5 +159,7 @@ ROUTES: dict[str, Route] = {
         Route("/", "this page", index),
         Route("/metrics", "every figure, for Prometheus", metrics),
         Route("/healthz", "200 while each running loop moves on, 503 while one is blocked", healthz),
+        Route("/slow", "the last slow callbacks, slow iterations and blocks", slow),
+        Route("/tasks", "the live tasks, and where they wait", tasks),
     )
 }

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
+from obsloop import _tasks
 from obsloop.service.messages import Request, RequestError, Response, encode, find_head, parse_head, plain
 from obsloop.service.routes import Options, Route, preload
 from obsloop.service.say import say_once
@@ -55,6 +56,7 @@ class Server:
         # In the order of their acceptance, which is the order of their deadlines.
         self._connections: dict[int, _Connection] = {}
         self._preload_at: float | None = None
+        self._census_at = 0.0
         self._working = threading.Lock()
 
     def start(self) -> None:
@@ -94,6 +96,7 @@ class Server:
 
     def _serve(self) -> None:
         self._preload_at = time.monotonic() + _PRELOAD_AFTER_SECONDS
+        self._census_at = time.monotonic() + _tasks.CENSUS_SECONDS
         while True:
             try:
                 ready = self._selector.select(self._timeout())
@@ -118,12 +121,15 @@ class Server:
         if self._preload_at is not None and now >= self._preload_at:
             self._preload_at = None
             preload()
+        if now >= self._census_at:
+            pause = _tasks.take_census()
+            self._census_at = time.monotonic() + pause
 
-    def _timeout(self) -> float | None:
-        moments = [c.deadline for c in list(self._connections.values())[:1]]
+    def _timeout(self) -> float:
+        moments = [self._census_at, *(c.deadline for c in list(self._connections.values())[:1])]
         if self._preload_at is not None:
             moments.append(self._preload_at)
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        return max(0.0, min(moments) - time.monotonic())
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_PER_PASS):

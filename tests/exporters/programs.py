@@ -62,6 +62,9 @@ def everything(then: Callable[[], T]) -> Callable[[], Any]:
         for event in happened.values():
             await event.wait()
         await loop.run_in_executor(None, time.sleep, 0.001)
+        loop.call_soon(time.sleep, loop.slow_callback_duration)
+        loop.set_exception_handler(lambda loop, context: None)
+        loop.call_exception_handler({"message": "as an example", "exception": ValueError()})
         await asyncio.sleep(0.001)
         for generation in range(3):
             gc.collect(generation)

@@ -53,6 +53,9 @@ def main() -> None:
     other.join()
 
     loop = obsloop.new_event_loop(obsloop.Settings(name="target"))
+    loop.slow_callback_duration = BLOCK_SECONDS
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.call_exception_handler({"message": "as an example", "exception": ValueError()})
 
     def block(left: int) -> None:
         began = time.monotonic()

@@ -160,6 +160,12 @@ def test_the_target_is_up_and_every_sample_is_taken(prometheus, job):
     assert scraped > 400
 
 
+def test_slow_callbacks_come_back_by_name(prometheus, job):
+    """Each block was as long as a slow callback, and they are all one function's."""
+    ((labels, _),) = prometheus.query(f"asyncio_eventloop_callback_slow_total{loop(job)} >= {BLOCKS}")
+    assert labels["code_function_name"] == "__main__.main.<locals>.block"
+
+
 def test_every_signal_comes_back(prometheus, job):
     """Each family of the catalogue has series, and its type, unit and help are known to Prometheus."""
     target = f'{{job="{job}"}}'

@@ -1,0 +1,75 @@
+"""Which loops run now, and in which threads: what has to be known of a loop from outside its thread.
+
+Entered and left by the loop's own thread, at the begin and end of each run; read from any thread.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from threading import get_ident, get_native_id
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+
+
+class Run:
+    """One run of one loop."""
+
+    __slots__ = ("cells", "ident", "loop", "native_id", "outer")
+
+    def __init__(self, loop: Any, cells: Cells) -> None:
+        self.ident = get_ident()
+        self.native_id = get_native_id()
+        self.cells = cells
+        self.loop: weakref.ref[Any] = weakref.ref(loop)
+        self.outer = runs.get(self.ident)
+        """The loop within whose callback this one runs, as some programs do it."""
+
+
+runs: dict[int, Run] = {}
+"""By thread ident."""
+
+
+def _nobody() -> None:
+    """Nobody watches yet."""
+
+
+wake: Callable[[], None] = _nobody
+"""Called at the begin of each run: the watchdog's."""
+
+
+def began(loop: Any, cells: Cells) -> None:
+    """A run begins in this thread."""
+    run = Run(loop, cells)
+    runs[run.ident] = run
+    wake()
+
+
+def ended(cells: Cells) -> None:
+    """It ends."""
+    ident = get_ident()
+    run = runs.get(ident)
+    if run is None or run.cells is not cells:
+        forget(cells)
+    elif run.outer is None:
+        del runs[ident]
+    else:
+        runs[ident] = run.outer
+
+
+def forget(cells: Cells) -> None:
+    """Whatever thread it was in, it runs no more."""
+    for ident, run in list(runs.items()):
+        if run.cells is cells:
+            runs.pop(ident, None)
+
+
+def forked() -> None:
+    """In a forked child only the thread that forked is left."""
+    run = runs.get(get_ident())
+    runs.clear()
+    if run is not None:
+        runs[run.ident] = run
+        run.native_id = get_native_id()

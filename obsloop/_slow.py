@@ -1,0 +1,56 @@
+"""The way from the hot path to what is done about long callbacks and iterations (``watch.slow``).
+
+Called by every kind of observed loop, and only when something has taken long already. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _clock
+from obsloop.watch import slow
+from obsloop.watch.guarded import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from obsloop._cells import Cells
+
+CHUNK = 64
+"""So many callbacks of a batch are called before somebody looks whether the iteration becomes a slow one."""
+
+_CHUNK_RANGE = range(CHUNK)
+
+
+def notable(
+    self: Any, cells: Cells, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
+) -> int:
+    """A callback took ``cells.notable_ns`` or longer. Returns when the next one starts: what this takes is overhead."""
+    guarded(slow.callback, self, cells, handle, kind, ready_ns, start_ns, end_ns, began_ns)
+    return _clock.monotonic_ns()
+
+
+def slow_iteration(self: Any, cells: Cells, began_ns: int, end_ns: int) -> int:
+    """An iteration took ``cells.slow_iteration_ns`` or longer. Returns when the poll that follows starts."""
+    guarded(slow.iteration, self, cells, began_ns, end_ns)
+    return _clock.monotonic_ns()
+
+
+def in_chunks(self: Any, cells: Cells, todo: int, began_ns: int) -> Iterable[int]:
+    """``range(todo)`` for a large batch, with a look, after each chunk, at how long it has taken."""
+    return chain.from_iterable(_chunks(self, cells, todo, began_ns))
+
+
+def _chunks(self: Any, cells: Cells, todo: int, began_ns: int) -> Iterator[range]:
+    while todo > CHUNK:
+        yield _CHUNK_RANGE
+        todo -= CHUNK
+        if cells.tick_ns - began_ns >= cells.slow_iteration_ns >> 1:
+            sample(self, cells, began_ns, self._ready[0])
+    yield range(todo)
+
+
+def sample(self: Any, cells: Cells, began_ns: int, handle: Any) -> None:
+    """The iteration becomes a slow one, of many callbacks: ``handle`` is next, and stands for the next chunk."""
+    guarded(slow.sample, self, cells, began_ns, handle, CHUNK)

@@ -1,0 +1,295 @@
+"""The live tasks of every loop that runs in this process, and since when they have been seen. Read from other threads
+only: the loop is not asked, not stopped, and pays nothing per task.
+
+asyncio keeps no creation times. So a thread that is not the loop's looks at all tasks now and then (a census) and notes
+which are new: a task is as old as its first census, or older by at most the time since the census before. (From Python
+3.14 on a census sees running loops only. Tasks that were made long before their loop ran, or was taken over with
+``instrument()`` when there was a service already, are older than that says.)
+
+Tasks are held by weak references, and by a strong one only while a single task is looked at: what dies meanwhile should
+die in its own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic_ns, sleep, thread_time_ns
+from typing import Any, TypeVar
+
+from obsloop import _running, _sites
+from obsloop._private import private_tasks
+
+MAX_SHOWN = 1_000
+MAX_KNOWN = 10_000
+"""How many tasks a census keeps."""
+CENSUS_SECONDS = 1.0
+CENSUS_SHARE = 1_000
+"""A census is taken again after this many times what it cost: 0.1 % of one core at most."""
+_BREATHE_EVERY = 512
+_BREATH_SECONDS = 50e-6
+
+_T = TypeVar("_T")
+_TaskRef = weakref.ref["asyncio.Task[Any]"]
+_Moment = tuple[int, int | None]
+"""When a task was first seen, and how many nanoseconds it may have been there before; None where nobody knows."""
+_Loops = dict[int, tuple[asyncio.AbstractEventLoop, str | None]]
+"""Loops and their names, by id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInfo:
+    """One live task, without its arguments and locals."""
+
+    loop_name: str | None
+    name: str
+    coroutine: str
+    """The coroutine function, with its module."""
+    state: str
+    """``running`` now; ``ready`` to run; ``waiting`` for a future; ``unknown`` for tasks that are not asyncio's own."""
+    cancelling: bool
+    """Whether it has been asked to cancel."""
+    waits_for: str | None
+    """The class of the future that it waits for; a task's name with it."""
+    filename: str
+    """Where it waits, or is: in the innermost coroutine. Empty where there is no Python source."""
+    lineno: int
+    function: str
+    age: float
+    """Seconds since it was first seen."""
+    age_resolution: float | None
+    """How many seconds older it may be; None where nobody knows, for it was there before the first census."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The tasks of all running loops, the oldest known first."""
+
+    tasks: list[TaskInfo] = field(default_factory=list[TaskInfo])
+    not_shown: int = 0
+    """How many more there are."""
+    unseen: int = 0
+    """How many of all these no census has seen: they are too new, or the census was full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Census:
+    """What the last census found; replaced as a whole by the next one."""
+
+    first_seen: dict[_TaskRef, _Moment] = field(default_factory=dict[_TaskRef, _Moment])
+    """The oldest first."""
+    complete_ns: int | None = None
+    """When there last was a census that could keep every task: what is new since then is younger than that."""
+
+
+_census = _Census()
+_census_ns = 0
+
+
+def begin() -> None:
+    """Note what is there before any census, so that the tasks that come are known to be new.
+
+    To be called by the thread that is about to have censuses taken. Never raises.
+    """
+    loop = asyncio._get_running_loop()
+    _take([] if loop is None else [loop], first=True)
+
+
+def take_census() -> float:
+    """Note which tasks are new; return after how many seconds to do it again. For one thread; never raises.
+
+    Does nothing while no loop runs.
+    """
+    loops = [loop for loop, _name in _loops().values()]
+    cost_ns = _take(loops, first=False) if loops else 0
+    return max(CENSUS_SECONDS, CENSUS_SHARE * cost_ns / 1e9)
+
+
+def census_time_ns() -> int:
+    """The CPU time of all censuses of this process."""
+    return _census_ns
+
+
+def listing(limit: int = MAX_SHOWN) -> Listing:
+    """At most ``limit`` live tasks of the loops that run. From any thread, though a loop's would wait; never raises."""
+    try:
+        return _listing(limit, _loops(), _census)
+    except Exception:  # out of memory, most likely: there is nothing to tell then
+        return Listing()
+
+
+def forked() -> None:
+    """Start from nothing in a forked child."""
+    global _census, _census_ns  # noqa: PLW0603
+    _census = _Census()
+    _census_ns = 0
+
+
+def _listing(limit: int, loops: _Loops, census: _Census) -> Listing:
+    if not loops:
+        return Listing()
+    known: list[tuple[int, int, _TaskRef]] = []
+    unseen: list[_TaskRef] = []
+    total = 0
+    for ref in _breathing(_references(loop for loop, _name in loops.values())):
+        if _loop_id(ref) not in loops:
+            continue
+        total += 1
+        moment = census.first_seen.get(ref)
+        if moment is not None:
+            known.append((moment[0], total, ref))
+        elif len(unseen) < limit:
+            unseen.append(ref)
+    known.sort()
+    chosen = [*(ref for _, _, ref in known[:limit]), *unseen][:limit]
+    now_ns = monotonic_ns()
+    new: _Moment = (now_ns, None if census.complete_ns is None else now_ns - census.complete_ns)
+    tasks: list[TaskInfo] = []
+    for ref in _breathing(chosen):
+        with suppress(Exception):  # a task of the program's own kind that is not as tasks are
+            info = _describe(ref, loops, now_ns, census.first_seen.get(ref, new))
+            if info is not None:
+                tasks.append(info)
+    # The numbers in default names tell who came first among those of the same census.
+    tasks.sort(key=lambda info: (-info.age, len(info.name), info.name))
+    return Listing(tasks=tasks, not_shown=total - len(chosen), unseen=total - len(known))
+
+
+def _take(loops: list[asyncio.AbstractEventLoop], *, first: bool) -> int:
+    """Take a census and return its CPU time in nanoseconds."""
+    global _census, _census_ns  # noqa: PLW0603 - one thread writes, and others read whole objects
+    began_ns = thread_time_ns()
+    with suppress(Exception):
+        _census = _counted(_census, loops, first=first)
+    cost_ns = thread_time_ns() - began_ns
+    _census_ns += cost_ns
+    return cost_ns
+
+
+def _counted(census: _Census, loops: list[asyncio.AbstractEventLoop], *, first: bool) -> _Census:
+    """The census after this one. Who is known stays known, also while its loop makes a pause."""
+    began_ns = monotonic_ns()  # who comes after this may be missing from the references
+    references = _references(loops)
+    now_ns = monotonic_ns()
+    complete_ns = census.complete_ns
+    fresh: _Moment = (now_ns, None if first or complete_ns is None else now_ns - complete_ns)
+    first_seen: dict[_TaskRef, _Moment] = {}
+    for ref, moment in _breathing(census.first_seen.items()):
+        if _loop_id(ref) is not None:
+            first_seen[ref] = moment
+    complete = True
+    for ref in _breathing(references):
+        if ref in first_seen or _loop_id(ref) is None:
+            continue
+        if len(first_seen) >= MAX_KNOWN:
+            complete = False
+            break
+        first_seen[ref] = fresh
+    return _Census(first_seen=first_seen, complete_ns=began_ns if complete else complete_ns)
+
+
+def _loops() -> _Loops:
+    """The loops that run; those within whose callbacks others run, too."""
+    found: _Loops = {}
+    for innermost in list(_running.runs.values()):
+        run: _running.Run | None = innermost
+        while run is not None:
+            loop = run.loop()
+            if loop is not None:
+                ledger = getattr(getattr(loop, "_obsloop", None), "ledger", None)
+                found[id(loop)] = (loop, getattr(ledger, "name", None))
+            run = run.outer
+    return found
+
+
+def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
+    """Every task of ``loops``; up to Python 3.13 of all loops, and with those that are done.
+
+    ``asyncio.all_tasks`` is made for other threads from 3.14 on. Before, it begins again, a thousand times over, when
+    the loop's thread makes or ends a task meanwhile; copying the set below it takes one step that nothing interrupts.
+    """
+    if sys.version_info >= (3, 14):
+        found: list[_TaskRef] = []
+        for loop in loops:
+            with suppress(Exception):
+                found.extend(map(weakref.ref, asyncio.all_tasks(loop)))
+        return found
+    if sys.version_info < (3, 12):
+        return list(private_tasks._all_tasks.data)
+    eager = list(private_tasks._eager_tasks)  # those in their first step, which the weak set has afterwards
+    scheduled: set[_TaskRef] = private_tasks._scheduled_tasks.data
+    return [*(ref for ref in map(weakref.ref, eager) if ref not in scheduled), *list(scheduled)]
+
+
+def _breathing(items: Iterable[_T]) -> Iterator[_T]:
+    """The same, but the GIL is let go now and then: a loop that wants it should not wait until we are made to."""
+    for n, item in enumerate(items, 1):
+        yield item
+        if n % _BREATHE_EVERY == 0:
+            sleep(_BREATH_SECONDS)
+
+
+def _loop_id(ref: _TaskRef) -> int | None:
+    """The id of its loop; None where the task is done or gone."""
+    task = ref()
+    try:
+        return None if task is None or _ask(task, "done") else id(_ask(task, "get_loop"))
+    except Exception:
+        return None
+
+
+def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> TaskInfo | None:
+    """What can be told of it; None where it is done or gone meanwhile."""
+    task = ref()
+    loop_id = _loop_id(ref)
+    if task is None or loop_id is None:
+        return None
+    loop, loop_name = loops[loop_id]
+    seen_ns, resolution_ns = moment
+    state, waits_for = _state(task, loop)
+    site = _sites.site_of_task(task)
+    filename, lineno, function = _sites.waiting_at(_ask(task, "get_coro"))
+    return TaskInfo(
+        loop_name=loop_name,
+        name=site.task_name or "",
+        coroutine=site.name,
+        state=state,
+        cancelling=_ask(task, "cancelling") > 0,
+        waits_for=waits_for,
+        filename=filename,
+        lineno=lineno,
+        function=function,
+        age=max(0, now_ns - seen_ns) / 1e9,
+        age_resolution=None if resolution_ns is None else max(0, resolution_ns) / 1e9,
+    )
+
+
+def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[str, str | None]:
+    """Its state and what it waits for. asyncio tells every thread of every loop's current task."""
+    if asyncio.current_task(loop) is task:
+        return "running", None
+    if not _sites._is(task, _sites._TASKS):
+        return "unknown", None
+    future = _sites._get(task, "_fut_waiter")
+    if future is None:
+        return "ready", None
+    try:
+        if _ask(future, "done"):
+            return "ready", None
+    except Exception:  # noqa: S110  a future of the program's own kind; that it is waited for is known anyway
+        pass
+    kind = type(future).__name__
+    of_whom = f" {_sites.site_of_task(future).task_name}" if _sites._is(future, _sites._TASKS) else ""
+    return "waiting", kind + of_whom
+
+
+def _ask(future: Any, method: str) -> Any:
+    """Call asyncio's own method, not what a subclass of the program's makes of it: that may not be for this thread."""
+    try:
+        return getattr(asyncio.Task, method)(future)
+    except TypeError:  # not asyncio's own kind of task or future
+        return getattr(future, method)()

@@ -1,0 +1,381 @@
+"""The pytest plugin: a test fails when an event loop was blocked during it for longer than is allowed.
+
+pytest loads this module in every project that obsloop is installed for. So it does nothing but name an option and a
+marker until one of them is used: it patches nothing, starts nothing and watches nothing. Then every plain asyncio loop
+that is made in the process is an observed one, until pytest ends, and during each test that has a limit an instrument
+notes the iterations that exceeded it. Of the test only its call counts, not the fixtures before and after; and of the
+process every loop, whatever thread it runs in.
+
+uvloop's loops stay what they are, and trio has none of asyncio's: nothing is observed there, and nothing fails.
+
+(The package is loaded with this module: 35 ms, a third of them asyncio's own. A module outside of it would
+save that, at the price of one more name among the top-level packages of whoever installs obsloop.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from obsloop import Settings, SettingsError
+from obsloop._instruments import add_instrument, remove_instrument
+from obsloop._observation import limit_iterations
+from obsloop.integrations import autoload
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
+
+    from obsloop._events import Event, LoopBlocked, LoopUnblocked, Sample, SlowIteration
+
+_OPTION = "--obsloop-max-block"
+_INI = "obsloop_max_block"
+_MARKER = "obsloop(max_block=SECONDS)"
+_EXPECTED = "expected a positive number of seconds, such as 0.05"
+_LISTED = 10
+_PATIENCE = 0.5
+"""Seconds that the report of a failed test waits for what the watchdog's thread has seen."""
+
+# --- what pytest asks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option and its line in the configuration file."""
+    text = "a test fails when an asyncio loop is blocked for longer than this during its call"
+    group = parser.getgroup("obsloop", "obsloop: blocked event loops")
+    group.addoption(_OPTION, type=_seconds, default=None, metavar="SECONDS", help=text)
+    parser.addini(_INI, f"{text}; in seconds, and empty for no limit", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker; and where every test has a limit, loops are observed from here on."""
+    config.addinivalue_line(
+        "markers", f"{_MARKER}: fail the test when an asyncio loop is blocked for longer; None: it may be"
+    )
+    session = config.stash[_KEY] = _Session()
+    session.limit = config.getoption(_OPTION)
+    if session.limit is None and (line := str(config.getini(_INI)).strip()):
+        try:
+            session.limit = _seconds(line)
+        except argparse.ArgumentTypeError as error:
+            raise pytest.UsageError(f"{_INI} in {config.inipath or 'the configuration'}: {error}") from None
+    if session.limit is not None:
+        session.observe()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Loops that are made after this are plain ones again."""
+    session = config.stash.get(_KEY, None)
+    if session is not None:
+        session.undo()
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """What an option in a distant file does to every test."""
+    limit = config.stash[_KEY].limit
+    if limit is None:
+        return None
+    but = " (uvloop's loops are not observed)" if importlib.util.find_spec("uvloop") else ""
+    return f"obsloop: a test fails when a loop is blocked for more than {limit:g} s{but}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Complain about markers before anything runs, as pytest does: what they are on cannot be collected.
+
+    A UsageError, raised here or later in the collection, would be lost in the workers of pytest-xdist.
+    """
+    report = yield
+    if report.passed:
+        session = collector.config.stash[_KEY]
+        complaints: list[str] = []
+        for item in report.result:
+            if isinstance(item, pytest.Item):
+                try:
+                    _limit_of(item, session)
+                except _BadMarkerError as error:
+                    complaints.append(str(error))
+        if complaints:
+            report.outcome, report.longrepr, report.result = "failed", "\n".join(complaints), []
+    return report
+
+
+@pytest.hookimpl(trylast=True)  # others have deselected by now
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where a marker has a limit, loops are observed from here on."""
+    markers = (item.get_closest_marker("obsloop") for item in items)
+    if any(marker is not None and marker.kwargs.get("max_block") is not None for marker in markers):
+        config.stash[_KEY].observe()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: what other plugins do around a test is not the test's
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that is over its limit; one that fails by itself keeps its failure and gets the section only."""
+    session = item.config.stash[_KEY]
+    try:
+        limit = _limit_of(item, session)
+    except _BadMarkerError as error:  # of a marker that was added after the collection
+        pytest.fail(str(error), pytrace=False)
+    if limit is None:
+        return (yield)
+    session.observe()
+    watch = _Watch(limit)
+    failed = True
+    try:
+        with watch.watching():
+            result = yield
+        failed = bool(getattr(item, "_excinfo", None))  # a TestCase's own failure, which pytest raises later
+    except (Exception, pytest.fail.Exception):
+        _explain(item, watch, told=False)
+        raise
+    if watch.blocks:
+        _explain(item, watch, told=not failed)
+        if not failed:
+            pytest.fail(watch.message(item.config.rootpath), pytrace=False)
+    return result
+
+
+# --- what was asked for
+
+
+class _Session:
+    """What one run of pytest has asked for."""
+
+    def __init__(self) -> None:
+        self.limit: float | None = None
+        """That of tests without a marker."""
+        self._undo: Callable[[], None] | None = None
+
+    def observe(self) -> None:
+        """Observe every plain loop made from now on. Twice is once."""
+        if self._undo is None:
+            try:
+                Settings.from_env()
+            except SettingsError as error:
+                raise pytest.UsageError(f"obsloop: {error}") from None
+            self._undo = autoload.observe_asyncio()
+
+    def undo(self) -> None:
+        """No more."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+
+_KEY = pytest.StashKey[_Session]()
+
+
+class _BadMarkerError(ValueError):
+    """A marker that does not say how long a loop may be blocked."""
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{_EXPECTED}; got {text!r}")
+    return seconds
+
+
+def _limit_of(item: pytest.Item, session: _Session) -> float | None:
+    """How long a loop may be blocked during this test; None: as long as it likes."""
+    marker = item.get_closest_marker("obsloop")
+    if marker is None:
+        return session.limit
+    value: Any = marker.kwargs.get("max_block", "")
+    limit: float | None = value if type(value) in {int, float} else None
+    good = value is None or (limit is not None and 0 < limit < math.inf)
+    if marker.args or set(marker.kwargs) != {"max_block"} or not good:
+        got = ", ".join([*map(repr, marker.args), *(f"{key}={value!r}" for key, value in marker.kwargs.items())])
+        raise _BadMarkerError(
+            f"{item.nodeid}: bad marker obsloop({got}): expected {_MARKER}, a positive number such as 0.05, or None"
+        )
+    return limit
+
+
+# --- what happened
+
+
+class _Watch:
+    """An instrument for the time of one test."""
+
+    _now = staticmethod(time.monotonic)  # taken here, so that a test that freezes the time does not freeze ours
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.blocks: list[SlowIteration] = []
+        """The longest ones that were over the limit, in the order of time."""
+        self.more = 0
+        """How many more there were."""
+        self._first_sight: list[LoopBlocked] = []
+        self._seen: list[LoopUnblocked] = []
+        self._began = self._now()
+        self._arrived = threading.Condition()
+
+    @contextmanager
+    def watching(self) -> Generator[None]:
+        """Be told of every iteration over the limit, of whatever loop."""
+        self._began = self._now()
+        _limits.append(self.limit)
+        _apply_limits()
+        add_instrument(self)
+        try:
+            yield
+        finally:
+            _limits.remove(self.limit)
+            _apply_limits()
+            self._wait()
+            remove_instrument(self)
+
+    def on_slow_iteration(self, event: SlowIteration) -> None:
+        """The judge: it comes in the loop's thread, for each iteration over the limit."""
+        # What another thread's loop began before the test is not the test's.
+        if event.duration <= self.limit or self._now() - event.duration < self._began:
+            return
+        with self._arrived:
+            self.blocks.append(event)
+            if len(self.blocks) > _LISTED:
+                self.blocks.remove(min(self.blocks, key=lambda block: block.duration))
+                self.more += 1
+
+    def on_loop_blocked(self, event: LoopBlocked) -> None:
+        """The watchdog has something to tell later."""
+        with self._arrived:
+            self._first_sight.append(event)
+
+    def on_loop_unblocked(self, event: LoopUnblocked) -> None:
+        """It does: where a blocked loop was, while it was."""
+        with self._arrived:
+            self._seen.append(event)
+            self._arrived.notify_all()
+
+    def _wait(self) -> None:
+        """A moment, where the watchdog has seen one of the blocks and not said all of it."""
+        end = self._now() + _PATIENCE
+        with self._arrived:
+            while any(
+                _nearest(block, self._first_sight) and not _nearest(block, self._seen) for block in self.blocks
+            ) and self._arrived.wait(end - self._now()):
+                pass
+
+    def message(self, root: os.PathLike[str]) -> str:
+        """One line for each block."""
+        lines: list[str] = []
+        allowed = f" (at most {self.limit:g} s are allowed)"
+        for block in self.blocks:
+            seen = _nearest(block, self._seen)
+            whose = "the loop" if block.loop_name == "main" else f"the loop {block.loop_name}"
+            cause = seen.cause if seen and block.cause == "unknown" else block.cause
+            lines.append(
+                f"obsloop: {whose} was blocked for {block.duration:.3f} s{allowed} by {block.name or 'a callback'}"
+                f"{_place(block.filename, block.lineno, root)}, cause: {cause}"
+            )
+            if seen and seen.samples:
+                lines[-1] += f"; seen at {_frame(_telling(seen.samples[-1], root), root)}"
+            elif block.detail:
+                lines[-1] += f"; {block.detail}"
+            allowed = ""
+        if self.more:
+            lines.append(f"obsloop: and {self.more} times more, for shorter")
+        return "\n".join(lines)
+
+    def details(self, root: os.PathLike[str]) -> str:
+        """What took the time, and where the loop was seen; empty where nothing is known."""
+        lines: list[str] = []
+        for block in self.blocks:
+            seen = _nearest(block, self._seen)
+            if len(block.top) < 2 and not (seen and seen.samples):
+                continue
+            lines.append(f"{block.duration:.3f} s, {block.name}:")
+            if len(block.top) > 1:
+                lines += [f"  {seconds:.3f} s in {_calls(calls)} of {name}" for name, seconds, calls in block.top]
+            lines += _stacks(seen.samples, root) if seen else []
+        return "\n".join(lines)
+
+
+_limits: list[float] = []
+"""Those of the tests that run now: more than one where a test runs pytest."""
+
+
+def _apply_limits() -> None:
+    limit_iterations(min(_limits, default=None))
+
+
+def _nearest(block: SlowIteration, events: list[Any]) -> Any:
+    """The event of the same loop that shares most time with ``block``, or None."""
+
+    def shared(event: Event) -> float:
+        end = min(event.started_at + event.duration, block.started_at + block.duration)
+        return end - max(event.started_at, block.started_at)
+
+    same = [event for event in events if event.loop_name == block.loop_name and shared(event) > 0]
+    return max(same, key=shared, default=None)
+
+
+# --- in words
+
+
+def _explain(item: pytest.Item, watch: _Watch, *, told: bool) -> None:
+    """The section of the report; ``told``: the failure says the first half of it."""
+    root = item.config.rootpath
+    parts = [] if told or not watch.blocks else [watch.message(root)]
+    if details := watch.details(root):
+        parts.append(details)
+    if parts:
+        item.add_report_section("call", "obsloop", "\n".join(parts))
+
+
+def _calls(number: int) -> str:
+    return "1 call" if number == 1 else f"{number} calls"
+
+
+def _stacks(samples: tuple[Sample, ...], root: os.PathLike[str]) -> list[str]:
+    """Each different stack once, with how often and when it was seen first."""
+    first: dict[tuple[tuple[str, int | None], ...], Sample] = {}
+    times: Counter[tuple[tuple[str, int | None], ...]] = Counter()
+    for sample in samples:
+        key = tuple((frame.filename, frame.lineno) for frame in sample[1])
+        first.setdefault(key, sample)
+        times[key] += 1
+    lines: list[str] = []
+    for key, (after, stack) in first.items():
+        often = f", {times[key]} times" if times[key] > 1 else ""
+        lines.append(f"  seen after {after:.3f} s{often}:")
+        for frame in stack:
+            lines.append(f"    {_frame(frame, root)}")
+            if frame.line:
+                lines.append(f"      {frame.line.strip()}")
+    return lines
+
+
+def _telling(sample: Sample, root: os.PathLike[str]) -> FrameSummary:
+    """The innermost frame of the project's own code, or the innermost."""
+    own = [frame for frame in sample[1] if not os.path.isabs(_relative(frame.filename, root))]
+    return (own or sample[1])[-1]
+
+
+def _frame(frame: FrameSummary, root: os.PathLike[str]) -> str:
+    return f"{_relative(frame.filename, root)}:{frame.lineno} in {frame.name}"
+
+
+def _place(filename: str, lineno: int, root: os.PathLike[str]) -> str:
+    return f" ({_relative(filename, root)}:{lineno})" if filename else ""
+
+
+def _relative(filename: str, root: os.PathLike[str]) -> str:
+    """Relative to pytest's root folder, where it is in it and nobody has installed it there."""
+    inside = filename.startswith(os.path.join(root, "")) and "site-packages" not in filename
+    return os.path.relpath(filename, root) if inside else filename

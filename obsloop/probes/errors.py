@@ -1,0 +1,111 @@
+"""Errors that nobody caught: what reaches the loop's exception handler.
+
+``call_exception_handler`` is not to be overloaded (asyncio's documentation says so). A handler of ours stands in front
+of the program's: it counts, tells the instruments, and then lets the program's handler or the default one do what it
+would have done, with asyncio's own rules for one that raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, cast
+
+from obsloop import _sites
+from obsloop._catalog import ORIGINS
+from obsloop._cells import KINDS, OTHER, STRIDE
+from obsloop._events import CallbackError
+from obsloop._instruments import emit
+from obsloop._private import private_base_events
+from obsloop._sites import Site
+from obsloop.watch.guarded import guarded
+
+_CALLBACK, _TASK, _FUTURE, _TRANSPORT, _SERVER, _OTHER = ORIGINS
+_NOWHERE = Site("", "", 0)
+
+
+def on_exception(loop: Any, context: dict[str, Any]) -> None:
+    """Stands as the loop's exception handler, in front of the program's own."""
+    guarded(_count, loop, context)
+    handler = loop._obsloop.exception_handler
+    if handler is not None:
+        handler(loop, context)  # asyncio deals with what it raises
+        return
+    try:
+        loop.default_exception_handler(context)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        # What call_exception_handler does where no handler is set. An exception that left here would be taken for the
+        # program's handler's.
+        private_base_events.logger.error("Exception in default exception handler", exc_info=True)
+
+
+def _count(loop: Any, context: dict[str, Any]) -> None:
+    exception = context.get("exception")
+    error_type = type_name(type(exception)) if isinstance(exception, BaseException) else ""
+    origin, kind, site = _origin(context)
+    obs = loop._obsloop
+    ledger = obs.ledger_of(loop)
+    ledger.exceptions.add(error_type, origin)
+    emit(
+        obs.instruments,
+        "on_callback_error",
+        CallbackError(
+            loop_name=ledger.name,
+            kind=kind,
+            name=site.name,
+            filename=site.filename,
+            lineno=site.lineno,
+            duration=0.0,
+            schedule_delay=0.0,
+            started_at=time.time(),
+            task_name=site.task_name,
+            detail=" ".join(filter(None, (site.detail, _raised_at(exception)))),
+            error_type=error_type,
+            origin=origin,
+            exception=exception if isinstance(exception, BaseException) else None,
+        ),
+    )
+
+
+def type_name(cls: type) -> str:
+    """The exception's name as OpenTelemetry's ``error.type`` has it: with its module, unless it is a built-in one."""
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return name[:200]
+
+
+def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
+    """What it came from, the kind of handle, and the name: by the keys that asyncio documents for the context."""
+    handle = context.get("handle")
+    if handle is not None:
+        marks = getattr(handle, "_kind", OTHER)
+        return _CALLBACK, KINDS[marks // STRIDE], _sites.site_of_handle(handle)
+    for key in ("task", "future"):
+        future = context.get(key)
+        if isinstance(future, asyncio.Task):
+            return _TASK, "task_step", _sites.site_of_task(future)
+        if future is not None:
+            return _FUTURE, "other", _NOWHERE
+    protocol = context.get("protocol")
+    if protocol is not None or context.get("transport") is not None:
+        return _TRANSPORT, "other", _class_site(protocol if protocol is not None else context["transport"])
+    if context.get("socket") is not None or context.get("server") is not None:
+        return _SERVER, "other", _NOWHERE
+    asyncgen = context.get("asyncgen")
+    return _OTHER, "other", _NOWHERE if asyncgen is None else _sites.site_of_coroutine(asyncgen)
+
+
+def _class_site(thing: Any) -> Site:
+    cls = cast(type[Any], type(thing))
+    return Site(f"{cls.__module__}.{cls.__qualname__}", "", 0)
+
+
+def _raised_at(exception: Any) -> str:
+    """The line that raised it: the innermost of its traceback."""
+    traceback = getattr(exception, "__traceback__", None)
+    if traceback is None:
+        return ""
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f"raised at {traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"

@@ -1,0 +1,72 @@
+"""/tasks: the live tasks of every running loop. How they are found, and their age, is in obsloop/_tasks.py."""
+
+import os
+from html import escape
+from typing import Any
+
+from obsloop._tasks import TaskInfo, listing
+from obsloop.service.messages import Request, Response
+from obsloop.service.pages import answer, clean, page, place, table
+
+
+def tasks(request: Request) -> Response:
+    """Who is alive and where they wait, the oldest known first."""
+    return answer(request, report(), _page)
+
+
+def report() -> dict[str, Any]:
+    """The same for programs."""
+    found = listing()
+    return {
+        "process": os.getpid(),
+        "not_shown": found.not_shown,
+        "unseen": found.unseen,
+        "tasks": [_shape(task) for task in found.tasks],
+    }
+
+
+def _shape(task: TaskInfo) -> dict[str, Any]:
+    return {
+        "loop": None if task.loop_name is None else clean(task.loop_name),
+        "name": clean(task.name),
+        "coroutine": clean(task.coroutine),
+        "state": task.state,
+        "cancelling": task.cancelling,
+        "waits_for": None if task.waits_for is None else clean(task.waits_for),
+        "at": place(task.filename, task.lineno),
+        "in": clean(task.function),
+        "age_seconds": task.age,
+        "age_resolution_seconds": task.age_resolution,
+    }
+
+
+def _page(report: dict[str, Any]) -> Response:
+    head = ("loop", "task", "coroutine", "state", "at", "in", "seen for")
+    rows = [
+        (
+            escape(task["loop"] or ""),
+            escape(task["name"]),
+            escape(task["coroutine"]),
+            escape(_state(task)),
+            escape(task["at"] or ""),
+            escape(task["in"]),
+            _age(task),
+        )
+        for task in report["tasks"]
+    ]
+    shown = table(head, rows) if rows else "<p>No observed loop runs, or none has a task.</p>"
+    more = f"<p>And {report['not_shown']} more.</p>" if report["not_shown"] else ""
+    return page("Tasks", shown + more)
+
+
+def _state(task: dict[str, Any]) -> str:
+    waits_for = f" for {task['waits_for']}" if task["waits_for"] else ""
+    return f"{task['state']}{waits_for}{', cancelling' if task['cancelling'] else ''}"
+
+
+def _age(task: dict[str, Any]) -> str:
+    """The seconds between which its age lies."""
+    least, resolution = task["age_seconds"], task["age_resolution_seconds"]
+    if resolution is None:
+        return f"{least:.1f} s or more"
+    return f"{least:.1f} to {least + resolution:.1f} s"

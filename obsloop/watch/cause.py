@@ -1,0 +1,187 @@
+"""Why did the loop not move on? A decision from measured numbers, and all limits that it is made with.
+
+``decide`` is pure. ``why`` takes the numbers from ``usage`` for a block that has just ended, or that lasts.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from threading import get_native_id
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from obsloop import _clock
+from obsloop.watch import usage
+from obsloop.watch.usage import Late
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+    from obsloop.watch.usage import Known, Usage
+
+# Of a block that the machine had a smaller share in, it is not said that a free machine would have been fast enough:
+# some run-queue time there is always, and 0.1003 s of sleep against a limit of 0.1 s is the program's doing.
+_MIN_OFF_SHARE = 0.1
+
+# Waiting for the GIL is a timed wait of the switch interval, over and over: so many slices, if nobody is disturbed.
+# Of a thread that waits in one system call there are one or two; a few come from being preempted.
+_MIN_GIL_SLICES = 5
+_MIN_GIL_RATE = 0.5
+
+# The watchdog's own slices, if it waited for the GIL: a stopped process gives two to four (it is woken to be stopped,
+# and to go on), so the rate is asked for on top of them; and short of this lateness the two are not told apart.
+_STOP_SLICES = 3
+_WATCHDOG_GIL_RATE = 0.5
+_CLEARLY_LATE_NS = 20_000_000
+
+# A watchdog that woke so shortly before the end of a block woke with it: whatever kept both is over.
+_SAME_MOMENT_NS = 3_000_000
+
+_MIN_COVERED = 0.5  # of a block that began before the first measurement, so much has to be measured
+
+
+class Measured(NamedTuple):
+    """One block. Times in nanoseconds; None for what the system does not tell."""
+
+    started_ns: int
+    ended_ns: int
+    threshold_ns: int
+    """What is shorter would not have been a block."""
+    gc_ns: int
+    cpu_ns: int | None
+    """CPU time of the loop's thread, that of collections included."""
+    wait_ns: int | None
+    """Time of the loop's thread on the run queue."""
+    slices: int | None
+    """How often the loop's thread was put on a CPU."""
+    over: bool
+    """Whether it has ended; a thread that still waits has not been put on a CPU again yet."""
+    switch_ns: int
+    """The interpreter's switch interval."""
+    late: tuple[Late, ...] = ()
+    """The watchdog's troubles meanwhile."""
+    sighted: bool = False
+    """Whether the watchdog was to wake meanwhile: if it was, and is not late, nothing kept it."""
+
+
+def decide(m: Measured) -> str:
+    """One of ``CAUSES``."""
+    duration = max(1, m.ended_ns - m.started_ns)
+    gc_ns = min(m.gc_ns, duration)
+    if m.cpu_ns is None:
+        return "gc" if gc_ns * 2 > duration else "unknown"
+    cpu_ns = min(max(0, m.cpu_ns - gc_ns), duration - gc_ns)
+    off_ns = min(m.wait_ns or 0, duration - gc_ns - cpu_ns)
+    rest_ns = duration - gc_ns - cpu_ns - off_ns
+    if m.slices is not None and _stood_still(m, rest_ns):
+        off_ns, rest_ns = off_ns + rest_ns, 0
+    if off_ns >= duration * _MIN_OFF_SHARE and duration - off_ns < m.threshold_ns:
+        return "off_cpu"  # on a free machine it would have been fast enough
+    shares = {"gc": gc_ns, "cpu": cpu_ns, "off_cpu": off_ns, "": rest_ns}
+    largest = max(shares, key=lambda cause: shares[cause])
+    return largest or _waited(m, rest_ns)
+
+
+def _waited(m: Measured, rest_ns: int) -> str:
+    """What the loop's thread waited for, which was neither running nor able to run for most of the time."""
+    late_ns = sum(_within(m, late) for late in m.late)
+    if m.slices is None:  # the run queue is not known either
+        return "unknown" if late_ns * 2 >= rest_ns else "syscall"
+    if m.over and m.slices <= 0:
+        return "off_cpu"  # it never left the CPU, as far as this kernel knows: its machine is a guest
+    if not _like_gil(m, rest_ns):
+        # Whatever made the watchdog wait, the loop's thread was not woken to try for the GIL. If the watchdog did wait
+        # for the GIL, it is this thread that held it while it waited.
+        if sum(late.wait_ns for late in m.late) * 2 >= rest_ns:
+            return "off_cpu"
+        return "unknown" if _perhaps_stopped(m) else "syscall"
+    # So many slices are those of a thread that waits for the GIL, or of one that makes many short calls. In the first
+    # case the watchdog had to wait for the GIL, too.
+    return "gil" if late_ns * 2 >= m.switch_ns or not m.sighted else "syscall"
+
+
+def _like_gil(m: Measured, rest_ns: int) -> bool:
+    """Whether the loop's thread was woken as often as one that waits for the GIL."""
+    return m.slices is not None and m.slices >= max(_MIN_GIL_SLICES, rest_ns / m.switch_ns * _MIN_GIL_RATE)
+
+
+def _stood_still(m: Measured, rest_ns: int) -> bool:
+    """Whether nothing of this process ran for most of the time: it was stopped (SIGSTOP), or its machine was."""
+    for late in m.late:
+        late_ns = late.woke_ns - late.planned_ns
+        if late_ns <= 0:
+            if late.slices and late.woke_ns >= m.ended_ns and not _like_gil(m, rest_ns):
+                return True  # it sleeps and is not due, and yet it was woken: to be stopped
+        elif late_ns >= _CLEARLY_LATE_NS and late.wait_ns * 2 < late_ns:
+            of_gil = late.slices >= _STOP_SLICES + late_ns / m.switch_ns * _WATCHDOG_GIL_RATE
+            # If it woke long before the end, the process may have stood still too, but not for most of the time.
+            if not of_gil and late.woke_ns - m.started_ns >= rest_ns / 2:
+                return True
+    return False
+
+
+def _perhaps_stopped(m: Measured) -> bool:
+    """Whether the watchdog was just due, and did not wake before the block was over: too short to know why."""
+    return m.over and any(
+        0 < late.woke_ns - late.planned_ns < _CLEARLY_LATE_NS and late.woke_ns >= m.ended_ns - _SAME_MOMENT_NS
+        for late in m.late
+    )
+
+
+def _within(m: Measured, late: Late) -> int:
+    return max(0, min(late.woke_ns, m.ended_ns) - max(late.planned_ns, m.started_ns))
+
+
+def why(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> str:
+    """Why the loop was blocked from ``started_ns`` to ``ended_ns``, which is now. From any thread; never raises."""
+    try:
+        if _clock.monotonic_ns is not time.monotonic_ns:
+            return "unknown"  # a test's clock: real CPU time tells nothing
+        known: Known | None = obs.usage
+        if known is None or ended_ns <= started_ns:
+            return "unknown"
+        measured = _measure(obs, cells, known, started_ns, ended_ns)
+        return "unknown" if measured is None else decide(measured)
+    except Exception:  # rather no answer than an error in the loop
+        return "unknown"
+
+
+def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: int) -> Measured | None:
+    before = known.before(started_ns)
+    from_ns = started_ns
+    if before is None:
+        # The first look came when the block had begun: what was measured stands for all of it, if it is most of it.
+        before = known.newer if known.older is None else known.older
+        from_ns = before.at_ns
+        if ended_ns - from_ns < (ended_ns - started_ns) * _MIN_COVERED:
+            return None
+    now = usage.measure(cells, known.native_id)
+    # Between the look and the block, and since its end, the loop was idle or, so we assume, used the CPU.
+    around_ns = max(0, from_ns - before.at_ns) + max(0, now.at_ns - ended_ns)
+    around_ns = max(0, around_ns - max(0, now.idle_ns - before.idle_ns))
+    cpu_ns = None
+    if before.cpu_ns is not None and now.cpu_ns is not None:
+        cpu_ns = max(0, now.cpu_ns - before.cpu_ns - around_ns)
+    late = usage.lateness(from_ns, ended_ns)
+    threshold_ns = min(obs.slow_ns, obs.slow_iteration_ns)
+    if threshold_ns > ended_ns - started_ns:
+        threshold_ns = 0  # it was asked about although it was not slow
+    covered = (ended_ns - from_ns) / (ended_ns - started_ns)
+    return Measured(
+        started_ns=from_ns,
+        ended_ns=ended_ns,
+        threshold_ns=int(threshold_ns * covered),
+        gc_ns=now.gc_ns - before.gc_ns,
+        cpu_ns=cpu_ns,
+        wait_ns=_grown(before, now, 1),
+        slices=_grown(before, now, 2),
+        over=known.native_id == get_native_id(),
+        switch_ns=max(1, int(sys.getswitchinterval() * 1e9)),
+        late=tuple(late),
+        sighted=usage.woke_within(from_ns, ended_ns),
+    )
+
+
+def _grown(before: Usage, now: Usage, field: int) -> int | None:
+    if before.scheduling is None or now.scheduling is None:
+        return None
+    return now.scheduling[field] - before.scheduling[field]

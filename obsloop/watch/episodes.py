@@ -1,0 +1,144 @@
+"""Blocked episodes: what is known of one, the events that tell of it, and how many there were.
+
+An episode is counted where and when it ends, in the loop's thread. Its events come from the watchdog's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from obsloop import _clock
+from obsloop._cells import STRIDE, count_value
+from obsloop._events import CAUSES, LoopBlocked, LoopUnblocked, Sample
+from obsloop._instruments import Instruments, emit
+from obsloop._partition import SECONDS
+from obsloop._sites import Site
+from obsloop._snapshot import Histogram, Value
+from obsloop.watch import recent
+
+MAX_SAMPLES = 16
+_LONGEST_NS = 1_000_000_000  # between two looks: whether the loop's thread is still there
+_SEEN_AT_END = "seen at its end"
+
+
+class Sight(NamedTuple):
+    """What the watchdog saw at one look at a blocked loop."""
+
+    at_ns: int
+    site: Site
+    kind: str
+    detail: str
+    """The site's own, the line it was at, and the active span."""
+    where: str
+    """The line alone: ``at app.py:12 in fetch``."""
+    schedule_delay: float
+
+
+class Story(NamedTuple):
+    """What the events of an episode have in common: what was seen at first sight."""
+
+    loop_name: str
+    instruments: Instruments
+    sight: Sight
+    started_at: float
+
+    def blocked(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopBlocked:
+        """Tell that the loop is blocked."""
+        event = self.event(duration_ns, cause, samples)
+        recent.note(event)
+        emit(self.instruments, "on_loop_blocked", event)
+        return event
+
+    def unblocked(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopUnblocked:
+        """Tell that it moved on."""
+        event = LoopUnblocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **self._common())
+        recent.note(event)
+        emit(self.instruments, "on_loop_unblocked", event)
+        return event
+
+    def event(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopBlocked:
+        """The event, not emitted."""
+        return LoopBlocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **self._common())
+
+    def _common(self) -> dict[str, Any]:
+        site = self.sight.site
+        return {
+            "loop_name": self.loop_name,
+            "kind": self.sight.kind,
+            "name": site.name,
+            "filename": site.filename,
+            "lineno": site.lineno,
+            "task_name": site.task_name,
+            "detail": self.sight.detail,
+            "schedule_delay": self.sight.schedule_delay,
+            "started_at": self.started_at,
+        }
+
+
+class Episode:
+    """One stretch of time in which a loop did not poll, from the return of one poll to the next call."""
+
+    __slots__ = ("began_ns", "cause", "logged", "next_ns", "next_sample_ns", "samples", "sight", "story")
+
+    def __init__(self, began_ns: int, story: Story, sight: Sight, sample: Sample, cause: str) -> None:
+        self.began_ns = began_ns
+        self.story = story
+        self.sight = sight
+        """The last one."""
+        self.samples: list[Sample] = [sample]
+        self.cause = cause
+        self.logged = False
+        self.next_sample_ns = self.next_ns = 0
+
+    def plan(self, now_ns: int, unhealthy_ns: int) -> None:
+        """After a look: when to look next. Samples are taken when the age has doubled."""
+        if now_ns >= self.next_sample_ns:
+            self.next_sample_ns = now_ns + (now_ns - self.began_ns)
+        self.next_ns = now_ns + _LONGEST_NS
+        if len(self.samples) < MAX_SAMPLES:
+            self.next_ns = min(self.next_ns, self.next_sample_ns)
+        if not self.logged and self.began_ns + unhealthy_ns > now_ns:
+            self.next_ns = min(self.next_ns, self.began_ns + unhealthy_ns)
+
+
+def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> Sight:
+    """What is known of an episode that nobody saw while it lasted."""
+    detail = f"{site.detail}; {_SEEN_AT_END}" if site.detail else _SEEN_AT_END
+    return Sight(ended_ns, site, kind, detail, "", schedule_delay)
+
+
+def epoch(monotonic_ns: int) -> float:
+    """A moment of the monotonic clock in seconds since the epoch."""
+    return time.time() - (_clock.monotonic_ns() - monotonic_ns) / 1e9
+
+
+# ---- counters --------------------------------------------------------------------------------------------------------
+
+_blocks: dict[str, dict[str, list[int]]] = {}
+
+
+def _of(loop_name: str) -> dict[str, list[int]]:
+    found = _blocks.get(loop_name)
+    return _blocks.setdefault(loop_name, {c: [0] * STRIDE for c in CAUSES}) if found is None else found
+
+
+def count(loop_name: str, cause: str, duration_ns: int) -> None:
+    """One more episode. Names are a ledger's, so there are few. Under the GIL any thread may count."""
+    count_value(_of(loop_name)[cause], 0, duration_ns)
+
+
+def points(loop_name: str) -> dict[str, dict[tuple[str, ...], Value]]:
+    """The figures of one loop name, by signal and cause."""
+    blocks = {cause: block[:] for cause, block in _of(loop_name).items()}
+    return {
+        "asyncio.eventloop.block.episodes": {(cause,): sum(block[1:]) for cause, block in blocks.items()},
+        "asyncio.eventloop.block.duration": {
+            (cause,): Histogram.from_block(SECONDS, block) for cause, block in blocks.items()
+        },
+    }
+
+
+def forked() -> None:
+    """Start from nothing in a forked child."""
+    _blocks.clear()

@@ -1,0 +1,107 @@
+"""The last slow callbacks, slow iterations and blocks of this process, for whoever looks later than it happened.
+
+Written by loops' threads and the watchdog's, read by the service's. No locks: a writer takes single atomic steps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+from typing import NamedTuple
+
+from obsloop._events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
+
+KEPT = 100
+_MAX_LASTING = 100  # blocks at once; more are those of loops that went away while blocked, and are never over
+
+Noted = SlowCallback | SlowIteration | LoopBlocked | LoopUnblocked
+
+
+class Recent(NamedTuple):
+    """What is kept, at one moment."""
+
+    events: list[Noted]
+    """Newest first, one for each block: its ``LoopBlocked`` while it lasts, then its ``LoopUnblocked``."""
+    older: int
+    """How many there were before these."""
+
+
+class _Entry:
+    """One happening; a block's event is replaced when more is known of it."""
+
+    __slots__ = ("event", "number")
+
+    def __init__(self, number: int, event: Noted) -> None:
+        self.number = number
+        self.event = event
+
+
+class _Kept:
+    """The entries, and which of them are blocks that still last. A child after fork gets a new one."""
+
+    __slots__ = ("entries", "lasting", "numbers")
+
+    def __init__(self) -> None:
+        self.entries: deque[_Entry] = deque(maxlen=KEPT)
+        self.lasting: dict[tuple[str, float], _Entry] = {}
+        self.numbers = count()  # not the deque's business: it forgets how much it has forgotten
+
+    def note_block(self, event: LoopBlocked | LoopUnblocked) -> None:
+        """Begin an episode's entry, or put the newer event of the same episode into it."""
+        episode = (event.loop_name, event.started_at)
+        over = isinstance(event, LoopUnblocked)
+        entry = self.lasting.pop(episode, None) if over else self.lasting.get(episode)
+        if entry is None:
+            entry = _Entry(next(self.numbers), event)
+            if not over:
+                while len(self.lasting) >= _MAX_LASTING:
+                    self.lasting.pop(next(iter(self.lasting)), None)
+                self.lasting[episode] = entry
+            self.entries.append(entry)
+            return
+        entry.event = event
+        if entry not in self.entries.copy():  # fell off the end while it lasted: it is news again
+            self.entries.append(entry)
+
+
+_kept = _Kept()
+
+
+def note(event: Noted) -> None:
+    """Keep ``event``. Quick, from any thread, and never raises."""
+    now = _kept
+    try:
+        if isinstance(event, (LoopBlocked, LoopUnblocked)):
+            now.note_block(event)
+        else:
+            now.entries.append(_Entry(next(now.numbers), event))
+    except Exception:  # out of memory, or two watchdogs at once: the loop is more important than its history
+        return
+
+
+def kept() -> Recent:
+    """What is kept now, and how much more there was. From any thread."""
+    entries = _copy(_kept.entries)
+    noted = max((entry.number for entry in entries), default=-1) + 1
+    return Recent([entry.event for entry in reversed(entries)], noted - len(entries))
+
+
+def dropped() -> int:
+    """How many happenings of this process are no longer kept."""
+    return kept().older
+
+
+def forked() -> None:
+    """Start from nothing in a forked child."""
+    global _kept  # noqa: PLW0603 - as a whole: the parent's may have been half-way through a change
+    _kept = _Kept()
+
+
+def _copy(entries: deque[_Entry]) -> list[_Entry]:
+    """All entries. Copying is one step under the GIL; where it is not, a writer may come between."""
+    for _ in range(100):
+        try:
+            return list(entries)
+        except RuntimeError:
+            continue
+    return []

@@ -1,0 +1,205 @@
+"""What took long: slow callbacks, slow iterations, and what an iteration was spent on.
+
+Called in the loop's thread, by ``_cold``, when something has taken long already: never for a callback that was fast.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _clock, _sites
+from obsloop._cells import KINDS, OTHER, STRIDE
+from obsloop._events import SlowCallback, SlowIteration
+from obsloop._instruments import emit
+from obsloop._sites import Site
+from obsloop.watch import cause, recent, watchdog
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+
+_log = logging.getLogger("obsloop")
+
+_TOP = 10
+_MAX_NAMES = 1000
+_OTHERS = Site("(others)", "", 0)
+
+
+class Note:
+    """What one name took of an iteration."""
+
+    __slots__ = ("calls", "delay_ns", "kind", "ns", "sampled_calls", "sampled_ns", "site")
+
+    def __init__(self, site: Site, kind: str, delay_ns: int) -> None:
+        self.site, self.kind, self.delay_ns = site, kind, delay_ns
+        self.ns = self.calls = self.sampled_ns = self.sampled_calls = 0
+
+
+class Notes:
+    """What the present iteration of one loop was spent on, as far as somebody needs to know.
+
+    What took a hundredth of a slow iteration is noted when it returns. An iteration that has become half of a slow one
+    is sampled, too: after each chunk of callbacks the next one's name is taken to stand for the chunk that follows.
+    """
+
+    __slots__ = ("_by_name", "_chunk", "_chunk_from_ns", "_noted_ns", "began_ns", "slow_seen")
+
+    def __init__(self) -> None:
+        self.restart(0)
+
+    def restart(self, began_ns: int) -> None:
+        """Another iteration, which began at ``began_ns``."""
+        self.began_ns = began_ns
+        self.slow_seen = False
+        """Whether one of its callbacks was slow by itself."""
+        self._by_name: dict[str, Note] = {}
+        self._chunk: Note | None = None
+        self._chunk_from_ns = self._noted_ns = 0
+
+    def of(self, began_ns: int) -> Notes:
+        """The notes on the iteration that began at ``began_ns``."""
+        if self.began_ns != began_ns:
+            self.restart(began_ns)
+        return self
+
+    def add(self, site: Site, kind: str, ns: int, delay_ns: int) -> None:
+        """A callback has returned after ``ns``."""
+        note = self._note(site, kind, delay_ns)
+        note.ns += ns
+        note.calls += 1
+        self._noted_ns += ns
+
+    def sample(self, site: Site, kind: str, now_ns: int, calls: int) -> None:
+        """``site`` is next, and stands for the ``calls`` that follow."""
+        self.end_chunk(now_ns)
+        self._chunk = self._note(site, kind, 0)
+        self._chunk.sampled_calls += calls
+        self._chunk_from_ns = now_ns
+
+    def end_chunk(self, now_ns: int) -> None:
+        """What has passed since the last sample, but for what was noted by itself, is the sampled name's."""
+        if self._chunk is not None:
+            self._chunk.sampled_ns += max(0, now_ns - self._chunk_from_ns - self._noted_ns)
+            self._chunk = None
+        self._noted_ns = 0
+
+    def ranked(self, spent_ns: int) -> list[tuple[int, int, Note]]:
+        """(nanoseconds, calls, note), longest first; samples are scaled up to the time that was not noted."""
+        notes = list(self._by_name.values())
+        sampled_ns = sum(note.sampled_ns for note in notes)
+        unknown_ns = max(0, spent_ns - sum(note.ns for note in notes))
+        scale = unknown_ns / sampled_ns if sampled_ns else 0.0
+        ranked = [
+            (note.ns + round(note.sampled_ns * scale), note.calls + round(note.sampled_calls * scale), note)
+            for note in notes
+        ]
+        return sorted(ranked, key=lambda entry: entry[0], reverse=True)[:_TOP]
+
+    def _note(self, site: Site, kind: str, delay_ns: int) -> Note:
+        note = self._by_name.get(site.name)
+        if note is None:
+            if len(self._by_name) >= _MAX_NAMES:
+                site = _OTHERS
+            note = self._by_name.setdefault(site.name, Note(site, kind, delay_ns))
+        return note
+
+
+def callback(
+    loop: Any, cells: Cells, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
+) -> None:
+    """A callback took ``cells.notable_ns`` or longer: note it; if it was slow, count it and tell who listens."""
+    obs = loop._obsloop
+    site = _sites.site_of_handle(handle)
+    spent_ns, delay_ns = end_ns - start_ns, max(0, start_ns - ready_ns)
+    kind_name = KINDS[kind // STRIDE]
+    slow = spent_ns >= cells.slow_ns
+    seen = watchdog.seen(obs, start_ns) if slow else None
+    if seen is not None:
+        site = seen.site  # where it was seen: of an eager task, the child and not the parent
+    notes = obs.notes.of(began_ns)
+    notes.add(site, kind_name, spent_ns, delay_ns)
+    if not slow:
+        return
+    notes.slow_seen = True
+    cells.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
+    ledger = obs.ledger_of(loop)
+    ledger.slow_callbacks.add(site.name)
+    event = SlowCallback(
+        loop_name=ledger.name,
+        kind=kind_name,
+        name=site.name,
+        filename=site.filename,
+        lineno=site.lineno,
+        duration=spent_ns / 1e9,
+        schedule_delay=delay_ns / 1e9,
+        started_at=epoch(start_ns),
+        task_name=site.task_name,
+        detail=seen.detail if seen is not None else site.detail,
+        cause=cause.why(obs, cells, start_ns, end_ns),
+    )
+    recent.note(event)
+    emit(obs.instruments, "on_slow_callback", event)
+    if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
+        log(event, "slow callback")
+
+
+def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
+    """An iteration was slow, or was told to tell its end: count it and tell who listens."""
+    obs = loop._obsloop
+    obs.set_thresholds()
+    spent_ns = end_ns - began_ns
+    notes = obs.notes.of(began_ns)
+    notes.end_chunk(end_ns)
+    ranked = notes.ranked(spent_ns)
+    why = cause.why(obs, cells, began_ns, end_ns)
+    first = ranked[0][2] if ranked else None
+    site = first.site if first is not None else Site("", "", 0)
+    kind, delay_ns = (first.kind, first.delay_ns) if first is not None else ("other", 0)
+    if spent_ns >= obs.slow_iteration_ns:
+        seen = watchdog.seen(obs, began_ns)
+        event = SlowIteration(
+            loop_name=obs.ledger_of(loop).name,
+            kind=kind,
+            name=site.name,
+            filename=site.filename,
+            lineno=site.lineno,
+            duration=spent_ns / 1e9,
+            schedule_delay=delay_ns / 1e9,
+            started_at=epoch(began_ns),
+            task_name=site.task_name,
+            detail=seen.detail if seen is not None else site.detail,
+            cause=why,
+            top=tuple((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked),
+        )
+        recent.note(event)
+        emit(obs.instruments, "on_slow_iteration", event)
+        if obs.settings.log_slow_callbacks and not notes.slow_seen:  # the slow callbacks in it had their lines
+            log(event, "slow iteration")
+    if obs.settings.watchdog:
+        watchdog.iteration_ended(loop, obs, cells, began_ns, end_ns, site, kind, delay_ns / 1e9, why)
+    notes.restart(0)
+
+
+def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> None:
+    """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
+    kind = KINDS[getattr(handle, "_kind", OTHER) // STRIDE]
+    loop._obsloop.notes.of(began_ns).sample(_sites.site_of_handle(handle), kind, cells.tick_ns, calls)
+
+
+def epoch(monotonic_ns: int) -> float:
+    """A moment of the monotonic clock in seconds since the epoch."""
+    return time.time() - (_clock.monotonic_ns() - monotonic_ns) / 1e9
+
+
+def log(event: SlowCallback | SlowIteration, what: str) -> None:
+    """One line, on the logger ``obsloop``."""
+    top = event.top if isinstance(event, SlowIteration) else ()
+    with suppress(Exception):  # a logging handler of the program's that raises
+        _log.warning(
+            "%s on loop %s: %s took %.3f s (%s:%d; kind %s, waited %.3f s, cause %s)%s%s",
+            what, event.loop_name, event.name, event.duration, event.filename, event.lineno, event.kind,
+            event.schedule_delay, event.cause, f"; {event.detail}" if event.detail else "",
+            "".join(f"; {name} {seconds:.3f} s in {calls} calls" for name, seconds, calls in top[:3]),
+        )  # fmt: skip

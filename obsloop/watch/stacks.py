@@ -1,0 +1,135 @@
+"""Where a thread is at this moment: its stack as text from the loop's callback on, whose code it is, the active span.
+
+Seen from another thread, while it lasts. Nothing is kept of what is seen but names and places: no frame, no local.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import sysconfig
+from asyncio import base_events, events
+from contextlib import suppress
+from os.path import dirname, join, sep
+from traceback import FrameSummary
+from types import FrameType
+from typing import Any, NamedTuple
+
+from obsloop import _private
+from obsloop._sites import Site
+
+MAX_FRAMES = 100
+"""So many innermost frames of a stack are kept."""
+_MAX_WALK = 10_000
+
+_OURS = dirname(_private.__file__) + sep
+_EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
+
+# The frames that call callbacks, and those around them: they and what is further out are the same for every callback.
+_LOOPS_OWN = frozenset({
+    (join(_OURS, "_hot.py"), "run_once"),
+    (join(_OURS, "_loop.py"), "run_forever"),
+    (join(_OURS, "_cold.py"), "run_in_debug"),
+    (join(_OURS, "_fallback.py"), "run_forever"),
+    (join(_OURS, "_fallback.py"), "__call__"),
+    (_BASE_EVENTS, "run_forever"),
+    (_BASE_EVENTS, "_run_once"),
+    (_EVENTS, "_run"),
+})  # fmt: skip
+
+# What is not the program's own: the standard library, and what is installed.
+_PATHS = sysconfig.get_paths()
+_LIBRARIES = (*{_PATHS[name] + sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}, _OURS, "<frozen ")
+_INSTALLED = (f"{sep}site-packages{sep}", f"{sep}dist-packages{sep}")
+
+
+class Stack(NamedTuple):
+    """A stack without the loop's own frames."""
+
+    frames: tuple[FrameSummary, ...]
+    """Outermost first; where some were left out, the first one says how many."""
+    outermost: Site | None
+    """The function that the loop called, as far as the stack tells; None where the loop itself is at work."""
+    ours: bool
+    """Whether the loop's thread is in the books of obsloop: what blocked it is over, and its end will be told."""
+
+
+def take(frame: FrameType | None) -> Stack:
+    """The stack that ends in ``frame``, from the loop's callback on. Sources are not read."""
+    kept: list[FrameSummary] = []
+    outermost: FrameType | None = None
+    ours = frame is not None and frame.f_code.co_filename.startswith(_OURS)
+    walked = 0
+    while frame is not None and walked < _MAX_WALK:
+        code = frame.f_code
+        if (code.co_filename, code.co_name) in _LOOPS_OWN:
+            break
+        if walked < MAX_FRAMES:
+            kept.append(FrameSummary(code.co_filename, frame.f_lineno or 0, code.co_name, lookup_line=False))
+        walked += 1
+        if not code.co_filename.startswith(_OURS):  # an instrument is called by us
+            outermost = frame
+        frame = frame.f_back
+    if walked > len(kept):
+        more = "or more " if walked == _MAX_WALK else ""
+        kept.append(FrameSummary("", 0, f"({walked - len(kept)} {more}frames left out)", lookup_line=False))
+    site = None
+    if outermost is not None:
+        code = outermost.f_code
+        module = outermost.f_globals.get("__name__")
+        prefix = f"{module}." if isinstance(module, str) else ""
+        site = Site(f"{prefix}{code.co_qualname}", code.co_filename, code.co_firstlineno)
+    return Stack(tuple(reversed(kept)), site, ours and walked > 0 and outermost is None)
+
+
+def where(frames: tuple[FrameSummary, ...]) -> str:
+    """``at app.py:12 in fetch``: the innermost frame that is the program's own, else the innermost. Empty if none."""
+    own = (f for f in reversed(frames) if f.filename and not _is_library(f.filename))
+    frame = next(own, frames[-1] if frames else None)
+    return f"at {frame.filename}:{frame.lineno} in {frame.name}" if frame is not None else ""
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith(_LIBRARIES) or any(part in filename for part in _INSTALLED)
+
+
+def lines(frames: tuple[FrameSummary, ...]) -> str:
+    """One line a frame, as in a traceback, without the sources."""
+    return "".join(
+        f'\n  File "{f.filename}", line {f.lineno}, in {f.name}' if f.filename else f"\n  {f.name}" for f in frames
+    )
+
+
+def inner_task(loop: Any, handle: Any) -> Any:
+    """The task that ``loop`` is in, where it is another one than the handle's own: an eager task's first step."""
+    task: Any = None
+    with suppress(Exception):
+        task = asyncio.current_task(loop)
+    if task is not None and handle is not None:
+        own = getattr(getattr(handle, "_callback", None), "__self__", None)
+        if own is task:
+            return None
+    return task
+
+
+def span(handle: Any, task: Any) -> str:
+    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in the task's or handle's context.
+
+    The context itself is not entered: the loop's thread is in it. A copy of it is.
+    """
+    try:
+        trace: Any = sys.modules.get("opentelemetry.trace")
+        if trace is None:
+            return ""
+        get_context = getattr(task, "get_context", None)  # since 3.12
+        context: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
+        if context is None:
+            return ""
+        active: Any = context.copy().run(trace.get_current_span)
+        ids: Any = active.get_span_context()
+        if not ids.is_valid:
+            return ""
+        name = getattr(active, "name", "")  # a span of another process has none
+        return f"in span {name or '?'} trace {ids.trace_id:032x}"
+    except Exception:  # somebody else's code, of any version
+        return ""

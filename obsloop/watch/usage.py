@@ -1,0 +1,249 @@
+"""What a thread used of the machine: measured from any thread, at some moments, to be compared later.
+
+Of a loop's thread: CPU time, time on the run queue, time slices (Linux tells the last two in ``/proc``), idle time and
+garbage collection. Of the watchdog: how late it woke, and what it did meanwhile. What a system does not tell is None.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from threading import get_native_id
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from obsloop import _clock
+from obsloop._cells import IN_IDLE, IN_POLL
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+
+_LINUX = sys.platform == "linux"
+_MOST_FILES = 32
+_UNUSED_NS = 10_000_000_000  # a file that nobody asked for in so long is closed: its thread is gone, or does not run
+_LATE_NS = 2_000_000  # what is less is how precise a timed wait is
+
+
+class Scheduling(NamedTuple):
+    """What the kernel counts of one thread."""
+
+    cpu_ns: int
+    wait_ns: int
+    """It could have run, but did not: time on the run queue."""
+    slices: int
+    """How often it was put on a CPU."""
+
+
+class Usage(NamedTuple):
+    """What a loop's thread had used at one moment, in nanoseconds and from whatever beginning."""
+
+    at_ns: int
+    began_ns: int
+    tick_ns: int
+    idle_ns: int
+    gc_ns: int
+    cpu_ns: int | None
+    scheduling: Scheduling | None
+
+
+class Known(NamedTuple):
+    """The last two measurements of a loop's thread: at least one was made before the present iteration began."""
+
+    native_id: int
+    newer: Usage
+    older: Usage | None
+    over_ns: int = 0
+    """The iteration that began then has been told of, and is over."""
+
+    def before(self, moment_ns: int) -> Usage | None:
+        """The last one that was made by then, if any."""
+        return self.newer if self.newer.at_ns <= moment_ns else self.older
+
+
+class _File:
+    """An open ``schedstat``: it is read at each look, and opening takes six times as long as reading."""
+
+    __slots__ = ("fd", "identity", "used_ns")
+
+    def __init__(self, native_id: int) -> None:
+        self.fd = os.open(f"/proc/self/task/{native_id}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        self.identity = _identity(self.fd)
+        self.used_ns = 0
+
+    def close(self) -> None:
+        # The program may have closed it, with all others, and the number be another file's by now.
+        with suppress(OSError):
+            if _identity(self.fd) == self.identity:
+                os.close(self.fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+_files: dict[int, _File] = {}
+
+
+def scheduling(native_id: int) -> Scheduling | None:
+    """What the kernel says of a thread of this process; None where it does not, or the thread is gone."""
+    if not _LINUX:
+        return None
+    for _ in range(2):
+        try:
+            file = _files.get(native_id)
+            if file is None:
+                if len(_files) >= _MOST_FILES:
+                    close_unused(_MOST_FILES // 2)
+                file = _files.setdefault(native_id, _File(native_id))
+            cpu, wait, slices = os.pread(file.fd, 96, 0).split()
+            file.used_ns = time.monotonic_ns()
+            return Scheduling(int(cpu), int(wait), int(slices))
+        except (OSError, ValueError):  # a thread that is gone, or the program has closed our file: once more
+            lost = _files.pop(native_id, None)
+            if lost is None:
+                return None
+            lost.close()
+    return None
+
+
+def close_unused(keep: int = _MOST_FILES) -> None:
+    """Close the files that nobody asked for lately, and the oldest of those that are more than ``keep``."""
+    limit_ns = time.monotonic_ns() - _UNUSED_NS
+    oldest_first = sorted(_files.copy().items(), key=lambda item: item[1].used_ns)
+    for i, (native_id, file) in enumerate(oldest_first):
+        if (file.used_ns < limit_ns or i < len(oldest_first) - keep) and _files.pop(native_id, None) is file:
+            file.close()
+
+
+def cpu_time_ns(native_id: int) -> int | None:
+    """CPU time of a thread of this process."""
+    if native_id == get_native_id():
+        return time.thread_time_ns()
+    if not _LINUX:
+        return None
+    try:
+        # What pthread_getcpuclockid() makes of a thread, by its kernel id: harmless when the thread is gone by now.
+        return time.clock_gettime_ns((~native_id << 3) | 6)
+    except OSError:
+        return None
+
+
+def measure(cells: Cells, native_id: int) -> Usage:
+    """What the thread ``native_id``, in which the loop of ``cells`` runs, has used by now."""
+    gc_ns = cells.collecting_ns()
+    tick_ns, state, idle_ns, began_ns = cells.tick_ns, cells.state, cells.idle_ns, cells.began_ns
+    now_ns = _clock.monotonic_ns()
+    if state == IN_IDLE:
+        idle_ns += max(0, now_ns - tick_ns)
+    return Usage(now_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_time_ns(native_id), scheduling(native_id))
+
+
+def look(obs: Any, cells: Cells, native_id: int) -> None:
+    """Measure the loop's thread, to compare with later, unless nothing would be gained by it."""
+    known: Known | None = obs.usage
+    older: Usage | None = None
+    over_ns = 0 if known is None else known.over_ns
+    if known is not None and known.native_id == native_id:
+        older = known.newer
+        if older.tick_ns == cells.tick_ns:
+            return  # it waits, since then or still
+        if older.began_ns == cells.began_ns and cells.state not in (IN_IDLE, IN_POLL):
+            return  # two within one iteration: then none might be left from before it
+    obs.usage = Known(native_id, measure(cells, native_id), older, over_ns)
+
+
+def iteration_ended(obs: Any, cells: Cells, began_ns: int, native_id: int) -> None:
+    """A slow iteration is over, in this thread: what comes next is compared with now."""
+    obs.usage = Known(native_id, measure(cells, native_id), None, began_ns)
+
+
+def is_over(obs: Any, began_ns: int) -> bool:
+    """Whether the iteration that began then has been told of: its thread is on the way to its poll."""
+    known: Known | None = obs.usage
+    return known is not None and known.over_ns == began_ns
+
+
+# ---- the watchdog itself ---------------------------------------------------------------------------------------------
+
+
+class Late(NamedTuple):
+    """A sleep of the watchdog that lasted too long, or did not go undisturbed."""
+
+    planned_ns: int
+    woke_ns: int
+    wait_ns: int
+    slices: int
+
+
+class _Sleep(NamedTuple):
+    native_id: int
+    planned_ns: int
+    scheduling: Scheduling | None
+
+
+class _Watchdog:
+    """When the watchdog was late, lately; and its present sleep."""
+
+    __slots__ = ("late", "sleep", "woke_ns")
+
+    def __init__(self) -> None:
+        self.woke_ns = 0
+        self.sleep: _Sleep | None = None
+        self.late: deque[Late] = deque(maxlen=16)
+
+
+_watchdog = _Watchdog()
+
+
+def falls_asleep(planned_ns: int) -> None:
+    """The watchdog is going to sleep until then."""
+    native_id = get_native_id()
+    _watchdog.sleep = _Sleep(native_id, planned_ns, scheduling(native_id))
+
+
+def wakes() -> None:
+    """The watchdog is awake."""
+    sleep, _watchdog.sleep = _watchdog.sleep, None
+    _watchdog.woke_ns = now_ns = _clock.monotonic_ns()
+    if sleep is not None and now_ns - sleep.planned_ns >= _LATE_NS:
+        late = _compared(sleep, now_ns)
+        if late is not None:
+            _watchdog.late.append(late)
+
+
+def _compared(sleep: _Sleep, now_ns: int) -> Late | None:
+    """How the watchdog's sleep went by now; None where there is nothing to tell."""
+    late = now_ns - sleep.planned_ns >= _LATE_NS
+    if sleep.scheduling is None:
+        return Late(sleep.planned_ns, now_ns, 0, 0) if late else None
+    after = scheduling(sleep.native_id)
+    slices = 0 if after is None else after.slices - sleep.scheduling.slices
+    if after is None or not (late or slices):
+        return None
+    return Late(sleep.planned_ns, now_ns, after.wait_ns - sleep.scheduling.wait_ns, slices)
+
+
+def lateness(started_ns: int, ended_ns: int) -> list[Late]:
+    """The watchdog's troubles within a stretch of time, its present sleep included."""
+    found = [late for late in _watchdog.late.copy() if late.woke_ns > started_ns and late.planned_ns < ended_ns]
+    sleep = _watchdog.sleep
+    late = _compared(sleep, _clock.monotonic_ns()) if sleep is not None else None
+    return found if late is None else [*found, late]
+
+
+def woke_within(started_ns: int, ended_ns: int) -> bool:
+    """Whether the watchdog woke, or was to wake, within a stretch of time that ends now."""
+    sleep = _watchdog.sleep
+    return _watchdog.woke_ns > started_ns or (sleep is not None and sleep.planned_ns < ended_ns)
+
+
+def forked() -> None:
+    """In a forked child: the files tell of the parent's threads, and there is no watchdog."""
+    global _watchdog  # noqa: PLW0603 - as a whole
+    _watchdog = _Watchdog()
+    for file in list(_files.values()):
+        file.close()
+    _files.clear()

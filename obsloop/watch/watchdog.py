@@ -1,0 +1,457 @@
+"""One thread for the whole process that sees, while it lasts, that a loop is blocked.
+
+A loop is blocked when it does not come back to its poll: when its present iteration has lasted too long, or its present
+callback. The thread sleeps until the first moment when that could be, parks when no loop runs, ends for a fork, and
+never dies of an error. Loops' threads hand it what has ended and ring; they wait for nothing.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from obsloop import _clock, _core, _running, _sites
+from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, OTHER, STRIDE
+from obsloop._sites import Site
+from obsloop.watch import cause as causes, episodes, notices, stacks, usage
+from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story, points
+from obsloop.watch.guarded import guarded
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+    from obsloop._running import Run
+
+__all__ = ["iteration_ended", "points", "seen", "self_time_ns"]
+
+_FLOOR_NS = 5_000_000  # between two looks
+_MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
+_LONGEST_NS = 1_000_000_000  # between two looks while a loop runs, and how long to wait for the next run before parking
+_MAX_ENDED = 256  # of more, only the counters tell
+_JOIN_SECONDS = 1.0
+
+# Signals raised by the thread's own fault stay open, so that faulthandler can still tell of them.
+_FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
+
+_BUSY = (IN_OVERHEAD, IN_CALLBACK)
+_THE_LOOP = Site("(loop)", "", 0)
+
+
+class _Ended(NamedTuple):
+    """An episode that is over, and counted; its events are still to be emitted."""
+
+    story: Story
+    episode: Episode | None
+    duration_ns: int
+    cause: str
+    unhealthy_ns: float
+
+
+class _Open(NamedTuple):
+    """An episode that goes on."""
+
+    run: Run
+    obs: Any
+    episode: Episode
+
+
+class _Life:
+    """The thread, from its start to its end; a fork ends it, and the next run of a loop begins another."""
+
+    __slots__ = ("bell", "cpu_ns", "looked_ns", "next_ns", "stop", "swept_ns", "thread", "watched_ns")
+
+    def __init__(self) -> None:
+        # A raw lock, held while there is nothing to tell: whoever has something releases it.
+        self.bell = _thread.allocate_lock()
+        self.bell.acquire()
+        self.stop = False
+        self.cpu_ns = self.looked_ns = self.next_ns = self.watched_ns = self.swept_ns = 0
+        self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
+
+    def ring(self) -> None:
+        with suppress(RuntimeError):  # it rings already
+            self.bell.release()
+
+
+_life: _Life | None = None
+_asleep = True  # parked, or not there at all
+_starting = _thread.allocate_lock()
+_ended: deque[_Ended] = deque()
+_open: list[_Open] = []
+_spent_before_ns = 0  # by threads that have ended
+
+
+# ---- called in loops' threads ----------------------------------------------------------------------------------------
+
+
+def _wake() -> None:
+    """A run begins in this thread."""
+    if _asleep:
+        guarded(_begin)
+
+
+_running.wake = _wake
+
+
+def _begin() -> None:
+    """Watch this thread's loop, if it wants to be watched: start the thread, or end its rest."""
+    run = _running.runs.get(threading.get_ident())
+    loop = run.loop() if run is not None else None
+    if run is not None and loop is not None and loop._obsloop.settings.watchdog:
+        usage.look(loop._obsloop, run.cells, run.native_id)
+        _start()
+
+
+def seen(obs: Any, started_ns: int) -> Sight | None:
+    """What the watchdog saw last of a loop that it has seen blocked since ``started_ns``; in the loop's thread."""
+    episode: Episode | None = obs.episode
+    return episode.sight if episode is not None and episode.sight.at_ns >= started_ns else None
+
+
+def iteration_ended(
+    loop: Any,
+    obs: Any,
+    cells: Cells,
+    began_ns: int,
+    ended_ns: int,
+    site: Site,
+    kind: str,
+    schedule_delay: float,
+    cause: str,
+) -> None:
+    """An iteration that was slow, or in which the watchdog saw the loop blocked, ends: count it, and have it told.
+
+    In the loop's thread; waits for nobody. An iteration that was neither does not count.
+    """
+    slow = ended_ns - began_ns >= min(obs.slow_ns, obs.slow_iteration_ns)
+    if slow or obs.episode is not None:
+        run = _running.runs.get(threading.get_ident())
+        usage.iteration_ended(obs, cells, began_ns, run.native_id if run is not None else threading.get_native_id())
+        _over(obs, began_ns, ended_ns, site, kind, schedule_delay, cause)
+    life = _life
+    if life is None:
+        guarded(_start)
+    elif _ended:
+        life.ring()
+
+
+def _over(obs: Any, began_ns: int, ended_ns: int, site: Site, kind: str, schedule_delay: float, cause: str) -> None:
+    """Close the episode of ``obs``, or one that was not seen. Whoever takes it out of ``obs`` counts it."""
+    episode: Episode | None = obs.episode
+    obs.episode = None  # no call since it was read: nobody came between
+    if episode is None:
+        sight = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
+        story = Story(_name(obs), obs.instruments, sight, episodes.epoch(began_ns))
+        _count(_Ended(story, None, ended_ns - began_ns, cause, obs.settings.unhealthy_after * 1e9))
+    else:
+        _close(obs, episode, ended_ns, cause)
+
+
+def _lost(obs: Any, episode: Episode, ended_ns: int) -> None:
+    """The watchdog finds that an episode is over, whose loop has not told."""
+    if obs.episode is episode:
+        obs.episode = None  # no call since it was compared: nobody came between
+        _close(obs, episode, ended_ns, episode.cause)
+
+
+def _close(obs: Any, episode: Episode, ended_ns: int, cause: str) -> None:
+    cause = episode.cause if cause == "unknown" else cause
+    duration_ns = max(0, ended_ns - episode.began_ns)
+    _count(_Ended(episode.story, episode, duration_ns, cause, obs.settings.unhealthy_after * 1e9))
+
+
+def _count(ended: _Ended) -> None:
+    """Count it, and hand it to the watchdog; where it is far behind, it is counted only."""
+    episodes.count(ended.story.loop_name, ended.cause, ended.duration_ns)
+    if len(_ended) < _MAX_ENDED or ended.episode is not None:
+        _ended.append(ended)
+
+
+def _name(obs: Any) -> str:
+    return obs.ledger.name if obs.ledger is not None else obs.settings.name or ""
+
+
+def self_time_ns() -> int:
+    """CPU time of the thread so far."""
+    return _spent_before_ns + (_life.cpu_ns if _life is not None else 0)
+
+
+def _start() -> None:
+    """Have a thread that looks: start it, or ring for it."""
+    global _life, _asleep
+    if _life is not None:
+        _life.ring()
+    elif _starting.acquire(blocking=False):  # else another thread starts it at this moment
+        try:
+            if _life is None:
+                life = _Life()
+                _start_without_signals(life.thread)
+                _life, _asleep = life, False
+        finally:
+            _starting.release()
+
+
+def _start_without_signals(thread: threading.Thread) -> None:
+    """The program's signals are the program's: a thread that takes them would keep the main thread from noticing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        thread.start()
+        return
+    closed = {s for s in signal.valid_signals() if getattr(s, "name", "") not in _FAULTS}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, closed)
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# ---- the thread ------------------------------------------------------------------------------------------------------
+
+
+def _work(life: _Life) -> None:
+    while not life.stop:
+        # BaseException: an instrument or a logging handler may raise SystemExit, and that would be the end.
+        try:
+            life.next_ns = time.monotonic_ns() + _LONGEST_NS
+            guarded(_pass, life)
+            guarded(_sleep, life)
+        except BaseException:
+            time.sleep(_FLOOR_NS / 1e9)
+    with suppress(BaseException):
+        _tell()
+
+
+def _pass(life: _Life) -> None:
+    """Tell what has ended, and look at every loop."""
+    life.looked_ns = time.monotonic_ns()
+    life.cpu_ns = time.thread_time_ns()
+    _tell()
+    if _clock.monotonic_ns is time.monotonic_ns:  # with a test's clock nothing is seen while it lasts
+        for run in list(_running.runs.values()):
+            guarded(_look, life, run)
+    if _open:
+        guarded(_close_gone, life)
+    if life.looked_ns - life.swept_ns > 10 * _LONGEST_NS:
+        life.swept_ns = life.looked_ns
+        usage.close_unused()
+
+
+def _sleep(life: _Life) -> None:
+    """Until the next look is due, somebody rings, or, when no loop has run for a second, a loop runs."""
+    global _asleep  # noqa: PLW0603
+    now_ns = time.monotonic_ns()
+    if now_ns - life.watched_ns >= _LONGEST_NS and not _open:
+        _asleep = True
+        if not (_ended or life.stop or any(_wants_watching(run) for run in list(_running.runs.values()))):
+            usage.close_unused(0)
+            life.bell.acquire()
+        _asleep = False
+        return
+    timeout_ns = max(_FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
+    usage.falls_asleep(now_ns + timeout_ns)
+    rung = life.bell.acquire(timeout=timeout_ns / 1e9)
+    usage.wakes()
+    if rung and not life.stop:  # however often it rings, there are no more looks
+        time.sleep(max(0, life.looked_ns + _FLOOR_NS - time.monotonic_ns()) / 1e9)
+
+
+def _wants_watching(run: Run) -> bool:
+    loop = run.loop()
+    return loop is not None and loop._obsloop.settings.watchdog
+
+
+def _look(life: _Life, run: Run) -> None:
+    """One look at one loop."""
+    loop = run.loop()
+    if loop is None or not loop._obsloop.settings.watchdog:
+        return
+    obs, cells = loop._obsloop, run.cells
+    state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns
+    now_ns = life.watched_ns = time.monotonic_ns()
+    slow_ns = max(obs.slow_ns, _MIN_THRESHOLD_NS)
+    slow_iteration_ns = max(obs.slow_iteration_ns, _MIN_THRESHOLD_NS)
+    due_ns = now_ns + min(slow_ns, slow_iteration_ns)
+    if state in _BUSY and began_ns:  # before the first poll of a run nothing of the program's runs
+        due_ns = min(due_ns, began_ns + slow_iteration_ns)
+        if state == IN_CALLBACK:
+            due_ns = min(due_ns, tick_ns + slow_ns)
+    episode: Episode | None = obs.episode
+    if episode is not None and episode.began_ns != began_ns and began_ns:
+        _lost(obs, episode, tick_ns)  # it moved on, and nobody told us
+        episode = None
+    if episode is not None:
+        due_ns = _go_on(run, loop, episode, now_ns)
+    elif due_ns > now_ns:
+        usage.look(obs, cells, run.native_id)
+    elif not usage.is_over(obs, began_ns):
+        callback_ns = 0 if began_ns + slow_iteration_ns <= now_ns else tick_ns
+        episode = _see_first(run, loop, began_ns, callback_ns, now_ns)
+        due_ns = now_ns + _FLOOR_NS if episode is None else episode.next_ns
+    life.next_ns = min(life.next_ns, due_ns)
+
+
+def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int) -> Episode | None:
+    """A loop is blocked, in its iteration or (not 0) in the callback that began at ``callback_ns``: open an episode."""
+    obs, cells = loop._obsloop, run.cells
+    found = _see(run, loop, now_ns)
+    if found is None:
+        return None
+    sight, frames = found
+    cause = causes.why(obs, cells, began_ns, now_ns)
+    story = Story(_name(obs), obs.instruments, sight, episodes.epoch(began_ns))
+    samples = ((now_ns - began_ns) / 1e9, frames)
+    episode = Episode(began_ns, story, sight, samples, cause)
+    unhealthy_ns = 0 if obs.settings.log_slow_callbacks else int(obs.settings.unhealthy_after * 1e9)
+    episode.plan(now_ns, unhealthy_ns)
+    # Looking took a while. No call from here on until it is open: the loop's thread does not come between.
+    known = obs.usage
+    if (
+        cells.began_ns != began_ns
+        or cells.state not in _BUSY
+        or (callback_ns and cells.tick_ns != callback_ns)
+        or (known is not None and known.over_ns == began_ns)
+    ):
+        return None
+    obs.episode = episode
+    cells.slow_iteration_ns = 0
+    _open.append(_Open(run, obs, episode))
+    event = story.blocked(now_ns - began_ns, cause, tuple(episode.samples))
+    if not unhealthy_ns or now_ns - began_ns >= unhealthy_ns:
+        episode.logged = True
+        notices.blocked(event, event.duration, cause, sight.where, over=False)
+    return episode
+
+
+def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
+    """An episode goes on: another sample, a log line. Returns when to look again."""
+    obs = loop._obsloop
+    if now_ns < episode.next_ns:
+        return episode.next_ns
+    duration_ns = now_ns - episode.began_ns
+    if now_ns >= episode.next_sample_ns and len(episode.samples) < MAX_SAMPLES:
+        found = _see(run, loop, now_ns)
+        if found is not None and obs.episode is episode:
+            episode.sight, frames = found
+            episode.samples.append((duration_ns / 1e9, frames))
+    unhealthy_ns = int(obs.settings.unhealthy_after * 1e9)
+    if not episode.logged and duration_ns >= unhealthy_ns:
+        episode.logged = True
+        episode.cause = causes.why(obs, run.cells, episode.began_ns, now_ns)
+        event = episode.story.event(duration_ns, episode.cause, tuple(episode.samples))
+        notices.blocked(event, duration_ns / 1e9, episode.cause, episode.sight.where, over=False)
+    episode.plan(now_ns, unhealthy_ns)
+    return episode.next_ns
+
+
+def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | None:
+    """What the loop's thread is doing; None where it is gone, or past what blocked it."""
+    cells = run.cells
+    frame = sys._current_frames().get(run.ident)
+    handle = task = None
+    try:
+        if frame is None:
+            return None
+        handle = _core.running_handle(loop, frame)
+        tick_ns, state = cells.tick_ns, cells.state
+        stack = stacks.take(frame)
+        if stack.ours:
+            return None
+        site, kind = _THE_LOOP, "other"
+        delay_ns = 0
+        if handle is not None:
+            site = _sites.site_of_handle(handle)
+            kind = KINDS[getattr(handle, "_kind", OTHER) // STRIDE]
+            ready_ns: int = getattr(handle, "_ready_ns", 0)
+            delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
+        task = stacks.inner_task(loop, handle)
+        if task is not None:
+            site, kind = _sites.site_of_task(task), "task_step"
+        elif site in (_THE_LOOP, _sites.CANCELLED) and stack.outermost is not None:
+            site = stack.outermost
+        where = stacks.where(stack.frames)
+        detail = "; ".join(text for text in (site.detail, where, stacks.span(handle, task)) if text)
+        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9), stack.frames
+    finally:
+        del frame, handle, task
+
+
+def _tell() -> None:
+    """Emit the events of what has ended."""
+    while _ended:
+        ended = _ended.popleft()
+        story, episode, duration_ns, cause, unhealthy_ns = ended
+        samples = tuple(episode.samples) if episode is not None else ()
+        if episode is None:
+            event = story.blocked(duration_ns, cause, samples)
+            if duration_ns >= unhealthy_ns:
+                notices.blocked(event, event.duration, cause, "", over=True)
+        else:
+            _open[:] = [entry for entry in _open if entry.episode is not episode]
+        story.unblocked(duration_ns, cause, samples)
+
+
+def _close_gone(life: _Life) -> None:
+    """Close the episodes of loops that went away while they were blocked."""
+    for run, obs, episode in _open.copy():
+        if obs.episode is not episode:
+            continue  # its end is on the way to us
+        inner = _running.runs.get(run.ident)
+        while inner is not None and inner is not run:
+            inner = inner.outer
+        if inner is None or run.loop() is None or run.ident not in sys._current_frames():
+            now_ns = time.monotonic_ns()
+            _lost(obs, episode, now_ns)
+            life.ring()
+
+
+# ---- fork ------------------------------------------------------------------------------------------------------------
+
+
+def _before_fork() -> None:
+    """End the thread: a process that forks should have one only, and since 3.12 Python warns where it has more."""
+    global _life, _asleep, _spent_before_ns  # noqa: PLW0603
+    life = _life
+    if life is None:
+        return
+    life.stop = True
+    life.ring()
+    if threading.current_thread() is not life.thread:
+        life.thread.join(_JOIN_SECONDS)
+        _wait_until_gone(life.thread.native_id)
+    _spent_before_ns += life.cpu_ns
+    _life, _asleep = None, True
+
+
+def _wait_until_gone(native_id: int | None) -> None:
+    """A thread that has been joined may be on its last steps still, and be counted by the kernel."""
+    deadline = time.monotonic() + _JOIN_SECONDS / 10
+    while os.path.exists(f"/proc/self/task/{native_id}") and time.monotonic() < deadline:
+        time.sleep(0.0002)
+
+
+def _after_fork_in_parent() -> None:
+    """Watch again when a loop moves on. Not at once: Python counts the threads after this, to warn of them."""
+    for run in list(_running.runs.values()):
+        run.cells.slow_iteration_ns = 0  # its end is told, whereupon there is a thread again
+
+
+def _after_fork_in_child() -> None:
+    global _life, _asleep, _starting, _spent_before_ns, _ended, _open  # noqa: PLW0603 - as a whole: whoever held them is gone
+    _life, _asleep, _spent_before_ns = None, True, 0
+    _starting = _thread.allocate_lock()
+    _ended, _open = deque(), []
+    for part in (usage, episodes, notices):
+        part.forked()
+    for run in list(_running.runs.values()):
+        loop = run.loop()
+        if loop is not None:
+            loop._obsloop.episode = loop._obsloop.usage = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

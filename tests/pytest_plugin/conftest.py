@@ -1,0 +1,22 @@
+"""Runs pytest on small test files, each in a process of its own: the plugin changes what loops are made there."""
+
+import textwrap
+
+import pytest
+
+
+@pytest.fixture
+def judge(pytester, monkeypatch):
+    """A function: write `text` into test_story.py, run pytest with `options` on it, return what came of it.
+
+    `ini` is the content of the section [pytest]. The plugin is found as any user's pytest finds it, by its entry point.
+    """
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    quiet = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+
+    def run(text, *options, ini="", name="test_story"):
+        pytester.makeini("[pytest]\n" + textwrap.dedent(ini))
+        pytester.makepyfile(**{name: textwrap.dedent(text)})
+        return pytester.runpytest_subprocess(*quiet, *options)
+
+    return run

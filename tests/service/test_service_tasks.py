@@ -1,0 +1,143 @@
+"""/tasks over real HTTP, in processes of their own as served in life: who is alive, where they wait, for how long."""
+
+import json
+
+from tests.support import output
+
+PRELUDE = """
+import asyncio, json, threading, time, urllib.request
+import obsloop
+from obsloop import service
+
+url = service.ensure("127.0.0.1:0", unhealthy_after=60.0)
+
+def get(path="/tasks", **headers):
+    request = urllib.request.Request(url + path, headers=headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read().decode()
+
+def tasks():
+    return {task["name"]: task for task in json.loads(get())["tasks"]}
+
+async def inner():
+    await asyncio.get_running_loop().create_future()
+
+async def outer():
+    await inner()
+"""
+
+
+def run(source):
+    return output(PRELUDE + source)
+
+
+def test_tasks_are_told_with_their_place():
+    """A named task in two coroutines; asked for by another thread of the same program."""
+    (task,) = json.loads(
+        run("""
+async def main():
+    task = asyncio.create_task(outer(), name="worker 7")
+    print(json.dumps([(await asyncio.to_thread(tasks))["worker 7"]]))
+
+obsloop.run(main())
+""")
+    )
+    assert task.pop("age_seconds") >= 0
+    assert task.pop("age_resolution_seconds") >= 0
+    assert task.pop("at").startswith("<string>:")
+    assert task == {
+        "loop": "main",
+        "name": "worker 7",
+        "coroutine": "__main__.outer",
+        "state": "waiting",
+        "cancelling": False,
+        "waits_for": "Future",
+        "in": "inner",
+    }
+
+
+def test_ages_grow_by_the_services_own_censuses():
+    """A task of known age, after some seconds of real time: the age lies where it is said to lie."""
+    run("""
+async def main():
+    early = time.monotonic()
+    task = asyncio.create_task(outer(), name="aged")
+    late = time.monotonic()
+    end = late + 60
+    while True:
+        before = time.monotonic()
+        shown = (await asyncio.to_thread(tasks))["aged"]
+        after = time.monotonic()
+        age, resolution = shown["age_seconds"], shown["age_resolution_seconds"]
+        assert age <= after - early, (shown, after - early)
+        assert age + resolution >= before - late, (shown, before - late)
+        if age > 1.5:
+            break
+        assert after < end
+        await asyncio.sleep(0.1)
+    assert obsloop._tasks.census_time_ns() > 0
+
+import obsloop._tasks
+obsloop.run(main())
+""")
+
+
+def test_it_answers_while_the_loop_is_blocked():
+    """That is when it is needed: the task that blocks is the one that runs, and its line is shown."""
+    shown = json.loads(
+        run("""
+go_on = threading.Event()
+begun = threading.Event()
+
+async def main():
+    waiting = asyncio.create_task(outer(), name="waiting")
+    await asyncio.sleep(0)
+    begun.set()
+    go_on.wait(60)
+
+thread = threading.Thread(target=lambda: obsloop.run(main()), name="blocked")
+thread.start()
+begun.wait(60)
+print(get())
+go_on.set()
+thread.join()
+""")
+    )["tasks"]
+    assert {(task["loop"], task["state"], task["in"]) for task in shown} == {
+        ("blocked", "waiting", "inner"),
+        ("blocked", "running", "main"),
+    }
+
+
+def test_the_page_is_escaped():
+    """A task may be called anything."""
+    page = run("""
+async def main():
+    task = asyncio.create_task(outer(), name="<script>alert(1)</script>\\x1b[2J" + "x" * 1_000_000)
+    print(await asyncio.to_thread(get, accept="text/html"))
+    print(await asyncio.to_thread(get))
+
+obsloop.run(main())
+""")
+    page, _, report = page.partition("</html>")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;?[2Jxxx" in page
+    assert len(page) + len(report) < 20_000
+
+
+def test_no_loop_no_tasks():
+    """An empty list for programs, a sentence for people."""
+    assert run("print(json.loads(get())['tasks'], 'No observed loop runs' in get(accept='text/html'))") == "[] True\n"
+
+
+def test_ten_thousand_tasks_are_a_thousand_and_a_number():
+    """Bounded, and the rest is counted."""
+    assert run("""
+async def main():
+    tasks = [asyncio.create_task(outer()) for _ in range(10_000)]
+    found = json.loads(await asyncio.to_thread(get))
+    print(len(found["tasks"]), found["not_shown"])
+    print("And 9001 more" in await asyncio.to_thread(get, "/tasks?format=html"))
+
+obsloop.run(main())
+""").splitlines() == ["1000 9001", "True"]
