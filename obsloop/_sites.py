@@ -1,7 +1,7 @@
 """From a handle to a name that a person understands: ``app.Client.data_received``, and where that is defined.
 
 Asked only when something rare happened, from the loop's thread or from another one while the callback still runs. It
-never raises and runs no code of the program's: attributes are read where C keeps them (``_get``), past ``__getattr__``,
+never raises and runs no code of the program's: attributes are read where C keeps them (``_peek``), past ``__getattr__``,
 properties, metaclasses and ``__class__``; nothing is called, compared or shown. It keeps strings only, no object.
 """
 
@@ -13,7 +13,6 @@ import functools
 import gc
 import sys
 from asyncio import base_subprocess, sslproto
-from collections.abc import Callable
 from contextvars import Context
 from pathlib import PurePath
 from types import (
@@ -24,20 +23,15 @@ from types import (
     FrameType,
     FunctionType,
     GeneratorType,
-    GetSetDescriptorType,
-    MappingProxyType,
-    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
 from typing import Any, NamedTuple
 
+from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
 from obsloop._private import private_selector_events, private_tasks
 
 private_sslproto: Any = sslproto
-
-LONGEST = 200
-"""The longest name or detail, in characters."""
 
 _DEEPEST = 1000  # wrappers around a function, coroutines that await each other
 _MOST = 1024  # coroutines whose names are kept
@@ -65,7 +59,7 @@ CANCELLED = Site("(cancelled)", "", 0)
 def site_of_handle(handle: Any) -> Site:
     """What ``handle``, of any class, runs or has run."""
     try:
-        callback, args = _get(handle, "_callback"), _get(handle, "_args")
+        callback, args = get(handle, "_callback"), get(handle, "_args")
     except Exception:
         return CANCELLED
     return CANCELLED if callback is None else site_of_callback(callback, args)
@@ -74,7 +68,7 @@ def site_of_handle(handle: Any) -> Site:
 def site_of_callback(callback: Any, args: tuple[Any, ...] = ()) -> Site:
     """The program's function behind ``callback``, which is called with ``args``."""
     try:
-        return _bounded(_of_callback(callback, args if _class(args) is tuple else ()))
+        return _bounded(_of_callback(callback, args if class_of(args) is tuple else ()))
     except Exception:
         return _least(callback)
 
@@ -92,7 +86,7 @@ def coroutine_of(task: Any) -> Any:
 
     Not by ``get_coro``: in CPython 3.12.1 that then crashes.
     """
-    return _get(task, "_coro")
+    return get(task, "_coro")
 
 
 def site_of_coroutine(coro: Any) -> Site:
@@ -112,100 +106,29 @@ def waiting_at(coro: Any) -> tuple[str, int, str]:
                 break
             coro = _generator_in(coro)
             prefix = _prefix(coro)
-            frame = _get(coro, f"{prefix}_frame")
-            if _class(frame) is FrameType:
-                found = frame.f_code.co_filename, frame.f_lineno or 0, _clean(frame.f_code.co_qualname)
-            coro = _get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+            frame = get(coro, f"{prefix}_frame")
+            if class_of(frame) is FrameType:
+                found = frame.f_code.co_filename, frame.f_lineno or 0, clean(frame.f_code.co_qualname)
+            coro = get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
     except Exception:  # noqa: S110  an end of the chain that looks like nothing we know; what was found so far counts
         pass
     return found
 
 
-# ---- reading without running anything --------------------------------------------------------------------------------
-
-_class: Callable[[Any], type[Any]] = type
-_dict_get: Any = vars(dict)["get"]
-_mro: Any = vars(type)["__mro__"].__get__
-_vars: Any = vars(type)["__dict__"].__get__
-_module: Any = vars(type)["__module__"].__get__
-_qualname: Any = vars(type)["__qualname__"].__get__
-
-
-def _find(cls: type[Any], name: str) -> Any:
-    """What instances of ``cls`` have under ``name`` from their class, as it is there, or None."""
-    for base in _mro(cls):
-        space = _vars(base)
-        if name in space:
-            return space[name]
-    return None
-
-
-def _get(obj: Any, name: str) -> Any:
-    """The attribute where C or the instance's dictionary keeps it, or None."""
-    found = _find(_class(obj), name)
-    kind = _class(found)
-    if kind is GetSetDescriptorType or kind is MemberDescriptorType:
-        try:
-            return found.__get__(obj, _class(obj))
-        except AttributeError:  # a slot without a value
-            return None
-    if name == "__dict__":
-        return None
-    value = _item(_get(obj, "__dict__"), name)
-    if value is not None:
-        return value
-    return found if kind is str or kind is int or kind is bool else None
-
-
-def _item(space: Any, key: str) -> Any:
-    if _is(space, dict):
-        return _dict_get(space, key)
-    return space.get(key) if _class(space) is MappingProxyType else None
-
-
-def _is(obj: Any, cls: type[Any] | tuple[type[Any], ...]) -> bool:
-    """``isinstance`` that cannot be lied to. ``cls`` must be plain classes, none with a metaclass of its own."""
-    return issubclass(_class(obj), cls)
-
-
-def _text(value: Any) -> str:
-    """A string as it is, anything else as an empty one."""
-    return value if _class(value) is str else str.__str__(value) if _is(value, str) else ""
-
-
-def _clean(text: str) -> str:
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-
-
 def _bounded(site: Site) -> Site:
-    task_name = None if site.task_name is None else _clean(site.task_name)
-    return site._replace(name=_clean(site.name), task_name=task_name, detail=_clean(site.detail))
-
-
-def _join(module: Any, qualname: str) -> str:
-    module = _text(module)
-    return f"{module}.{qualname}" if module and module != "builtins" else qualname
-
-
-def _class_name(cls: type[Any]) -> str:
-    try:
-        module = _module(cls)
-    except AttributeError:  # taken away
-        module = ""
-    return _join(module, _qualname(cls))
+    task_name = None if site.task_name is None else clean(site.task_name)
+    return site._replace(name=clean(site.name), task_name=task_name, detail=clean(site.detail))
 
 
 def _least(obj: Any) -> Site:
     """The least that can be said of an object."""
-    return _bounded(_of_function(obj) if _class(obj) is FunctionType else Site(_class_name(_class(obj)), "", 0))
+    return _bounded(_of_function(obj) if class_of(obj) is FunctionType else Site(class_name(class_of(obj)), "", 0))
 
 
 def _place(function: Any) -> tuple[str, int]:
     """File and first line of a function, Python or Cython."""
-    code = _get(function, "__code__")
-    return (code.co_filename, code.co_firstlineno) if _class(code) is CodeType else ("", 0)
+    code = get(function, "__code__")
+    return (code.co_filename, code.co_firstlineno) if class_of(code) is CodeType else ("", 0)
 
 
 # ---- callables -------------------------------------------------------------------------------------------------------
@@ -222,16 +145,16 @@ _STEPS = ("__step", "__wakeup", "task_wakeup")
 
 def _inner(obj: Any) -> Any:
     """What ``obj`` stands around: one layer less, or None."""
-    if _is(obj, functools.partial):
-        return _get(obj, "func")
-    if _is(obj, (staticmethod, classmethod)):
-        return _get(obj, "__func__")
-    if _is(obj, functools.partialmethod):
-        return _get(obj, "func")
-    if _qualname(_class(obj)) == "_Timed" and _class_name(_class(obj)) == "obsloop._fallback._Timed":
-        return _get(obj, "_callback")
+    if is_a(obj, functools.partial):
+        return get(obj, "func")
+    if is_a(obj, (staticmethod, classmethod)):
+        return get(obj, "__func__")
+    if is_a(obj, functools.partialmethod):
+        return get(obj, "func")
+    if qualname_of(class_of(obj)) == "_Timed" and class_name(class_of(obj)) == "obsloop._fallback._Timed":
+        return get(obj, "_callback")
     for name in _LOOK_THROUGH:
-        inner = _get(obj, name)
+        inner = get(obj, name)
         if inner is not None:
             return inner
     return None
@@ -244,55 +167,55 @@ def _innermost(obj: Any, args: tuple[Any, ...] = ()) -> tuple[Any, tuple[Any, ..
     while len(seen) < _DEEPEST and id(obj) not in seen:
         seen.add(id(obj))
         inner = _inner(obj)
-        if inner is None or not (callable(inner) or _is(inner, (staticmethod, classmethod, functools.partialmethod))):
+        if inner is None or not (callable(inner) or is_a(inner, (staticmethod, classmethod, functools.partialmethod))):
             return obj, args
-        if _is(obj, functools.partial):
-            args = (*(_get(obj, "args") or ()), *args)
+        if is_a(obj, functools.partial):
+            args = (*(get(obj, "args") or ()), *args)
         obj = inner
     return outermost, around
 
 
 def _of_callback(callback: Any, args: tuple[Any, ...]) -> Site:
     callback, args = _innermost(callback, args)
-    cls = _class(callback)
+    cls = class_of(callback)
     if cls is MethodType:
         return _of_method(callback.__self__, callback.__func__, args)
     if cls is BuiltinMethodType:
         return _of_builtin(callback, args)
-    if cls is FunctionType or _qualname(cls) in _CYTHON_FUNCTIONS:
+    if cls is FunctionType or qualname_of(cls) in _CYTHON_FUNCTIONS:
         return _of_asyncio_closure(callback) or _of_function(callback)
     return _of_object(callback)
 
 
 def _of_object(callback: Any) -> Site:
     """A class, an object that can be called, or one of C's callables."""
-    cls = _class(callback)
-    if _is(callback, type):
-        makers = (_find(callback, "__init__"), _find(callback, "__new__"))
+    cls = class_of(callback)
+    if is_a(callback, type):
+        makers = (find(callback, "__init__"), find(callback, "__new__"))
         places = [place for maker in makers if (place := _place(_innermost(maker)[0])) != ("", 0)]
-        return Site(_class_name(callback), *(places[0] if places else ("", 0)))
-    owner, name = _get(callback, "__self__"), _text(_get(callback, "__name__"))
-    if _qualname(cls) == "TaskStepMethWrapper" and _is(owner, _TASKS):
+        return Site(class_name(callback), *(places[0] if places else ("", 0)))
+    owner, name = get(callback, "__self__"), text(get(callback, "__name__"))
+    if qualname_of(cls) == "TaskStepMethWrapper" and is_a(owner, _TASKS):
         return _of_task(owner)
-    defined_by = _get(callback, "__objclass__")
-    if name and defined_by is not None and _is(defined_by, type):  # `list.append`
-        return Site(f"{_class_name(defined_by)}.{name}", "", 0)
+    defined_by = get(callback, "__objclass__")
+    if name and defined_by is not None and is_a(defined_by, type):  # `list.append`
+        return Site(f"{class_name(defined_by)}.{name}", "", 0)
     if name and owner is not None:  # `[].__len__`
-        return Site(f"{_class_name(owner if _is(owner, type) else _class(owner))}.{name}", "", 0)
-    return Site(f"{_class_name(cls)}.__call__", *_place(_innermost(_find(cls, "__call__"))[0]))
+        return Site(f"{class_name(owner if is_a(owner, type) else class_of(owner))}.{name}", "", 0)
+    return Site(f"{class_name(cls)}.__call__", *_place(_innermost(find(cls, "__call__"))[0]))
 
 
 def _of_function(function: Any) -> Site:
-    qualname = _text(_get(function, "__qualname__")) or _text(_get(function, "__name__"))
-    return Site(_join(_get(function, "__module__"), qualname), *_place(function))
+    qualname = text(get(function, "__qualname__")) or text(get(function, "__name__"))
+    return Site(join(get(function, "__module__"), qualname), *_place(function))
 
 
 def _of_builtin(callback: Any, args: tuple[Any, ...]) -> Site:
     owner, name = callback.__self__, callback.__name__
-    if owner is None or _is(owner, ModuleType):
-        module = _text(_get(callback, "__module__")) or _text(_get(owner, "__name__"))
-        return Site(_join(module, name), "", 0)
-    if _class(owner) is Context and name == "run" and args:
+    if owner is None or is_a(owner, ModuleType):
+        module = text(get(callback, "__module__")) or text(get(owner, "__name__"))
+        return Site(join(module, name), "", 0)
+    if class_of(owner) is Context and name == "run" and args:
         return _of_callback(args[0], args[1:])
     return _of_method(owner, callback, args)
 
@@ -300,32 +223,32 @@ def _of_builtin(callback: Any, args: tuple[Any, ...]) -> Site:
 def _of_method(owner: Any, method: Any, args: tuple[Any, ...]) -> Site:
     """A method is named after the class of its object, which may have inherited it, not after where it is defined."""
     function = _innermost(method)[0]
-    name = _text(_get(function, "__name__"))
-    if _is(owner, _TASKS) and name in _STEPS and (method is function or _is_asyncios(function)):
+    name = text(get(function, "__name__"))
+    if is_a(owner, _TASKS) and name in _STEPS and (method is function or _is_asyncios(function)):
         return _of_task(owner)
-    if _is(owner, asyncio.AbstractEventLoop):
+    if is_a(owner, asyncio.AbstractEventLoop):
         hidden = _behind_loop(name, args)
         if hidden is not None:
             return hidden
     detail = ""
-    if _is(owner, asyncio.BaseTransport):
+    if is_a(owner, asyncio.BaseTransport):
         detail = _peer(owner)
         if _is_asyncios(function):
-            calls = _protocol_method(owner, name, _text(function.__qualname__))
-            protocol = _get(owner, "_protocol")
+            calls = _protocol_method(owner, name, text(function.__qualname__))
+            protocol = get(owner, "_protocol")
             if calls and protocol is not None:
                 return _of_protocol(protocol, calls, detail)
     else:
-        detail = next((_peer(arg) for arg in args[:1] if _is(arg, asyncio.BaseTransport)), "")
-    if _is(owner, _BETWEEN) and name in _THROUGH:
-        detail = detail or _peer(_get(owner, "_transport"))
+        detail = next((_peer(arg) for arg in args[:1] if is_a(arg, asyncio.BaseTransport)), "")
+    if is_a(owner, _BETWEEN) and name in _THROUGH:
+        detail = detail or _peer(get(owner, "_transport"))
         return _of_protocol(owner, _THROUGH[name], detail)
-    cls = owner if _is(owner, type) else _class(owner)
-    home = _text(_get(function, "__qualname__")).rpartition(".")[0]
-    wraps_a_stranger = method is not function and all(_qualname(base) != home for base in _mro(cls))
+    cls = owner if is_a(owner, type) else class_of(owner)
+    home = text(get(function, "__qualname__")).rpartition(".")[0]
+    wraps_a_stranger = method is not function and all(qualname_of(base) != home for base in mro_of(cls))
     if wraps_a_stranger or not name:  # the wrapper is the object's method, what it calls is not
         return _of_callback(function, args)
-    return Site(f"{_class_name(cls)}.{name}", *_place(function), detail=detail)
+    return Site(f"{class_name(cls)}.{name}", *_place(function), detail=detail)
 
 
 # ---- what asyncio puts around the program's callables ----------------------------------------------------------------
@@ -359,7 +282,7 @@ _ACCEPTS = ("_accept_connection", "_start_serving")
 
 
 def _is_asyncios(function: Any) -> bool:
-    return _class(function) is FunctionType and _text(function.__module__).startswith("asyncio.")
+    return class_of(function) is FunctionType and text(function.__module__).startswith("asyncio.")
 
 
 def _of_asyncio_closure(function: Any) -> Site | None:
@@ -371,7 +294,7 @@ def _of_asyncio_closure(function: Any) -> Site | None:
             return _of_coroutine(cell.cell_contents)
         if name == "client_connected_cb":  # start_server's protocol factory
             return _of_callback(cell.cell_contents, ())
-        if name == "self" and _is(cell.cell_contents, sslproto.SSLProtocol):  # reads on, or begins to read again
+        if name == "self" and is_a(cell.cell_contents, sslproto.SSLProtocol):  # reads on, or begins to read again
             return _of_method(cell.cell_contents, private_sslproto.SSLProtocol._do_read, ())
     return None
 
@@ -391,7 +314,7 @@ def _behind_loop(name: str, args: tuple[Any, ...]) -> Site | None:
 def _protocol_method(transport: Any, name: str, qualname: str) -> str | None:
     if name not in _READS:
         return _CALLS.get(name)
-    if _is(transport, (private_selector_events._SelectorDatagramTransport, asyncio.DatagramTransport)):
+    if is_a(transport, (private_selector_events._SelectorDatagramTransport, asyncio.DatagramTransport)):
         return "datagram_received"
     # A pipe to write to is read from only to see that it was closed.
     return "connection_lost" if qualname.startswith("_UnixWritePipeTransport.") else "data_received"
@@ -400,10 +323,10 @@ def _protocol_method(transport: Any, name: str, qualname: str) -> str | None:
 def _of_protocol(protocol: Any, method: str, detail: str) -> Site:
     """The method of the program's protocol that asyncio comes to, through its own protocols in between."""
     for _ in range(_DEEPEST):
-        if _is(protocol, sslproto.SSLProtocol):
-            inner = _get(protocol, "_app_protocol")
-        elif _is(protocol, base_subprocess.WriteSubprocessPipeProto):
-            inner = _get(_get(protocol, "proc"), "_protocol")
+        if is_a(protocol, sslproto.SSLProtocol):
+            inner = get(protocol, "_app_protocol")
+        elif is_a(protocol, base_subprocess.WriteSubprocessPipeProto):
+            inner = get(get(protocol, "proc"), "_protocol")
             if inner is not None and method in ("data_received", "connection_lost"):
                 method = f"pipe_{method}"
         else:
@@ -411,22 +334,22 @@ def _of_protocol(protocol: Any, method: str, detail: str) -> Site:
         if inner is None:
             break
         protocol = inner
-    cls = _class(protocol)
+    cls = class_of(protocol)
     if method == "data_received" and issubclass(cls, asyncio.BufferedProtocol):
         method = "buffer_updated"
-    function = _item(_get(protocol, "__dict__"), method)
-    function = _find(cls, method) if function is None else function
-    return Site(f"{_class_name(cls)}.{method}", *_place(_innermost(function)[0]), detail=detail)
+    function = item(get(protocol, "__dict__"), method)
+    function = find(cls, method) if function is None else function
+    return Site(f"{class_name(cls)}.{method}", *_place(_innermost(function)[0]), detail=detail)
 
 
 def _peer(transport: Any) -> str:
     """``from HOST:PORT``: what ``get_extra_info("peername")`` would say."""
     for _ in range(_DEEPEST):
-        extra = _get(transport, "_extra")
-        name = _address(_item(extra, "peername"))
+        extra = get(transport, "_extra")
+        name = _address(item(extra, "peername"))
         if name:
             return f"from {name}"
-        transport = _get(_get(transport, "_ssl_protocol"), "_transport")
+        transport = get(get(transport, "_ssl_protocol"), "_transport")
         if transport is None:
             break
     return ""
@@ -434,18 +357,18 @@ def _peer(transport: Any) -> str:
 
 def _listens_on(sock: Any) -> str:
     try:
-        return _address(_socket.socket.getsockname(sock)) if _is(sock, _socket.socket) else ""
+        return _address(_socket.socket.getsockname(sock)) if is_a(sock, _socket.socket) else ""
     except OSError:  # closed
         return ""
 
 
 def _address(name: Any) -> str:
     """A socket's address as people write it; empty where it has none."""
-    if _is(name, tuple) and len(name) in (2, 4) and type(name[0]) is str and type(name[1]) is int:
+    if is_a(name, tuple) and len(name) in (2, 4) and type(name[0]) is str and type(name[1]) is int:
         return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-    if _class(name) is bytes:  # Linux has names that are no paths; they begin with a zero byte
+    if class_of(name) is bytes:  # Linux has names that are no paths; they begin with a zero byte
         name = name.replace(b"\0", b"@", 1).decode("utf-8", "replace")
-    return _text(name)
+    return text(name)
 
 
 # ---- tasks and coroutines --------------------------------------------------------------------------------------------
@@ -456,19 +379,19 @@ _named: dict[tuple[str, int, str], tuple[str, str, int]] = {}
 
 
 def _of_task(task: Any) -> Site:
-    base = private_tasks._PyTask if _is(task, private_tasks._PyTask) else _TASKS[1]
-    if not _is(task, base):
+    base = private_tasks._PyTask if is_a(task, private_tasks._PyTask) else _TASKS[1]
+    if not is_a(task, base):
         return _least(task)
     coro = coroutine_of(task)
     site = _least(task) if coro is None else _of_coroutine(coro)
-    return site._replace(task_name=_text(base.get_name(task)))
+    return site._replace(task_name=text(base.get_name(task)))
 
 
 def _generator_in(obj: Any) -> Any:
     """The coroutine or generator that ``obj``, if it is one of the objects C puts around them, drives."""
     for _ in range(_DEEPEST):
-        inner = _get(obj, "_GeneratorWrapper__wrapped")  # types.coroutine, of what is no generator of C's
-        if inner is None and _qualname(_class(obj)) in _CARRIERS:  # they have no attributes
+        inner = get(obj, "_GeneratorWrapper__wrapped")  # types.coroutine, of what is no generator of C's
+        if inner is None and qualname_of(class_of(obj)) in _CARRIERS:  # they have no attributes
             inner = next((held for held in gc.get_referents(obj) if _is_generator(held)), None)
         if inner is None:
             break
@@ -477,31 +400,31 @@ def _generator_in(obj: Any) -> Any:
 
 
 def _is_generator(obj: Any) -> bool:
-    return _is(obj, (CoroutineType, GeneratorType, AsyncGeneratorType)) or _qualname(_class(obj)) in _CARRIERS
+    return is_a(obj, (CoroutineType, GeneratorType, AsyncGeneratorType)) or qualname_of(class_of(obj)) in _CARRIERS
 
 
 def _prefix(coro: Any) -> str:
     for cls, prefix in _PREFIXES:
-        if _class(coro) is cls:
+        if class_of(coro) is cls:
             return prefix
-    return "gi" if _find(_class(coro), "gi_frame") is not None else "cr"  # Cython's, or nothing of the kind
+    return "gi" if find(class_of(coro), "gi_frame") is not None else "cr"  # Cython's, or nothing of the kind
 
 
 def _of_coroutine(coro: Any) -> Site:
     coro = _generator_in(coro)
-    qualname = _text(_get(coro, "__qualname__"))
-    if not qualname or _find(_class(coro), "__qualname__") is None:
+    qualname = text(get(coro, "__qualname__"))
+    if not qualname or find(class_of(coro), "__qualname__") is None:
         return _least(coro)
-    code = _get(coro, f"{_prefix(coro)}_code")
-    if _class(code) is not CodeType or not _is_generator(coro):  # Cython's know their module
-        place = (code.co_filename, code.co_firstlineno) if _class(code) is CodeType else ("", 0)
-        return Site(_join(_get(coro, "__module__"), qualname), *place)
+    code = get(coro, f"{_prefix(coro)}_code")
+    if class_of(code) is not CodeType or not _is_generator(coro):  # Cython's know their module
+        place = (code.co_filename, code.co_firstlineno) if class_of(code) is CodeType else ("", 0)
+        return Site(join(get(coro, "__module__"), qualname), *place)
     # A finished coroutine has no globals left to ask for its module, so it is found by what both have: the code.
     key = code.co_filename, code.co_firstlineno, qualname
     found = _named.get(key)
     if found is None:
         if qualname == code.co_qualname:
-            found = _join(_module_of(code.co_filename), qualname), code.co_filename, code.co_firstlineno
+            found = join(_module_of(code.co_filename), qualname), code.co_filename, code.co_firstlineno
         else:  # functools.wraps: the name is that of the function within, the code that of the wrapper
             function = _decorated(code, qualname)
             found = (
@@ -515,14 +438,14 @@ def _of_coroutine(coro: Any) -> Site:
 
 def _spaces() -> list[Any]:
     """What is in each module, as dictionaries."""
-    return [_get(module, "__dict__") for module in list(sys.modules.values())]
+    return [get(module, "__dict__") for module in list(sys.modules.values())]
 
 
 def _module_of(filename: str) -> str:
     for space in _spaces():
-        if _text(_item(space, "__file__")) == filename:
-            return _text(_item(space, "__name__"))
-    if filename.startswith("<") and _get(sys.modules.get("__main__"), "__file__") is None:  # typed in, or given by -c
+        if text(item(space, "__file__")) == filename:
+            return text(item(space, "__name__"))
+    if filename.startswith("<") and get(sys.modules.get("__main__"), "__file__") is None:  # typed in, or given by -c
         return "__main__"
     return PurePath(filename).stem
 
@@ -532,12 +455,12 @@ def _decorated(code: CodeType, qualname: str) -> Any:
     found: dict[int, Any] = {}
     first, *rest = qualname.split(".")
     for space in _spaces():
-        obj = _item(space, first)
+        obj = item(space, first)
         for name in rest:
-            obj = _vars(obj).get(name) if _is(obj, type) else None
+            obj = vars_of(obj).get(name) if is_a(obj, type) else None
         function = _innermost(obj)[0]
         for _ in range(_DEEPEST if obj is not None else 0):
-            if _get(obj, "__code__") is code and _class(function) is FunctionType:
+            if get(obj, "__code__") is code and class_of(function) is FunctionType:
                 found[id(function)] = function
                 break
             obj = _inner(obj)
