@@ -11,7 +11,9 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from obsloop._peek import class_name, class_of
 
 if TYPE_CHECKING:
     from obsloop._events import CallbackError, LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
@@ -125,8 +127,7 @@ def _hooks_of(instrument: Any) -> dict[str, Callable[[Any], object]]:
 
 
 def _described(instrument: Any) -> str:
-    cls = cast(type[Any], type(instrument))
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return class_name(class_of(instrument))
 
 
 process = Instruments()

@@ -1,8 +1,7 @@
 """From a handle to a name that a person understands: ``app.Client.data_received``, and where that is defined.
 
 Asked only when something rare happened, from the loop's thread or from another one while the callback still runs. It
-never raises and runs no code of the program's: attributes are read where C keeps them (``_peek``), past ``__getattr__``,
-properties, metaclasses and ``__class__``; nothing is called, compared or shown. It keeps strings only, no object.
+never raises and runs no code of the program's: objects are read with ``_peek``. It keeps strings only, no object.
 """
 
 from __future__ import annotations

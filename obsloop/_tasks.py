@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from time import monotonic_ns, sleep, thread_time_ns
 from typing import Any, TypeVar
 
-from obsloop import _running, _sites
+from obsloop import _peek, _running, _sites
 from obsloop._private import private_tasks
 
 MAX_SHOWN = 1_000
@@ -272,9 +272,9 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
     """Its state and what it waits for. asyncio tells every thread of every loop's current task."""
     if asyncio.current_task(loop) is task:
         return "running", None
-    if not _sites._is(task, _sites._TASKS):
+    if not _peek.is_a(task, _sites._TASKS):
         return "unknown", None
-    future = _sites._get(task, "_fut_waiter")
+    future = _peek.get(task, "_fut_waiter")
     if future is None:
         return "ready", None
     try:
@@ -283,7 +283,7 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
     except Exception:  # noqa: S110  a future of the program's own kind; that it is waited for is known anyway
         pass
     kind = type(future).__name__
-    of_whom = f" {_sites.site_of_task(future).task_name}" if _sites._is(future, _sites._TASKS) else ""
+    of_whom = f" {_sites.site_of_task(future).task_name}" if _peek.is_a(future, _sites._TASKS) else ""
     return "waiting", kind + of_whom
 
 

@@ -98,7 +98,7 @@ class NoMethod:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (object(), "builtins.object has no hook to call: expected one or more of on_slow_callback"),
+        (object(), "object has no hook to call: expected one or more of on_slow_callback"),
         (Misspelled(), "Misspelled has no hook to call"),
         (Async(), "on_slow_callback of .*Async is a coroutine function: hooks are called, not awaited"),
         (NoMethod(), "on_slow_callback of .*NoMethod is not callable"),

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, cast
+from typing import Any
 
 from obsloop import _sites
 from obsloop._catalog import ORIGINS
 from obsloop._cells import KINDS, OTHER, STRIDE
 from obsloop._events import CallbackError
 from obsloop._instruments import emit
+from obsloop._peek import class_name, class_of, clean
 from obsloop._private import private_base_events
 from obsloop._sites import Site
 from obsloop.watch.guarded import guarded
@@ -71,8 +72,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
 
 def type_name(cls: type) -> str:
     """The exception's name as OpenTelemetry's ``error.type`` has it: with its module, unless it is a built-in one."""
-    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    return name[:200]
+    return clean(class_name(cls))
 
 
 def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
@@ -97,8 +97,7 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
 
 
 def _class_site(thing: Any) -> Site:
-    cls = cast(type[Any], type(thing))
-    return Site(f"{cls.__module__}.{cls.__qualname__}", "", 0)
+    return Site(class_name(class_of(thing)), "", 0)
 
 
 def _raised_at(exception: Any) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from threading import get_native_id
@@ -16,7 +17,7 @@ from obsloop.watch.usage import Late
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
-    from obsloop.watch.usage import Known, Usage
+    from obsloop.watch.usage import Known, Queue, Usage
 
 # Of a block that the machine had a smaller share in, it is not said that a free machine would have been fast enough:
 # some run-queue time there is always, and 0.1003 s of sleep against a limit of 0.1 s is the program's doing.
@@ -161,7 +162,7 @@ def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: in
     cpu_ns = None
     if before.cpu_ns is not None and now.cpu_ns is not None:
         cpu_ns = max(0, now.cpu_ns - before.cpu_ns - around_ns)
-    late = usage.lateness(from_ns, ended_ns)
+    wait_ns, slices = _queued(obs, before, now, ended_ns - from_ns - (cpu_ns or 0))
     threshold_ns = min(obs.slow_ns, obs.slow_iteration_ns)
     if threshold_ns > ended_ns - started_ns:
         threshold_ns = 0  # it was asked about although it was not slow
@@ -172,16 +173,29 @@ def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: in
         threshold_ns=int(threshold_ns * covered),
         gc_ns=now.gc_ns - before.gc_ns,
         cpu_ns=cpu_ns,
-        wait_ns=_grown(before, now, 1),
-        slices=_grown(before, now, 2),
+        wait_ns=wait_ns,
+        slices=slices,
         over=known.native_id == get_native_id(),
         switch_ns=max(1, int(sys.getswitchinterval() * 1e9)),
-        late=tuple(late),
+        late=tuple(usage.lateness(from_ns, ended_ns)),
         sighted=usage.woke_within(from_ns, ended_ns),
     )
 
 
-def _grown(before: Usage, now: Usage, field: int) -> int | None:
-    if before.scheduling is None or now.scheduling is None:
-        return None
-    return now.scheduling[field] - before.scheduling[field]
+def _queued(obs: Any, before: Usage, now: Usage, off_ns: int) -> tuple[int | None, int | None]:
+    """Run-queue time and time slices of a block of which the thread spent ``off_ns`` off the CPU.
+
+    What the kernel says is of a longer time, or, where the watchdog saw it, of the block's part since then: the block
+    has a share in it as in the time off the CPU.
+    """
+    first: Queue | None = before.queue
+    last = now.queue
+    if obs.episode is not None and obs.episode.queue is not None:
+        seen: Queue = obs.episode.queue
+        if (now.at_ns - seen.at_ns) >= (now.at_ns - obs.episode.began_ns) * _MIN_COVERED:
+            first = seen
+    if first is None or last is None:
+        return None, None
+    asleep_ns = last.at_ns - first.at_ns - (last.idle_ns - first.idle_ns) - (last.cpu_ns - first.cpu_ns)
+    share = max(0, off_ns) / max(1, asleep_ns, (last.wait_ns - first.wait_ns) // 2)
+    return round((last.wait_ns - first.wait_ns) * share), math.ceil((last.slices - first.slices) * share)

@@ -16,6 +16,7 @@ from obsloop._partition import SECONDS
 from obsloop._sites import Site
 from obsloop._snapshot import Histogram, Value
 from obsloop.watch import recent
+from obsloop.watch.usage import Queue
 
 MAX_SAMPLES = 16
 _LONGEST_NS = 1_000_000_000  # between two looks: whether the loop's thread is still there
@@ -79,7 +80,7 @@ class Story(NamedTuple):
 class Episode:
     """One stretch of time in which a loop did not poll, from the return of one poll to the next call."""
 
-    __slots__ = ("began_ns", "cause", "logged", "next_ns", "next_sample_ns", "samples", "sight", "story")
+    __slots__ = ("began_ns", "cause", "logged", "next_ns", "next_sample_ns", "queue", "samples", "sight", "story")
 
     def __init__(self, began_ns: int, story: Story, sight: Sight, sample: Sample, cause: str) -> None:
         self.began_ns = began_ns
@@ -89,6 +90,8 @@ class Episode:
         self.samples: list[Sample] = [sample]
         self.cause = cause
         self.logged = False
+        self.queue: Queue | None = None
+        """What the kernel said of the loop's thread at first sight: what it says later is of the block alone."""
         self.next_sample_ns = self.next_ns = 0
 
     def plan(self, now_ns: int, unhealthy_ns: int) -> None:

@@ -173,10 +173,11 @@ def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
             cause=why,
             top=tuple((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked),
         )
-        recent.note(event)
         emit(obs.instruments, "on_slow_iteration", event)
-        if obs.settings.log_slow_callbacks and not notes.slow_seen:  # the slow callbacks in it had their lines
-            log(event, "slow iteration")
+        if not notes.slow_seen:  # the slow callbacks in it have been told of
+            recent.note(event)
+            if obs.settings.log_slow_callbacks:
+                log(event, "slow iteration")
     if obs.settings.watchdog:
         watchdog.iteration_ended(loop, obs, cells, began_ns, end_ns, site, kind, delay_ns / 1e9, why)
     notes.restart(0)

@@ -20,9 +20,15 @@ from obsloop._cells import IN_IDLE, IN_POLL
 if TYPE_CHECKING:
     from obsloop._cells import Cells
 
+resource: Any = None
+if sys.platform == "linux":
+    import resource
+
 _LINUX = sys.platform == "linux"
 _MOST_FILES = 32
 _UNUSED_NS = 10_000_000_000  # a file that nobody asked for in so long is closed: its thread is gone, or does not run
+_QUEUE_NS = 1_000_000_000  # so old may be what the kernel said of a busy thread
+_WORTH_ASKING_NS = 10_000_000
 _LATE_NS = 2_000_000  # what is less is how precise a timed wait is
 
 
@@ -36,6 +42,16 @@ class Scheduling(NamedTuple):
     """How often it was put on a CPU."""
 
 
+class Queue(NamedTuple):
+    """What the kernel said of a loop's thread at one moment, and what else it had used by then."""
+
+    at_ns: int
+    idle_ns: int
+    cpu_ns: int
+    wait_ns: int
+    slices: int
+
+
 class Usage(NamedTuple):
     """What a loop's thread had used at one moment, in nanoseconds and from whatever beginning."""
 
@@ -45,7 +61,8 @@ class Usage(NamedTuple):
     idle_ns: int
     gc_ns: int
     cpu_ns: int | None
-    scheduling: Scheduling | None
+    queue: Queue | None
+    """This may be a little older."""
 
 
 class Known(NamedTuple):
@@ -131,28 +148,44 @@ def cpu_time_ns(native_id: int) -> int | None:
         return None
 
 
-def measure(cells: Cells, native_id: int) -> Usage:
-    """What the thread ``native_id``, in which the loop of ``cells`` runs, has used by now."""
+def measure(cells: Cells, native_id: int, queue: Queue | None = None) -> Usage:
+    """What the thread ``native_id``, in which the loop of ``cells`` runs, has used by now.
+
+    With a ``queue`` that is good enough the kernel's files are not read, for which the GIL is given away.
+    """
     gc_ns = cells.collecting_ns()
     tick_ns, state, idle_ns, began_ns = cells.tick_ns, cells.state, cells.idle_ns, cells.began_ns
     now_ns = _clock.monotonic_ns()
     if state == IN_IDLE:
         idle_ns += max(0, now_ns - tick_ns)
-    return Usage(now_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_time_ns(native_id), scheduling(native_id))
+    cpu_ns = cpu_time_ns(native_id)
+    if queue is None and cpu_ns is not None:
+        told = scheduling(native_id)
+        queue = Queue(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices) if told is not None else None
+    return Usage(now_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns, queue)
 
 
 def look(obs: Any, cells: Cells, native_id: int) -> None:
-    """Measure the loop's thread, to compare with later, unless nothing would be gained by it."""
+    """Measure the loop's thread, to compare with later, unless nothing would be gained by it.
+
+    Of a busy loop the kernel is asked once a second. To ask it gives the GIL away, and to get it back from a loop that
+    polls every few microseconds takes a hundred tries.
+    """
     known: Known | None = obs.usage
     older: Usage | None = None
+    queue: Queue | None = None
     over_ns = 0 if known is None else known.over_ns
+    waits = cells.state in (IN_IDLE, IN_POLL)
     if known is not None and known.native_id == native_id:
         older = known.newer
         if older.tick_ns == cells.tick_ns:
             return  # it waits, since then or still
-        if older.began_ns == cells.began_ns and cells.state not in (IN_IDLE, IN_POLL):
+        if older.began_ns == cells.began_ns and not waits:
             return  # two within one iteration: then none might be left from before it
-    obs.usage = Known(native_id, measure(cells, native_id), older, over_ns)
+        queue = older.queue
+        if queue is not None and (cells.state == IN_IDLE or _clock.monotonic_ns() - queue.at_ns > _QUEUE_NS):
+            queue = None
+    obs.usage = Known(native_id, measure(cells, native_id, queue), older, over_ns)
 
 
 def iteration_ended(obs: Any, cells: Cells, began_ns: int, native_id: int) -> None:
@@ -181,16 +214,18 @@ class Late(NamedTuple):
 class _Sleep(NamedTuple):
     native_id: int
     planned_ns: int
-    scheduling: Scheduling | None
+    slices: int | None
 
 
 class _Watchdog:
     """When the watchdog was late, lately; and its present sleep."""
 
-    __slots__ = ("late", "sleep", "woke_ns")
+    __slots__ = ("known", "known_ns", "late", "sleep", "woke_ns")
 
     def __init__(self) -> None:
-        self.woke_ns = 0
+        self.woke_ns = self.known_ns = 0
+        self.known: Scheduling | None = None
+        """What the kernel said of it last, which is not asked each time."""
         self.sleep: _Sleep | None = None
         self.late: deque[Late] = deque(maxlen=16)
 
@@ -198,10 +233,20 @@ class _Watchdog:
 _watchdog = _Watchdog()
 
 
+def _own_slices() -> int | None:
+    """What ``scheduling`` says of this thread, without asking it: it has been taken off the CPU once less."""
+    if resource is None:
+        return None
+    used = resource.getrusage(resource.RUSAGE_THREAD)
+    return used.ru_nvcsw + used.ru_nivcsw + 1
+
+
 def falls_asleep(planned_ns: int) -> None:
     """The watchdog is going to sleep until then."""
     native_id = get_native_id()
-    _watchdog.sleep = _Sleep(native_id, planned_ns, scheduling(native_id))
+    if planned_ns - _watchdog.known_ns > _QUEUE_NS:
+        _watchdog.known, _watchdog.known_ns = scheduling(native_id), planned_ns
+    _watchdog.sleep = _Sleep(native_id, planned_ns, _own_slices())
 
 
 def wakes() -> None:
@@ -209,28 +254,32 @@ def wakes() -> None:
     sleep, _watchdog.sleep = _watchdog.sleep, None
     _watchdog.woke_ns = now_ns = _clock.monotonic_ns()
     if sleep is not None and now_ns - sleep.planned_ns >= _LATE_NS:
-        late = _compared(sleep, now_ns)
+        late = _compared(sleep, now_ns, _own_slices(), awake=True)
         if late is not None:
             _watchdog.late.append(late)
 
 
-def _compared(sleep: _Sleep, now_ns: int) -> Late | None:
+def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) -> Late | None:
     """How the watchdog's sleep went by now; None where there is nothing to tell."""
-    late = now_ns - sleep.planned_ns >= _LATE_NS
-    if sleep.scheduling is None:
-        return Late(sleep.planned_ns, now_ns, 0, 0) if late else None
-    after = scheduling(sleep.native_id)
-    slices = 0 if after is None else after.slices - sleep.scheduling.slices
-    if after is None or not (late or slices):
-        return None
-    return Late(sleep.planned_ns, now_ns, after.wait_ns - sleep.scheduling.wait_ns, slices)
+    late_ns = now_ns - sleep.planned_ns
+    wait_ns = 0
+    if not awake or late_ns >= _WORTH_ASKING_NS:
+        told, known = scheduling(sleep.native_id), _watchdog.known
+        if told is not None:
+            slices = told.slices
+            if known is not None:
+                wait_ns = min(max(0, late_ns), told.wait_ns - known.wait_ns)
+            if awake:
+                _watchdog.known = told
+    woken = slices - sleep.slices if slices is not None and sleep.slices is not None else 0
+    return Late(sleep.planned_ns, now_ns, wait_ns, woken) if late_ns >= _LATE_NS or woken > 0 else None
 
 
 def lateness(started_ns: int, ended_ns: int) -> list[Late]:
     """The watchdog's troubles within a stretch of time, its present sleep included."""
     found = [late for late in _watchdog.late.copy() if late.woke_ns > started_ns and late.planned_ns < ended_ns]
     sleep = _watchdog.sleep
-    late = _compared(sleep, _clock.monotonic_ns()) if sleep is not None else None
+    late = _compared(sleep, _clock.monotonic_ns(), None, awake=False) if sleep is not None else None
     return found if late is None else [*found, late]
 
 

@@ -306,6 +306,7 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
     story = Story(_name(obs), obs.instruments, sight, episodes.epoch(began_ns))
     samples = ((now_ns - began_ns) / 1e9, frames)
     episode = Episode(began_ns, story, sight, samples, cause)
+    episode.queue = usage.measure(cells, run.native_id).queue
     unhealthy_ns = 0 if obs.settings.log_slow_callbacks else int(obs.settings.unhealthy_after * 1e9)
     episode.plan(now_ns, unhealthy_ns)
     # Looking took a while. No call from here on until it is open: the loop's thread does not come between.

@@ -1,0 +1,94 @@
+"""One case in a process of its own: ``python -m tests.detection.child CASE WAY`` prints what was told, as JSON."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import obsloop
+from obsloop import events
+from tests.detection import cases, slow_resolver
+
+NAME = "watched"
+
+
+class Recorder(obsloop.Instrument):
+    """Keeps every event, when it came and in which thread."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def _keep(self, event: events.Event, **more: object) -> None:
+        names = ("loop_name", "kind", "name", "filename", "lineno", "duration", "schedule_delay", "started_at")
+        fields = {name: getattr(event, name) for name in (*names, "task_name", "detail", "cause")}
+        thread = threading.current_thread().name
+        self.told.append({"type": type(event).__name__, "at": time.monotonic(), "thread": thread, **fields, **more})
+
+    def on_slow_callback(self, event: events.SlowCallback) -> None:
+        self._keep(event)
+
+    def on_slow_iteration(self, event: events.SlowIteration) -> None:
+        self._keep(event, top=event.top)
+
+    def on_loop_blocked(self, event: events.LoopBlocked) -> None:
+        self._keep(event, samples=_plain(event.samples))
+
+    def on_loop_unblocked(self, event: events.LoopUnblocked) -> None:
+        self._keep(event, samples=_plain(event.samples))
+
+    def on_callback_error(self, event: events.CallbackError) -> None:
+        self._keep(event)
+
+
+def _plain(samples: Any) -> list[Any]:
+    return [(at, [(f.filename, f.lineno, f.name) for f in frames]) for at, frames in samples]
+
+
+async def ordinary(seconds: float) -> None:
+    """A loop's ordinary life: waits, short steps, callbacks."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        asyncio.get_running_loop().call_soon(sum, range(1000))
+        await asyncio.sleep(0.005)
+
+
+async def life(case: cases.Case) -> None:
+    """Ordinary life, the block, and ordinary life."""
+    await ordinary(0.15)
+    await case.arrange()
+    count = cases.SIXTY if case.runs == "short" else 1
+    while len(cases.spans) < count:
+        await asyncio.sleep(0.005)
+    await ordinary(0.3)
+
+
+def main() -> None:
+    case = cases.ALL[sys.argv[1]]
+    cases.choose(sys.argv[2])
+    case.prepare()
+    recorder = Recorder()
+    loop = obsloop.Loop(settings=obsloop.Settings(name=NAME))
+    loop.add_instrument(recorder)
+    epoch = time.time() - time.monotonic()
+    loop.run_until_complete(life(case))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    snapshot = loop.snapshot()
+    result = {
+        "core": obsloop.core,
+        "events": recorder.told,
+        "began": cases.spans[0][0],
+        "ended": cases.spans[-1][1],
+        "epoch": epoch,
+        "slow": [[*labels, n] for labels, n in snapshot["asyncio.eventloop.callback.slow"].items()],
+        "episodes": {labels[0]: n for labels, n in snapshot["asyncio.eventloop.block.episodes"].items() if n},
+    }
+    print(json.dumps(result))
+    for process in [*slow_resolver.servers, *(p for p in cases.kept if isinstance(p, subprocess.Popen))]:
+        process.kill()
+
+
+if __name__ == "__main__":
+    main()
