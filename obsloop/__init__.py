@@ -12,7 +12,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   _catalog       THE list of signals; _partition: the bounds that histograms count over
 #   _events        the rare happenings; _instruments: who listens; _sites: from a callback to its name
 #   watch/         what is concluded: slow callbacks and iterations, blocked loops and why
-#   _running       which loops run now; _bounded: counters by names that come from outside
+#   _running       which loops run now; _rare: the figures of what happens rarely
 #   _observation   what a loop carries of ours; _settings, _clock, _private, _guard and _fallback
 #   probes/        what is wrapped; service/ the HTTP thread; cli/ the command; integrations/ front doors; testing
 

@@ -23,7 +23,6 @@ OTHER = "_OTHER"
 LOOP_NAME_LABEL = "asyncio.eventloop.name"
 STATES = ("idle", "poll", "callback", "gc", "overhead")
 GENERATIONS = ("0", "1", "2")
-DROPPED = ("loop_name", "torn_snapshot", "slow_callback_name", "error_type")
 SELF_TIME = ("snapshot", "scrape", "watchdog", "tasks")
 MAX_SITES = 100
 MAX_ERROR_TYPES = 50
@@ -55,6 +54,8 @@ class Signal:
     labels: tuple[Label, ...] = ()
     """Beside the loop's name, which every signal of scope ``loop`` carries."""
     scope: Literal["loop", "process"] = "loop"
+    rare: bool = False
+    """Whether it is counted by itself when it happens (``_rare``), and not read from the loop's counters."""
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -64,6 +65,11 @@ class Signal:
         return (SECONDS if self.unit == "s" else COUNTS).decimal_bounds
 
 
+_SITE = Label("code.function.name", bound=MAX_SITES)
+_ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
+BOUNDED = (_SITE, _ERROR_TYPE)
+"""The labels whose values come from the program."""
+DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
@@ -106,21 +112,21 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.callback.slow", "counter", "{callback}",
         "Callbacks that took slow_callback_duration or longer, by the coroutine or function.",
-        (Label("code.function.name", bound=MAX_SITES),),
+        (_SITE,), rare=True,
     ),
     Signal(
         "asyncio.eventloop.block.episodes", "counter", "{episode}",
         "Times that the loop was blocked: iterations that took too long, or in which one callback did; by cause.",
-        (_CAUSE,),
+        (_CAUSE,), rare=True,
     ),
     Signal(
         "asyncio.eventloop.block.duration", "histogram", "s",
-        "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,),
+        "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,), rare=True,
     ),
     Signal(
         "asyncio.eventloop.exceptions", "counter", "{exception}",
         "Calls of the loop's exception handler: errors that nobody caught, by the exception's class and by origin.",
-        (Label("error.type", bound=MAX_ERROR_TYPES), Label("origin", ORIGINS)),
+        (_ERROR_TYPE, Label("origin", ORIGINS)), rare=True,
     ),
     Signal("asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration."),
     Signal("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
@@ -149,8 +155,8 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "obsloop.dropped", "counter", "{item}",
-        "Our own losses: loops, slow callbacks and errors that were counted under the name _OTHER; snapshots that a"
-        " busy writer kept from being consistent.",
+        "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
+        " writer kept from being consistent.",
         (Label("what", DROPPED),), "process",
     ),
     Signal(

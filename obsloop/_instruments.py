@@ -52,7 +52,7 @@ disabled: dict[str, int] = dict.fromkeys(HOOKS, 0)
 """How many hooks were disabled because they raised, by hook."""
 
 _Entry = tuple[Any, Callable[[Any], object]]
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class Instruments:
@@ -156,5 +156,5 @@ def remove_instrument(instrument: Any) -> None:
 def forked() -> None:
     """Start counting from nothing in a forked child; instruments stay."""
     global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     disabled.update(dict.fromkeys(disabled, 0))

@@ -15,11 +15,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _instruments, _running, _tasks
-from obsloop._bounded import BoundedCounts
-from obsloop._catalog import MAX_ERROR_TYPES, MAX_LOOP_NAMES, MAX_SITES, OTHER, STATES
+from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
+from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import gc as gc_probe
 from obsloop.watch import recent, watchdog
@@ -29,21 +29,18 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _ledgers: dict[str, Ledger] = {}
-_dropped = {"loop_name": 0, "torn_snapshot": 0}  # what else is dropped is counted where it is
+_dropped = {LOOP_NAME_LABEL: 0, "torn_snapshot": 0}  # what else is dropped is counted where it is
 _self_time_ns = {"snapshot": 0, "scrape": 0}
 
 
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "exceptions", "name", "slow_callbacks")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "name", "rare")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.slow_callbacks = BoundedCounts(MAX_SITES)
-        """By the name of their coroutine or function."""
-        self.exceptions = BoundedCounts(MAX_ERROR_TYPES)
-        """What reached the exception handler, by class and origin."""
+        self.rare = Rare()
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
@@ -77,8 +74,7 @@ class Ledger:
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)
         self._free.clear()
-        self.slow_callbacks.forked()
-        self.exceptions.forked()
+        self.rare.forked()
         for cells in self._live.values():
             cells.forked()
 
@@ -129,9 +125,6 @@ class Ledger:
             "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
             "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
             "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
-            "asyncio.eventloop.callback.slow": dict(self.slow_callbacks.points()),
-            **watchdog.points(self.name),
-            "asyncio.eventloop.exceptions": dict(self.exceptions.points()),
             "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, _add(r.depth for r in readings))},
             "asyncio.eventloop.timer.count": {(): sum(len(getattr(loop, "_scheduled", ())) for loop in loops)},
             "asyncio.eventloop.timer.cancelled": {
@@ -140,6 +133,7 @@ class Ledger:
             # A timer is ready when it is due: its lateness is the delay of its kind.
             "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
             "asyncio.eventloop.blocked.time": {(): blocked_time},
+            **self.rare.points(),
         }
         return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data))
 
@@ -154,7 +148,7 @@ def lease(name: str, loop: Any) -> tuple[Ledger, Cells]:
         ledger = _ledgers.get(name)
         if ledger is None:
             if len(_ledgers.keys() - {OTHER}) >= MAX_LOOP_NAMES and name != OTHER:
-                _dropped["loop_name"] += 1
+                _dropped[LOOP_NAME_LABEL] += 1
                 name = OTHER
             ledger = _ledgers.setdefault(name, Ledger(name))
         return ledger, ledger.lease(loop)
@@ -173,8 +167,7 @@ def process_snapshot() -> Snapshot:
     ledgers = list(_ledgers.values())
     dropped = {
         **_dropped,
-        "slow_callback_name": sum(ledger.slow_callbacks.folded for ledger in ledgers),
-        "error_type": sum(ledger.exceptions.folded for ledger in ledgers),
+        **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
     }
     self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": _tasks.census_time_ns()}
     data: dict[str, dict[tuple[str, ...], Value]] = {

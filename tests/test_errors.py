@@ -189,7 +189,7 @@ def test_fifty_classes_of_errors_and_then_other(observed):
     points = loop.snapshot()[EXCEPTIONS]
     assert len(points) == 51
     assert points["_OTHER", "other"] == 3
-    assert obsloop.process_snapshot().value("obsloop.dropped", "error_type") == 3
+    assert obsloop.process_snapshot().value("obsloop.dropped", "error.type") == 3
     assert len(listener.errors) == 53
 
 

@@ -93,7 +93,7 @@ def test_past_eight_names_all_go_to_other_and_are_counted(clean_ledger):
     assert counts(figures["_OTHER"]) == {"callback": 9 + 10}
     assert counts(figures["loop-3"]) == {"callback": 104}
     assert figures["_OTHER"].loop_name == "_OTHER"
-    assert obsloop.process_snapshot().value("obsloop.dropped", "loop_name") == 2
+    assert obsloop.process_snapshot().value("obsloop.dropped", "asyncio.eventloop.name") == 2
 
 
 def test_the_name_is_the_settings_or_the_threads(clean_ledger):

@@ -34,8 +34,8 @@ COMMANDS = [
 ]
 SERVERS = [command for command in COMMANDS if "uvicorn" in command]
 URLS = [command.removeprefix("curl ") for command in COMMANDS if command.startswith("curl ")]
-# The rest: what this test run itself, or test_demo.py, has done already.
-DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"'}
+# The rest: what this test run itself, or test_demo.py, has done already; and what has a test of its own below.
+DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"', "pytest test_report.py"}
 
 
 def name_of(program):
@@ -157,6 +157,18 @@ def figure(text):
     """The gauge that shows a block."""
     match = re.search(r"^asyncio_eventloop_blocked_time_seconds\{.*\} (\S+)$", text, re.MULTILINE)
     return float(match[1]) if match else 0.0
+
+
+def test_pytest_fails_the_test_that_blocks_its_loop_and_says_where(folder):
+    """The message is the one that README shows, but for the last digits of the duration."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_report.py"],
+        cwd=folder, env=environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    (shown,) = re.findall(r"^obsloop: the loop was blocked.*$", README, re.MULTILINE)
+    pattern = re.escape(shown).replace(r"0\.300", r"0\.3\d\d")
+    assert re.search(pattern, result.stdout), result.stdout
 
 
 def test_nothing_is_left_untried():

@@ -48,7 +48,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
     origin, kind, site = _origin(context)
     obs = loop._obsloop
     ledger = obs.ledger_of(loop)
-    ledger.exceptions.add(error_type, origin)
+    ledger.rare.count("asyncio.eventloop.exceptions", error_type, origin)
     emit(
         obs.instruments,
         "on_callback_error",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock
 from obsloop.watch import usage
-from obsloop.watch.usage import Late
+from obsloop.watch.usage import LATE_NS, Late
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -123,7 +123,7 @@ def _stood_still(m: Measured, rest_ns: int) -> bool:
 def _perhaps_stopped(m: Measured) -> bool:
     """Whether the watchdog was just due, and did not wake before the block was over: too short to know why."""
     return m.over and any(
-        0 < late.woke_ns - late.planned_ns < _CLEARLY_LATE_NS and late.woke_ns >= m.ended_ns - _SAME_MOMENT_NS
+        LATE_NS <= late.woke_ns - late.planned_ns < _CLEARLY_LATE_NS and late.woke_ns >= m.ended_ns - _SAME_MOMENT_NS
         for late in m.late
     )
 

@@ -9,12 +9,9 @@ import time
 from typing import Any, NamedTuple
 
 from obsloop import _clock
-from obsloop._cells import STRIDE, count_value
-from obsloop._events import CAUSES, LoopBlocked, LoopUnblocked, Sample
+from obsloop._events import LoopBlocked, LoopUnblocked, Sample
 from obsloop._instruments import Instruments, emit
-from obsloop._partition import SECONDS
 from obsloop._sites import Site
-from obsloop._snapshot import Histogram, Value
 from obsloop.watch import recent
 from obsloop.watch.usage import Queue
 
@@ -114,34 +111,3 @@ def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> S
 def epoch(monotonic_ns: int) -> float:
     """A moment of the monotonic clock in seconds since the epoch."""
     return time.time() - (_clock.monotonic_ns() - monotonic_ns) / 1e9
-
-
-# ---- counters --------------------------------------------------------------------------------------------------------
-
-_blocks: dict[str, dict[str, list[int]]] = {}
-
-
-def _of(loop_name: str) -> dict[str, list[int]]:
-    found = _blocks.get(loop_name)
-    return _blocks.setdefault(loop_name, {c: [0] * STRIDE for c in CAUSES}) if found is None else found
-
-
-def count(loop_name: str, cause: str, duration_ns: int) -> None:
-    """One more episode. Names are a ledger's, so there are few. Under the GIL any thread may count."""
-    count_value(_of(loop_name)[cause], 0, duration_ns)
-
-
-def points(loop_name: str) -> dict[str, dict[tuple[str, ...], Value]]:
-    """The figures of one loop name, by signal and cause."""
-    blocks = {cause: block[:] for cause, block in _of(loop_name).items()}
-    return {
-        "asyncio.eventloop.block.episodes": {(cause,): sum(block[1:]) for cause, block in blocks.items()},
-        "asyncio.eventloop.block.duration": {
-            (cause,): Histogram.from_block(SECONDS, block) for cause, block in blocks.items()
-        },
-    }
-
-
-def forked() -> None:
-    """Start from nothing in a forked child."""
-    _blocks.clear()

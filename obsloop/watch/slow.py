@@ -6,16 +6,16 @@ Called in the loop's thread, by ``_cold``, when something has taken long already
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _sites
+from obsloop import _sites
 from obsloop._cells import KINDS, OTHER, STRIDE
 from obsloop._events import SlowCallback, SlowIteration
 from obsloop._instruments import emit
 from obsloop._sites import Site
 from obsloop.watch import cause, recent, watchdog
+from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -125,7 +125,7 @@ def callback(
     notes.slow_seen = True
     cells.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
     ledger = obs.ledger_of(loop)
-    ledger.slow_callbacks.add(site.name)
+    ledger.rare.count("asyncio.eventloop.callback.slow", site.name)
     event = SlowCallback(
         loop_name=ledger.name,
         kind=kind_name,
@@ -187,11 +187,6 @@ def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> N
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
     kind = KINDS[getattr(handle, "_kind", OTHER) // STRIDE]
     loop._obsloop.notes.of(began_ns).sample(_sites.site_of_handle(handle), kind, cells.tick_ns, calls)
-
-
-def epoch(monotonic_ns: int) -> float:
-    """A moment of the monotonic clock in seconds since the epoch."""
-    return time.time() - (_clock.monotonic_ns() - monotonic_ns) / 1e9
 
 
 def log(event: SlowCallback | SlowIteration, what: str) -> None:

@@ -29,7 +29,7 @@ _MOST_FILES = 32
 _UNUSED_NS = 10_000_000_000  # a file that nobody asked for in so long is closed: its thread is gone, or does not run
 _QUEUE_NS = 1_000_000_000  # so old may be what the kernel said of a busy thread
 _WORTH_ASKING_NS = 10_000_000
-_LATE_NS = 2_000_000  # what is less is how precise a timed wait is
+LATE_NS = 2_000_000  # what is less is how precise a timed wait is
 
 
 class Scheduling(NamedTuple):
@@ -237,8 +237,8 @@ def _own_slices() -> int | None:
     """What ``scheduling`` says of this thread, without asking it: it has been taken off the CPU once less."""
     if resource is None:
         return None
-    used = resource.getrusage(resource.RUSAGE_THREAD)
-    return used.ru_nvcsw + used.ru_nivcsw + 1
+    used: Any = resource.getrusage(resource.RUSAGE_THREAD)
+    return int(used.ru_nvcsw + used.ru_nivcsw + 1)
 
 
 def falls_asleep(planned_ns: int) -> None:
@@ -253,7 +253,7 @@ def wakes() -> None:
     """The watchdog is awake."""
     sleep, _watchdog.sleep = _watchdog.sleep, None
     _watchdog.woke_ns = now_ns = _clock.monotonic_ns()
-    if sleep is not None and now_ns - sleep.planned_ns >= _LATE_NS:
+    if sleep is not None and now_ns - sleep.planned_ns >= LATE_NS:
         late = _compared(sleep, now_ns, _own_slices(), awake=True)
         if late is not None:
             _watchdog.late.append(late)
@@ -272,7 +272,7 @@ def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) ->
             if awake:
                 _watchdog.known = told
     woken = slices - sleep.slices if slices is not None and sleep.slices is not None else 0
-    return Late(sleep.planned_ns, now_ns, wait_ns, woken) if late_ns >= _LATE_NS or woken > 0 else None
+    return Late(sleep.planned_ns, now_ns, wait_ns, woken) if late_ns >= LATE_NS or woken > 0 else None
 
 
 def lateness(started_ns: int, ended_ns: int) -> list[Late]:

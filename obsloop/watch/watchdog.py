@@ -21,14 +21,14 @@ from obsloop import _clock, _core, _running, _sites
 from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, OTHER, STRIDE
 from obsloop._sites import Site
 from obsloop.watch import cause as causes, episodes, notices, stacks, usage
-from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story, points
+from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
     from obsloop._running import Run
 
-__all__ = ["iteration_ended", "points", "seen", "self_time_ns"]
+__all__ = ["iteration_ended", "seen", "self_time_ns"]
 
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
@@ -148,7 +148,7 @@ def _over(obs: Any, began_ns: int, ended_ns: int, site: Site, kind: str, schedul
     if episode is None:
         sight = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
         story = Story(_name(obs), obs.instruments, sight, episodes.epoch(began_ns))
-        _count(_Ended(story, None, ended_ns - began_ns, cause, obs.settings.unhealthy_after * 1e9))
+        _count(obs, _Ended(story, None, ended_ns - began_ns, cause, obs.settings.unhealthy_after * 1e9))
     else:
         _close(obs, episode, ended_ns, cause)
 
@@ -163,12 +163,14 @@ def _lost(obs: Any, episode: Episode, ended_ns: int) -> None:
 def _close(obs: Any, episode: Episode, ended_ns: int, cause: str) -> None:
     cause = episode.cause if cause == "unknown" else cause
     duration_ns = max(0, ended_ns - episode.began_ns)
-    _count(_Ended(episode.story, episode, duration_ns, cause, obs.settings.unhealthy_after * 1e9))
+    _count(obs, _Ended(episode.story, episode, duration_ns, cause, obs.settings.unhealthy_after * 1e9))
 
 
-def _count(ended: _Ended) -> None:
+def _count(obs: Any, ended: _Ended) -> None:
     """Count it, and hand it to the watchdog; where it is far behind, it is counted only."""
-    episodes.count(ended.story.loop_name, ended.cause, ended.duration_ns)
+    rare = obs.ledger.rare
+    rare.count("asyncio.eventloop.block.episodes", ended.cause)
+    rare.time("asyncio.eventloop.block.duration", ended.duration_ns, ended.cause)
     if len(_ended) < _MAX_ENDED or ended.episode is not None:
         _ended.append(ended)
 
@@ -446,7 +448,7 @@ def _after_fork_in_child() -> None:
     _life, _asleep, _spent_before_ns = None, True, 0
     _starting = _thread.allocate_lock()
     _ended, _open = deque(), []
-    for part in (usage, episodes, notices):
+    for part in (usage, notices):
         part.forked()
     for run in list(_running.runs.values()):
         loop = run.loop()

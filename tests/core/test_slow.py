@@ -264,7 +264,7 @@ def test_a_hundred_names_and_then_other(clean_ledger):
         assert len(found) == 101
         assert found["_OTHER",] == 3
         assert sum(found.values()) == 103
-        assert obsloop.process_snapshot().value("obsloop.dropped", "slow_callback_name") == 3
+        assert obsloop.process_snapshot().value("obsloop.dropped", "code.function.name") == 3
 
 
 def test_a_loop_that_is_turned_while_it_runs_hears_of_slow_callbacks(clean_ledger):

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -26,10 +25,9 @@ from tests.detection import slow_resolver
 
 BLOCK = 0.3
 """Seconds."""
-EXAMPLE = "a_module_that_is_slow_to_import"
 
 spans: list[tuple[float, float]] = []
-"""When a block began and ended, by the monotonic clock: as the program itself sees it."""
+"""When a block, or a part of it, began and ended, by the monotonic clock: as the program itself sees it."""
 
 
 @contextmanager
@@ -129,6 +127,7 @@ def on_readable(sock: socket.socket) -> None:
 
 async def add_reader() -> None:
     near, far = socket.socketpair()
+    kept.extend([near, far])
     asyncio.get_running_loop().add_reader(near, on_readable, near)
     far.send(b"x")
 
@@ -140,7 +139,7 @@ def on_writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
 
 async def add_writer() -> None:
     loop, (near, far) = asyncio.get_running_loop(), socket.socketpair()
-    kept.append(far)
+    kept.extend([near, far])
     loop.add_writer(near, on_writable, loop, near)
 
 
@@ -265,21 +264,11 @@ async def getaddrinfo() -> None:
 
 
 def import_it() -> None:
-    with lasting():
-        import a_module_that_is_slow_to_import  # noqa: F401  # pyright: ignore[reportMissingImports]
+    from tests.detection import slow_module  # noqa: F401 - it is slow to import
 
 
 async def slow_import() -> None:
     asyncio.get_running_loop().call_later(0.01, import_it)
-
-
-def write_module() -> None:
-    """The module, in a folder of its own; it takes as long as any block."""
-    folder = tempfile.TemporaryDirectory()
-    kept.append(folder)
-    sleeps, computes = f"time.sleep({BLOCK})", f"end = time.thread_time() + {BLOCK}\nwhile time.thread_time() < end: pass"
-    Path(folder.name, f"{EXAMPLE}.py").write_text(f"import time\n\n{sleeps if block is sleep else computes}\n")
-    sys.path.insert(0, folder.name)
 
 
 hold: Any = None
@@ -309,11 +298,13 @@ async def gil() -> None:
 
 
 def fill() -> None:
-    """So many objects that a collection takes 0.4 s or more."""
+    """So many objects, each far from those it refers to, that a collection takes two thirds of a block or longer."""
     gc.disable()
-    took = 0.0
-    while took < BLOCK * 1.4:
-        kept.extend([[] for _ in range(500_000)])
+    took, many = 0.0, 400_000
+    while took < BLOCK * 2 / 3:
+        kept.append(found := [[] for _ in range(many)])
+        for i, each in enumerate(found):
+            each += [found[i * 7919 % many], found[i * 104729 % many]]
         began = time.thread_time()
         gc.collect()
         took = time.thread_time() - began
@@ -381,12 +372,12 @@ class Case:
     """The function or coroutine that the events must name."""
     kind: str
     through: str = ""
-    """The function that it blocks in, where that is another one than ``runs``."""
+    """The function, or module, that it blocks in, where that is another one than ``runs``."""
     prepare: Callable[[], None] = _nothing
     """Called before there is a loop."""
     cause: str = ""
     """Where it is always the same; else the case is made to sleep, and to compute."""
-    holds_gil: bool = False
+    unseen: bool = False
     """Whether nobody can look while it lasts."""
     task_name: str | None = None
     detail: str = ""
@@ -431,24 +422,26 @@ ALL = {
         Case(title="sixty callbacks of 5 ms in one iteration", arrange=sixty_callbacks, runs="short", kind="callback"),
         Case(
             title="catastrophic regex, holds the GIL", arrange=regex, runs="match", kind="task_step",
-            prepare=long_enough, cause="cpu", holds_gil=True, task_name="the regex",
+            prepare=long_enough, cause="cpu", unseen=True, task_name="the regex",
         ),
         Case(
             title="socket.getaddrinfo on the loop", arrange=getaddrinfo, runs="resolve", kind="callback",
             prepare=slow_resolver.use, cause="syscall", possible=_GLIBC,
         ),
-        Case(title="import of a slow module", arrange=slow_import, runs="import_it", kind="timer", prepare=write_module),
+        Case(
+            title="import of a slow module", arrange=slow_import, runs="import_it", through="slow_module", kind="timer",
+        ),
         Case(
             title="executor job that holds the GIL", arrange=gil, runs="wait_for_the_gil", kind="callback",
-            prepare=prepare_hold, cause="gil", holds_gil=True,
+            prepare=prepare_hold, cause="gil", unseen=True,
         ),
         Case(
             title="gc.collect() with a full heap", arrange=collection, runs="collect", kind="callback",
-            prepare=fill, cause="gc", holds_gil=True,
+            prepare=fill, cause="gc", unseen=True,
         ),
         Case(
             title="process stopped (SIGSTOP)", arrange=stopped, runs="be_stopped", kind="callback",
-            prepare=start_stopper, cause="off_cpu", holds_gil=True,
+            prepare=start_stopper, cause="off_cpu", unseen=True,
         ),
     ]
 }  # fmt: skip

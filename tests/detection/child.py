@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import obsloop
@@ -55,14 +57,25 @@ async def ordinary(seconds: float) -> None:
         await asyncio.sleep(0.005)
 
 
-async def life(case: cases.Case) -> None:
-    """Ordinary life, the block, and ordinary life."""
+def on_the_run_queue() -> float:
+    """Seconds that this thread could have run and was not let; nothing where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
+async def life(case: cases.Case) -> float:
+    """Ordinary life, the block, and ordinary life. Returns how long the block had to wait for a processor."""
     await ordinary(0.15)
+    before = on_the_run_queue()
     await case.arrange()
-    count = cases.SIXTY if case.runs == "short" else 1
+    count = cases.SIXTY if case.arrange is cases.sixty_callbacks else 1
     while len(cases.spans) < count:
         await asyncio.sleep(0.005)
+    waited = on_the_run_queue() - before
     await ordinary(0.3)
+    return waited
 
 
 def main() -> None:
@@ -73,7 +86,7 @@ def main() -> None:
     loop = obsloop.Loop(settings=obsloop.Settings(name=NAME))
     loop.add_instrument(recorder)
     epoch = time.time() - time.monotonic()
-    loop.run_until_complete(life(case))
+    waited = loop.run_until_complete(life(case))
     loop.run_until_complete(loop.shutdown_default_executor())
     snapshot = loop.snapshot()
     result = {
@@ -81,13 +94,16 @@ def main() -> None:
         "events": recorder.told,
         "began": cases.spans[0][0],
         "ended": cases.spans[-1][1],
+        "waited": waited,
         "epoch": epoch,
         "slow": [[*labels, n] for labels, n in snapshot["asyncio.eventloop.callback.slow"].items()],
         "episodes": {labels[0]: n for labels, n in snapshot["asyncio.eventloop.block.episodes"].items() if n},
     }
-    print(json.dumps(result))
+    loop.close()
+    print(json.dumps(result), flush=True)
     for process in [*slow_resolver.servers, *(p for p in cases.kept if isinstance(p, subprocess.Popen))]:
         process.kill()
+    os._exit(0)  # what the cases left open is not to be told of
 
 
 if __name__ == "__main__":

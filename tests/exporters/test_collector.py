@@ -77,7 +77,7 @@ def test_a_process_without_a_loop_can_be_scraped(registry):
     registry.register(Collector())
     text = generate_latest(registry).decode()
     assert "# TYPE asyncio_eventloop_time_seconds_total counter" in text
-    assert 'obsloop_dropped_total{what="loop_name"}' in text
+    assert 'obsloop_dropped_total{what="asyncio.eventloop.name"}' in text
     assert "asyncio_eventloop_name=" not in text
 
 
@@ -283,7 +283,7 @@ def test_loops_that_cannot_be_read_leave_the_rest(used, monkeypatch, caplog):
     monkeypatch.setattr(obsloop, "snapshots", broken)
     for _ in range(3):
         assert used.get_sample_value(ITERATIONS, of("main")) is None
-        assert used.get_sample_value("obsloop_dropped_total", {"what": "loop_name"}) is not None
+        assert used.get_sample_value("obsloop_dropped_total", {"what": "asyncio.eventloop.name"}) is not None
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "left out of /metrics: snapshots(): RuntimeError('spoilt')"
@@ -292,7 +292,7 @@ def test_loops_that_cannot_be_read_leave_the_rest(used, monkeypatch, caplog):
 def test_a_process_that_cannot_be_read_leaves_the_loops(used, monkeypatch):
     """The other half."""
     monkeypatch.setattr(obsloop, "process_snapshot", broken)
-    assert used.get_sample_value("obsloop_dropped_total", {"what": "loop_name"}) is None
+    assert used.get_sample_value("obsloop_dropped_total", {"what": "asyncio.eventloop.name"}) is None
     assert used.get_sample_value(ITERATIONS, of("main")) > 0
 
 

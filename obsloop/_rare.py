@@ -1,0 +1,99 @@
+"""Counters and histograms of what happens rarely, by the labels of the catalogue: one set for each loop name.
+
+For what happens often there are ``Cells``. Here counting takes a lock and may be done in any thread. Label values that
+come from the program are bounded: who came first keeps its series, the rest is ``_OTHER`` and counted as folded. (A
+counter that gave way to a busier one would go back, and rates over it would lie.)
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Mapping
+
+from obsloop._catalog import OTHER, SIGNALS, Signal
+from obsloop._cells import STRIDE, count_value
+from obsloop._partition import SECONDS
+from obsloop._snapshot import Histogram, Value
+
+RARE: Mapping[str, Signal] = {signal.name: signal for signal in SIGNALS if signal.rare}
+
+
+class _Table:
+    """The series of one signal."""
+
+    __slots__ = ("blocks", "counts", "signal", "values")
+
+    def __init__(self, signal: Signal) -> None:
+        self.signal = signal
+        self.values: list[set[str]] = [set(label.values) for label in signal.labels]
+        self.counts: dict[tuple[str, ...], int] = {}
+        self.blocks: dict[tuple[str, ...], list[int]] = {}
+        if all(label.values for label in signal.labels):  # all that there can be is there from the beginning
+            for labels in itertools.product(*(label.values for label in signal.labels)):
+                if signal.kind == "histogram":
+                    self.blocks[labels] = [0] * STRIDE
+                else:
+                    self.counts[labels] = 0
+
+    def points(self) -> dict[tuple[str, ...], Value]:
+        """In exported units."""
+        if self.signal.kind == "histogram":
+            return {labels: Histogram.from_block(SECONDS, block) for labels, block in self.blocks.items()}
+        if self.signal.unit == "s":
+            return {labels: ns / 1e9 for labels, ns in self.counts.items()}
+        return dict(self.counts)
+
+
+class Rare:
+    """The rare figures of one loop name."""
+
+    __slots__ = ("_folded", "_lock", "_tables")
+
+    def __init__(self) -> None:
+        self.forked()
+
+    def count(self, signal_name: str, *labels: str, n: int = 1) -> None:
+        """``n`` more (nanoseconds, for a signal in seconds) in the counter ``signal_name`` with these label values."""
+        with self._lock:
+            table = self._tables[signal_name]
+            labels = self._bounded(table, labels)
+            table.counts[labels] = table.counts.get(labels, 0) + n
+
+    def time(self, signal_name: str, duration_ns: int, *labels: str) -> None:
+        """One more value in the histogram ``signal_name`` with these label values."""
+        with self._lock:
+            table = self._tables[signal_name]
+            labels = self._bounded(table, labels)
+            block = table.blocks.get(labels)
+            if block is None:
+                block = table.blocks[labels] = [0] * STRIDE
+            count_value(block, 0, max(0, duration_ns))
+
+    def points(self) -> dict[str, dict[tuple[str, ...], Value]]:
+        """All series, by signal."""
+        with self._lock:
+            return {name: table.points() for name, table in self._tables.items()}
+
+    def folded(self, label_name: str) -> int:
+        """How many values of this label went into ``_OTHER``."""
+        return self._folded.get(label_name, 0)
+
+    def forked(self) -> None:
+        """Start from nothing."""
+        # Re-entrant: the garbage collector may come in between, and with it a task whose error nobody asked for.
+        self._lock = threading.RLock()
+        self._folded: dict[str, int] = {}
+        self._tables = {name: _Table(signal) for name, signal in RARE.items()}
+
+    def _bounded(self, table: _Table, labels: tuple[str, ...]) -> tuple[str, ...]:
+        for i, label in enumerate(table.signal.labels):
+            values, value = table.values[i], labels[i]
+            if value in values:
+                continue
+            if label.bound and len(values) < label.bound:
+                values.add(value)
+            else:
+                self._folded[label.name] = self._folded.get(label.name, 0) + 1
+                labels = (*labels[:i], OTHER, *labels[i + 1 :])
+        return labels

@@ -1,0 +1,47 @@
+"""What the tests of watching share: loops that are blocked in known ways, and what was told of it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import obsloop
+from obsloop.events import LoopUnblocked
+from obsloop.testing import Recorder
+
+BLOCK = 0.3
+"""Seconds that a loop is blocked in most tests: three times what asyncio calls slow."""
+
+
+def compute(seconds: float) -> None:
+    """Use that much CPU time, however long it takes."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def block(function: Callable[[], object], **settings: Any) -> Recorder:
+    """Run a loop that is idle for a while, is blocked by `function` in a coroutine, and goes on; what was told of it."""
+
+    async def main() -> None:
+        await asyncio.sleep(0.15)
+        function()
+        await asyncio.sleep(0.05)
+
+    with Recorder() as events:
+        obsloop.run(main(), settings=obsloop.Settings(**settings))
+        events.wait_for(LoopUnblocked)
+    return events
+
+
+def causes_of(function: Callable[[], object], expected: str, tries: int = 5) -> list[str]:
+    """The causes found for a loop that `function` blocks, until it is the one expected.
+
+    On a machine that has no time for us, or stands still, the answer may be that, and is right: then once more.
+    """
+    found: list[str] = []
+    while len(found) < tries and found[-1:] != [expected]:
+        if found:
+            assert found[-1] in {"off_cpu", "unknown"}, found
+        found.append(max(block(function).unblocked, key=lambda event: event.duration).cause)
+    return found

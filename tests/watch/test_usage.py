@@ -1,0 +1,131 @@
+"""What threads used, measured from outside: known work is put in and found again, and no file is left open."""
+
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from obsloop._cells import IN_CALLBACK, IN_IDLE, Cells
+from obsloop.watch import usage
+
+from .support import compute
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells this of a thread, from outside")
+
+
+def open_files() -> int:
+    """How many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_cpu_time_of_another_thread_is_what_it_used():
+    """20 ms of it, read from outside before and after."""
+    go, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        go.wait(10)
+        compute(0.02)
+        done.set()
+        go.clear()
+        go.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    before = usage.cpu_time_ns(thread.native_id)
+    queue = usage.scheduling(thread.native_id)
+    go.set()
+    assert done.wait(30)
+    used_ms = (usage.cpu_time_ns(thread.native_id) - before) / 1e6
+    told = usage.scheduling(thread.native_id)
+    go.set()
+    thread.join()
+    assert 20 <= used_ms < 30
+    assert told.slices > queue.slices
+    assert told.wait_ns >= queue.wait_ns
+
+
+def test_of_a_thread_that_is_gone_nothing_is_known():
+    """Neither its clock nor its file; and the file is closed."""
+    thread = threading.Thread(target=time.sleep, args=(0.05,))
+    thread.start()
+    assert usage.scheduling(thread.native_id) is not None
+    thread.join()
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+        time.sleep(0.001)
+    assert usage.scheduling(thread.native_id) is None
+    assert usage.cpu_time_ns(thread.native_id) is None
+    assert thread.native_id not in usage._files
+
+
+def test_a_program_that_closes_all_descriptors_is_not_harmed_by_ours():
+    """As daemons do. Our file's number may be the program's own by then: that is not closed, nor believed."""
+    me = threading.get_native_id()
+    assert usage.scheduling(me) is not None
+    fd = usage._files[me].fd
+    os.close(fd)
+    r, w = os.pipe()
+    assert fd in (r, w)
+    try:
+        assert usage.scheduling(me) is not None
+        assert usage._files[me].fd not in (r, w)
+        os.write(w, b"still ours")
+        assert os.read(r, 20) == b"still ours"
+    finally:
+        os.close(r)
+        os.close(w)
+
+
+def test_files_are_few_and_closed_when_nobody_asks():
+    """A hundred threads, one after the other."""
+    usage.close_unused(0)
+    before = open_files()
+    for _ in range(100):
+        thread = threading.Thread(target=lambda: usage.scheduling(threading.get_native_id()))
+        thread.start()
+        thread.join()
+    assert open_files() - before <= usage._MOST_FILES
+    usage.close_unused(0)
+    assert open_files() == before
+
+
+def test_our_own_slices_are_the_kernels():
+    """How often this thread was put on a CPU, worked out and read: they may differ by what happens in between."""
+    for _ in range(20):
+        time.sleep(0.001)
+        before = usage._own_slices()
+        told = usage.scheduling(threading.get_native_id())
+        if before <= told.slices <= usage._own_slices():
+            return
+    pytest.fail(f"{before} worked out, {told.slices} read")
+
+
+class _Observed:
+    """What carries the measurements."""
+
+    usage = None
+
+
+def test_one_measurement_is_always_from_before_the_iteration():
+    """However often the watchdog looks in the middle of one."""
+    obs, cells = _Observed(), Cells()
+    me = threading.get_native_id()
+    cells.began_ns = cells.tick_ns = time.monotonic_ns()
+    cells.state = IN_IDLE
+    usage.look(obs, cells, me)
+    cells.state, cells.began_ns = IN_CALLBACK, time.monotonic_ns()
+    for _ in range(5):
+        cells.tick_ns = time.monotonic_ns()
+        usage.look(obs, cells, me)
+    before = obs.usage.before(cells.began_ns)
+    assert before is not None
+    assert before.at_ns <= cells.began_ns
+
+
+def test_waiting_counts_as_idle_while_it_lasts():
+    """The wait that is still open is in it."""
+    cells = Cells()
+    cells.state, cells.tick_ns, cells.idle_ns = IN_IDLE, time.monotonic_ns() - 50_000_000, 7
+    measured = usage.measure(cells, threading.get_native_id())
+    assert 50_000_007 <= measured.idle_ns <= 50_000_007 + measured.at_ns - cells.tick_ns - 50_000_000
