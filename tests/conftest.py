@@ -5,11 +5,37 @@ shows that the test states what asyncio really does, the other half that we do t
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 LoopFactory = Callable[..., asyncio.AbstractEventLoop]
+
+
+# Where the tests run on several interpreters and cores, what need not be repeated everywhere is taken out, and said.
+AGAIN = "TESTS_ON_THE_OTHER_CORE" in os.environ
+PURE = bool(os.environ.get("OBSLOOP_PURE"))
+MARKERS = {
+    "once": ("needs no second interpreter or core, and takes long", AGAIN),
+    "both_cores": ("runs both cores by itself", AGAIN and PURE),
+}
+
+
+def pytest_configure(config) -> None:
+    for marker, (meaning, _) in MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    for marker, (meaning, taken_out) in MARKERS.items():
+        out = [item for item in items if item.get_closest_marker(marker)] if taken_out else []
+        if out:
+            items[:] = [item for item in items if item not in out]
+            config.hook.pytest_deselected(items=out)
+            files = ", ".join(sorted({item.path.name for item in out}))
+            terminal = config.pluginmanager.get_plugin("terminalreporter")
+            terminal.write_line(f"\nnot run here, as it {meaning}: {files} ({len(out)} tests)")
 
 
 @pytest.fixture(params=["stock", "obsloop"])

@@ -163,8 +163,14 @@ def test_pytest_fails_the_test_that_blocks_its_loop_and_says_where(folder):
     """The message is the one that README shows, but for the last digits of the duration."""
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_report.py"],
-        cwd=folder, env=environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        env=environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
     assert result.returncode == 1, result.stderr
     (shown,) = re.findall(r"^obsloop: the loop was blocked.*$", README, re.MULTILINE)
     pattern = re.escape(shown).replace(r"0\.300", r"0\.3\d\d")

@@ -6,8 +6,8 @@ Seen from another thread, while it lasts. Nothing is kept of what is seen but na
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-import sysconfig
 from asyncio import base_events, events
 from contextlib import suppress
 from os.path import dirname, join, sep
@@ -38,8 +38,7 @@ _LOOPS_OWN = frozenset({
 })  # fmt: skip
 
 # What is not the program's own: the standard library, and what is installed.
-_PATHS = sysconfig.get_paths()
-_LIBRARIES = (*{_PATHS[name] + sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}, _OURS, "<frozen ")
+_LIBRARIES = (dirname(os.__file__) + sep, _OURS, "<frozen ")
 _INSTALLED = (f"{sep}site-packages{sep}", f"{sep}dist-packages{sep}")
 
 

@@ -220,10 +220,11 @@ class _Sleep(NamedTuple):
 class _Watchdog:
     """When the watchdog was late, lately; and its present sleep."""
 
-    __slots__ = ("known", "known_ns", "late", "sleep", "woke_ns")
+    __slots__ = ("known", "known_ns", "late", "offset", "sleep", "woke_ns")
 
     def __init__(self) -> None:
         self.woke_ns = self.known_ns = 0
+        self.offset = 1  # it has been put on a CPU once more than taken off
         self.known: Scheduling | None = None
         """What the kernel said of it last, which is not asked each time."""
         self.sleep: _Sleep | None = None
@@ -233,19 +234,25 @@ class _Watchdog:
 _watchdog = _Watchdog()
 
 
-def _own_slices() -> int | None:
-    """What ``scheduling`` says of this thread, without asking it: it has been taken off the CPU once less."""
-    if resource is None:
-        return None
+def _switches() -> int:
+    """How often this thread was taken off its CPU: asked without giving the GIL away."""
     used: Any = resource.getrusage(resource.RUSAGE_THREAD)
-    return int(used.ru_nvcsw + used.ru_nivcsw + 1)
+    return int(used.ru_nvcsw + used.ru_nivcsw)
+
+
+def _own_slices() -> int | None:
+    """What ``scheduling`` says of this thread, without asking it: they grow together, but for a few in a thousand."""
+    return _switches() + _watchdog.offset if resource is not None and _watchdog.known is not None else None
 
 
 def falls_asleep(planned_ns: int) -> None:
     """The watchdog is going to sleep until then."""
     native_id = get_native_id()
-    if planned_ns - _watchdog.known_ns > _QUEUE_NS:
+    if planned_ns - _watchdog.known_ns > _QUEUE_NS and resource is not None:
+        before = _switches()
         _watchdog.known, _watchdog.known_ns = scheduling(native_id), planned_ns
+        if _watchdog.known is not None and before == _switches():
+            _watchdog.offset = _watchdog.known.slices - before
     _watchdog.sleep = _Sleep(native_id, planned_ns, _own_slices())
 
 

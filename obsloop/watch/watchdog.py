@@ -32,7 +32,9 @@ __all__ = ["iteration_ended", "seen", "self_time_ns"]
 
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
-_LONGEST_NS = 1_000_000_000  # between two looks while a loop runs, and how long to wait for the next run before parking
+_LONGEST_NS = 100_000_000  # between two looks: a loop may have begun to run, or a limit have changed
+_PARK_NS = 1_000_000_000  # no loop has run for so long
+_SWEEP_NS = 10_000_000_000
 _MAX_ENDED = 256  # of more, only the counters tell
 _JOIN_SECONDS = 1.0
 
@@ -233,12 +235,11 @@ def _pass(life: _Life) -> None:
     life.looked_ns = time.monotonic_ns()
     life.cpu_ns = time.thread_time_ns()
     _tell()
-    if _clock.monotonic_ns is time.monotonic_ns:  # with a test's clock nothing is seen while it lasts
-        for run in list(_running.runs.values()):
-            guarded(_look, life, run)
+    for run in list(_running.runs.values()):
+        guarded(_look, life, run)
     if _open:
         guarded(_close_gone, life)
-    if life.looked_ns - life.swept_ns > 10 * _LONGEST_NS:
+    if life.looked_ns - life.swept_ns > _SWEEP_NS:
         life.swept_ns = life.looked_ns
         usage.close_unused()
 
@@ -247,7 +248,7 @@ def _sleep(life: _Life) -> None:
     """Until the next look is due, somebody rings, or, when no loop has run for a second, a loop runs."""
     global _asleep  # noqa: PLW0603
     now_ns = time.monotonic_ns()
-    if now_ns - life.watched_ns >= _LONGEST_NS and not _open:
+    if now_ns - life.watched_ns >= _PARK_NS and not _open:
         _asleep = True
         if not (_ended or life.stop or any(_wants_watching(run) for run in list(_running.runs.values()))):
             usage.close_unused(0)
@@ -272,9 +273,12 @@ def _look(life: _Life, run: Run) -> None:
     loop = run.loop()
     if loop is None or not loop._obsloop.settings.watchdog:
         return
+    life.watched_ns = time.monotonic_ns()
+    if _clock.monotonic_ns is not time.monotonic_ns:
+        return  # with a test's clock nothing is seen while it lasts
     obs, cells = loop._obsloop, run.cells
     state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns
-    now_ns = life.watched_ns = time.monotonic_ns()
+    now_ns = time.monotonic_ns()
     slow_ns = max(obs.slow_ns, _MIN_THRESHOLD_NS)
     slow_iteration_ns = max(obs.slow_iteration_ns, _MIN_THRESHOLD_NS)
     due_ns = now_ns + min(slow_ns, slow_iteration_ns)

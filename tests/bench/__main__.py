@@ -1,6 +1,6 @@
 """Every benchmark in turn; figures as JSON in `results/`, one file each.
 
-    python -m tests.bench [--only table recording flat scrape http] [--limits]
+    python -m tests.bench [--only table recording watching flat scrape http] [--limits]
 
 Fails, with `--limits`, where the table is over its goals by more than `run.MARGIN`. The reports do not fail.
 """
@@ -8,9 +8,15 @@ Fails, with `--limits`, where the table is over its goals by more than `run.MARG
 import argparse
 import sys
 
-from tests.bench import flat, http, recording, run, scrape
+from tests.bench import flat, http, recording, run, scrape, watching
 
-REPORTS = {"recording": recording.main, "flat": flat.main, "scrape": scrape.main, "http": http.main}
+REPORTS = {
+    "recording": recording.main,
+    "watching": watching.main,
+    "flat": flat.main,
+    "scrape": scrape.main,
+    "http": http.main,
+}
 
 
 def main() -> int:

@@ -1,14 +1,17 @@
 """One work on one loop in this fresh process: prints nanoseconds of CPU per operation, and the core that ran, as JSON.
 
-python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop [off]
+python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop [off | unwatched]
 
-With `off` the compiled core does not record callbacks: what is left is the loop without its instrument.
+With `off` the compiled core does not record callbacks: what is left is the loop without its instrument. With
+`unwatched` there is no watchdog but a thread that does nothing.
 """
 
 import gc
 import importlib
 import json
+import os
 import sys
+import threading
 import time
 
 from tests.bench.sides import which_core
@@ -22,6 +25,9 @@ def main(work_name: str, loop_spec: str, recording: str = "on") -> None:
         from obsloop import _core
 
         _core.set_recording(False)
+    if recording == "unwatched":
+        os.environ["OBSLOOP_WATCHDOG"] = "0"
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
     work, n = WORKS[work_name]
     loop = make_loop()
     work(loop, n // 10)  # warm: caches, specialised bytecode, threads

@@ -154,6 +154,12 @@ def main() -> None:
     support.use_resources = {"cpu": None, "subprocess": None, "walltime": None}
     count = replace.LoopCount()
     loop_class = replace.load_class(options.loop) if options.loop else None
+    if loop_class is not None:
+        # A thread that a loop's class starts once per process is not what a test left behind.
+        loop = loop_class()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
     count.start(loop_class)
     if loop_class is not None:
         replace.replace(loop_class, options.module)

@@ -4,21 +4,17 @@ What is within ``with lasting():`` is the block itself; all else takes no time. 
 """
 
 import asyncio
-import ctypes
-import gc
 import os
 import platform
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.detection import slow_resolver
@@ -82,7 +78,7 @@ async def task_step() -> None:
 
 async def parent() -> None:
     await asyncio.sleep(0.01)
-    await asyncio.create_task(child(), name="the child")
+    await asyncio.create_task(child())
 
 
 async def child() -> None:
@@ -225,7 +221,7 @@ async def sixty_callbacks() -> None:
         asyncio.get_running_loop().call_soon(short)
 
 
-# ---- what is known to block -------------------------------------------------------------------------------------------
+# ---- what is known to block ------------------------------------------------------------------------------------------
 
 PATTERN = re.compile(r"(a+)+$")
 text = ""
@@ -269,86 +265,6 @@ def import_it() -> None:
 
 async def slow_import() -> None:
     asyncio.get_running_loop().call_later(0.01, import_it)
-
-
-hold: Any = None
-held: list[object] = []
-
-
-def prepare_hold() -> None:
-    """A function of C that keeps the GIL while it sleeps: a badly written extension."""
-    global hold
-    hold = ctypes.PyDLL(None).usleep
-
-
-def hold_the_gil() -> None:
-    hold(int(BLOCK * 1e6))
-    held.append(True)
-
-
-def wait_for_the_gil() -> None:
-    with lasting():
-        kept.append(asyncio.get_running_loop().run_in_executor(None, hold_the_gil))
-        while not held:
-            pass
-
-
-async def gil() -> None:
-    asyncio.get_running_loop().call_soon(wait_for_the_gil)
-
-
-def fill() -> None:
-    """So many objects, each far from those it refers to, that a collection takes two thirds of a block or longer."""
-    gc.disable()
-    took, many = 0.0, 400_000
-    while took < BLOCK * 2 / 3:
-        kept.append(found := [[] for _ in range(many)])
-        for i, each in enumerate(found):
-            each += [found[i * 7919 % many], found[i * 104729 % many]]
-        began = time.thread_time()
-        gc.collect()
-        took = time.thread_time() - began
-
-
-def collect() -> None:
-    with lasting():
-        gc.collect()
-
-
-async def collection() -> None:
-    asyncio.get_running_loop().call_soon(collect)
-
-
-# Stops this process for as long as a block, when told, and says so.
-_STOPPER = f"""
-import os, signal, sys, time
-while sys.stdin.buffer.read(1):
-    os.kill(os.getppid(), signal.SIGSTOP)
-    time.sleep({BLOCK})
-    os.kill(os.getppid(), signal.SIGCONT)
-    os.write(1, b"x")
-"""
-stopper: Any = None
-
-
-def start_stopper() -> None:
-    global stopper
-    stopper = subprocess.Popen(
-        [sys.executable, "-I", "-c", _STOPPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-    )
-    kept.append(stopper)
-    os.set_blocking(stopper.stdout.fileno(), False)
-
-
-def be_stopped() -> None:
-    with lasting():
-        stopper.stdin.write(b"x")
-        while not stopper.stdout.read(1):
-            pass
-
-
-async def stopped() -> None:
-    asyncio.get_running_loop().call_soon(be_stopped)
 
 
 kept: list[Any] = []
@@ -399,7 +315,7 @@ ALL = {
     for case in [
         Case(title="task step", arrange=task_step, runs="step", kind="task_step", task_name="the task"),
         Case(
-            title="eager task", arrange=eager_task, runs="child", kind="task_step", task_name="the child",
+            title="eager task", arrange=eager_task, runs="child", kind="task_step", task_name="Task-",
             possible=sys.version_info >= (3, 12),
         ),
         Case(title="call_soon", arrange=call_soon, runs="on_soon", kind="callback"),
@@ -430,18 +346,6 @@ ALL = {
         ),
         Case(
             title="import of a slow module", arrange=slow_import, runs="import_it", through="slow_module", kind="timer",
-        ),
-        Case(
-            title="executor job that holds the GIL", arrange=gil, runs="wait_for_the_gil", kind="callback",
-            prepare=prepare_hold, cause="gil", unseen=True,
-        ),
-        Case(
-            title="gc.collect() with a full heap", arrange=collection, runs="collect", kind="callback",
-            prepare=fill, cause="gc", unseen=True,
-        ),
-        Case(
-            title="process stopped (SIGSTOP)", arrange=stopped, runs="be_stopped", kind="callback",
-            prepare=start_stopper, cause="off_cpu", unseen=True,
         ),
     ]
 }  # fmt: skip

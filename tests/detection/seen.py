@@ -21,6 +21,9 @@ _TRIES = 3
 _MAX_WAITED = 0.008
 """Seconds on the run queue: with a tenth of 0.1 s the machine has its part in a block, and that is then its cause."""
 
+THE_MACHINES = {"off_cpu", "unknown"}
+"""The causes of what is not the program's doing."""
+
 Place = tuple[str, int, str]
 """File, line and function, as in a stack."""
 
@@ -43,12 +46,13 @@ class Seen:
     """Of the figures: the loop's blocks, by cause."""
     events: list[dict[str, Any]] = field(repr=False)
 
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        """The events of this type."""
+        return [event for event in self.events if event["type"] == kind]
+
     def told(self, kind: str) -> list[dict[str, Any]]:
-        """The events of this type; without those of blocks elsewhere that the machine was the cause of."""
-        return [
-            event for event in self.events
-            if event["type"] == kind and (event["cause"] != "off_cpu" or self._overlaps(event))
-        ]  # fmt: skip
+        """The events of this type; without those that are not of the block, and that the machine was the cause of."""
+        return [event for event in self.all(kind) if event["cause"] not in THE_MACHINES or self._overlaps(event)]
 
     def the(self, kind: str) -> dict[str, Any]:
         """The one event of this type."""

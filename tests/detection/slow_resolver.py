@@ -38,7 +38,7 @@ class _State(ctypes.Structure):
     ]
 
 
-servers: list[Any] = []
+_servers: list[Any] = []
 
 
 def use() -> None:
@@ -46,7 +46,7 @@ def use() -> None:
     server = subprocess.Popen(
         [sys.executable, "-I", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
-    servers.append(server)
+    _servers.append(server)
     assert server.stdout is not None
     port = int(server.stdout.readline())
     libc = ctypes.CDLL(None)
@@ -62,8 +62,14 @@ def use() -> None:
     address.address[:] = ipaddress.IPv4Address("127.0.0.1").packed
 
 
+def stop() -> None:
+    """Stop the server, where one was started."""
+    for server in _servers:
+        server.kill()
+
+
 def serve() -> None:
-    """Answer every question with 127.0.0.9, late; until whoever started us is gone."""
+    """Answer every question with 127.0.0.9, late; until half a minute has passed without one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     sock.settimeout(30)

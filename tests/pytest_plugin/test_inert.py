@@ -2,6 +2,10 @@
 
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 LOOK = """
     import asyncio, sys, threading
     import pytest

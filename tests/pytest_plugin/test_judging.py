@@ -4,6 +4,8 @@ import pytest
 
 from obsloop.events import CAUSES
 
+pytestmark = pytest.mark.once
+
 BLOCK = """
     import asyncio, time, pytest
 

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 WAYS = """
     import asyncio, time, pytest
     import obsloop

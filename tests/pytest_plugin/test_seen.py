@@ -1,5 +1,9 @@
 """Where a blocked loop was seen comes from the watchdog's thread: perhaps late, perhaps never, and as many stacks."""
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 STORY = """
     import asyncio, threading, time, traceback, pytest
     import obsloop

@@ -21,7 +21,7 @@ def compute(seconds: float) -> None:
 
 
 def block(function: Callable[[], object], **settings: Any) -> Recorder:
-    """Run a loop that is idle for a while, is blocked by `function` in a coroutine, and goes on; what was told of it."""
+    """Run a loop that is idle for a while, is blocked by `function`, and goes on; what was told of it."""
 
     async def main() -> None:
         await asyncio.sleep(0.15)

@@ -65,7 +65,7 @@ def test_waiting_for_the_gil_is_waking_up_every_few_milliseconds():
 
 
 def test_many_short_calls_are_no_waiting_for_the_gil():
-    """Sixty calls of 5 ms wake the thread as often as the GIL's timed wait; but the watchdog had the GIL when it woke."""
+    """Sixty calls of 5 ms wake the thread as often as the GIL's timed wait; the watchdog had the GIL at once."""
     assert decide(measured(slices=60)) == "syscall"
 
 

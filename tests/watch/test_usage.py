@@ -66,7 +66,10 @@ def test_a_program_that_closes_all_descriptors_is_not_harmed_by_ours():
     fd = usage._files[me].fd
     os.close(fd)
     r, w = os.pipe()
-    assert fd in (r, w)
+    if fd not in (r, w):
+        os.dup2(w, fd)
+        os.close(w)
+        w = fd
     try:
         assert usage.scheduling(me) is not None
         assert usage._files[me].fd not in (r, w)
@@ -90,15 +93,15 @@ def test_files_are_few_and_closed_when_nobody_asks():
     assert open_files() == before
 
 
-def test_our_own_slices_are_the_kernels():
-    """How often this thread was put on a CPU, worked out and read: they may differ by what happens in between."""
-    for _ in range(20):
+def test_our_own_switches_are_the_kernels_slices():
+    """How often this thread was put on a CPU, as it counts itself and as its file says: the same, but for a few."""
+    me = threading.get_native_id()
+    told, own = usage.scheduling(me).slices, usage._switches()
+    for _ in range(100):
         time.sleep(0.001)
-        before = usage._own_slices()
-        told = usage.scheduling(threading.get_native_id())
-        if before <= told.slices <= usage._own_slices():
-            return
-    pytest.fail(f"{before} worked out, {told.slices} read")
+    told, own = usage.scheduling(me).slices - told, usage._switches() - own
+    assert own >= 100
+    assert abs(told - own) <= 5
 
 
 class _Observed:
