@@ -28,6 +28,7 @@ _LINUX = sys.platform == "linux"
 _MOST_FILES = 32
 _UNUSED_NS = 10_000_000_000  # a file that nobody asked for in so long is closed: its thread is gone, or does not run
 _QUEUE_NS = 1_000_000_000  # so old may be what the kernel said of a busy thread
+_FIGHT_SLICES = 20
 _WORTH_ASKING_NS = 10_000_000
 LATE_NS = 2_000_000  # what is less is how precise a timed wait is
 
@@ -256,14 +257,25 @@ def falls_asleep(planned_ns: int) -> None:
     _watchdog.sleep = _Sleep(native_id, planned_ns, _own_slices())
 
 
-def wakes() -> None:
-    """The watchdog is awake."""
+def wakes() -> bool:
+    """The watchdog is awake. Whether it had to fight for the GIL with a loop that polls every few microseconds.
+
+    Such a loop gives the GIL away so shortly that a thread is woken for it and comes too late, a hundred times over.
+    """
     sleep, _watchdog.sleep = _watchdog.sleep, None
     _watchdog.woke_ns = now_ns = _clock.monotonic_ns()
-    if sleep is not None and now_ns - sleep.planned_ns >= LATE_NS:
-        late = _compared(sleep, now_ns, _own_slices(), awake=True)
+    if sleep is None:
+        return False
+    slices = _own_slices()
+    late_ns = now_ns - sleep.planned_ns
+    if late_ns >= LATE_NS:
+        late = _compared(sleep, now_ns, slices, awake=True)
         if late is not None:
             _watchdog.late.append(late)
+    if slices is None or sleep.slices is None:
+        return False
+    # Against a thread that computes it is one in a switch interval, of 5 ms.
+    return slices - sleep.slices > max(_FIGHT_SLICES, late_ns // 500_000)
 
 
 def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) -> Late | None:

@@ -33,6 +33,7 @@ __all__ = ["iteration_ended", "seen", "self_time_ns"]
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
 _LONGEST_NS = 100_000_000  # between two looks: a loop may have begun to run, or a limit have changed
+_MOST_PATIENCE = 8
 _PARK_NS = 1_000_000_000  # no loop has run for so long
 _SWEEP_NS = 10_000_000_000
 _MAX_ENDED = 256  # of more, only the counters tell
@@ -66,13 +67,14 @@ class _Open(NamedTuple):
 class _Life:
     """The thread, from its start to its end; a fork ends it, and the next run of a loop begins another."""
 
-    __slots__ = ("bell", "cpu_ns", "looked_ns", "next_ns", "stop", "swept_ns", "thread", "watched_ns")
+    __slots__ = ("bell", "cpu_ns", "looked_ns", "next_ns", "patience", "stop", "swept_ns", "thread", "watched_ns")
 
     def __init__(self) -> None:
         # A raw lock, held while there is nothing to tell: whoever has something releases it.
         self.bell = _thread.allocate_lock()
         self.bell.acquire()
         self.stop = False
+        self.patience = 1
         self.cpu_ns = self.looked_ns = self.next_ns = self.watched_ns = self.swept_ns = 0
         self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
 
@@ -256,9 +258,12 @@ def _sleep(life: _Life) -> None:
         _asleep = False
         return
     timeout_ns = max(_FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
+    if life.patience > 1 and not _open:
+        timeout_ns = life.patience * _LONGEST_NS
     usage.falls_asleep(now_ns + timeout_ns)
     rung = life.bell.acquire(timeout=timeout_ns / 1e9)
-    usage.wakes()
+    # A loop that has to be fought for the GIL at each look polls all the time, and the fight costs both: fewer looks.
+    life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1
     if rung and not life.stop:  # however often it rings, there are no more looks
         time.sleep(max(0, life.looked_ns + _FLOOR_NS - time.monotonic_ns()) / 1e9)
 
