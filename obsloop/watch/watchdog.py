@@ -117,7 +117,7 @@ _ended: deque[_Ended] = deque()
 _open: list[_Open] = []
 _spent_before_ns = 0  # by threads that have ended
 _watched: dict[tuple[Cells, int], int] = {}
-"""Cells and their thread's native id -> when the thread last saw them run. A second later they are forgotten."""
+"""Cells and their thread's native id -> when the thread last saw them run, or they rang. A second later they are forgotten."""
 
 
 # ---- called in loops' threads ----------------------------------------------------------------------------------------
@@ -137,6 +137,7 @@ def _begin(run: Run) -> None:
     loop = run.loop()
     if loop is not None and loop._obsloop.settings.watchdog:
         usage.look(loop._obsloop, run.cells, run.native_id)
+        _watched[run.cells, run.native_id] = time.monotonic_ns()  # it rings once, however short it runs
         _start()
 
 

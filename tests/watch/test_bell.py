@@ -319,7 +319,7 @@ def saturated():
         while not stop.is_set():
             await asyncio.sleep(0)
 
-    thread = threading.Thread(target=lambda: obsloop.run(spin(), settings=obsloop.Settings(name="spinning")))
+    thread = threading.Thread(target=lambda: obsloop.run(spin(), settings=obsloop.Settings(name="loop0")))
     thread.start()
     try:
         yield
@@ -340,9 +340,9 @@ def test_a_blocked_loop_is_seen_while_another_polls_all_the_time():
     with saturated():
         while len(ages) < 5 and (not ages or ages[-1] > 0.15):
             with Recorder() as events:
-                obsloop.run(main(), settings=obsloop.Settings(name="blocked"))
+                obsloop.run(main())
                 events.wait_for(LoopUnblocked)
-            ages.append(next(e for e in events.events if isinstance(e, LoopBlocked) and e.loop_name == "blocked").duration)
+            ages.append(next(e for e in events.events if isinstance(e, LoopBlocked) and e.loop_name == "main").duration)
     assert 0.1 <= ages[-1] <= 0.15, ages
 
 
@@ -380,7 +380,7 @@ def test_a_loop_that_begins_to_run_is_seen_soon():
 
     async def main() -> None:
         await asyncio.sleep(0.3)
-        thread = threading.Thread(target=run, name="new")
+        thread = threading.Thread(target=run, name="loop1")
         thread.start()
         while thread.is_alive():
             await asyncio.sleep(0.01)
@@ -388,7 +388,7 @@ def test_a_loop_that_begins_to_run_is_seen_soon():
     with Recorder() as events:
         obsloop.run(main())
         unblocked = events.wait_for(LoopUnblocked)
-    assert unblocked.loop_name == "new"
+    assert unblocked.loop_name == "loop1"
     assert unblocked.samples
     assert unblocked.samples[0][0] < 0.2
 
@@ -402,9 +402,10 @@ def test_a_thousand_runs_do_not_ring_a_thousand_times(monkeypatch):
     began = time.monotonic()
     for _ in range(1000):
         loop.run_until_complete(asyncio.sleep(0))
+        obsloop.run(asyncio.sleep(0))  # another loop, with the same cells
     loop.close()
     elapsed = time.monotonic() - began
-    assert len(rung) <= 100 + 4 * elapsed, (len(rung), elapsed)
+    assert len(rung) <= 4 + 4 * elapsed, (len(rung), elapsed)
 
 
 def test_at_the_end_of_the_program_nobody_waits_for_it():
