@@ -82,7 +82,7 @@ def main() -> None:
     cases.choose(sys.argv[2])
     case.prepare()
     recorder = Recorder()
-    loop = obsloop.Loop(settings=obsloop.Settings(name=NAME))
+    loop = obsloop.Loop(settings=obsloop.Settings(name=NAME, unhealthy_after=60))  # no log lines about long blocks
     loop.add_instrument(recorder)
     epoch = time.time() - time.monotonic()
     waited = loop.run_until_complete(life(case))
