@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock, _core, _running, _sites
-from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, OTHER, STRIDE
+from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, STRIDE
 from obsloop._sites import Site
 from obsloop.watch import cause as causes, episodes, notices, stacks, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
@@ -377,8 +377,8 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
         delay_ns = 0
         if handle is not None:
             site = _sites.site_of_handle(handle)
-            kind = KINDS[getattr(handle, "_kind", OTHER) // STRIDE]
-            ready_ns: int = getattr(handle, "_ready_ns", 0)
+            marks, ready_ns = obs.marks_of_running(handle)
+            kind = KINDS[marks // STRIDE]
             delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
         task = stacks.inner_task(loop, handle)
         if task is not None:

@@ -41,7 +41,7 @@ class Seen:
     began: float
     ended: float
     waited: float
-    """How long the machine kept the program waiting in its block: other programs had the processors."""
+    """How long the machine kept the program waiting, until the end of the block: others had the processors."""
     epoch: float
     slow: list[list[Any]]
     """Of the figures: [name, number] of slow callbacks."""
@@ -79,14 +79,14 @@ class Seen:
 
     @property
     def disturbed(self) -> bool:
-        """Whether the machine had its part: the program waited for a processor, or the watchdog, or both stood still."""
+        """Whether the machine had its part: the program waited for a processor, or the watchdog, or both stopped."""
         late = [event["duration"] - _THRESHOLD for event in self.told("LoopBlocked")]
         return self.waited > _MAX_WAITED or (not self.case.unseen and max(late, default=0) > _MAX_LATE)
 
     @property
     def causes(self) -> set[str]:
         """What may be said of the block."""
-        return {self.cause, "off_cpu"} if self.disturbed else {self.cause}
+        return {self.cause, *THE_MACHINES} if self.disturbed else {self.cause}
 
 
 @functools.cache
