@@ -377,8 +377,9 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
         delay_ns = 0
         if handle is not None:
             site = _sites.site_of_handle(handle)
-            marks, ready_ns = obs.marks_of_running(handle)
-            kind = KINDS[marks // STRIDE]
+            marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
+            kind = KINDS[marks[0] // STRIDE]
+            ready_ns = marks[1]
             delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
         task = stacks.inner_task(loop, handle)
         if task is not None:
