@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from obsloop import _clock, _core, _running, _sites
 from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, STRIDE
 from obsloop._sites import Site
+from obsloop._threads import start_without_signals
 from obsloop.watch import cause as causes, episodes, notices, stacks, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 from obsloop.watch.guarded import guarded
@@ -38,9 +38,6 @@ _PARK_NS = 1_000_000_000  # no loop has run for so long
 _SWEEP_NS = 10_000_000_000
 _MAX_ENDED = 256  # of more, only the counters tell
 _JOIN_SECONDS = 1.0
-
-# Signals raised by the thread's own fault stay open, so that faulthandler can still tell of them.
-_FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
 
 _BUSY = (IN_OVERHEAD, IN_CALLBACK)
 _THE_LOOP = Site("(loop)", "", 0)
@@ -197,23 +194,10 @@ def _start() -> None:
         try:
             if _life is None:
                 life = _Life()
-                _start_without_signals(life.thread)
+                start_without_signals(life.thread)
                 _life, _asleep = life, False
         finally:
             _starting.release()
-
-
-def _start_without_signals(thread: threading.Thread) -> None:
-    """The program's signals are the program's: a thread that takes them would keep the main thread from noticing."""
-    if not hasattr(signal, "pthread_sigmask"):
-        thread.start()
-        return
-    closed = {s for s in signal.valid_signals() if getattr(s, "name", "") not in _FAULTS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, closed)
-    try:
-        thread.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ---- the thread ------------------------------------------------------------------------------------------------------
