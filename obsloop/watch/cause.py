@@ -207,4 +207,7 @@ def _queued(obs: Any, before: Usage, now: Usage, off_ns: int) -> tuple[int | Non
         return None, None
     asleep_ns = last.at_ns - first.at_ns - (last.idle_ns - first.idle_ns) - (last.cpu_ns - first.cpu_ns)
     share = max(0, off_ns) / max(1, asleep_ns, (last.wait_ns - first.wait_ns) // 2)
-    return round((last.wait_ns - first.wait_ns) * share), math.ceil((last.slices - first.slices) * share)
+    # Of the slices take those of polls; but not all, since a poll need not have left the CPU, and the block may have.
+    slices = last.slices - first.slices
+    slices = max(min(slices, 1), slices - (last.waits - first.waits))
+    return round((last.wait_ns - first.wait_ns) * share), math.ceil(slices * share)
