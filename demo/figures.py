@@ -5,8 +5,10 @@ readings. Nothing here knows obsloop; the names of the figures are all that is u
 """
 
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -103,6 +105,21 @@ def summary(first: Reading, last: Reading) -> str:
     passed = last.since(first)
     shares = ", ".join(f"{state} {seconds:.2f}" for state, seconds in passed.states.items())
     return f"{_LEGEND}\n\nIn {passed.at:.2f} s the loop ran {passed.ran:.2f} s: {shares} s."
+
+
+def blockers(slow: dict[str, Any]) -> str:
+    """Who blocked the loop, from /slow: one line for each place and cause, the one that took most in all first."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for event in slow["events"]:
+        if event["event"] == "loop_blocked":
+            where = re.search(r"at (\S+:\d+ in \S+)", event["detail"])
+            place = where[1] if where else event["name"]
+            found.setdefault((place, event["cause"]), []).append(event["duration_seconds"])
+    lines = [
+        f"  {len(times)} x up to {max(times):.2f} s, cause {cause}: {where}"
+        for (where, cause), times in sorted(found.items(), key=lambda item: sum(item[1]), reverse=True)[:5]
+    ]
+    return "\n".join(["What blocked the loop:", *lines]) if lines else "Nothing blocked the loop."
 
 
 def _share(value: float) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from figures import HEADER, Reading, line, read, summary
+from figures import HEADER, Reading, blockers, line, read, summary
 
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
@@ -79,11 +79,13 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
 async def demo(seconds: float, port: int, metrics_port: int) -> None:
     """Start the application, load it, print its figures, stop it."""
     async with application(port, metrics_port) as (app, metrics):
-        print(f"\nLook at it:    curl {metrics}/metrics", f"curl {metrics}/healthz", sep="\n               ")
+        paths = [f"curl {metrics}/{path}" for path in ("metrics", "healthz", "slow", "tasks")]
+        print(f"\nLook at it:    {paths[0]}", *paths[1:], sep="\n               ")
         print(f"Block it:      curl '{app}/block?seconds=3'\n\n{HEADER}", flush=True)
         async with httpx.AsyncClient(base_url=app, timeout=60.0) as client:
             try:
                 await load_and_print(client, f"{metrics}/metrics", seconds)
+                print(f"\n{blockers((await client.get(f'{metrics}/slow')).json())}", flush=True)
             except ExceptionGroup as group:  # from the task groups below
                 error = first_of(group)
                 if isinstance(error, httpx.HTTPError):

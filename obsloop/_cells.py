@@ -115,6 +115,7 @@ class Cells:
         "slow_ns",
         "state",
         "tick_ns",
+        "waits",
     )
 
     def __init__(self) -> None:
@@ -130,6 +131,8 @@ class Cells:
         self.gc_started_ns = 0
         self.gc_ns = [0] * (FORKED + 1)
         self.events = self.events_waiting = 0
+        # Polls that might wait: each may take the thread off its CPU once. Read by who asks why a loop was blocked.
+        self.waits = 0
         self.state = STOPPED
         # When the last poll returned: the iteration that goes on began then. 0 before the first poll of a run.
         self.began_ns = 0

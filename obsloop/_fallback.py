@@ -143,6 +143,7 @@ class _TimedSelector(selectors.BaseSelector):
         self.returned_ns = _clock.monotonic_ns()
         if waits:
             cells.idle_ns += self.returned_ns - called_ns
+            cells.waits += 1
         else:
             count_value(cells.poll, 0, self.returned_ns - called_ns)
             cells.events_waiting += len(found)

@@ -334,6 +334,7 @@ def run_once(self: Any) -> None:
                 poll_cells[i] += 1
             else:
                 cells.idle_ns += spent_ns
+                cells.waits += 1
             cells.state = IN_OVERHEAD
             cells.tick_ns = cells.began_ns = began
 

@@ -331,7 +331,7 @@ cdef class Cells:
     cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, began_ns, nested_ns, gc_started_ns
     cdef public int64_t notable_ns, slow_ns, slow_iteration_ns
     cdef int64_t gc_ns[STATES]
-    cdef public int64_t events, events_waiting
+    cdef public int64_t events, events_waiting, waits
     cdef public int state
     cdef Looks *seen                # not here: another thread writes it, and would take the loop's cache lines
 
@@ -1338,6 +1338,7 @@ def run_once(self):
                 cells.events_waiting += n
             else:
                 cells.idle_ns += began - now
+                cells.waits += 1
             cells.events += n
             cells.state = IN_OVERHEAD
             cells.tick_ns = cells.began_ns = began

@@ -37,6 +37,7 @@ class Observation:
         "notes",
         "settings",
         "slow_ns",
+        "unstamped",
         "usage",
     )
 
@@ -58,6 +59,8 @@ class Observation:
         """Whether ``run_once`` is called by our ``run_forever`` and may go on until the loop stops."""
         self.foreign: dict[int, tuple[int, int]] = {}
         """``id`` of a ready handle that has no room for marks (asyncio's own class) -> its kind and ready time."""
+        self.unstamped = (OTHER, 0)
+        """The marks of the last such handle that ran: while it runs, its own."""
 
     def lease(self, loop: asyncio.AbstractEventLoop) -> Cells:
         """The counters of this loop, from the ledger of its name.
@@ -110,12 +113,20 @@ class Observation:
     def unstamp(self, handle: Any, default_ns: int) -> tuple[int, int]:
         """Kind and ready time of a handle of any class; of an unknown one, ``OTHER`` and ``default_ns``."""
         marks = self.foreign.pop(id(handle), None)
-        if marks is not None:
-            return marks
+        if marks is None:
+            try:
+                marks = handle._kind, handle._ready_ns
+            except AttributeError:
+                marks = OTHER, default_ns
+        self.unstamped = marks
+        return marks
+
+    def marks_of_running(self, handle: Any) -> tuple[int, int]:
+        """Kind and ready time of the handle that runs at this moment."""
         try:
             return handle._kind, handle._ready_ns
         except AttributeError:
-            return OTHER, default_ns
+            return self.unstamped
 
 
 class Observed(SelectorEventLoop):

@@ -50,6 +50,10 @@ class Site(NamedTuple):
     detail: str = ""
     """``from 10.0.0.7:5432`` for a protocol's callback, ``accepting on [::1]:80`` for a server's."""
 
+    def fields(self) -> dict[str, Any]:
+        """What an event has of it, but for the detail."""
+        return {"name": self.name, "filename": self.filename, "lineno": self.lineno, "task_name": self.task_name}
+
 
 CANCELLED = Site("(cancelled)", "", 0)
 """A handle that cancelled itself while it ran, and let go of its callback."""

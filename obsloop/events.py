@@ -6,6 +6,7 @@ from obsloop._events import (
     Event,
     LoopBlocked,
     LoopUnblocked,
+    Sample,
     SlowCallback,
     SlowIteration,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "Event",
     "LoopBlocked",
     "LoopUnblocked",
+    "Sample",
     "SlowCallback",
     "SlowIteration",
 ]

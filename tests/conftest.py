@@ -87,6 +87,14 @@ def clean_ledger() -> None:
 
 
 @pytest.fixture
+def nothing_to_tell() -> None:
+    """The watchdog has told all that the tests before gave it to tell."""
+    from .support import until_all_is_told
+
+    until_all_is_told()
+
+
+@pytest.fixture
 def stepped():
     """A step clock and an observed loop that is timed with it."""
     from .support import stepped

@@ -1,6 +1,6 @@
 """What the tests at the top level share: figures as integers, known work to put on a loop, programs of their own.
 
-What knows more than the public names is here only: `forget_everything` and `blocks_of`.
+What knows more than the public names is here only: `forget_everything`, `until_all_is_told` and `blocks_of`.
 """
 
 import contextlib
@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import obsloop
 from obsloop import _ledger
 from obsloop.testing import StepClock
+from obsloop.watch import watchdog
 
 LIMIT = 60.0
 """Seconds after which a program is taken to hang. Far above what the busiest machine needs."""
@@ -28,6 +30,15 @@ def forget_everything() -> None:
     """Start the process's ledgers from nothing, as if no loop had ever run."""
     _ledger._ledgers.clear()
     _ledger._dropped.update(dict.fromkeys(_ledger._dropped, 0))
+
+
+def until_all_is_told() -> None:
+    """Wait until the watchdog has emitted the events of all blocks that are over."""
+    end = time.monotonic() + LIMIT
+    while watchdog._ended or watchdog._open:
+        assert time.monotonic() < end, "the watchdog has something to tell, and does not"
+        time.sleep(0.01)
+    time.sleep(0.01)  # the last one may be on its way
 
 
 def blocks_of(name: str) -> int:

@@ -91,6 +91,9 @@ def test_the_figures_move_with_the_load_and_show_the_route_that_blocks():
     states = [float(number) for number in re.findall(r"[a-z]+ ([\d.]+)", books[3])]
     assert len(states) == 5
     assert float(books[2]) == pytest.approx(sum(states), abs=0.005 * (len(states) + 1)), "the books do not balance"
+    source = (DEMO.parent / "app.py").read_text().splitlines()
+    number = next(n for n, text in enumerate(source, 1) if "time.sleep(seconds)" in text)
+    assert re.search(rf"^  \d+ x up to [\d.]+ s, cause syscall: \S+app\.py:{number} in block$", output, re.M), output
     assert_gone(output)
 
 

@@ -14,7 +14,7 @@ PUBLIC = {
     "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
-    "CAUSES", "CallbackError", "Event", "LoopBlocked", "LoopUnblocked", "SlowCallback", "SlowIteration",
+    "CAUSES", "CallbackError", "Event", "LoopBlocked", "LoopUnblocked", "Sample", "SlowCallback", "SlowIteration",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 

@@ -80,6 +80,20 @@ def get(url):
             return error.code, error.read().decode()
 
 
+def run(folder, *arguments):
+    """What comes of `python ARGUMENTS` in the user's folder."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
 @contextlib.contextmanager
 def served(command, folder):
     """The URL of an application that a command of README serves, and that of its figures."""
@@ -119,16 +133,7 @@ def test_programs(program, folder):
         assert line.search(program), "README must say that asyncio.run takes loop_factory from 3.12 on"
         program = line.sub("", program)
     (folder / "program.py").write_text(program)
-    result = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", "program.py"],
-        cwd=folder,
-        env=environ(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    result = run(folder, "-W", "error::DeprecationWarning:__main__", "program.py")
     assert (result.returncode, result.stderr) == (0, "")
     if "print(" in program:
         assert re.search(r"\d", result.stdout), "it was to print figures"
@@ -161,16 +166,7 @@ def figure(text):
 
 def test_pytest_fails_the_test_that_blocks_its_loop_and_says_where(folder):
     """The message is the one that README shows, but for the last digits of the duration."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_report.py"],
-        cwd=folder,
-        env=environ(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    result = run(folder, "-m", "pytest", "-p", "no:cacheprovider", "test_report.py")
     assert result.returncode == 1, result.stderr
     (shown,) = re.findall(r"^obsloop: the loop was blocked.*$", README, re.MULTILINE)
     pattern = re.escape(shown).replace(r"0\.300", r"0\.3\d\d")

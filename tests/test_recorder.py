@@ -11,6 +11,8 @@ from obsloop import _instruments, testing
 from obsloop.events import CallbackError, LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
 from obsloop.testing import Recorder
 
+pytestmark = pytest.mark.usefixtures("nothing_to_tell")
+
 HOOKS = {
     "on_slow_callback": SlowCallback,
     "on_slow_iteration": SlowIteration,

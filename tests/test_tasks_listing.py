@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 import time
+import types
 import weakref
 from collections.abc import Coroutine
 from types import coroutine
@@ -14,13 +15,15 @@ import pytest
 
 import obsloop
 from obsloop import _tasks
+from obsloop.service import server
 
 from .support import output
 
 
 @pytest.fixture(autouse=True)
-def no_census_yet():
-    """Each test begins and ends as a new process does."""
+def no_census_yet(monkeypatch):
+    """Each test begins and ends as a new process does; a service that an earlier test started takes no census."""
+    monkeypatch.setattr(server, "_tasks", types.SimpleNamespace(take_census=lambda: 1.0))
     _tasks.forked()
     yield
     _tasks.forked()

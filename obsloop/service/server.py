@@ -8,7 +8,6 @@ is served in routes.py.
 """
 
 import selectors
-import signal
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from obsloop import _tasks
+from obsloop._threads import start_without_signals
 from obsloop.service.messages import Request, RequestError, Response, encode, find_head, parse_head, plain
 from obsloop.service.routes import Options, Route, preload
 from obsloop.service.say import say_once
@@ -28,9 +28,6 @@ _ACCEPTS_PER_PASS = 16
 # The exporter is loaded when the program's start is over or at the first scrape, whichever is first: so
 # neither the start of many short processes nor that first scrape pays for it.
 _PRELOAD_AFTER_SECONDS = 0.5
-
-# Signals raised by the thread's own fault stay open, so that faulthandler can still tell of them.
-_FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
 
 
 class _Connection:
@@ -65,14 +62,7 @@ class Server:
         self._listener.listen(128)
         self._selector.register(self._listener, selectors.EVENT_READ)
         thread = threading.Thread(target=self._serve, name="obsloop-service", daemon=True)
-        # The program's signals are the program's: a thread that does not block them could be the one that the
-        # kernel hands them to, and a main thread in sigwait() or a plain system call would not notice.
-        closed = {s for s in signal.valid_signals() if getattr(s, "name", "") not in _FAULTS}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, closed)
-        try:
-            thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        start_without_signals(thread)
 
     def abandon(self) -> None:
         """Close this process's copies of the sockets, where the thread does not exist (a child after fork) or

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 # some run-queue time there is always, and 0.1003 s of sleep against a limit of 0.1 s is the program's doing.
 _MIN_OFF_SHARE = 0.1
 
+# What would have been slow on a free machine, too, is the program's doing, unless the machine made it so much slower.
+_MIN_OFF_RATIO = 2
+
+# The watchdog is put on a CPU once when it is only late, and again and again when it waits for the GIL.
+_MIN_FIGHT_SLICES = 2
+
 # Waiting for the GIL is a timed wait of the switch interval, over and over: so many slices, if nobody is disturbed.
 # Of a thread that waits in one system call there are one or two; a few come from being preempted.
 _MIN_GIL_SLICES = 5
@@ -77,7 +83,9 @@ def decide(m: Measured) -> str:
         off_ns, rest_ns = off_ns + rest_ns, 0
     if off_ns >= duration * _MIN_OFF_SHARE and duration - off_ns < m.threshold_ns:
         return "off_cpu"  # on a free machine it would have been fast enough
-    shares = {"gc": gc_ns, "cpu": cpu_ns, "off_cpu": off_ns, "": rest_ns}
+    if off_ns >= (duration - off_ns) * _MIN_OFF_RATIO:
+        return "off_cpu"
+    shares = {"gc": gc_ns, "cpu": cpu_ns, "": rest_ns}
     largest = max(shares, key=lambda cause: shares[cause])
     return largest or _waited(m, rest_ns)
 
@@ -96,8 +104,9 @@ def _waited(m: Measured, rest_ns: int) -> str:
             return "off_cpu"
         return "unknown" if _perhaps_stopped(m) else "syscall"
     # So many slices are those of a thread that waits for the GIL, or of one that makes many short calls. In the first
-    # case the watchdog had to wait for the GIL, too.
-    return "gil" if late_ns * 2 >= m.switch_ns or not m.sighted else "syscall"
+    # case the watchdog had to wait for the GIL, too: it was woken more than once, and not kept by the run queue.
+    fought_ns = sum(max(0, _within(m, late) - late.wait_ns) for late in m.late if late.slices >= _MIN_FIGHT_SLICES)
+    return "gil" if fought_ns * 2 >= m.switch_ns or not m.sighted else "syscall"
 
 
 def _like_gil(m: Measured, rest_ns: int) -> bool:
@@ -198,4 +207,7 @@ def _queued(obs: Any, before: Usage, now: Usage, off_ns: int) -> tuple[int | Non
         return None, None
     asleep_ns = last.at_ns - first.at_ns - (last.idle_ns - first.idle_ns) - (last.cpu_ns - first.cpu_ns)
     share = max(0, off_ns) / max(1, asleep_ns, (last.wait_ns - first.wait_ns) // 2)
-    return round((last.wait_ns - first.wait_ns) * share), math.ceil((last.slices - first.slices) * share)
+    # Of the slices take those of polls; but not all, since a poll need not have left the CPU, and the block may have.
+    slices = last.slices - first.slices
+    slices = max(min(slices, 1), slices - (last.waits - first.waits))
+    return round((last.wait_ns - first.wait_ns) * share), math.ceil(slices * share)

@@ -64,10 +64,7 @@ class Story(NamedTuple):
         return {
             "loop_name": self.loop_name,
             "kind": self.sight.kind,
-            "name": site.name,
-            "filename": site.filename,
-            "lineno": site.lineno,
-            "task_name": site.task_name,
+            **site.fields(),
             "detail": self.sight.detail,
             "schedule_delay": self.sight.schedule_delay,
             "started_at": self.started_at,

@@ -117,7 +117,7 @@ def callback(
     slow = spent_ns >= cells.slow_ns
     seen = watchdog.seen(obs, start_ns) if slow else None
     if seen is not None:
-        site = seen.site  # where it was seen: of an eager task, the child and not the parent
+        site, kind_name = seen.site, seen.kind  # as it was seen: of an eager task, the child and not the parent
     notes = obs.notes.of(began_ns)
     notes.add(site, kind_name, spent_ns, delay_ns)
     if not slow:
@@ -129,13 +129,10 @@ def callback(
     event = SlowCallback(
         loop_name=ledger.name,
         kind=kind_name,
-        name=site.name,
-        filename=site.filename,
-        lineno=site.lineno,
+        **site.fields(),
         duration=spent_ns / 1e9,
         schedule_delay=delay_ns / 1e9,
         started_at=epoch(start_ns),
-        task_name=site.task_name,
         detail=seen.detail if seen is not None else site.detail,
         cause=cause.why(obs, cells, start_ns, end_ns),
     )
@@ -159,16 +156,15 @@ def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
     kind, delay_ns = (first.kind, first.delay_ns) if first is not None else ("other", 0)
     if spent_ns >= obs.slow_iteration_ns:
         seen = watchdog.seen(obs, began_ns)
+        if seen is not None and seen.site.name != site.name:
+            seen = None  # another of its callbacks
         event = SlowIteration(
             loop_name=obs.ledger_of(loop).name,
             kind=kind,
-            name=site.name,
-            filename=site.filename,
-            lineno=site.lineno,
+            **site.fields(),
             duration=spent_ns / 1e9,
             schedule_delay=delay_ns / 1e9,
             started_at=epoch(began_ns),
-            task_name=site.task_name,
             detail=seen.detail if seen is not None else site.detail,
             cause=why,
             top=tuple((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked),

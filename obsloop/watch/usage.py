@@ -51,6 +51,8 @@ class Queue(NamedTuple):
     cpu_ns: int
     wait_ns: int
     slices: int
+    waits: int
+    """Polls that might wait: of so many slices they are the reason."""
 
 
 class Usage(NamedTuple):
@@ -162,7 +164,7 @@ def measure(cells: Cells, native_id: int, queue: Queue | None = None) -> Usage:
     cpu_ns = cpu_time_ns(native_id)
     if queue is None and cpu_ns is not None:
         told = scheduling(native_id)
-        queue = Queue(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices) if told is not None else None
+        queue = Queue(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices, cells.waits) if told is not None else None
     return Usage(now_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns, queue)
 
 

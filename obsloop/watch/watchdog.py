@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,8 +17,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock, _core, _running, _sites
-from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, NEVER_NS, OTHER, STRIDE
+from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, NEVER_NS, STRIDE
 from obsloop._sites import Site
+from obsloop._threads import start_without_signals
 from obsloop.watch import cause as causes, episodes, notices, stacks, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 from obsloop.watch.guarded import guarded
@@ -39,9 +39,6 @@ _PARK_NS = 1_000_000_000  # no loop has run for so long
 _SWEEP_NS = 10_000_000_000
 _MAX_ENDED = 256  # of more, only the counters tell
 _JOIN_SECONDS = 1.0
-
-# Signals raised by the thread's own fault stay open, so that faulthandler can still tell of them.
-_FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
 
 _BUSY = (IN_OVERHEAD, IN_CALLBACK)
 _THE_LOOP = Site("(loop)", "", 0)
@@ -226,23 +223,10 @@ def _start() -> None:
         try:
             if _life is None:
                 life = _Life()
-                _start_without_signals(life.thread)
+                start_without_signals(life.thread)
                 _life, _asleep = life, False
         finally:
             _starting.release()
-
-
-def _start_without_signals(thread: threading.Thread) -> None:
-    """The program's signals are the program's: a thread that takes them would keep the main thread from noticing."""
-    if not hasattr(signal, "pthread_sigmask"):
-        thread.start()
-        return
-    closed = {s for s in signal.valid_signals() if getattr(s, "name", "") not in _FAULTS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, closed)
-    try:
-        thread.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ---- the thread ------------------------------------------------------------------------------------------------------
@@ -423,8 +407,9 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
         delay_ns = 0
         if handle is not None:
             site = _sites.site_of_handle(handle)
-            kind = KINDS[getattr(handle, "_kind", OTHER) // STRIDE]
-            ready_ns: int = getattr(handle, "_ready_ns", 0)
+            marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
+            kind = KINDS[marks[0] // STRIDE]
+            ready_ns = marks[1]
             delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
         task = stacks.inner_task(loop, handle)
         if task is not None:

@@ -3,8 +3,8 @@
 python -m tests.bench.watching
 
 The works keep the loop busy all the time without ever blocking it: the watchdog looks as often as it ever does. The
-side without it has an idle thread in its place: that a process has two threads costs any loop 60 to 80 ns a poll (glibc's
-and the interpreter's locks become real ones), the stock one as well, and nearly every program has two.
+side without it has an idle thread in its place: that a process has two threads costs any loop, the stock one as well,
+60 to 80 ns a poll (glibc's and the interpreter's locks become real ones), and nearly every program has two.
 """
 
 import statistics

@@ -20,6 +20,9 @@ CORES = ("compiled", "pure") if BUILT or os.environ.get("TESTS_REQUIRE_COMPILED"
 _TRIES = 3
 _MAX_WAITED = 0.008
 """Seconds on the run queue: with a tenth of 0.1 s the machine has its part in a block, and that is then its cause."""
+_MAX_LATE = 0.02
+"""Seconds from the threshold to the first sight; for the GIL the watchdog waits 5 ms."""
+_THRESHOLD = 0.1
 
 THE_MACHINES = {"off_cpu", "unknown"}
 """The causes of what is not the program's doing."""
@@ -38,7 +41,7 @@ class Seen:
     began: float
     ended: float
     waited: float
-    """How long the machine kept the program waiting in its block: other programs had the processors."""
+    """How long the machine kept the program waiting, until the end of the block: others had the processors."""
     epoch: float
     slow: list[list[Any]]
     """Of the figures: [name, number] of slow callbacks."""
@@ -75,9 +78,15 @@ class Seen:
         return self.case.cause or cases.CAUSES[self.way]
 
     @property
+    def disturbed(self) -> bool:
+        """Whether the machine had its part: the program waited for a processor, or the watchdog, or both stopped."""
+        late = [event["duration"] - _THRESHOLD for event in self.told("LoopBlocked")]
+        return self.waited > _MAX_WAITED or (not self.case.unseen and max(late, default=0) > _MAX_LATE)
+
+    @property
     def causes(self) -> set[str]:
-        """What may be said: on a machine that others use as well, a block by Python code is theirs, too."""
-        return {self.cause, "off_cpu"} if self.waited > _MAX_WAITED and self.cause != "syscall" else {self.cause}
+        """What may be said of the block."""
+        return {self.cause, *THE_MACHINES} if self.disturbed else {self.cause}
 
 
 @functools.cache
@@ -85,7 +94,7 @@ def run(name: str, way: str, core: str) -> Seen:
     """Run a case; once more, and once more, where the machine disturbed it."""
     seen = _run(name, way, core)
     for _ in range(_TRIES - 1):
-        if seen.waited <= _MAX_WAITED:
+        if not seen.disturbed:
             break
         seen = _run(name, way, core)
     return seen

@@ -1,6 +1,7 @@
 """What the watchdog sleeps on: it wakes for a ring and for a loop that may be blocked, and measures meanwhile."""
 
 import asyncio
+import subprocess
 import sys
 import threading
 import time
@@ -410,8 +411,6 @@ def test_a_thousand_runs_do_not_ring_a_thousand_times(monkeypatch):
 
 def test_at_the_end_of_the_program_nobody_waits_for_it():
     """The thread is in its wait when the interpreter goes."""
-    import subprocess
-
     for _ in range(5):
         code = "import obsloop, asyncio; obsloop.run(asyncio.sleep(0.02))"
-        subprocess.run([sys.executable, "-X", "dev", "-c", code], check=True, timeout=60)  # noqa: S603 - our own
+        subprocess.run([sys.executable, "-X", "dev", "-c", code], check=True, timeout=60)

@@ -1,0 +1,8 @@
+"""Each test of what is concluded begins with nothing counted, and nothing left to tell."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def from_nothing(clean_ledger, nothing_to_tell) -> None:
+    """As in a process where no loop has run before."""
