@@ -214,7 +214,7 @@ class Cells:
         self.state = FORKED if running else STOPPED
 
     def looks(self) -> tuple[int, list[tuple[int, ...]]] | None:
-        """What the watchdog measured of the present run without the GIL: of which thread, and one or two, the older first.
+        """What the watchdog measured of this run without the GIL: of which thread, and one or two, the older first.
 
         Each the moment, ``began_ns``, ``tick_ns``, idle time, collections' time and CPU time. Never here: only the
         compiled core measures so.

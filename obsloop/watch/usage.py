@@ -243,11 +243,12 @@ class Late(NamedTuple):
 class _Sleep(NamedTuple):
     native_id: int
     bell: Any
-    """Its ``planned_ns`` and ``switches`` are of the present sleep; of one wait there are many where it looks itself."""
+    """Its ``planned_ns`` and ``switches`` are of the present sleep: one wait may consist of many."""
 
     def slices(self) -> int | None:
         """What ``scheduling`` would have said at its beginning."""
-        return self.bell.switches + _watchdog.offset if self.bell.switches >= 0 and _watchdog.known is not None else None
+        known = self.bell.switches >= 0 and _watchdog.known is not None
+        return self.bell.switches + _watchdog.offset if known else None
 
 
 class _Watchdog:

@@ -114,7 +114,7 @@ _ended: deque[_Ended] = deque()
 _open: list[_Open] = []
 _spent_before_ns = 0  # by threads that have ended
 _watched: dict[tuple[Cells, int], int] = {}
-"""Cells and their thread's native id -> when the thread last saw them run, or they rang. A second later they are forgotten."""
+"""Cells and their thread's native id -> when they were last seen to run, or rang. A second later they are forgotten."""
 
 
 # ---- called in loops' threads ----------------------------------------------------------------------------------------
