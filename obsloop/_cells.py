@@ -213,6 +213,14 @@ class Cells:
         self.run_started_ns = tick_ns if running else 0
         self.state = FORKED if running else STOPPED
 
+    def looks(self) -> tuple[int, list[tuple[int, ...]]] | None:
+        """What the watchdog measured of this run without the GIL: of which thread, and one or two, the older first.
+
+        Each the moment, ``began_ns``, ``tick_ns``, idle time, collections' time and CPU time. Never here: only the
+        compiled core measures so.
+        """
+        return None
+
     def copy(self) -> Raw:
         """What stands in the cells now, in one go and as it is."""
         return Raw(

@@ -35,6 +35,8 @@ Handle: Any = _chosen.Handle if _chosen else None
 METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
 run_once: Any = METHODS.get("_run_once")
 new_cells: Callable[[], _cells.Cells] = _hotc.Cells if _hotc else _cells.Cells
+compiled_bell: Any = _hotc.Bell if _hotc and _hotc.Bell.looks else None
+"""What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``watchdog.Bell``."""
 
 
 def forget() -> None:

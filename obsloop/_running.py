@@ -32,11 +32,11 @@ runs: dict[int, Run] = {}
 """By thread ident."""
 
 
-def _nobody() -> None:
+def _nobody(run: Run) -> None:
     """Nobody watches yet."""
 
 
-wake: Callable[[], None] = _nobody
+wake: Callable[[Run], None] = _nobody
 """Called at the begin of each run: the watchdog's."""
 
 
@@ -44,7 +44,7 @@ def began(loop: Any, cells: Cells) -> None:
     """A run begins in this thread."""
     run = Run(loop, cells)
     runs[run.ident] = run
-    wake()
+    wake(run)
 
 
 def ended(cells: Cells) -> None:

@@ -146,7 +146,7 @@ def why(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> str:
     try:
         if _clock.monotonic_ns is not time.monotonic_ns:
             return "unknown"  # a test's clock: real CPU time tells nothing
-        known: Known | None = obs.usage
+        known = usage.known(obs, cells)
         if known is None or ended_ns <= started_ns:
             return "unknown"
         measured = _measure(obs, cells, known, started_ns, ended_ns)

@@ -174,13 +174,13 @@ def look(obs: Any, cells: Cells, native_id: int) -> None:
     Of a busy loop the kernel is asked once a second. To ask it gives the GIL away, and to get it back from a loop that
     polls every few microseconds takes a hundred tries.
     """
-    known: Known | None = obs.usage
+    own: Known | None = obs.usage
     older: Usage | None = None
     queue: Queue | None = None
-    over_ns = 0 if known is None else known.over_ns
+    over_ns = 0 if own is None else own.over_ns
     waits = cells.state in (IN_IDLE, IN_POLL)
-    if known is not None and known.native_id == native_id:
-        older = known.newer
+    if own is not None and own.native_id == native_id:
+        older = own.newer
         if older.tick_ns == cells.tick_ns:
             return  # it waits, since then or still
         if older.began_ns == cells.began_ns and not waits:
@@ -196,10 +196,36 @@ def iteration_ended(obs: Any, cells: Cells, began_ns: int, native_id: int) -> No
     obs.usage = Known(native_id, measure(cells, native_id), None, began_ns)
 
 
+def known(obs: Any, cells: Cells) -> Known | None:
+    """The last two of all measurements of the loop's thread, those of ``look`` and those made without the GIL.
+
+    One of them is from before the present iteration began, if there is one.
+    """
+    own: Known | None = obs.usage
+    told = cells.looks()
+    if told is None:
+        return own
+    native_id, looks = told
+    found: list[Usage] = []
+    queues: list[Queue] = []
+    if own is not None and own.native_id == native_id:
+        found = [own.newer] if own.older is None else [own.older, own.newer]
+        queues = [usage.queue for usage in found if usage.queue is not None]
+    elif own is not None and own.newer.at_ns > looks[-1][0]:
+        return own
+    for at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns in looks:
+        queue = max((queue for queue in queues if queue.at_ns <= at_ns), key=lambda queue: queue.at_ns, default=None)
+        found.append(Usage(at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns, queue))
+    found.sort(key=lambda usage: usage.at_ns)
+    newer = found.pop()
+    older = [usage for usage in found if usage.at_ns <= cells.began_ns][-1:] or found[:1]
+    return Known(native_id, newer, older[0] if older else None, 0 if own is None else own.over_ns)
+
+
 def is_over(obs: Any, began_ns: int) -> bool:
     """Whether the iteration that began then has been told of: its thread is on the way to its poll."""
-    known: Known | None = obs.usage
-    return known is not None and known.over_ns == began_ns
+    own: Known | None = obs.usage
+    return own is not None and own.over_ns == began_ns
 
 
 # ---- the watchdog itself ---------------------------------------------------------------------------------------------
@@ -216,8 +242,13 @@ class Late(NamedTuple):
 
 class _Sleep(NamedTuple):
     native_id: int
-    planned_ns: int
-    slices: int | None
+    bell: Any
+    """Its ``planned_ns`` and ``switches`` are of the present sleep: one wait may consist of many."""
+
+    def slices(self) -> int | None:
+        """What ``scheduling`` would have said at its beginning."""
+        known = self.bell.switches >= 0 and _watchdog.known is not None
+        return self.bell.switches + _watchdog.offset if known else None
 
 
 class _Watchdog:
@@ -248,15 +279,16 @@ def _own_slices() -> int | None:
     return _switches() + _watchdog.offset if resource is not None and _watchdog.known is not None else None
 
 
-def falls_asleep(planned_ns: int) -> None:
-    """The watchdog is going to sleep until then."""
+def falls_asleep(planned_ns: int, bell: Any) -> None:
+    """The watchdog is going to sleep until then, on ``bell``."""
     native_id = get_native_id()
     if planned_ns - _watchdog.known_ns > _QUEUE_NS and resource is not None:
         before = _switches()
         _watchdog.known, _watchdog.known_ns = scheduling(native_id), planned_ns
         if _watchdog.known is not None and before == _switches():
             _watchdog.offset = _watchdog.known.slices - before
-    _watchdog.sleep = _Sleep(native_id, planned_ns, _own_slices())
+    bell.planned_ns, bell.switches = planned_ns, _switches() if resource is not None else -1
+    _watchdog.sleep = _Sleep(native_id, bell)
 
 
 def wakes() -> bool:
@@ -269,20 +301,22 @@ def wakes() -> bool:
     if sleep is None:
         return False
     slices = _own_slices()
-    late_ns = now_ns - sleep.planned_ns
+    late_ns = now_ns - sleep.bell.planned_ns
     if late_ns >= LATE_NS:
         late = _compared(sleep, now_ns, slices, awake=True)
         if late is not None:
             _watchdog.late.append(late)
-    if slices is None or sleep.slices is None:
+    slept = sleep.slices()
+    if slices is None or slept is None:
         return False
     # Against a thread that computes it is one in a switch interval, of 5 ms.
-    return slices - sleep.slices > max(_FIGHT_SLICES, late_ns // 500_000)
+    return slices - slept > max(_FIGHT_SLICES, late_ns // 500_000)
 
 
 def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) -> Late | None:
     """How the watchdog's sleep went by now; None where there is nothing to tell."""
-    late_ns = now_ns - sleep.planned_ns
+    planned_ns, slept = sleep.bell.planned_ns, sleep.slices()
+    late_ns = now_ns - planned_ns
     wait_ns = 0
     if not awake or late_ns >= _WORTH_ASKING_NS:
         told, known = scheduling(sleep.native_id), _watchdog.known
@@ -292,8 +326,8 @@ def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) ->
                 wait_ns = min(max(0, late_ns), told.wait_ns - known.wait_ns)
             if awake:
                 _watchdog.known = told
-    woken = slices - sleep.slices if slices is not None and sleep.slices is not None else 0
-    return Late(sleep.planned_ns, now_ns, wait_ns, woken) if late_ns >= LATE_NS or woken > 0 else None
+    woken = slices - slept if slices is not None and slept is not None else 0
+    return Late(planned_ns, now_ns, wait_ns, woken) if late_ns >= LATE_NS or woken > 0 else None
 
 
 def lateness(started_ns: int, ended_ns: int) -> list[Late]:
@@ -307,7 +341,7 @@ def lateness(started_ns: int, ended_ns: int) -> list[Late]:
 def woke_within(started_ns: int, ended_ns: int) -> bool:
     """Whether the watchdog woke, or was to wake, within a stretch of time that ends now."""
     sleep = _watchdog.sleep
-    return _watchdog.woke_ns > started_ns or (sleep is not None and sleep.planned_ns < ended_ns)
+    return _watchdog.woke_ns > started_ns or (sleep is not None and sleep.bell.planned_ns < ended_ns)
 
 
 def forked() -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock, _core, _running, _sites
-from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, STRIDE
+from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, NEVER_NS, STRIDE
 from obsloop._sites import Site
 from obsloop._threads import start_without_signals
 from obsloop.watch import cause as causes, episodes, notices, stacks, usage
@@ -33,6 +33,7 @@ __all__ = ["iteration_ended", "seen", "self_time_ns"]
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
 _LONGEST_NS = 100_000_000  # between two looks: a loop may have begun to run, or a limit have changed
+_REST_NS = 1_000_000_000  # between two that need the GIL, where healthy loops are looked at without it
 _MOST_PATIENCE = 8
 _PARK_NS = 1_000_000_000  # no loop has run for so long
 _SWEEP_NS = 10_000_000_000
@@ -61,23 +62,49 @@ class _Open(NamedTuple):
     episode: Episode
 
 
+class Bell:
+    """What the thread sleeps on. The compiled core's ``Bell`` looks at healthy loops meanwhile, without the GIL."""
+
+    __slots__ = ("_lock", "planned_ns", "switches")
+
+    looks = False
+    """Whether this one does."""
+
+    def __init__(self, min_threshold_ns: int, floor_ns: int, late_ns: int) -> None:
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()  # held while there is nothing to tell: whoever has something releases it
+        self.planned_ns = 0
+        """When the present sleep is to end; ``wait`` may consist of several."""
+        self.switches = -1
+        """How often the thread had been taken off its CPU when the present sleep began; -1: not known."""
+
+    def ring(self) -> None:
+        """End the present wait, or the next."""
+        with suppress(RuntimeError):  # it rings already
+            self._lock.release()
+
+    def wait(self, watched: list[tuple[Cells, int]], until_ns: int, asking_ns: int) -> bool:
+        """Wait for a ring, until that moment at the longest (from ``NEVER_NS`` on: for ever); whether it rang.
+
+        One that looks also returns when one of the ``watched`` (each with its thread's native id) may be blocked; when
+        it woke late; and, from ``asking_ns`` on, when one is idle: then a look with the GIL costs nobody anything.
+        """
+        if until_ns >= NEVER_NS:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=max(0, until_ns - time.monotonic_ns()) / 1e9)
+
+
 class _Life:
     """The thread, from its start to its end; a fork ends it, and the next run of a loop begins another."""
 
     __slots__ = ("bell", "cpu_ns", "looked_ns", "next_ns", "patience", "stop", "swept_ns", "thread", "watched_ns")
 
     def __init__(self) -> None:
-        # A raw lock, held while there is nothing to tell: whoever has something releases it.
-        self.bell = _thread.allocate_lock()
-        self.bell.acquire()
+        self.bell: Any = (_core.compiled_bell or Bell)(_MIN_THRESHOLD_NS, _FLOOR_NS, usage.LATE_NS)
         self.stop = False
         self.patience = 1
         self.cpu_ns = self.looked_ns = self.next_ns = self.watched_ns = self.swept_ns = 0
         self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
-
-    def ring(self) -> None:
-        with suppress(RuntimeError):  # it rings already
-            self.bell.release()
 
 
 _life: _Life | None = None
@@ -86,26 +113,28 @@ _starting = _thread.allocate_lock()
 _ended: deque[_Ended] = deque()
 _open: list[_Open] = []
 _spent_before_ns = 0  # by threads that have ended
+_watched: dict[tuple[Cells, int], int] = {}
+"""Cells and their thread's native id -> when they were last seen to run, or rang. A second later they are forgotten."""
 
 
 # ---- called in loops' threads ----------------------------------------------------------------------------------------
 
 
-def _wake() -> None:
+def _wake(run: Run) -> None:
     """A run begins in this thread."""
-    if _asleep:
-        guarded(_begin)
+    if _asleep or (run.cells, run.native_id) not in _watched:
+        guarded(_begin, run)
 
 
 _running.wake = _wake
 
 
-def _begin() -> None:
+def _begin(run: Run) -> None:
     """Watch this thread's loop, if it wants to be watched: start the thread, or end its rest."""
-    run = _running.runs.get(threading.get_ident())
-    loop = run.loop() if run is not None else None
-    if run is not None and loop is not None and loop._obsloop.settings.watchdog:
+    loop = run.loop()
+    if loop is not None and loop._obsloop.settings.watchdog:
         usage.look(loop._obsloop, run.cells, run.native_id)
+        _watched[run.cells, run.native_id] = time.monotonic_ns()  # it rings once, however short it runs
         _start()
 
 
@@ -139,7 +168,7 @@ def iteration_ended(
     if life is None:
         guarded(_start)
     elif _ended:
-        life.ring()
+        life.bell.ring()
 
 
 def _over(obs: Any, began_ns: int, ended_ns: int, site: Site, kind: str, schedule_delay: float, cause: str) -> None:
@@ -189,7 +218,7 @@ def _start() -> None:
     """Have a thread that looks: start it, or ring for it."""
     global _life, _asleep
     if _life is not None:
-        _life.ring()
+        _life.bell.ring()
     elif _starting.acquire(blocking=False):  # else another thread starts it at this moment
         try:
             if _life is None:
@@ -237,19 +266,36 @@ def _sleep(life: _Life) -> None:
     if now_ns - life.watched_ns >= _PARK_NS and not _open:
         _asleep = True
         if not (_ended or life.stop or any(_wants_watching(run) for run in list(_running.runs.values()))):
+            _watched.clear()
             usage.close_unused(0)
-            life.bell.acquire()
+            life.bell.wait([], NEVER_NS, NEVER_NS)
         _asleep = False
         return
-    timeout_ns = max(_FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
-    if life.patience > 1 and not _open:
-        timeout_ns = life.patience * _LONGEST_NS
-    usage.falls_asleep(now_ns + timeout_ns)
-    rung = life.bell.acquire(timeout=timeout_ns / 1e9)
+    _watch(now_ns)
+    watched: list[tuple[Cells, int]] = []
     # A loop that has to be fought for the GIL at each look polls all the time, and the fight costs both: fewer looks.
+    patient_ns = now_ns + life.patience * _LONGEST_NS
+    until_ns = now_ns + max(_FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
+    if life.bell.looks and not _open and _clock.monotonic_ns is time.monotonic_ns:
+        watched, until_ns = list(_watched), now_ns + _REST_NS
+    elif life.patience > 1 and not _open:
+        until_ns = patient_ns
+    usage.falls_asleep(until_ns, life.bell)
+    rung = life.bell.wait(watched, until_ns, patient_ns)
     life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1
     if rung and not life.stop:  # however often it rings, there are no more looks
         time.sleep(max(0, life.looked_ns + _FLOOR_NS - time.monotonic_ns()) / 1e9)
+
+
+def _watch(now_ns: int) -> None:
+    """Settle which loops need not ring when they begin to run: those that run, and those that did a moment ago."""
+    for key, seen_ns in list(_watched.items()):
+        if now_ns - seen_ns > _REST_NS:
+            _watched.pop(key, None)
+    # In this order: a run that begins now either is among these, or finds itself forgotten, and rings.
+    for run in list(_running.runs.values()):
+        if _wants_watching(run):
+            _watched[run.cells, run.native_id] = now_ns
 
 
 def _wants_watching(run: Run) -> bool:
@@ -403,7 +449,7 @@ def _close_gone(life: _Life) -> None:
         if inner is None or run.loop() is None or run.ident not in sys._current_frames():
             now_ns = time.monotonic_ns()
             _lost(obs, episode, now_ns)
-            life.ring()
+            life.bell.ring()
 
 
 # ---- fork ------------------------------------------------------------------------------------------------------------
@@ -416,7 +462,7 @@ def _before_fork() -> None:
     if life is None:
         return
     life.stop = True
-    life.ring()
+    life.bell.ring()
     if threading.current_thread() is not life.thread:
         life.thread.join(_JOIN_SECONDS)
         _wait_until_gone(life.thread.native_id)
@@ -438,10 +484,11 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _life, _asleep, _starting, _spent_before_ns, _ended, _open  # noqa: PLW0603 - as a whole: whoever held them is gone
+    # As a whole: whoever held them is gone.
+    global _life, _asleep, _starting, _spent_before_ns, _ended, _open, _watched  # noqa: PLW0603
     _life, _asleep, _spent_before_ns = None, True, 0
     _starting = _thread.allocate_lock()
-    _ended, _open = deque(), []
+    _ended, _open, _watched = deque(), [], {}
     for part in (usage, notices):
         part.forked()
     for run in list(_running.runs.values()):
