@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import KINDS
-from obsloop._events import CAUSES
+from obsloop._events import CAUSES, OUTCOMES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -28,6 +28,7 @@ MAX_SITES = 100
 MAX_ERROR_TYPES = 50
 ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 """What an error that nobody caught came from."""
+MAX_EXECUTORS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,13 @@ class Signal:
 
 _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
-BOUNDED = (_SITE, _ERROR_TYPE)
+EXECUTOR = Label("executor", bound=MAX_EXECUTORS)
+BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR)
 """The labels whose values come from the program."""
 DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
+_OUTCOME = Label("outcome", OUTCOMES)
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
 
 SIGNALS: tuple[Signal, ...] = (
@@ -138,6 +141,41 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.blocked.time", "gauge", "s",
         "How long the loop has been in its present callback, computed at the reading; 0 when it waits or does not run.",
+    ),
+    Signal(
+        "asyncio.executor.queue.length", "updowncounter", "{job}",
+        "Jobs that the loop has handed to an executor and no worker has begun. Of a process pool those that it has no"
+        " process for.",
+        (EXECUTOR,),
+    ),
+    Signal(
+        "asyncio.executor.thread.count", "updowncounter", "{thread}",
+        "Threads of the executors that the loop uses; of a process pool its processes.", (EXECUTOR,),
+    ),
+    Signal(
+        "asyncio.executor.thread.active", "updowncounter", "{thread}",
+        "Threads that run a job of the loop; of a process pool the processes that it has jobs for.", (EXECUTOR,),
+    ),
+    Signal(
+        "asyncio.executor.job.queue_duration", "histogram", "s",
+        "How long jobs waited for a worker, from submitted to begun, or to cancelled where they never began.",
+        (EXECUTOR, _OUTCOME), rare=True,
+    ),
+    Signal(
+        "asyncio.executor.job.duration", "histogram", "s",
+        "How long jobs ran, from begun to ended in the worker; where their beginning cannot be seen (process pools),"
+        " from submitted.",
+        (EXECUTOR, _OUTCOME), rare=True,
+    ),
+    Signal(
+        "asyncio.executor.result.delay", "histogram", "s",
+        "How long results waited for the loop, from the job's end to the beginning of the callback that delivers it.",
+        (EXECUTOR, _OUTCOME), rare=True,
+    ),
+    Signal(
+        "asyncio.executor.oldest_job.age", "gauge", "s",
+        "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 when there is none.",
+        (EXECUTOR,),
     ),
     Signal(
         "cpython.gc.collections", "counter", "{collection}",

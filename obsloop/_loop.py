@@ -9,12 +9,18 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 from obsloop import _clock, _cold, _core
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
 from obsloop._settings import Settings, SettingsError
+from obsloop.probes import executors
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
 class Loop(Observed):
@@ -51,6 +57,10 @@ class Loop(Observed):
             if not self.is_running() and self._obsloop.cells is not None:
                 # Already done by run_once, unless a subclass stopped the loop after it.
                 _cold.end_run(self._obsloop.cells, _clock.monotonic_ns())
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
+        """Call ``func(*args)`` in ``executor``, None for the default one, as on the stock loop."""
+        return cast("asyncio.Future[_T]", executors.run(self, executor, func, args))
 
     def _check_call(self, callback: Any, method: str) -> None:
         """What the stock loop checks before it schedules ``callback``, in its order."""

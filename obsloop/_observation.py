@@ -21,6 +21,7 @@ from obsloop.watch.slow import Notes
 if TYPE_CHECKING:
     from obsloop._cells import Cells
     from obsloop._snapshot import Snapshot
+    from obsloop.probes.executors import Pool
 
 
 class Observation:
@@ -30,6 +31,7 @@ class Observation:
         "cells",
         "episode",
         "exception_handler",
+        "executors",
         "foreign",
         "instruments",
         "iterating",
@@ -45,6 +47,8 @@ class Observation:
         self.instruments = Instruments()
         self.exception_handler: Any = None
         """The program's own, behind ours."""
+        self.executors: dict[int, Pool] = {}
+        """The executors that the loop has handed jobs to, by ``id``."""
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()
@@ -102,6 +106,11 @@ class Observation:
             self.ledger.release(loop)
         self.cells = None
         self.foreign.clear()
+        self.executors.clear()
+
+    def forked(self) -> None:
+        """In a forked child: the workers that had jobs of this loop are gone."""
+        self.executors.clear()
 
     def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
         """Note a foreign handle's kind and ready time; ``unstamp`` takes it away again when the handle runs."""

@@ -4,13 +4,14 @@
 """
 
 import asyncio
-from asyncio import base_events, events, format_helpers, selector_events, tasks
+from asyncio import base_events, events, format_helpers, futures, selector_events, tasks
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 private_base_events: Any = base_events
 private_events: Any = events
 private_format_helpers: Any = format_helpers
+private_futures: Any = futures
 private_selector_events: Any = selector_events
 private_tasks: Any = tasks
 
@@ -57,6 +58,7 @@ __all__ = [
     "private_base_events",
     "private_events",
     "private_format_helpers",
+    "private_futures",
     "private_selector_events",
     "private_tasks",
 ]

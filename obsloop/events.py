@@ -2,8 +2,10 @@
 
 from obsloop._events import (
     CAUSES,
+    OUTCOMES,
     CallbackError,
     Event,
+    ExecutorJob,
     LoopBlocked,
     LoopUnblocked,
     SlowCallback,
@@ -12,8 +14,10 @@ from obsloop._events import (
 
 __all__ = [
     "CAUSES",
+    "OUTCOMES",
     "CallbackError",
     "Event",
+    "ExecutorJob",
     "LoopBlocked",
     "LoopUnblocked",
     "SlowCallback",

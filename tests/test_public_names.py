@@ -14,7 +14,8 @@ PUBLIC = {
     "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
-    "CAUSES", "CallbackError", "Event", "LoopBlocked", "LoopUnblocked", "SlowCallback", "SlowIteration",
+    "CAUSES", "CallbackError", "Event", "ExecutorJob", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "SlowCallback",
+    "SlowIteration",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 

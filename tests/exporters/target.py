@@ -57,6 +57,8 @@ def main() -> None:
     loop.set_exception_handler(lambda loop, context: None)
     loop.call_exception_handler({"message": "as an example", "exception": ValueError()})
 
+    loop.run_in_executor(None, time.sleep, 0.001)
+
     def block(left: int) -> None:
         began = time.monotonic()
         if left > 1:
