@@ -29,6 +29,7 @@ MAX_ERROR_TYPES = 50
 ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 """What an error that nobody caught came from."""
 MAX_EXECUTORS = 8
+MAX_RESOLVER_ERRORS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,12 @@ SIGNALS: tuple[Signal, ...] = (
         "asyncio.executor.oldest_job.age", "gauge", "s",
         "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 when there is none.",
         (EXECUTOR,),
+    ),
+    Signal(
+        "dns.lookup.duration", "histogram", "s",
+        "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
+        " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
+        (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True,
     ),
     Signal(
         "cpython.gc.collections", "counter", "{collection}",

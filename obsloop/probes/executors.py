@@ -30,6 +30,7 @@ from obsloop._instruments import emit, heard
 from obsloop._peek import class_of, clean, get, qualname_of, text
 from obsloop._private import private_futures
 from obsloop._rare import NEVER
+from obsloop.probes import names
 from obsloop.probes.errors import type_name
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
@@ -100,11 +101,14 @@ class Job:
         "source",
         "submitted_ns",
         "thread_id",
+        "via",
     )
 
     def __init__(self, loop: Any, pool: Pool, func: Any) -> None:
         self.__wrapped__, self.loop, self.pool = func, loop, pool
         self.began_ns = self.ended_ns = self.thread_id = 0
+        self.via = names.look_up(func)
+        """How it came, where it is a look-up of a name; else empty."""
         self.source: Any = None
         self.destination: Any = None
         otel = sys.modules.get("opentelemetry.context")
@@ -245,8 +249,10 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
     if pool.ref() is None and not pool.jobs:
         _forget(obs.executors, pool)
+    exception: Any = None if outcome == "ok" else getattr(source, "_exception", None)
+    if job.via and began_ns:
+        names.count(ledger.rare, ran_ns, exception)
     if heard(obs.instruments, "on_executor_job"):
-        exception: Any = None if outcome == "ok" else getattr(source, "_exception", None)
         site = _sites.site_of_callback(job.__wrapped__)
         event = ExecutorJob(
             loop_name=ledger.name,
@@ -259,7 +265,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
             started_at=epoch(began_ns or job.submitted_ns),
             executor=pool.name,
             outcome=outcome,
-            via=_via(job.__wrapped__),
+            via=job.via or _via(job.__wrapped__),
             result_delay=max(0, delay_ns) / 1e9,
             thread_name=next((t.name for t in threading.enumerate() if t.ident == job.thread_id), ""),
             error_type="" if exception is None else type_name(class_of(exception)),

@@ -58,6 +58,8 @@ def main() -> None:
     loop.call_exception_handler({"message": "as an example", "exception": ValueError()})
 
     loop.run_in_executor(None, time.sleep, 0.001)
+    look_up = loop.create_task(loop.getaddrinfo("127.0.0.1", 80))
+    look_up.add_done_callback(lambda task: task.result())
 
     def block(left: int) -> None:
         began = time.monotonic()

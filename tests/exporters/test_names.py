@@ -63,6 +63,7 @@ EXPECTED = {
     "asyncio.executor.oldest_job.age": (
         "asyncio_executor_oldest_job_age_seconds", "gauge", "seconds", [LOOP, "executor"],
     ),
+    "dns.lookup.duration": ("dns_lookup_duration_seconds", "histogram", "seconds", [LOOP, "error_type"]),
     "cpython.gc.collections": ("cpython_gc_collections", "counter", "", ["cpython_gc_generation"]),
     "cpython.gc.pause.duration": (
         "cpython_gc_pause_duration_seconds", "histogram", "seconds", ["cpython_gc_generation"],
