@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import KINDS
-from obsloop._events import CAUSES, OUTCOMES
+from obsloop._events import CAUSES, EXITS, OUTCOMES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -30,6 +30,7 @@ ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 """What an error that nobody caught came from."""
 MAX_EXECUTORS = 8
 MAX_RESOLVER_ERRORS = 20
+MAX_SIGNALS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Signal:
 _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
 EXECUTOR = Label("executor", bound=MAX_EXECUTORS)
-BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR)
+_SIGNAL = Label("signal", bound=MAX_SIGNALS)
+BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL)
 """The labels whose values come from the program."""
 DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
@@ -183,6 +185,20 @@ SIGNALS: tuple[Signal, ...] = (
         "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
         " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
         (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True,
+    ),
+    Signal(
+        "asyncio.subprocess.active", "updowncounter", "{process}",
+        "Subprocesses that the loop has started and not reaped.",
+    ),
+    Signal(
+        "asyncio.subprocess.duration", "histogram", "s",
+        "How long subprocesses lived, from just before the fork until they were reaped; by exit: ok is status 0, error"
+        " another one, signal a death by signal.",
+        (Label("exit", EXITS),), rare=True,
+    ),
+    Signal(
+        "asyncio.signal.delivered", "counter", "{signal}",
+        "Signals that arrived for handlers added with add_signal_handler.", (_SIGNAL,), rare=True,
     ),
     Signal(
         "cpython.gc.collections", "counter", "{collection}",

@@ -16,6 +16,9 @@ interpreter's lock; the machine did not run it (busy, throttled, stopped); or no
 OUTCOMES = ("ok", "error", "cancelled")
 """How an executor's job ended; ``cancelled`` is what nobody waited for any more, whether it ran or not."""
 
+EXITS = ("ok", "error", "signal")
+"""How a subprocess ended: with status 0, with another one, by a signal."""
+
 Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""
 
@@ -112,3 +115,18 @@ class ExecutorJob(Event):
     """The worker that ran it; empty where that is not known."""
     error_type: str = ""
     """The exception's class with its module; empty where it raised none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubprocessExit(Event):
+    """A subprocess of the loop's has been reaped. Emitted in the loop's thread, before its protocol hears of it.
+
+    ``name`` is the program's base name, and of its arguments nothing is kept; a shell's command is one. ``duration`` is
+    from just before the fork until it was reaped; how long it had been dead by then is not known.
+    """
+
+    pid: int
+    returncode: int
+    """As ``subprocess`` has it: negative for a signal."""
+    exit: str
+    """One of ``EXITS``."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         LoopUnblocked,
         SlowCallback,
         SlowIteration,
+        SubprocessExit,
     )
 
 _log = logging.getLogger("obsloop")
@@ -53,6 +54,9 @@ class Instrument:
 
     def on_executor_job(self, event: ExecutorJob) -> None:
         """An executor's job has ended and its result is on the loop. In the loop's thread, after it was delivered."""
+
+    def on_subprocess_exit(self, event: SubprocessExit) -> None:
+        """A subprocess was reaped. In the loop's thread, before its protocol or who waits for it hears of it."""
 
 
 HOOKS = tuple(name for name in vars(Instrument) if name.startswith("on_"))

@@ -21,7 +21,7 @@ from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executors, gc as gc_probe
+from obsloop.probes import executors, gc as gc_probe, processes
 from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class Ledger:
             "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
             "asyncio.eventloop.blocked.time": {(): blocked_time},
             **executors.points(loops, self.rare),
+            **processes.points(loops),
             **self.rare.points(),
         }
         return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data))

@@ -16,6 +16,7 @@ from obsloop._instruments import Instruments
 from obsloop._private import SelectorEventLoop
 from obsloop._settings import Settings, tidy_name
 from obsloop.probes import errors, gc as gc_probe
+from obsloop.probes.processes import Processes
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Observation:
         "iterating",
         "ledger",
         "notes",
+        "processes",
         "settings",
         "slow_ns",
         "usage",
@@ -49,6 +51,7 @@ class Observation:
         """The program's own, behind ours."""
         self.executors: dict[int, Pool] = {}
         """The executors that the loop has handed jobs to, by ``id``."""
+        self.processes = Processes()
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()
@@ -107,10 +110,12 @@ class Observation:
         self.cells = None
         self.foreign.clear()
         self.executors.clear()
+        self.processes.live.clear()
 
     def forked(self) -> None:
-        """In a forked child: the workers that had jobs of this loop are gone."""
+        """In a forked child: the workers that had jobs of this loop are gone, its subprocesses are a stranger's."""
         self.executors.clear()
+        self.processes.live.clear()
 
     def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
         """Note a foreign handle's kind and ready time; ``unstamp`` takes it away again when the handle runs."""

@@ -2,6 +2,7 @@
 
 from obsloop._events import (
     CAUSES,
+    EXITS,
     OUTCOMES,
     CallbackError,
     Event,
@@ -10,10 +11,12 @@ from obsloop._events import (
     LoopUnblocked,
     SlowCallback,
     SlowIteration,
+    SubprocessExit,
 )
 
 __all__ = [
     "CAUSES",
+    "EXITS",
     "OUTCOMES",
     "CallbackError",
     "Event",
@@ -22,4 +25,5 @@ __all__ = [
     "LoopUnblocked",
     "SlowCallback",
     "SlowIteration",
+    "SubprocessExit",
 ]

@@ -64,6 +64,9 @@ EXPECTED = {
         "asyncio_executor_oldest_job_age_seconds", "gauge", "seconds", [LOOP, "executor"],
     ),
     "dns.lookup.duration": ("dns_lookup_duration_seconds", "histogram", "seconds", [LOOP, "error_type"]),
+    "asyncio.subprocess.active": ("asyncio_subprocess_active", "gauge", "", [LOOP]),
+    "asyncio.subprocess.duration": ("asyncio_subprocess_duration_seconds", "histogram", "seconds", [LOOP, "exit"]),
+    "asyncio.signal.delivered": ("asyncio_signal_delivered", "counter", "", [LOOP, "signal"]),
     "cpython.gc.collections": ("cpython_gc_collections", "counter", "", ["cpython_gc_generation"]),
     "cpython.gc.pause.duration": (
         "cpython_gc_pause_duration_seconds", "histogram", "seconds", ["cpython_gc_generation"],
