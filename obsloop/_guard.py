@@ -34,7 +34,7 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
          "_format_handle"),
     ),
     (private_base_events.BaseEventLoop, ("_check_default_executor",)),
-    (private_futures, ("_copy_future_state",)),
+    (private_futures, ("_chain_future", "_copy_future_state")),
     (private_format_helpers, ("_format_callback_source", "extract_stack")),
     (getattr(private_tasks, "_PyTask", None), ("_Task__step", "_Task__wakeup")),
 )  # fmt: skip

@@ -46,6 +46,11 @@ _DELIVERED = "asyncio.executor.result.delay"
 _NUMBERED = re.compile(r"ThreadPoolExecutor-\d+")  # the prefix that a pool has when it is given none
 _DEEPEST = 100  # frames above ours in the traceback of a job
 
+# Since 3.14 asyncio delivers at once what became done in the loop's own thread; before, it went round by the queue.
+_AT_ONCE = any(
+    "_get_running_loop" in getattr(part, "co_names", ()) and part.co_name == "_call_set_state"
+    for part in private_futures._chain_future.__code__.co_consts
+)
 _copy_state: Any = private_futures._copy_future_state
 
 
@@ -151,7 +156,10 @@ class Job:
             self.pool.jobs.pop(self, None)
             self.source = self.destination = None
             return
-        self.loop.call_soon_threadsafe(self.deliver, source)
+        if _AT_ONCE and asyncio._get_running_loop() is self.loop:
+            self.deliver(source)
+        else:
+            self.loop.call_soon_threadsafe(self.deliver, source)
 
     def deliver(self, source: Any) -> None:
         """On the loop: hand the result over, and count."""

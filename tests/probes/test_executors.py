@@ -218,6 +218,22 @@ def test_an_executor_that_runs_inline(loop):
     assert counts(loop, RAN) == {("Inline", "ok"): 1, ("Inline", "error"): 1}
 
 
+def test_what_is_done_in_the_loops_thread_is_delivered_as_asyncio_does_it(loop):
+    """At once, or in the next iteration: that depends on the version."""
+    stock = asyncio.SelectorEventLoop()
+
+    async def main(loop):
+        future = loop.run_in_executor(Inline(), int)
+        at_once = future.done()
+        assert await future == 0
+        return at_once
+
+    try:
+        assert loop.run_until_complete(main(loop)) == stock.run_until_complete(main(stock))
+    finally:
+        stock.close()
+
+
 def test_an_executor_that_gives_the_loops_own_future(loop):
     """As asyncio, we hand it through; there is nothing to time."""
     future = loop.create_future()
