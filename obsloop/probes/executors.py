@@ -26,7 +26,7 @@ from obsloop import _clock, _sites
 from obsloop._catalog import EXECUTOR
 from obsloop._cells import KINDS, STRIDE, THREADSAFE
 from obsloop._events import ExecutorJob
-from obsloop._instruments import emit, heard
+from obsloop._instruments import emit, process
 from obsloop._peek import class_of, clean, get, qualname_of, text
 from obsloop._private import private_futures
 from obsloop._rare import NEVER
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 _QUEUED = "asyncio.executor.job.queue_duration"
 _RAN = "asyncio.executor.job.duration"
 _DELIVERED = "asyncio.executor.result.delay"
-_NUMBERED = re.compile(r"ThreadPoolExecutor-\d+")  # the prefix that a pool has when it is given none
+_NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix that a pool has when it is given none
+_everybody: Any = process
+_modules = sys.modules
 _DEEPEST = 100  # frames above ours in the traceback of a job
 
 # Since 3.14 asyncio delivers at once what became done in the loop's own thread; before, it went round by the queue.
@@ -110,13 +112,15 @@ class Job:
     )
 
     def __init__(self, loop: Any, pool: Pool, func: Any) -> None:
-        self.__wrapped__, self.loop, self.pool = func, loop, pool
+        self.__wrapped__ = func
+        self.loop = loop
+        self.pool = pool
         self.began_ns = self.ended_ns = self.thread_id = 0
         self.via = names.look_up(func)
         """How it came, where it is a look-up of a name; else empty."""
-        self.source: Any = None
-        self.destination: Any = None
-        otel = sys.modules.get("opentelemetry.context")
+        self.source: Any
+        self.destination: Any
+        otel = _modules.get("opentelemetry.context")
         self.context = None if otel is None else _current(otel)
         self.submitted_ns = _clock.monotonic_ns()
 
@@ -150,37 +154,42 @@ class Job:
         """The executor's future is done. In whatever thread it was made so."""
         if not self.ended_ns:
             self.ended_ns = _clock.monotonic_ns()
-        if self.began_ns:
+        if source.__class__ is not _KNOWN or source._exception is not None:
             _take_out(getattr(source, "_exception", None))
-        if self.loop.is_closed():
+        loop = self.loop
+        if loop.is_closed():
             self.pool.jobs.pop(self, None)
             self.source = self.destination = None
-            return
-        if _AT_ONCE and asyncio._get_running_loop() is self.loop:
+        elif _AT_ONCE and asyncio._get_running_loop() is loop:
             self.deliver(source)
         else:
-            self.loop.call_soon_threadsafe(self.deliver, source)
+            loop.call_soon_threadsafe(self.deliver, source)
 
     def deliver(self, source: Any) -> None:
         """On the loop: hand the result over, and count."""
         delivered_ns = _clock.monotonic_ns()
-        destination, self.source, self.destination = self.destination, None, None
-        if _ok(source) and not destination.done():
+        destination: Any = self.destination
+        self.source = self.destination = None
+        if (
+            source.__class__ is _KNOWN
+            and source._exception is None
+            and source._state == "FINISHED"
+            and not destination.done()
+        ):
             destination.set_result(source._result)  # what _copy_state does after taking four locks
             outcome = "ok"
         else:
             _copy_state(source, destination)
             outcome = "cancelled" if destination.cancelled() else "ok" if source.exception() is None else "error"
-        guarded(_count, self, source, outcome, delivered_ns)
+        try:
+            _count(self, source, outcome, delivered_ns)
+        except Exception as exc:
+            guarded(_raise, exc)
 
 
 _CALL = Job.__call__.__code__
-_IS_AS_KNOWN = {"_exception", "_result", "_state"} <= vars(Future()).keys()
-
-
-def _ok(source: Any) -> bool:
-    """Whether this future, which is done, has a result; False, too, where only asking it politely can tell."""
-    return _IS_AS_KNOWN and source.__class__ is Future and source._state == "FINISHED" and source._exception is None
+# What `deliver` may look into; any other class of future is asked politely.
+_KNOWN: Any = Future if {"_exception", "_result", "_state"} <= vars(Future()).keys() else None
 
 
 def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
@@ -193,7 +202,9 @@ def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
         loop._check_default_executor()
         if executor is None:
             executor = loop._default_executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
-    pool = _pool_of(loop, executor)
+    pool = loop._obsloop.executors.get(id(executor))
+    if pool is None or pool.ref() is not executor:
+        pool = _pool_of(loop, executor)
     job = Job(loop, pool, func)
     pool.jobs[job] = None
     try:
@@ -243,24 +254,20 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     pool, obs = job.pool, job.loop._obsloop
     pool.jobs.pop(job, None)
     began_ns, ended_ns = job.began_ns, job.ended_ns
-    queued_ns = ran_ns = delay_ns = NEVER
-    if began_ns:
-        queued_ns, ran_ns = began_ns - job.submitted_ns, ended_ns - began_ns
-    elif source.cancelled() or not (pool.raw or pool.blind or _goes_elsewhere(pool)):
-        queued_ns = ended_ns - job.submitted_ns  # it never began
-    else:
-        ran_ns = ended_ns - job.submitted_ns
-    if outcome != "cancelled":
-        delay_ns = max(0, delivered_ns - ended_ns)
     ledger = obs.ledger or obs.ledger_of(job.loop)
     blocks = pool.blocks.get(outcome) or pool.opened(ledger, outcome)
+    if began_ns and outcome != "cancelled":
+        queued_ns, ran_ns = began_ns - job.submitted_ns, ended_ns - began_ns
+        delay_ns = max(0, delivered_ns - ended_ns)
+    else:
+        queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
     ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
     if pool.ref() is None and not pool.jobs:
         _forget(obs.executors, pool)
-    exception: Any = None if outcome == "ok" else getattr(source, "_exception", None)
     if job.via and began_ns:
-        names.count(ledger.rare, ran_ns, exception)
-    if heard(obs.instruments, "on_executor_job"):
+        names.count(ledger.rare, ran_ns, getattr(source, "_exception", None))
+    if obs.instruments.on_executor_job or _everybody.on_executor_job:
+        exception: Any = getattr(source, "_exception", None)
         site = _sites.site_of_callback(job.__wrapped__)
         event = ExecutorJob(
             loop_name=ledger.name,
@@ -281,11 +288,25 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
         emit(obs.instruments, "on_executor_job", event)
 
 
+def _unusual(job: Job, source: Any, outcome: str, delivered_ns: int) -> tuple[int, int, int]:
+    """The times of a job whose beginning was not seen, or that was cancelled; ``NEVER`` is one that there is not."""
+    pool = job.pool
+    queued_ns = ran_ns = NEVER
+    if job.began_ns:
+        queued_ns, ran_ns = job.began_ns - job.submitted_ns, job.ended_ns - job.began_ns
+    elif source.cancelled() or not (pool.raw or pool.blind or _goes_elsewhere(pool)):
+        queued_ns = job.ended_ns - job.submitted_ns  # it never began
+    else:
+        ran_ns = job.ended_ns - job.submitted_ns
+    return queued_ns, ran_ns, NEVER if outcome == "cancelled" else max(0, delivered_ns - job.ended_ns)
+
+
+def _raise(exc: Exception) -> None:
+    raise exc
+
+
 def _pool_of(loop: Any, executor: Any) -> Pool:
     pools: dict[int, Pool] = loop._obsloop.executors
-    pool = pools.get(id(executor))
-    if pool is not None and pool.ref() is executor:
-        return pool
     key = id(executor)
 
     def gone(ref: weakref.ref[Any]) -> None:
