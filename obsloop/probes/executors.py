@@ -179,12 +179,13 @@ class Job:
             destination.set_result(source._result)  # what _copy_state does after taking four locks
             outcome = "ok"
         else:
-            _copy_state(source, destination)
+            try:
+                _copy_state(source, destination)
+            except BaseException:  # somebody else has set the loop's future
+                self.pool.jobs.pop(self, None)
+                raise
             outcome = "cancelled" if destination.cancelled() else "ok" if source.exception() is None else "error"
-        try:
-            _count(self, source, outcome, delivered_ns)
-        except Exception as exc:
-            guarded(_raise, exc)
+        guarded(_count, self, source, outcome, delivered_ns)
 
 
 _CALL = Job.__call__.__code__
@@ -299,10 +300,6 @@ def _unusual(job: Job, source: Any, outcome: str, delivered_ns: int) -> tuple[in
     else:
         ran_ns = job.ended_ns - job.submitted_ns
     return queued_ns, ran_ns, NEVER if outcome == "cancelled" else max(0, delivered_ns - job.ended_ns)
-
-
-def _raise(exc: Exception) -> None:
-    raise exc
 
 
 def _pool_of(loop: Any, executor: Any) -> Pool:
