@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import KINDS
-from obsloop._events import CAUSES
+from obsloop._events import CAUSES, EXITS, OUTCOMES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -28,6 +28,9 @@ MAX_SITES = 100
 MAX_ERROR_TYPES = 50
 ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 """What an error that nobody caught came from."""
+MAX_EXECUTORS = 8
+MAX_RESOLVER_ERRORS = 20
+MAX_SIGNALS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,14 @@ class Signal:
 
 _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
-BOUNDED = (_SITE, _ERROR_TYPE)
+EXECUTOR = Label("executor", bound=MAX_EXECUTORS)
+_SIGNAL = Label("signal", bound=MAX_SIGNALS)
+BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL)
 """The labels whose values come from the program."""
 DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
+_OUTCOME = Label("outcome", OUTCOMES)
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
 
 SIGNALS: tuple[Signal, ...] = (
@@ -138,6 +144,61 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.blocked.time", "gauge", "s",
         "How long the loop has been in its present callback, computed at the reading; 0 when it waits or does not run.",
+    ),
+    Signal(
+        "asyncio.executor.queue.length", "updowncounter", "{job}",
+        "Jobs that the loop has handed to an executor and no worker has begun. Of a process pool those that it has no"
+        " process for.",
+        (EXECUTOR,),
+    ),
+    Signal(
+        "asyncio.executor.thread.count", "updowncounter", "{thread}",
+        "Threads of the executors that the loop uses; of a process pool its processes.", (EXECUTOR,),
+    ),
+    Signal(
+        "asyncio.executor.thread.active", "updowncounter", "{thread}",
+        "Threads that run a job of the loop; of a process pool the processes that it has jobs for.", (EXECUTOR,),
+    ),
+    Signal(
+        "asyncio.executor.job.queue_duration", "histogram", "s",
+        "How long jobs waited for a worker, from submitted to begun, or to cancelled where they never began.",
+        (EXECUTOR, _OUTCOME), rare=True,
+    ),
+    Signal(
+        "asyncio.executor.job.duration", "histogram", "s",
+        "How long jobs ran, from begun to ended in the worker; where their beginning cannot be seen (process pools),"
+        " from submitted.",
+        (EXECUTOR, _OUTCOME), rare=True,
+    ),
+    Signal(
+        "asyncio.executor.result.delay", "histogram", "s",
+        "How long results waited for the loop, from the job's end to the beginning of the callback that delivers it.",
+        (EXECUTOR, _OUTCOME), rare=True,
+    ),
+    Signal(
+        "asyncio.executor.oldest_job.age", "gauge", "s",
+        "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 when there is none.",
+        (EXECUTOR,),
+    ),
+    Signal(
+        "dns.lookup.duration", "histogram", "s",
+        "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
+        " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
+        (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True,
+    ),
+    Signal(
+        "asyncio.subprocess.active", "updowncounter", "{process}",
+        "Subprocesses that the loop has started and not reaped.",
+    ),
+    Signal(
+        "asyncio.subprocess.duration", "histogram", "s",
+        "How long subprocesses lived, from just before the fork until they were reaped; by exit: ok is status 0, error"
+        " another one, signal a death by signal.",
+        (Label("exit", EXITS),), rare=True,
+    ),
+    Signal(
+        "asyncio.signal.delivered", "counter", "{signal}",
+        "Signals that arrived for handlers added with add_signal_handler.", (_SIGNAL,), rare=True,
     ),
     Signal(
         "cpython.gc.collections", "counter", "{collection}",

@@ -13,6 +13,12 @@ CAUSES = ("cpu", "syscall", "gc", "gil", "off_cpu", "unknown")
 """Why a loop did not move on: it computed; it waited in a system call; it collected garbage; another thread held the
 interpreter's lock; the machine did not run it (busy, throttled, stopped); or nobody can tell."""
 
+OUTCOMES = ("ok", "error", "cancelled")
+"""How an executor's job ended; ``cancelled`` is what nobody waited for any more, whether it ran or not."""
+
+EXITS = ("ok", "error", "signal")
+"""How a subprocess ended: with status 0, with another one, by a signal."""
+
 Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""
 
@@ -86,3 +92,41 @@ class CallbackError(Event):
     origin: str
     """What it came from: one of ``callback``, ``task``, ``future``, ``transport``, ``server``, ``other``."""
     exception: BaseException | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorJob(Event):
+    """A job handed to an executor has ended, and its result is on the loop. Emitted in the loop's thread.
+
+    Name and place are those of the callable; ``duration`` is the worker's time, ``schedule_delay`` the time in the
+    executor's queue. Where the beginning cannot be seen (a process pool), ``duration`` is both. A job that was
+    cancelled before it began has no duration.
+    """
+
+    executor: str
+    """``default``, or the name that the figures have it under."""
+    outcome: str
+    """One of ``OUTCOMES``."""
+    via: str
+    """``run_in_executor``, ``to_thread``, ``getaddrinfo`` or ``getnameinfo``."""
+    result_delay: float = 0.0
+    """Seconds from its end to the callback that delivers the result."""
+    thread_name: str = ""
+    """The worker that ran it; empty where that is not known."""
+    error_type: str = ""
+    """The exception's class with its module; empty where it raised none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubprocessExit(Event):
+    """A subprocess of the loop's has been reaped. Emitted in the loop's thread, before its protocol hears of it.
+
+    ``name`` is the program's base name, and of its arguments nothing is kept; a shell's command is one. ``duration`` is
+    from just before the fork until it was reaped; how long it had been dead by then is not known.
+    """
+
+    pid: int
+    returncode: int
+    """As ``subprocess`` has it: negative for a signal."""
+    exit: str
+    """One of ``EXITS``."""

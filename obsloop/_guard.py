@@ -11,6 +11,7 @@ from obsloop._private import (
     private_base_events,
     private_events,
     private_format_helpers,
+    private_futures,
     private_selector_events,
     private_tasks,
 )
@@ -32,6 +33,8 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         ("_MIN_CANCELLED_TIMER_HANDLES_FRACTION", "_MIN_SCHEDULED_TIMER_HANDLES", "MAXIMUM_SELECT_TIMEOUT",
          "_format_handle"),
     ),
+    (private_base_events.BaseEventLoop, ("_check_default_executor",)),
+    (private_futures, ("_chain_future", "_copy_future_state")),
     (private_format_helpers, ("_format_callback_source", "extract_stack")),
     (getattr(private_tasks, "_PyTask", None), ("_Task__step", "_Task__wakeup")),
 )  # fmt: skip

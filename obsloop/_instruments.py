@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from obsloop._peek import class_name, class_of
 
 if TYPE_CHECKING:
-    from obsloop._events import CallbackError, LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
+    from obsloop._events import (
+        CallbackError,
+        ExecutorJob,
+        LoopBlocked,
+        LoopUnblocked,
+        SlowCallback,
+        SlowIteration,
+        SubprocessExit,
+    )
 
 _log = logging.getLogger("obsloop")
 
@@ -43,6 +51,12 @@ class Instrument:
 
     def on_callback_error(self, event: CallbackError) -> None:
         """The loop's exception handler was called. In the thread that called it, before the program's handler."""
+
+    def on_executor_job(self, event: ExecutorJob) -> None:
+        """An executor's job has ended and its result is on the loop. In the loop's thread, after it was delivered."""
+
+    def on_subprocess_exit(self, event: SubprocessExit) -> None:
+        """A subprocess was reaped. In the loop's thread, before its protocol or who waits for it hears of it."""
 
 
 HOOKS = tuple(name for name in vars(Instrument) if name.startswith("on_"))
@@ -132,6 +146,11 @@ def _described(instrument: Any) -> str:
 
 process = Instruments()
 """Those of every loop of the process."""
+
+
+def heard(instruments: Instruments, hook: str) -> bool:
+    """Whether anybody listens, to the loop or to the process: for events that are not worth making for nobody."""
+    return bool(getattr(instruments, hook) or getattr(process, hook))
 
 
 def emit(instruments: Instruments, hook: str, event: Any) -> None:

@@ -21,7 +21,7 @@ from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import gc as gc_probe
+from obsloop.probes import executors, gc as gc_probe, processes
 from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
@@ -75,8 +75,11 @@ class Ledger:
         self._shown_ns = dict.fromkeys(STATES, 0)
         self._free.clear()
         self.rare.forked()
-        for cells in self._live.values():
+        for ref, cells in self._live.items():
             cells.forked()
+            loop = ref()
+            if loop is not None:
+                loop._obsloop.forked()
 
     def _steady(self, states_ns: dict[str, int]) -> dict[str, int]:
         """The same time in all, with no state below what it was shown as before: counters do not go back.
@@ -133,6 +136,8 @@ class Ledger:
             # A timer is ready when it is due: its lateness is the delay of its kind.
             "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
             "asyncio.eventloop.blocked.time": {(): blocked_time},
+            **executors.points(loops, self.rare),
+            **processes.points(loops),
             **self.rare.points(),
         }
         return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data))

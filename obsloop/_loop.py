@@ -9,12 +9,18 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 from obsloop import _clock, _cold, _core
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
 from obsloop._settings import Settings, SettingsError
+from obsloop.probes import executors, processes, signals
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
 class Loop(Observed):
@@ -52,6 +58,10 @@ class Loop(Observed):
                 # Already done by run_once, unless a subclass stopped the loop after it.
                 _cold.end_run(self._obsloop.cells, _clock.monotonic_ns())
 
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
+        """Call ``func(*args)`` in ``executor``, None for the default one, as on the stock loop."""
+        return cast("asyncio.Future[_T]", executors.run(self, executor, func, args))
+
     def _check_call(self, callback: Any, method: str) -> None:
         """What the stock loop checks before it schedules ``callback``, in its order."""
         self._check_closed()
@@ -68,6 +78,21 @@ class Loop(Observed):
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
         self._obsloop.stamp(handle, SIGNAL, _clock.monotonic_ns())
         super()._add_callback_signalsafe(handle)
+
+    def _handle_signal(self, sig: int) -> None:
+        """A signal has arrived through the loop's own pipe."""
+        signals.delivered(self, sig)
+        super()._handle_signal(sig)
+
+    def _make_subprocess_transport(self, protocol: Any, args: Any, shell: Any, *pipes: Any, **kwargs: Any) -> Any:
+        """Both ways to start a subprocess come here, and all is done in one go until its watcher has a callback."""
+        processes.start(self, args, shell, kwargs.get("executable"))
+        return super()._make_subprocess_transport(protocol, args, shell, *pipes, **kwargs)
+
+    @property
+    def _child_watcher_callback(self) -> Any:
+        """asyncio asks for it once for each child, when it has forked it."""
+        return processes.watcher_callback(self, super()._child_watcher_callback)
 
 
 # The hot path: call_soon and its kin, and _run_once. The functions are methods; the class is only where they hang.

@@ -16,11 +16,13 @@ from obsloop._instruments import Instruments
 from obsloop._private import SelectorEventLoop
 from obsloop._settings import Settings, tidy_name
 from obsloop.probes import errors, gc as gc_probe
+from obsloop.probes.processes import Processes
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
     from obsloop._snapshot import Snapshot
+    from obsloop.probes.executors import Pool
 
 
 class Observation:
@@ -30,11 +32,13 @@ class Observation:
         "cells",
         "episode",
         "exception_handler",
+        "executors",
         "foreign",
         "instruments",
         "iterating",
         "ledger",
         "notes",
+        "processes",
         "settings",
         "slow_ns",
         "unstamped",
@@ -46,6 +50,9 @@ class Observation:
         self.instruments = Instruments()
         self.exception_handler: Any = None
         """The program's own, behind ours."""
+        self.executors: dict[int, Pool] = {}
+        """The executors that the loop has handed jobs to, by ``id``."""
+        self.processes = Processes()
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()
@@ -105,6 +112,13 @@ class Observation:
             self.ledger.release(loop)
         self.cells = None
         self.foreign.clear()
+        self.executors.clear()
+        self.processes.live.clear()
+
+    def forked(self) -> None:
+        """In a forked child: the workers that had jobs of this loop are gone, its subprocesses are a stranger's."""
+        self.executors.clear()
+        self.processes.live.clear()
 
     def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
         """Note a foreign handle's kind and ready time; ``unstamp`` takes it away again when the handle runs."""

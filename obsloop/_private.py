@@ -4,13 +4,14 @@
 """
 
 import asyncio
-from asyncio import base_events, events, format_helpers, selector_events, tasks
+from asyncio import base_events, events, format_helpers, futures, selector_events, tasks
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 private_base_events: Any = base_events
 private_events: Any = events
 private_format_helpers: Any = format_helpers
+private_futures: Any = futures
 private_selector_events: Any = selector_events
 private_tasks: Any = tasks
 
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
         def _check_thread(self) -> None: ...
         def _check_callback(self, callback: Any, method: str) -> None: ...
         def _add_callback(self, handle: asyncio.Handle) -> None: ...
+        def _handle_signal(self, sig: int) -> None: ...
+        def _make_subprocess_transport(
+            self, protocol: Any, args: Any, shell: Any, *pipes: Any, **kwargs: Any
+        ) -> Any: ...
+        @property
+        def _child_watcher_callback(self) -> Any: ...
         def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
 
 else:
@@ -57,6 +64,7 @@ __all__ = [
     "private_base_events",
     "private_events",
     "private_format_helpers",
+    "private_futures",
     "private_selector_events",
     "private_tasks",
 ]

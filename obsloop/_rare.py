@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import itertools
 import threading
+from bisect import bisect_left
 from collections.abc import Mapping
 
-from obsloop._catalog import OTHER, SIGNALS, Signal
-from obsloop._cells import STRIDE, count_value
+from obsloop._catalog import OTHER, SIGNALS, Label, Signal
+from obsloop._cells import STRIDE
 from obsloop._partition import SECONDS
 from obsloop._snapshot import Histogram, Value
+
+_BOUNDS = SECONDS.bounds
+NEVER = -(1 << 63)
+"""Stands for a time that there is not."""
 
 RARE: Mapping[str, Signal] = {signal.name: signal for signal in SIGNALS if signal.rare}
 
@@ -24,9 +29,9 @@ class _Table:
 
     __slots__ = ("blocks", "counts", "signal", "values")
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: Signal, values: dict[Label, set[str]]) -> None:
         self.signal = signal
-        self.values: list[set[str]] = [set(label.values) for label in signal.labels]
+        self.values = [values.setdefault(label, set(label.values)) for label in signal.labels]
         self.counts: dict[tuple[str, ...], int] = {}
         self.blocks: dict[tuple[str, ...], list[int]] = {}
         if all(label.values for label in signal.labels):  # all that there can be is there from the beginning
@@ -48,7 +53,7 @@ class _Table:
 class Rare:
     """The rare figures of one loop name."""
 
-    __slots__ = ("_folded", "_lock", "_tables")
+    __slots__ = ("_folded", "_lock", "_tables", "_values")
 
     def __init__(self) -> None:
         self.forked()
@@ -62,13 +67,32 @@ class Rare:
 
     def time(self, signal_name: str, duration_ns: int, *labels: str) -> None:
         """One more value in the histogram ``signal_name`` with these label values."""
+        self.time_all((self.histogram(signal_name, *labels),), (duration_ns,))
+
+    def histogram(self, signal_name: str, *labels: str) -> list[int]:
+        """The block of that histogram with these label values: to be kept, where it is used often, for ``time_all``."""
         with self._lock:
             table = self._tables[signal_name]
             labels = self._bounded(table, labels)
             block = table.blocks.get(labels)
             if block is None:
                 block = table.blocks[labels] = [0] * STRIDE
-            count_value(block, 0, max(0, duration_ns))
+            return block
+
+    def time_all(self, blocks: tuple[list[int], ...], durations_ns: tuple[int, ...]) -> None:
+        """One more value in each of these blocks; ``NEVER`` is none."""
+        with self._lock:
+            for block, duration_ns in zip(blocks, durations_ns):  # noqa: B905 - strict would cost more than the rest
+                if duration_ns > 0:  # what count_value does
+                    block[bisect_left(_BOUNDS, duration_ns) + 1] += 1
+                    block[0] += duration_ns
+                elif duration_ns != NEVER:
+                    block[bisect_left(_BOUNDS, 0) + 1] += 1
+
+    def fitting(self, label: Label, value: str) -> str:
+        """The value that ``value`` is shown as: for figures that are read off, and not counted here."""
+        with self._lock:
+            return self._fit(label, self._values[label], value)
 
     def points(self) -> dict[str, dict[tuple[str, ...], Value]]:
         """All series, by signal."""
@@ -84,16 +108,22 @@ class Rare:
         # Re-entrant: the garbage collector may come in between, and with it a task whose error nobody asked for.
         self._lock = threading.RLock()
         self._folded: dict[str, int] = {}
-        self._tables = {name: _Table(signal) for name, signal in RARE.items()}
+        self._values: dict[Label, set[str]] = {}
+        """Of each label, what it has been: signals with the same label show the same values, and fold the same."""
+        self._tables = {name: _Table(signal, self._values) for name, signal in RARE.items()}
 
     def _bounded(self, table: _Table, labels: tuple[str, ...]) -> tuple[str, ...]:
         for i, label in enumerate(table.signal.labels):
-            values, value = table.values[i], labels[i]
-            if value in values:
-                continue
-            if label.bound and len(values) < label.bound:
-                values.add(value)
-            else:
+            value = self._fit(label, table.values[i], labels[i])
+            if value == OTHER != labels[i]:
                 self._folded[label.name] = self._folded.get(label.name, 0) + 1
                 labels = (*labels[:i], OTHER, *labels[i + 1 :])
         return labels
+
+    def _fit(self, label: Label, values: set[str], value: str) -> str:
+        if value in values:
+            return value
+        if label.bound and len(values) < label.bound:
+            values.add(value)
+            return value
+        return OTHER

@@ -14,7 +14,8 @@ PUBLIC = {
     "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
-    "CAUSES", "CallbackError", "Event", "LoopBlocked", "LoopUnblocked", "Sample", "SlowCallback", "SlowIteration",
+    "CAUSES", "CallbackError", "EXITS", "Event", "ExecutorJob", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "Sample",
+    "SlowCallback", "SlowIteration", "SubprocessExit",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 

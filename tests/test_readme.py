@@ -195,7 +195,7 @@ def test_every_figure_named_is_exported_and_every_exported_one_is_named():
     exported = set()
     for family in text_string_to_metric_families(body.decode()):
         exported.add(f"{family.name}_total" if family.type == "counter" else family.name)
-    mentioned = set(re.findall(r"\b(?:asyncio_eventloop|cpython_gc|obsloop)_\w+", README))
+    mentioned = set(re.findall(r"\b(?:asyncio|cpython_gc|dns|obsloop)_\w+", README))
     named = {name.removesuffix("_bucket") for name in mentioned} - {"asyncio_eventloop_name", "obsloop_exporters"}
     assert named == exported
 

@@ -301,7 +301,7 @@ def wakes() -> bool:
     if sleep is None:
         return False
     slices = _own_slices()
-    late_ns = now_ns - sleep.bell.planned_ns
+    late_ns: int = now_ns - sleep.bell.planned_ns
     if late_ns >= LATE_NS:
         late = _compared(sleep, now_ns, slices, awake=True)
         if late is not None:
@@ -341,7 +341,7 @@ def lateness(started_ns: int, ended_ns: int) -> list[Late]:
 def woke_within(started_ns: int, ended_ns: int) -> bool:
     """Whether the watchdog woke, or was to wake, within a stretch of time that ends now."""
     sleep = _watchdog.sleep
-    return _watchdog.woke_ns > started_ns or (sleep is not None and sleep.bell.planned_ns < ended_ns)
+    return _watchdog.woke_ns > started_ns or bool(sleep is not None and sleep.bell.planned_ns < ended_ns)
 
 
 def forked() -> None:

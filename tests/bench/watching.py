@@ -22,9 +22,7 @@ def main(runs: int = 9) -> int:
         headline(f"The cost of the watchdog, {core} core, medians of {runs} interleaved pairs; goal {GOAL}")
         print(f"{'work':32}{'off ns':>9}{'on ns':>9}{'ratio':>8}{'min':>8}{'max':>8}")
         for work in WORKS:
-            pairs = [
-                [child(core, "worker", work, OURS, how)["ns"] for how in ("unwatched", "on")] for _ in range(runs)
-            ]
+            pairs = [[child(core, "worker", work, OURS, how)["ns"] for how in ("unwatched", "on")] for _ in range(runs)]
             off, on = (statistics.median(side) for side in zip(*pairs, strict=True))
             ratios = sorted(on / off for off, on in pairs)
             ratio = statistics.median(ratios)

@@ -6,6 +6,8 @@ that obsloop's service uses. Its ports are its first line of output; it ends whe
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -56,6 +58,12 @@ def main() -> None:
     loop.slow_callback_duration = BLOCK_SECONDS
     loop.set_exception_handler(lambda loop, context: None)
     loop.call_exception_handler({"message": "as an example", "exception": ValueError()})
+
+    loop.run_in_executor(None, time.sleep, 0.001)
+    loop.add_signal_handler(signal.SIGUSR1, int)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    look_up = loop.create_task(loop.getaddrinfo("127.0.0.1", 80))
+    look_up.add_done_callback(lambda task: task.result())
 
     def block(left: int) -> None:
         began = time.monotonic()

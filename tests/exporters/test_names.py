@@ -48,6 +48,25 @@ EXPECTED = {
         "asyncio_eventloop_timer_lateness_seconds", "histogram", "seconds", [LOOP],
     ),
     "asyncio.eventloop.blocked.time": ("asyncio_eventloop_blocked_time_seconds", "gauge", "seconds", [LOOP]),
+    "asyncio.executor.queue.length": ("asyncio_executor_queue_length", "gauge", "", [LOOP, "executor"]),
+    "asyncio.executor.thread.count": ("asyncio_executor_threads", "gauge", "", [LOOP, "executor"]),
+    "asyncio.executor.thread.active": ("asyncio_executor_thread_active", "gauge", "", [LOOP, "executor"]),
+    "asyncio.executor.job.queue_duration": (
+        "asyncio_executor_job_queue_duration_seconds", "histogram", "seconds", [LOOP, "executor", "outcome"],
+    ),
+    "asyncio.executor.job.duration": (
+        "asyncio_executor_job_duration_seconds", "histogram", "seconds", [LOOP, "executor", "outcome"],
+    ),
+    "asyncio.executor.result.delay": (
+        "asyncio_executor_result_delay_seconds", "histogram", "seconds", [LOOP, "executor", "outcome"],
+    ),
+    "asyncio.executor.oldest_job.age": (
+        "asyncio_executor_oldest_job_age_seconds", "gauge", "seconds", [LOOP, "executor"],
+    ),
+    "dns.lookup.duration": ("dns_lookup_duration_seconds", "histogram", "seconds", [LOOP, "error_type"]),
+    "asyncio.subprocess.active": ("asyncio_subprocess_active", "gauge", "", [LOOP]),
+    "asyncio.subprocess.duration": ("asyncio_subprocess_duration_seconds", "histogram", "seconds", [LOOP, "exit"]),
+    "asyncio.signal.delivered": ("asyncio_signal_delivered", "counter", "", [LOOP, "signal"]),
     "cpython.gc.collections": ("cpython_gc_collections", "counter", "", ["cpython_gc_generation"]),
     "cpython.gc.pause.duration": (
         "cpython_gc_pause_duration_seconds", "histogram", "seconds", ["cpython_gc_generation"],

@@ -139,7 +139,9 @@ def test_an_eager_child_is_the_one_that_blocks():
         obsloop.run(main())
         unblocked = events.wait_for(LoopUnblocked)
     assert unblocked.name.endswith("child")
-    assert (unblocked.kind, unblocked.task_name) == ("task_step", "the child")
+    assert unblocked.kind == "task_step"
+    # Some versions of asyncio name an eager task only after its first step.
+    assert unblocked.task_name == "the child" or (sys.version_info < (3, 13, 4) and unblocked.task_name[:5] == "Task-")
 
 
 def test_many_loops_in_many_threads_are_watched_by_one():

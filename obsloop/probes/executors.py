@@ -1,0 +1,414 @@
+"""Jobs handed to executors: how long they wait, run, and wait again for the loop; and what an executor is busy with.
+
+``run_in_executor`` does here what asyncio's own does, with one object a job in place of the three closures there. A
+worker only stamps times on it; the loop counts them when the result is delivered. What is handed to a pool of processes
+or interpreters stays the program's own function, since it is pickled: of such a job only submission and end are seen.
+
+A job leaves one trace in the program: a frame of ours on the worker's stack while it runs. It is taken out of the
+traceback of what the job raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import sys
+import threading
+import weakref
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
+
+from obsloop import _clock, _sites
+from obsloop._catalog import EXECUTOR
+from obsloop._cells import KINDS, STRIDE, THREADSAFE
+from obsloop._events import ExecutorJob
+from obsloop._instruments import emit, process
+from obsloop._peek import class_of, clean, get, qualname_of, text
+from obsloop._private import private_futures
+from obsloop._rare import NEVER
+from obsloop.probes import names
+from obsloop.probes.errors import type_name
+from obsloop.watch.episodes import epoch
+from obsloop.watch.guarded import guarded
+
+if TYPE_CHECKING:
+    from obsloop._ledger import Ledger
+    from obsloop._rare import Rare
+    from obsloop._snapshot import Value
+
+_QUEUED = "asyncio.executor.job.queue_duration"
+_RAN = "asyncio.executor.job.duration"
+_DELIVERED = "asyncio.executor.result.delay"
+_NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix that a pool has when it is given none
+_everybody: Any = process
+_modules = sys.modules
+_DEEPEST = 100  # frames above ours in the traceback of a job
+
+# Since 3.14 asyncio delivers at once what became done in the loop's own thread; before, it went round by the queue.
+_AT_ONCE = any(
+    "_get_running_loop" in getattr(part, "co_names", ()) and part.co_name == "_call_set_state"
+    for part in private_futures._chain_future.__code__.co_consts
+)
+_copy_state: Any = private_futures._copy_future_state
+
+
+class Pool:
+    """One executor that a loop uses, held weakly, and the jobs of this loop that it has."""
+
+    __slots__ = ("blind", "blocks", "jobs", "name", "raw", "ref")
+
+    def __init__(self, executor: Any, name: str, ref: weakref.ref[Any]) -> None:
+        self.name, self.ref = name, ref
+        self.raw = isinstance(executor, _pickling())
+        """Whether it gets the function itself, for it is pickled."""
+        self.blind = self.raw
+        """Whether it cannot be seen when a job of it begins."""
+        self.jobs: dict[Job, None] = {}
+        """Those that have not been delivered, oldest first."""
+        self.blocks: dict[str, tuple[list[int], ...]] = {}
+        """By outcome, where the loop's ledger counts."""
+
+    def opened(self, ledger: Ledger, outcome: str) -> tuple[list[int], ...]:
+        """The blocks of this outcome: queue, run, delivery."""
+        blocks = tuple(ledger.rare.histogram(name, self.name, outcome) for name in (_QUEUED, _RAN, _DELIVERED))
+        self.blocks[outcome] = blocks
+        return blocks
+
+    def now(self) -> tuple[int, int, int | None, int]:
+        """Jobs that wait, jobs that run, threads (None: not known), the submission of the oldest job (0: none)."""
+        executor = self.ref()
+        jobs = [job for job in _copy(self.jobs) if not job.ended_ns]
+        workers = getattr(executor, "_max_workers", None)
+        if not self.blind:
+            active = sum(1 for job in jobs if job.began_ns)
+        else:
+            active = min(len(jobs), workers) if isinstance(workers, int) else len(jobs)
+        threads = getattr(executor, "_processes" if self.raw else "_threads", None)
+        if self.raw and threads is None:
+            threads = getattr(executor, "_threads", ())  # interpreters; or a pool that has started no process yet
+        count = None if threads is None else len(threads)
+        return len(jobs) - active, active, count, min((job.submitted_ns for job in jobs), default=0)
+
+
+class Job:
+    """One job: what the executor calls in place of the function, and what the futures call when it is over."""
+
+    __slots__ = (
+        "__wrapped__",
+        "began_ns",
+        "context",
+        "destination",
+        "ended_ns",
+        "loop",
+        "pool",
+        "source",
+        "submitted_ns",
+        "thread_id",
+        "via",
+    )
+
+    def __init__(self, loop: Any, pool: Pool, func: Any) -> None:
+        self.__wrapped__ = func
+        self.loop = loop
+        self.pool = pool
+        self.began_ns = self.ended_ns = self.thread_id = 0
+        self.via = names.look_up(func)
+        """How it came, where it is a look-up of a name; else empty."""
+        self.source: Any
+        self.destination: Any
+        otel = _modules.get("opentelemetry.context")
+        self.context = None if otel is None else _current(otel)
+        self.submitted_ns = _clock.monotonic_ns()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """In the worker: the function, in the caller's OpenTelemetry context, and a look at the clock on each side."""
+        token = None if self.context is None else _attach(self.context)
+        self.thread_id = get_ident()
+        self.began_ns = _clock.monotonic_ns()
+        try:
+            return self.__wrapped__(*args, **kwargs)
+        finally:
+            self.ended_ns = _clock.monotonic_ns()
+            if token is not None:
+                _detach(token)
+
+    # An executor of somebody's may look at the function, or pickle it: then nothing of ours goes with it.
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+    def __reduce__(self) -> Any:
+        return functools.partial, (self.__wrapped__,)
+
+    def on_cancel(self, destination: Any) -> None:
+        """The loop's future is done: if it was cancelled, so is the job, unless it has begun."""
+        if destination.cancelled() and self.source is not None:
+            self.source.cancel()
+
+    def on_end(self, source: Any) -> None:
+        """The executor's future is done. In whatever thread it was made so."""
+        if not self.ended_ns:
+            self.ended_ns = _clock.monotonic_ns()
+        if source.__class__ is not _KNOWN or source._exception is not None:
+            _take_out(getattr(source, "_exception", None))
+        loop = self.loop
+        if loop.is_closed():
+            self.pool.jobs.pop(self, None)
+            self.source = self.destination = None
+        elif _AT_ONCE and asyncio._get_running_loop() is loop:
+            self.deliver(source)
+        else:
+            loop.call_soon_threadsafe(self.deliver, source)
+
+    def deliver(self, source: Any) -> None:
+        """On the loop: hand the result over, and count."""
+        delivered_ns = _clock.monotonic_ns()
+        destination: Any = self.destination
+        self.source = self.destination = None
+        if (
+            source.__class__ is _KNOWN
+            and source._exception is None
+            and source._state == "FINISHED"
+            and not destination.done()
+        ):
+            destination.set_result(source._result)  # what _copy_state does after taking four locks
+            outcome = "ok"
+        else:
+            try:
+                _copy_state(source, destination)
+            except BaseException:  # somebody else has set the loop's future
+                self.pool.jobs.pop(self, None)
+                raise
+            outcome = "cancelled" if destination.cancelled() else "ok" if source.exception() is None else "error"
+        guarded(_count, self, source, outcome, delivered_ns)
+
+
+_CALL = Job.__call__.__code__
+# What `deliver` may look into; any other class of future is asked politely.
+_KNOWN: Any = Future if {"_exception", "_result", "_state"} <= vars(Future()).keys() else None
+
+
+def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
+    """``loop.run_in_executor``, by asyncio's rules; what it raises, asyncio's own would."""
+    loop._check_closed()
+    if loop._debug:
+        loop._check_callback(func, "run_in_executor")
+    if executor is None:
+        executor = loop._default_executor
+        loop._check_default_executor()
+        if executor is None:
+            executor = loop._default_executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    pool = loop._obsloop.executors.get(id(executor))
+    if pool is None or pool.ref() is not executor:
+        pool = _pool_of(loop, executor)
+    job = Job(loop, pool, func)
+    pool.jobs[job] = None
+    try:
+        source: Any = executor.submit(func if pool.raw else job, *args)
+        if not isinstance(source, Future):
+            pool.jobs.pop(job, None)
+            return asyncio.wrap_future(source, loop=loop)  # a future of the loop's, or nothing that it takes
+    except BaseException:
+        pool.jobs.pop(job, None)
+        raise
+    job.source = future = cast(Any, source)
+    job.destination = destination = loop.create_future()
+    destination.add_done_callback(job.on_cancel)
+    future.add_done_callback(job.on_end)
+    return destination
+
+
+def points(loops: Iterable[Any], rare: Rare) -> dict[str, dict[tuple[str, ...], Value]]:
+    """What the executors of these loops, which share a name, are busy with at this moment."""
+    queued: dict[tuple[str, ...], Value] = {}
+    threads: dict[tuple[str, ...], Value] = {}
+    active: dict[tuple[str, ...], Value] = {}
+    oldest: dict[tuple[str, ...], Value] = {}
+    now_ns = _clock.monotonic_ns()
+    counted: set[int] = set()
+    for loop in loops:
+        for pool in list(loop._obsloop.executors.values()):
+            key = (rare.fitting(EXECUTOR, pool.name),)
+            waiting, running, count, since_ns = pool.now()
+            _add(queued, key, waiting)
+            _add(active, key, running)
+            if count is not None and id(pool.ref()) not in counted:  # loops may share it
+                counted.add(id(pool.ref()))
+                _add(threads, key, count)
+            age = max(0, now_ns - since_ns) / 1e9 if since_ns else 0.0
+            oldest[key] = max(oldest.get(key, 0.0), age)  # type: ignore[type-var]  # no histogram is among them
+    return {
+        "asyncio.executor.queue.length": queued,
+        "asyncio.executor.thread.count": threads,
+        "asyncio.executor.thread.active": active,
+        "asyncio.executor.oldest_job.age": oldest,
+    }
+
+
+def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
+    """The job is over: its times into the figures, and its event to who listens."""
+    pool, obs = job.pool, job.loop._obsloop
+    pool.jobs.pop(job, None)
+    began_ns, ended_ns = job.began_ns, job.ended_ns
+    ledger = obs.ledger or obs.ledger_of(job.loop)
+    blocks = pool.blocks.get(outcome) or pool.opened(ledger, outcome)
+    if began_ns and outcome != "cancelled":
+        queued_ns, ran_ns = began_ns - job.submitted_ns, ended_ns - began_ns
+        delay_ns = max(0, delivered_ns - ended_ns)
+    else:
+        queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
+    ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
+    if pool.ref() is None and not pool.jobs:
+        _forget(obs.executors, pool)
+    if job.via and began_ns:
+        names.count(ledger.rare, ran_ns, getattr(source, "_exception", None))
+    if obs.instruments.on_executor_job or _everybody.on_executor_job:
+        exception: Any = getattr(source, "_exception", None)
+        site = _sites.site_of_callback(job.__wrapped__)
+        event = ExecutorJob(
+            loop_name=ledger.name,
+            kind=KINDS[THREADSAFE // STRIDE],
+            name=site.name,
+            filename=site.filename,
+            lineno=site.lineno,
+            duration=max(0, ran_ns) / 1e9,
+            schedule_delay=max(0, queued_ns) / 1e9,
+            started_at=epoch(began_ns or job.submitted_ns),
+            executor=pool.name,
+            outcome=outcome,
+            via=job.via or _via(job.__wrapped__),
+            result_delay=max(0, delay_ns) / 1e9,
+            thread_name=next((t.name for t in threading.enumerate() if t.ident == job.thread_id), ""),
+            error_type="" if exception is None else type_name(class_of(exception)),
+        )
+        emit(obs.instruments, "on_executor_job", event)
+
+
+def _unusual(job: Job, source: Any, outcome: str, delivered_ns: int) -> tuple[int, int, int]:
+    """The times of a job whose beginning was not seen, or that was cancelled; ``NEVER`` is one that there is not."""
+    pool = job.pool
+    queued_ns = ran_ns = NEVER
+    if job.began_ns:
+        queued_ns, ran_ns = job.began_ns - job.submitted_ns, job.ended_ns - job.began_ns
+    elif source.cancelled() or not (pool.raw or pool.blind or _goes_elsewhere(pool)):
+        queued_ns = job.ended_ns - job.submitted_ns  # it never began
+    else:
+        ran_ns = job.ended_ns - job.submitted_ns
+    return queued_ns, ran_ns, NEVER if outcome == "cancelled" else max(0, delivered_ns - job.ended_ns)
+
+
+def _pool_of(loop: Any, executor: Any) -> Pool:
+    pools: dict[int, Pool] = loop._obsloop.executors
+    key = id(executor)
+
+    def gone(ref: weakref.ref[Any]) -> None:
+        found = pools.get(key)
+        if found is not None and found.ref is ref and not found.jobs:
+            pools.pop(key, None)
+
+    try:
+        ref = weakref.ref(executor, gone)
+    except TypeError:  # then all of its class are one
+        key = id(class_of(executor))
+        pool = pools.get(key)
+        if pool is not None:
+            return pool
+        ref = weakref.ref(class_of(executor), gone)
+    pool = pools[key] = Pool(executor, _name_of(loop, executor), ref)
+    return pool
+
+
+def _forget(pools: dict[int, Pool], pool: Pool) -> None:
+    """Its executor is gone, and now its last job."""
+    for key, found in list(pools.items()):
+        if found is pool:
+            pools.pop(key, None)
+
+
+def _name_of(loop: Any, executor: Any) -> str:
+    if executor is loop._default_executor:
+        return "default"
+    prefix = text(get(executor, "_thread_name_prefix")) if isinstance(executor, ThreadPoolExecutor) else ""
+    if not prefix or _NUMBERED.fullmatch(prefix):
+        prefix = qualname_of(class_of(executor)).rpartition(".")[2]
+    return clean(prefix)
+
+
+def _goes_elsewhere(pool: Pool) -> bool:
+    """A job came back that did not begin in this process: a stranger's executor, which pickles."""
+    executor = pool.ref()
+    pool.blind = not isinstance(executor, ThreadPoolExecutor)
+    return pool.blind
+
+
+def _pickling() -> tuple[type[Any], ...]:
+    """The standard pools that pickle, of those that are loaded: looking at them would load them."""
+    found = (
+        getattr(sys.modules.get("concurrent.futures.process"), "ProcessPoolExecutor", None),
+        getattr(sys.modules.get("concurrent.futures.interpreter"), "InterpreterPoolExecutor", None),
+    )
+    return tuple(cls for cls in found if cls is not None)
+
+
+def _via(func: Any) -> str:
+    """How the job came: ``asyncio.to_thread`` calls the function in a copy of the context."""
+    inner = get(func, "func") if class_of(func) is functools.partial else None
+    to_thread = class_of(getattr(inner, "__self__", None)) is Context
+    return "to_thread" if to_thread else "run_in_executor"
+
+
+def _take_out(exception: Any) -> None:
+    """Our frame out of the exception's traceback."""
+    try:
+        above = None
+        traceback = getattr(exception, "__traceback__", None)
+        for _ in range(_DEEPEST):
+            if traceback is None:
+                return
+            if traceback.tb_frame.f_code is _CALL:
+                if above is None:
+                    exception.__traceback__ = traceback.tb_next
+                else:
+                    above.tb_next = traceback.tb_next
+                return
+            above, traceback = traceback, traceback.tb_next
+    except Exception:  # an exception class that guards its attributes keeps our frame
+        return
+
+
+def _current(otel: Any) -> Any:
+    """The caller's OpenTelemetry context; None where it is empty, or is not to be had."""
+    try:
+        return otel.get_current() or None
+    except Exception:
+        return None
+
+
+def _attach(context: Any) -> Any:
+    try:
+        return sys.modules["opentelemetry.context"].attach(context)
+    except Exception:
+        return None
+
+
+def _detach(token: Any) -> None:
+    guarded(sys.modules["opentelemetry.context"].detach, token)
+
+
+def _add(points: dict[tuple[str, ...], Any], key: tuple[str, ...], value: int) -> None:
+    points[key] = points.get(key, 0) + value
+
+
+def _copy(jobs: dict[Job, None]) -> list[Job]:
+    """All jobs. Copying is one step under the GIL; where it is not, the loop may come between."""
+    for _ in range(100):
+        try:
+            return list(jobs)
+        except RuntimeError:
+            continue
+    return []

@@ -1,0 +1,104 @@
+"""Subprocesses that the loop started: how many there are, how long they lived, and how they ended.
+
+A child lives from just before it is forked until the child watcher has reaped it, whichever watcher that is. When it
+ended within that time nobody can tell: the kernel does not say how long a child waited to be reaped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _clock
+from obsloop._events import SubprocessExit
+from obsloop._instruments import emit, heard
+from obsloop._peek import clean
+from obsloop.watch.episodes import epoch
+from obsloop.watch.guarded import guarded
+
+if TYPE_CHECKING:
+    from obsloop._snapshot import Value
+
+
+class Processes:
+    """The children of one loop."""
+
+    __slots__ = ("live", "starting")
+
+    def __init__(self) -> None:
+        self.live: dict[Child, None] = {}
+        self.starting: Child | None = None
+        """The one that is about to be forked; from here until it is watched nothing else runs in between."""
+
+
+class Child:
+    """One child. Its watcher calls ``on_exit`` in place of the loop's own method."""
+
+    __slots__ = ("callback", "loop", "program", "started_ns")
+
+    def __init__(self, loop: Any, program: str) -> None:
+        self.loop, self.program = loop, program
+        self.callback: Any = None
+        self.started_ns = _clock.monotonic_ns()
+
+    def on_exit(self, pid: int, returncode: int, transport: Any) -> None:
+        """It has been reaped: count it, and go on as asyncio does."""
+        guarded(_count, self, pid, returncode, transport)
+        self.callback(pid, returncode, transport)
+
+
+def start(loop: Any, args: Any, shell: bool, executable: Any) -> None:
+    """A child is about to be forked: ``args`` as Popen takes them. Only the program's base name is kept."""
+    guarded(_start, loop, args, shell, executable)
+
+
+def watcher_callback(loop: Any, callback: Any) -> Any:
+    """What the watcher of the child that was just forked is to call; else asyncio's own ``callback``."""
+    children: Processes = loop._obsloop.processes
+    child, children.starting = children.starting, None
+    if child is None:
+        return callback
+    child.callback = callback
+    children.live[child] = None
+    return child.on_exit
+
+
+def points(loops: Iterable[Any]) -> dict[str, dict[tuple[str, ...], Value]]:
+    """The children of these loops that have not been reaped."""
+    return {"asyncio.subprocess.active": {(): sum(len(loop._obsloop.processes.live) for loop in loops)}}
+
+
+def _start(loop: Any, args: Any, shell: bool, executable: Any) -> None:
+    program = executable if executable is not None else "sh" if shell else args
+    if isinstance(program, (list, tuple)):
+        program = program[0]  # pyright: ignore[reportUnknownVariableType]
+    name = os.path.basename(os.fsdecode(program))  # pyright: ignore[reportUnknownArgumentType]
+    loop._obsloop.processes.starting = Child(loop, clean(name))
+
+
+def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
+    ended_ns = _clock.monotonic_ns()
+    obs = child.loop._obsloop
+    obs.processes.live.pop(child, None)
+    # Where the transport has reaped it by itself, the watcher came too late, and says 255.
+    known = getattr(getattr(transport, "_proc", None), "returncode", None)
+    returncode = known if isinstance(known, int) else returncode
+    how = "ok" if returncode == 0 else "signal" if returncode < 0 else "error"
+    ledger = obs.ledger_of(child.loop)
+    ledger.rare.time("asyncio.subprocess.duration", ended_ns - child.started_ns, how)
+    if heard(obs.instruments, "on_subprocess_exit"):
+        event = SubprocessExit(
+            loop_name=ledger.name,
+            kind="other",
+            name=child.program,
+            filename="",
+            lineno=0,
+            duration=(ended_ns - child.started_ns) / 1e9,
+            schedule_delay=0.0,
+            started_at=epoch(child.started_ns),
+            pid=pid,
+            returncode=returncode,
+            exit=how,
+        )
+        emit(obs.instruments, "on_subprocess_exit", event)

@@ -1,0 +1,145 @@
+"""Subprocesses: how many are alive, how long they lived, and how they ended. Real children, no mocks."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+import weakref
+
+import pytest
+
+import obsloop
+from obsloop.testing import Recorder
+from tests.support import LIMIT, forget_everything
+
+DURATION, ACTIVE = "asyncio.subprocess.duration", "asyncio.subprocess.active"
+
+
+@pytest.fixture(params=["made", "instrumented"])
+def loop(request):
+    """A loop of ours; it runs in the main thread, as the watchers of 3.11 want it."""
+    forget_everything()
+    settings = obsloop.Settings(name="main")
+    if request.param == "made":
+        made = obsloop.Loop(settings=settings)
+    else:
+        made = obsloop.instrument(asyncio.SelectorEventLoop(), settings)
+    yield made
+    made.close()
+
+
+def run(loop, coro):
+    return loop.run_until_complete(asyncio.wait_for(coro, LIMIT))
+
+
+def counts(loop):
+    """How many ended how, those that did not left out."""
+    return {how: histogram.count for (how,), histogram in loop.snapshot()[DURATION].items() if histogram.count}
+
+
+def test_a_child_that_sleeps_for_300_ms(loop):
+    """It is alive meanwhile; its duration is what was put in, and the event has its name and no argument."""
+
+    async def main():
+        child = await asyncio.create_subprocess_exec("/bin/sleep", "0.3")
+        alive = loop.snapshot().value(ACTIVE)
+        assert await child.wait() == 0
+        return alive, child.pid
+
+    began = time.time()
+    with Recorder() as events:
+        alive, pid = run(loop, main())
+    assert alive == 1
+    snapshot = loop.snapshot()
+    histogram = snapshot.histogram(DURATION, "ok")
+    assert snapshot.value(ACTIVE) == 0
+    assert histogram.count == 1
+    assert 0.3 <= histogram.sum <= time.time() - began + 0.1
+    (event,) = events.events
+    assert (event.name, event.pid, event.returncode, event.exit) == ("sleep", pid, 0, "ok")
+    assert event.duration == pytest.approx(histogram.sum)
+    assert event.started_at == pytest.approx(began, abs=5)
+    assert "0.3" not in repr(event.name)
+
+
+def test_how_they_end(loop):
+    """With 0, with 3, by SIGKILL; by exec and by shell, whose command line is not told."""
+
+    async def main():
+        one = await asyncio.create_subprocess_exec(sys.executable, "-c", "pass")
+        two = await asyncio.create_subprocess_shell("exit 3 # secret")
+        three = await asyncio.create_subprocess_exec("sleep", "60")
+        three.kill()
+        return [await child.wait() for child in (one, two, three)]
+
+    with Recorder() as events:
+        assert run(loop, main()) == [0, 3, -signal.SIGKILL]
+    assert counts(loop) == {"ok": 1, "error": 1, "signal": 1}
+    told = {(event.name, event.returncode, event.exit) for event in events.events}
+    assert told == {(os.path.basename(sys.executable), 0, "ok"), ("sh", 3, "error"), ("sleep", -9, "signal")}
+    assert "secret" not in repr(events.events)
+
+
+def test_a_transport_that_is_closed_early(loop):
+    """asyncio kills the child then; it is reaped and counted all the same."""
+
+    async def main():
+        transport, _ = await loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "60")
+        transport.close()
+        while loop.snapshot().value(ACTIVE):
+            await asyncio.sleep(0.005)
+
+    run(loop, main())
+    assert counts(loop) == {"signal": 1}
+
+
+def test_one_that_cannot_be_started(loop):
+    """The error is asyncio's, without a frame of ours; nothing is counted, and the next child is itself."""
+
+    async def main():
+        with pytest.raises(FileNotFoundError) as caught:
+            await asyncio.create_subprocess_exec("/no/such/program")
+        assert not [entry for entry in caught.traceback if "/obsloop/" in str(entry.path)]
+        child = await asyncio.create_subprocess_exec("true")
+        await child.wait()
+
+    with Recorder() as events:
+        run(loop, main())
+    assert [event.name for event in events.events] == ["true"]
+    assert loop.snapshot().value(ACTIVE) == 0
+
+
+def test_a_start_that_is_cancelled(loop):
+    """asyncio kills such a child; it is counted once."""
+
+    async def main():
+        task = asyncio.ensure_future(loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "60"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while loop.snapshot().value(ACTIVE):
+            await asyncio.sleep(0.005)
+
+    run(loop, main())
+    assert counts(loop) == {"signal": 1}
+
+
+def test_many_children_leave_nothing_behind(loop):
+    """Two hundred, twenty at once: all are counted, none is alive, no object stays."""
+
+    async def main():
+        for _ in range(10):
+            children = await asyncio.gather(*(asyncio.create_subprocess_exec("true") for _ in range(20)))
+            gone.extend(weakref.ref(child) for child in children)
+            await asyncio.gather(*(child.wait() for child in children))
+
+    gone = []
+    run(loop, main())
+    gc.collect()
+    assert counts(loop) == {"ok": 200}
+    assert loop.snapshot().value(ACTIVE) == 0
+    assert not loop._obsloop.processes.live
+    assert sum(ref() is not None for ref in gone) == 0
