@@ -19,6 +19,9 @@ from tests.bench.works import WORKS
 
 
 def main(work_name: str, loop_spec: str, recording: str = "on") -> None:
+    # One core for all its threads: else a figure depends on which cores they got, and on who else has those.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     module, _, attribute = loop_spec.partition(":")
     make_loop = getattr(importlib.import_module(module), attribute)
     if recording == "off":
