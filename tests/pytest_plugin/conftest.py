@@ -11,7 +11,9 @@ def judge(pytester, monkeypatch):
 
     `ini` is the content of the section [pytest]. The plugin is found as any user's pytest finds it, by its entry point.
     """
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    # Where CI is set pytest writes its summary in full, and with it each line of a message once more.
+    for variable in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(variable, raising=False)
     quiet = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
     def run(text, *options, ini="", name="test_story"):
