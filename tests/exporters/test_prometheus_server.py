@@ -46,6 +46,8 @@ def eventually(check: Callable[[], Any], why: str) -> Any:
                 return last
         except (OSError, urllib.error.URLError) as error:
             last = error
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
         time.sleep(0.05)
     pytest.fail(f"not within {DEADLINE_SECONDS} s: {why}; last: {last!r}")
 
