@@ -8,8 +8,8 @@ Names follow OpenTelemetry's style; no convention for asyncio exists yet, so the
 from dataclasses import dataclass
 from typing import Literal
 
-from obsloop._cells import KINDS
-from obsloop._events import CAUSES, EXITS, OUTCOMES
+from obsloop._cells import KINDS, NETWORKS
+from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, OUTCOMES, ROLES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -78,6 +78,8 @@ DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
+_NETWORK = Label("network.transport", NETWORKS)
+_ROLE = Label("role", ROLES)
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
 
 SIGNALS: tuple[Signal, ...] = (
@@ -179,6 +181,38 @@ SIGNALS: tuple[Signal, ...] = (
         "asyncio.executor.oldest_job.age", "gauge", "s",
         "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 when there is none.",
         (EXECUTOR,),
+    ),
+    Signal(
+        "asyncio.transport.active", "updowncounter", "{transport}",
+        "Transports that are open. A datagram socket without a remote address is a server; pipes are clients.",
+        (_NETWORK, _ROLE),
+    ),
+    Signal(
+        "asyncio.transport.opened", "counter", "{transport}", "Transports that were made.", (_NETWORK, _ROLE),
+        rare=True,
+    ),
+    Signal(
+        "asyncio.transport.closed", "counter", "{transport}",
+        "Transports that were closed. eof: the peer ended first; local: this side closed it; reset: the peer broke it off;"
+        " error: another error; aborted: by abort(), or left behind unclosed.",
+        (_NETWORK, Label("reason", CLOSINGS)), rare=True,
+    ),
+    Signal(
+        "asyncio.transport.io", "counter", "By",
+        "Bytes that went through transports, between them and the kernel: with TLS those of its records.",
+        (Label("direction", DIRECTIONS), _NETWORK),
+    ),
+    Signal(
+        "asyncio.transport.write_buffer.usage", "updowncounter", "By",
+        "Bytes in the write buffers of all transports: written by the program and not taken by the kernel.",
+    ),
+    Signal(
+        "asyncio.transport.write_paused.time", "counter", "s",
+        "Time that transports had their protocols paused, from pause_writing to resume_writing: the peer does not read.",
+    ),
+    Signal(
+        "asyncio.transport.write_paused.episodes", "counter", "{episode}",
+        "Times that a transport paused its protocol, since its write buffer passed the high-water mark.", rare=True,
     ),
     Signal(
         "dns.lookup.duration", "histogram", "s",

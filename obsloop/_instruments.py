@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SlowCallback,
         SlowIteration,
         SubprocessExit,
+        TransportClosed,
     )
 
 _log = logging.getLogger("obsloop")
@@ -54,6 +55,9 @@ class Instrument:
 
     def on_executor_job(self, event: ExecutorJob) -> None:
         """An executor's job has ended and its result is on the loop. In the loop's thread, after it was delivered."""
+
+    def on_transport_closed(self, event: TransportClosed) -> None:
+        """A transport is closed. In the loop's thread, after ``connection_lost``."""
 
     def on_subprocess_exit(self, event: SubprocessExit) -> None:
         """A subprocess was reaped. In the loop's thread, before its protocol or who waits for it hears of it."""

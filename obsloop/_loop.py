@@ -17,7 +17,7 @@ from obsloop import _clock, _cold, _core
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
 from obsloop._settings import Settings, SettingsError
-from obsloop.probes import executors, processes, signals
+from obsloop.probes import executors, processes, signals, transports
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -83,6 +83,37 @@ class Loop(Observed):
         """A signal has arrived through the loop's own pipe."""
         signals.delivered(self, sig)
         super()._handle_signal(sig)
+
+    def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, **kwargs: Any) -> Any:
+        return transports.make_socket(self, sock, protocol, waiter, kwargs)
+
+    def _make_datagram_transport(self, sock: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
+        return transports.make_datagram(self, sock, protocol, args, kwargs)
+
+    def _make_read_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
+        return transports.make_pipe(self, transports.ReadPipeTransport, pipe, protocol, args, kwargs)
+
+    def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
+        return transports.make_pipe(self, transports.WritePipeTransport, pipe, protocol, args, kwargs)
+
+    async def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        """For a socket that is connected already; ``server_side`` where somebody else has accepted it."""
+        if kwargs.get("server_side"):
+            self._obsloop.accepted_fd = sock.fileno()  # the transport is made before anything is awaited
+        try:
+            return await super()._create_connection_transport(sock, *args, **kwargs)
+        finally:
+            self._obsloop.accepted_fd = -1
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: Any, count: Any) -> int:
+        """A transport sends a file past its own buffer."""
+        with transports.sending(self, transp):
+            return await super()._sendfile_native(transp, file, offset, count)
+
+    def _sock_sendfile_native_impl(self, fut: Any, registered_fd: Any, sock: Any, *args: Any) -> None:
+        super()._sock_sendfile_native_impl(fut, registered_fd, sock, *args)
+        if self._obsloop.sending:
+            transports.sent(self, sock, args[-1])
 
     def _make_subprocess_transport(self, protocol: Any, args: Any, shell: Any, *pipes: Any, **kwargs: Any) -> Any:
         """Both ways to start a subprocess come here, and all is done in one go until its watcher has a callback."""

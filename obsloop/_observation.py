@@ -29,6 +29,7 @@ class Observation:
     """Held by the loop as ``_obsloop``: one attribute, since with a few more a loop's look-ups would slow down."""
 
     __slots__ = (
+        "accepted_fd",
         "cells",
         "episode",
         "exception_handler",
@@ -39,6 +40,7 @@ class Observation:
         "ledger",
         "notes",
         "processes",
+        "sending",
         "settings",
         "slow_ns",
         "unstamped",
@@ -53,6 +55,10 @@ class Observation:
         self.executors: dict[int, Pool] = {}
         """The executors that the loop has handed jobs to, by ``id``."""
         self.processes = Processes()
+        self.accepted_fd = -1
+        """A socket that somebody else has accepted, while a transport is made for it."""
+        self.sending: dict[int, list[Any]] = {}
+        """By ``id`` of a socket that sends a file: its transport's link, and what has been counted of the file."""
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()
@@ -108,10 +114,13 @@ class Observation:
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is closed: its counters go back to the ledger."""
+        if self.cells is not None:
+            self.cells.flows.end()
         if self.ledger is not None:
             self.ledger.release(loop)
         self.cells = None
         self.foreign.clear()
+        self.sending.clear()
         self.executors.clear()
         self.processes.live.clear()
 

@@ -323,6 +323,11 @@ def _protocol_method(transport: Any, name: str, qualname: str) -> str | None:
     return "connection_lost" if qualname.startswith("_UnixWritePipeTransport.") else "data_received"
 
 
+def site_of_protocol(protocol: Any, method: str, transport: Any) -> Site:
+    """A protocol's method as its transport calls it, and who the peer is."""
+    return _of_protocol(protocol, method, _peer(transport))
+
+
 def _of_protocol(protocol: Any, method: str, detail: str) -> Site:
     """The method of the program's protocol that asyncio comes to, through its own protocols in between."""
     for _ in range(_DEEPEST):
