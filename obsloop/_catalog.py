@@ -193,7 +193,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.transport.closed", "counter", "{transport}",
-        "Transports that were closed. eof: the peer ended first; local: this side closed it; reset: the peer broke it off;"
+        "Transports that were closed. eof: the peer ended first; local: this side did; reset: the peer broke it off;"
         " error: another error; aborted: by abort(), or left behind unclosed.",
         (_NETWORK, Label("reason", CLOSINGS)), rare=True,
     ),
@@ -208,7 +208,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.transport.write_paused.time", "counter", "s",
-        "Time that transports had their protocols paused, from pause_writing to resume_writing: the peer does not read.",
+        "Time that transports had their protocols paused, from pause_writing to resume_writing: peers do not read.",
     ),
     Signal(
         "asyncio.transport.write_paused.episodes", "counter", "{episode}",

@@ -25,7 +25,7 @@ ROLES = ("client", "server")
 DIRECTIONS = ("read", "write")
 
 CLOSINGS = ("eof", "local", "reset", "error", "aborted")
-"""Why a transport was closed: the peer ended first; this side did; the peer broke it off; another error; ``abort()``."""
+"""Why a transport was closed: the peer ended first; this side did; the peer broke it off; an error; ``abort()``."""
 
 Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""

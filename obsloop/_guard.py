@@ -36,6 +36,16 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (private_base_events.BaseEventLoop, ("_check_default_executor",)),
     (private_futures, ("_chain_future", "_copy_future_state")),
     (private_format_helpers, ("_format_callback_source", "extract_stack")),
+    (
+        getattr(private_selector_events, "_SelectorSocketTransport", None),
+        ("_call_connection_lost", "_fatal_error", "_force_close", "_make_empty_waiter", "_maybe_pause_protocol",
+         "_maybe_resume_protocol", "_read_ready", "_read_ready__data_received", "_read_ready__get_buffer",
+         "_read_ready__on_eof", "_reset_empty_waiter"),
+    ),
+    (
+        getattr(private_selector_events, "_SelectorDatagramTransport", None),
+        ("_call_connection_lost", "_force_close", "_maybe_pause_protocol", "_maybe_resume_protocol"),
+    ),
     (getattr(private_tasks, "_PyTask", None), ("_Task__step", "_Task__wakeup")),
 )  # fmt: skip
 

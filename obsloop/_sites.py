@@ -27,6 +27,7 @@ from types import (
 )
 from typing import Any, NamedTuple
 
+from obsloop import _core
 from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
 from obsloop._private import private_selector_events, private_tasks
 
@@ -284,8 +285,15 @@ _PASSES_ON = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_
 _ACCEPTS = ("_accept_connection", "_start_serving")
 
 
+_OURS = ("obsloop.probes.transports", "obsloop._wire")
+
+
 def _is_asyncios(function: Any) -> bool:
-    return class_of(function) is FunctionType and text(function.__module__).startswith("asyncio.")
+    """Whether it is asyncio's own, or the method of one of our transports that stands for it."""
+    if class_of(function) is not FunctionType:
+        return any(function is method for method in _core.TRANSPORT_METHODS.values())  # compiled
+    module = text(function.__module__)
+    return module.startswith("asyncio.") or module in _OURS
 
 
 def _of_asyncio_closure(function: Any) -> Site | None:

@@ -146,7 +146,7 @@ def read_into_buffer(self: Any) -> None:
 
 
 def write(self: Any, data: Any) -> None:
-    """Write to the socket at once where nothing is in the way; what is left, and all else, is for asyncio's ``write``."""
+    """Write to the socket at once where nothing is in the way; what is left, and all else, is asyncio's."""
     link = self._obsloop_link
     if link.straight and (data.__class__ is bytes or data.__class__ is bytearray) and data:
         try:

@@ -245,5 +245,9 @@ def write(self, data):
     write_rest(self, link, memoryview(data)[n:])
 
 
+for _name, _function in (("_read_ready", read_ready), ("write", write)):
+    _function.__name__ = _name
+    _function.__qualname__ = f"{SelectorSocketTransport.__name__}.{_name}"
+
 TRANSPORT_METHODS = {**_wire.TRANSPORT_METHODS, "_read_ready": read_ready, "write": write}
 """What the socket transport takes from the core."""

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from obsloop._snapshot import Value
 
 CLIENT, SERVER = ROLES
-_Socket: Any = private_selector_events._SelectorSocketTransport
-_Datagram: Any = private_selector_events._SelectorDatagramTransport
+_Socket: Any = getattr(private_selector_events, "_SelectorSocketTransport", object)
+_Datagram: Any = getattr(private_selector_events, "_SelectorDatagramTransport", object)
 _ReadPipe: Any = getattr(private_unix_events, "_UnixReadPipeTransport", object)
 _WritePipe: Any = getattr(private_unix_events, "_UnixWritePipeTransport", object)
-_CHECKS_FD = (
-    "_ensure_fd_no_transport" in private_selector_events.BaseSelectorEventLoop._make_socket_transport.__code__.co_names
-)
+_make_stock: Any = getattr(private_selector_events.BaseSelectorEventLoop, "_make_socket_transport", None)
+_CHECKS_FD = "_ensure_fd_no_transport" in getattr(getattr(_make_stock, "__code__", None), "co_names", ())
 _ADJUSTS = hasattr(_Socket, "_adjust_leftover_buffer") and private_selector_events._HAS_SENDMSG
+"""Whether asyncio says how much of its buffer it has sent."""
 
 
 class _Measured:
@@ -110,9 +110,6 @@ class _SocketLike(_Buffering):
         if not self._conn_lost:
             _given_up(self._obsloop_link, exc)
         super()._force_close(exc)  # type: ignore[misc]
-
-
-# The classes have asyncio's names: a transport's repr begins with the name of its class.
 
 
 class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
@@ -197,12 +194,10 @@ for _name, _method in _core.TRANSPORT_METHODS.items():
 class DatagramTransport(_SocketLike, _Datagram):  # type: ignore[misc]
     """A datagram socket's transport; its socket is behind a ``_Tap``."""
 
-    __slots__ = ("_obsloop_link",)
-
     def __init__(self, loop: Any, sock: Any, protocol: Any, *args: Any, link: Any, **kwargs: Any) -> None:
         self._obsloop_link = link
         super().__init__(loop, sock, protocol, *args, **kwargs)
-        self._sock = _Tap(sock, link)
+        self._sock: Any = _Tap(sock, link)
         _opened(self, link)
 
     def _grew(self, link: Any) -> None:
@@ -304,7 +299,7 @@ class WritePipeTransport(_Buffering, _WritePipe):  # type: ignore[misc]
     def _write_ready(self) -> None:
         super()._write_ready()
         if not self._conn_lost and self._pipe is not None:
-            _shrank(self, self._obsloop_link)
+            self._shrank(self._obsloop_link)
 
     def write_eof(self) -> None:
         self._obsloop_link.reason = self._obsloop_link.reason or "local"
@@ -318,7 +313,17 @@ class WritePipeTransport(_Buffering, _WritePipe):  # type: ignore[misc]
         super()._close(exc)
 
 
-# ---- the figures ------------------------------------------------------------------------------------------------------
+# A transport's repr begins with the name of its class, and a protocol finds it in there as asyncio calls it.
+for _ours, _theirs in (
+    (SocketTransport, _Socket),
+    (DatagramTransport, _Datagram),
+    (ReadPipeTransport, _ReadPipe),
+    (WritePipeTransport, _WritePipe),
+):
+    _ours.__name__ = _ours.__qualname__ = _theirs.__name__
+
+
+# ---- the figures -----------------------------------------------------------------------------------------------------
 
 
 def _set_buffered(link: Any, n: int) -> None:
@@ -411,17 +416,17 @@ def _resumed(link: Any) -> None:
 
 def points(cells: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The transports of one loop name, at this moment."""
-    active: dict[tuple[str, ...], Value] = dict.fromkeys(((n, r) for n in NETWORKS for r in ROLES), 0)
+    active: dict[tuple[str, ...], int] = dict.fromkeys(((n, r) for n in NETWORKS for r in ROLES), 0)
     buffered = paused_ns = 0
     for block in cells:
         flows = block.flows
         for key, n in list(flows.active.items()):
-            active[key] += n  # type: ignore[operator]  # no histogram is among them
+            active[key] += n
         buffered += flows.buffered
         paused_ns += flows.paused_ns()
     io_bytes = [sum(column) for column in zip(*(r.io_bytes for r in readings), strict=True)]
     return {
-        "asyncio.transport.active": active,
+        "asyncio.transport.active": {**active},
         "asyncio.transport.io": {
             (way, name): io_bytes[2 * i + j] for i, name in enumerate(NETWORKS) for j, way in enumerate(DIRECTIONS)
         },
@@ -430,7 +435,7 @@ def points(cells: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[
     }
 
 
-# ---- how they are made ------------------------------------------------------------------------------------------------
+# ---- how they are made -----------------------------------------------------------------------------------------------
 
 
 def make_socket(loop: Any, sock: Any, protocol: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
@@ -469,7 +474,7 @@ def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ..
     return cls(loop, pipe, protocol, *args, link=new_link(loop, "pipe", CLIENT), **kwargs)
 
 
-# ---- files ------------------------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

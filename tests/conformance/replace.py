@@ -83,8 +83,8 @@ class _Grafted(type):
 def graft(loop_class: type, base: type) -> type:
     """The class that `loop_class` would be had it been derived from `base`, one of the stock loop's own bases.
 
-    What it overrides, of private parts, that `base` is without, and has itself in another form (`_make_socket_transport`, which
-    the selector part implements and the bare base refuses), stays the base's: there is nothing there to override.
+    Private methods that it overrides of a part that `base` is without stay the base's, where that has one to refuse
+    with: `_make_socket_transport` is the selector part's, and there is nothing to override without it.
     """
     ours = (vars(kind) for kind in loop_class.__mro__ if kind not in STOCK_LINE)
     names = {name for names in ours for name in names if name.startswith("_") and not name.startswith("__")}
