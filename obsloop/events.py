@@ -2,8 +2,11 @@
 
 from obsloop._events import (
     CAUSES,
+    CLOSINGS,
+    DIRECTIONS,
     EXITS,
     OUTCOMES,
+    ROLES,
     CallbackError,
     Event,
     ExecutorJob,
@@ -13,12 +16,16 @@ from obsloop._events import (
     SlowCallback,
     SlowIteration,
     SubprocessExit,
+    TransportClosed,
 )
 
 __all__ = [
     "CAUSES",
+    "CLOSINGS",
+    "DIRECTIONS",
     "EXITS",
     "OUTCOMES",
+    "ROLES",
     "CallbackError",
     "Event",
     "ExecutorJob",
@@ -28,4 +35,5 @@ __all__ = [
     "SlowCallback",
     "SlowIteration",
     "SubprocessExit",
+    "TransportClosed",
 ]
