@@ -49,6 +49,20 @@ class Figures:
         points = self.snapshot["asyncio.eventloop.callback.slow"]
         return sum(int(n) for (name,), n in points.items() if name.endswith(f".{function}"))
 
+    def opened(self, transport: str, role: str) -> int:
+        """How many connections the loop's transports had: `tcp` or `unix`, as `client` or `server`."""
+        return int(self.snapshot["asyncio.transport.opened"].get((transport, role), 0))
+
+    def transferred(self, direction: str, transport: str) -> int:
+        """How many bytes the transports' sockets took (`write`) or gave (`read`)."""
+        return int(self.snapshot["asyncio.transport.io"].get((direction, transport), 0))
+
+    def connects(self, network: str) -> tuple[int, int]:
+        """How many attempts to connect succeeded, and how many failed, over `ipv4` or another network."""
+        points = self.snapshot["asyncio.connect.duration"]
+        found = {error: histogram.count for (name, error), histogram in points.items() if name == network}
+        return found.pop("", 0), sum(found.values())
+
     def total(self, signal: str) -> float:
         """A signal summed over its labels."""
         return sum(self.snapshot[signal].values())
@@ -69,3 +83,13 @@ def assert_the_books_balance(figures: Figures, took: float) -> None:
     assert figures.exceptions == {}
     for gauge in ("queue.length", "thread.active", "oldest_job.age"):
         assert figures.total(f"asyncio.executor.{gauge}") == 0, gauge
+    for gauge in ("asyncio.transport.active", "asyncio.server.connections.active"):
+        assert figures.total(gauge) == 0, gauge
+    opened, closed = (snapshot[f"asyncio.transport.{what}"] for what in ("opened", "closed"))
+    for transport in {transport for transport, _ in (*opened, *closed)}:
+        ends = [sum(n for (name, _), n in points.items() if name == transport) for points in (opened, closed)]
+        assert ends[0] == ends[1], (transport, dict(opened), dict(closed))
+    accepted = figures.total("asyncio.server.accepted")
+    assert accepted == figures.opened("tcp", "server") + figures.opened("unix", "server")
+    # A connection that has succeeded becomes a transport; asyncio's own pipe to itself is none.
+    assert figures.connects("ipv4")[0] == figures.opened("tcp", "client")

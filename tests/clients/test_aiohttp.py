@@ -1,6 +1,7 @@
 """aiohttp's client against aiohttp's server, on one loop."""
 
 import asyncio
+import socket
 import time
 from contextlib import asynccontextmanager
 
@@ -46,11 +47,11 @@ class Site:
 
     async def echo(self, request: web.Request) -> web.WebSocketResponse:
         """A WebSocket of aiohttp's own making."""
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        async for message in socket:
-            await socket.send_bytes(message.data)
-        return socket
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        async for message in response:
+            await response.send_bytes(message.data)
+        return response
 
 
 @asynccontextmanager
@@ -98,6 +99,7 @@ def test_requests_on_one_connection(program):
         assert figures.ran("reader") >= 2 * n
         assert figures.lookups == {}  # an address is no name
         assert figures.jobs() == {}
+        assert (figures.opened("tcp", "client"), figures.opened("tcp", "server")) == (1, 1)
 
 
 def test_requests_at_once(program):
@@ -117,6 +119,8 @@ def test_requests_at_once(program):
     assert 1 <= len(set(site.peers)) <= 50
     if figures := program.figures:
         assert figures.ran("task_step") >= n
+        connections = len(set(site.peers))
+        assert (figures.opened("tcp", "client"), figures.opened("tcp", "server")) == (connections, connections)
 
 
 def test_streams_up_and_down(program):
@@ -137,6 +141,9 @@ def test_streams_up_and_down(program):
     assert program.run(main()) == (SIZE, SIZE)
     if figures := program.figures:
         assert figures.ran("reader") >= 2 * SIZE / (256 * 1024)  # a transport reads 256 KiB at most
+        # Each chunk has its length and two ends of lines; then there are heads, and the short answer.
+        for direction in ("read", "write"):
+            assert 2 * SIZE < figures.transferred(direction, "tcp") < 2 * SIZE + 2 * SIZE // len(CHUNK) * 16 + 4096
 
 
 def test_a_name_is_looked_up_in_a_thread(program):
@@ -157,6 +164,7 @@ def test_a_name_is_looked_up_in_a_thread(program):
         assert sum(figures.lookups.values()) == 2
         assert all(name in ("", "EAI_NONAME", "EAI_AGAIN") for name in figures.lookups), error
         assert figures.jobs() == {"ok": 1, "error": 1}
+        assert figures.connects("ipv4") == (1, 0)
 
 
 def test_a_time_out(program):
@@ -177,6 +185,26 @@ def test_a_time_out(program):
     if figures := program.figures:
         assert figures.ran("timer") >= 1
         assert figures.state("idle") >= 0.2
+        # Who gives up closes the connection: its answer could still come.
+        assert (figures.opened("tcp", "client"), figures.opened("tcp", "server")) == (2, 2)
+
+
+def test_a_connection_that_is_refused(program):
+    """Nobody listens: three attempts that failed, and no transport."""
+
+    async def main():
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{nobody.getsockname()[1]}/"
+            async with aiohttp.ClientSession(connector=connector()) as session:
+                for _ in range(3):
+                    with pytest.raises(aiohttp.ClientConnectorError):
+                        await session.get(url)
+
+    program.run(main())
+    if figures := program.figures:
+        assert figures.connects("ipv4") == (0, 3)
+        assert figures.total("asyncio.transport.opened") == 0
 
 
 def test_websockets_of_aiohttp(program):
@@ -185,13 +213,15 @@ def test_websockets_of_aiohttp(program):
 
     async def main():
         async with serving(Site()) as port, aiohttp.ClientSession(connector=connector()) as session:
-            async with session.ws_connect(f"http://127.0.0.1:{port}/echo") as socket:
+            async with session.ws_connect(f"http://127.0.0.1:{port}/echo") as channel:
                 answers = []
                 for _ in range(n):
-                    await socket.send_bytes(message)
-                    answers.append(await socket.receive_bytes())
+                    await channel.send_bytes(message)
+                    answers.append(await channel.receive_bytes())
             return answers
 
     assert program.run(main()) == [message] * n
     if figures := program.figures:
         assert figures.ran("reader") >= 2 * n
+        for direction in ("read", "write"):
+            assert 2 * n * len(message) < figures.transferred(direction, "tcp") < 2 * n * (len(message) + 14) + 4096

@@ -45,6 +45,13 @@ def test_queries_one_after_another(program, postgresql, network):
         assert figures.ran("reader") >= n
         assert figures.ran("task_step") >= n
         assert figures.jobs() == {}
+        assert (figures.opened("tcp", "client"), figures.opened("unix", "client")) == (
+            network == "tcp",
+            network == "unix",
+        )
+        # Each Bind, Execute and Sync has 20 bytes at the least, each answer with its row as well.
+        assert figures.transferred("write", network) >= 20 * n
+        assert figures.transferred("read", network) >= 20 * n
 
 
 def test_a_pool_with_ten_queries_at_once(program, postgresql):
@@ -65,6 +72,7 @@ def test_a_pool_with_ten_queries_at_once(program, postgresql):
         assert figures.state("idle") >= 0.15
         assert figures.run_time >= 0.2
         assert figures.ran("reader") >= 10
+        assert figures.opened("tcp", "client") == 10
 
 
 def test_copy_in_and_out(program, postgresql):
@@ -96,6 +104,9 @@ def test_copy_in_and_out(program, postgresql):
     assert program.run(main()) == (expected, LINES * 1024, expected, LINES * 1024, True)
     if figures := program.figures:
         assert figures.ran("reader") >= LINES * 1024 / (256 * 1024)  # a transport reads 256 KiB at most
+        # COPY adds five bytes to a message: one line on the way out.
+        for direction in ("read", "write"):
+            assert LINES * 1024 <= figures.transferred(direction, "tcp") <= LINES * (1024 + 5) + 16 * 1024
 
 
 def test_listen_and_notify(program, postgresql):
@@ -125,6 +136,7 @@ def test_listen_and_notify(program, postgresql):
     assert program.run(main()) == [str(i) for i in range(n)]
     if figures := program.figures:
         assert figures.ran("reader") >= n
+        assert (figures.opened("tcp", "client"), figures.opened("unix", "client")) == (1, 1)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
@@ -160,6 +172,7 @@ def test_a_query_that_is_given_up(program, postgresql, how):
     if figures := program.figures:
         assert figures.ran("timer") >= 1
         assert figures.run_time >= 0.2
+        assert figures.opened("tcp", "client") == 3  # the query's, the one that tells, and the other
 
 
 def test_a_block_within_a_transaction_is_found(program, postgresql):

@@ -86,6 +86,7 @@ def test_unary_calls(program):
         assert figures.ran("reader") >= CALLS
         assert figures.ran("task_step") >= CALLS
         assert figures.jobs() == {}
+        assert figures.total("asyncio.transport.opened") == 0  # gRPC's sockets are its own
 
 
 def test_calls_at_once(program):

@@ -87,6 +87,7 @@ def test_requests_on_one_connection(program):
     if figures := program.figures:
         assert figures.ran("reader") >= 2 * n
         assert figures.ran("task_step") >= n
+        assert (figures.opened("tcp", "client"), figures.opened("tcp", "server")) == (1, 1)
 
 
 def test_requests_at_once(program):
@@ -100,6 +101,8 @@ def test_requests_at_once(program):
 
     assert program.run(main()) == [str(i) for i in range(n)]
     assert 1 <= len(set(peers)) <= 50
+    if figures := program.figures:
+        assert len(set(peers)) <= figures.opened("tcp", "client") == figures.opened("tcp", "server") <= 50
 
 
 def test_streams_up_and_down(program):
@@ -119,6 +122,9 @@ def test_streams_up_and_down(program):
     assert program.run(main()) == (SIZE, SIZE)
     if figures := program.figures:
         assert figures.ran("reader") >= 2 * SIZE / (256 * 1024)  # a transport reads 256 KiB at most
+        # Each chunk has its length and two ends of lines; then there are heads, and the short answer.
+        for direction in ("read", "write"):
+            assert 2 * SIZE < figures.transferred(direction, "tcp") < 2 * SIZE + 2 * SIZE // len(CHUNK) * 16 + 4096
 
 
 def test_a_time_out(program):
@@ -138,6 +144,8 @@ def test_a_time_out(program):
     if figures := program.figures:
         assert figures.ran("timer") >= 1
         assert figures.state("idle") >= 0.2
+        # Who gives up closes the connection: its answer could still come.
+        assert (figures.opened("tcp", "client"), figures.opened("tcp", "server")) == (2, 2)
 
 
 def test_an_endpoint_in_a_thread(program):
@@ -169,3 +177,4 @@ def test_a_name_is_looked_up_by_the_loop(program):
         assert figures.lookups[""] == 1
         assert sum(figures.lookups.values()) == 2
         assert sum(figures.jobs().values()) == 2
+        assert figures.connects("ipv4") == (1, 0)

@@ -1,12 +1,50 @@
 """redis-py with a real Redis, over TCP and over its Unix socket."""
 
 import asyncio
+import socket
 import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 import redis.asyncio as redis
 
 pytestmark = pytest.mark.clients
+
+
+class Traffic(NamedTuple):
+    """What Redis itself has counted."""
+
+    connections: int
+    received: int
+    sent: int
+
+
+@pytest.fixture
+def traffic(redis_server) -> Iterator[Callable[[], Traffic]]:
+    """A function that tells the traffic since the test began; but for that of the one connection that asks for it."""
+    question = b"INFO stats\r\n"
+    with socket.create_connection(("127.0.0.1", redis_server.port)) as connection, connection.makefile("rb") as answers:
+
+        def ask() -> tuple[Traffic, int]:
+            connection.sendall(question)
+            header = answers.readline()
+            text = answers.read(int(header[1:]) + 2)
+            figures = dict(line.split(":", 1) for line in text.decode().split() if ":" in line)
+            names = ("total_connections_received", "total_net_input_bytes", "total_net_output_bytes")
+            return Traffic(*(int(figures[name]) for name in names)), len(header) + len(text)
+
+        before, length = ask()  # this question is in it, and its answer not yet
+
+        def since() -> Traffic:
+            now, _ = ask()
+            return Traffic(
+                now.connections - before.connections,
+                now.received - before.received - len(question),
+                now.sent - before.sent - length,
+            )
+
+        yield since
 
 
 @pytest.fixture
@@ -26,8 +64,8 @@ def client_for(redis_server):
 
 
 @pytest.mark.parametrize("network", ["tcp", "unix"])
-def test_pipelines(program, client_for, network):
-    """Ten pipelines of a thousand commands each: every answer is there, and the loop was woken ten times or more."""
+def test_pipelines(program, client_for, network, traffic):
+    """Ten pipelines of a thousand commands each: every answer is there, and every byte that Redis counted too."""
 
     async def main():
         async with client_for(network) as client:
@@ -45,10 +83,14 @@ def test_pipelines(program, client_for, network):
         assert figures.ran("reader") >= 11
         assert figures.ran("task_step") >= 11
         assert figures.jobs() == {}  # an address needs no look-up
+        assert figures.opened(network, "client") == 1
+        counted = (figures.transferred("write", network), figures.transferred("read", network))
+        assert (1, *counted) == traffic()
+        assert min(counted) > 10_000
 
 
-def test_a_thousand_commands_at_once(program, client_for):
-    """A thousand tasks share twenty connections: each gets its own answer."""
+def test_a_thousand_commands_at_once(program, client_for, traffic):
+    """A thousand tasks share twenty connections: each gets its own answer, and Redis saw the same traffic."""
     n = 1000
 
     async def main():
@@ -60,6 +102,9 @@ def test_a_thousand_commands_at_once(program, client_for):
     if figures := program.figures:
         assert figures.ran("task_step") >= 2 * n
         assert figures.ran("reader") >= 2 * n  # one command is under way on a connection at a time
+        assert 1 <= figures.opened("tcp", "client") <= 20
+        carried = [figures.transferred(direction, "tcp") for direction in ("write", "read")]
+        assert (figures.opened("tcp", "client"), *carried) == traffic()
 
 
 def test_publish_and_subscribe(program, client_for):
@@ -91,6 +136,7 @@ def test_publish_and_subscribe(program, client_for):
     assert messages == [list(range(n))] * 2
     if figures := program.figures:
         assert figures.ran("reader") >= n
+        assert figures.opened("tcp", "client") == 3
 
 
 def test_a_command_that_waits(program, client_for):
@@ -115,3 +161,4 @@ def test_a_command_that_waits(program, client_for):
         assert figures.run_time >= 0.5
         assert figures.state("idle") >= 0.4
         assert figures.ran("timer") >= 1
+        assert figures.opened("tcp", "client") == 2

@@ -44,6 +44,12 @@ def test_echo(program):
         assert figures.ran("reader") >= 2 * len(messages)  # there and back
         assert figures.ran("task_step") >= 2 * len(messages)
         assert figures.jobs() == {}
+        assert (figures.opened("tcp", "client"), figures.opened("tcp", "server")) == (1, 1)
+        # There and back; a frame's head has 14 bytes at most, and the handshakes have some hundred.
+        payload = 2 * sum(map(len, messages))
+        carried = figures.transferred("write", "tcp")
+        assert payload < carried < payload + 2 * 14 * len(messages) + 4096
+        assert figures.transferred("read", "tcp") == carried
 
 
 def test_many_clients_at_once(program):
@@ -65,6 +71,7 @@ def test_many_clients_at_once(program):
     assert program.run(main()) == [1000] * clients
     if figures := program.figures:
         assert figures.ran("reader") >= 2 * clients * n
+        assert (figures.opened("tcp", "client"), figures.opened("tcp", "server")) == (clients, clients)
 
 
 def test_ping_and_the_closing_handshake(program):

@@ -1,9 +1,10 @@
-"""Ten thousand connections, opened and closed, leave nothing behind: no object, no memory, no descriptor.
+"""Ten thousand connections, opened and closed, leave nothing behind: no object, no memory, no descriptor, no count.
 
 In a process of its own, whose memory is that of this work alone. Linux: it reads /proc.
 """
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -111,6 +112,14 @@ loop = {loop}()
 loop.slow_callback_duration = 3600
 figures = loop.run_until_complete(main("{network}"))
 loop.close()
+if isinstance(loop, obsloop.Loop):
+    snapshot = obsloop.snapshots()["main"]
+    names = ("transport.opened", "transport.active", "transport.closed", "transport.io", "server.accepted",
+        "server.connections.active")
+    # What is not zero, by the labels.
+    figures.append({
+        name: {" ".join(labels): n for labels, n in snapshot[f"asyncio.{name}"].items() if n} for name in names
+    })
 print(json.dumps(figures))
 """
 
@@ -120,14 +129,14 @@ MIB = 1 << 20
 
 
 def figures_of(network: str, loop: str = "obsloop.Loop"):
-    """What was seen after each half; and what asyncio left to the collector after some more, by class."""
+    """What was seen after each half; what was garbage after some more, by class; and what obsloop says of it all."""
     return json.loads(output(PROGRAM.replace("{network}", network).replace("{loop}", loop)))
 
 
 @pytest.mark.parametrize("network", ["tcp", pytest.param("unix", marks=pytest.mark.once)])
 def test_ten_thousand_connections_leave_nothing_behind(network):
     """What the second five thousand added to the first: nothing that there would be for each, or for each tenth."""
-    half, whole, garbage = figures_of(network)
+    half, whole, garbage, counted = figures_of(network)
     assert whole["descriptors"] == half["descriptors"]
     # Ours come and go: a handle, what the watchdog noted of the thread.
     more = {name: n - half["ours"].get(name, 0) for name, n in whole["ours"].items()}
@@ -137,12 +146,25 @@ def test_ten_thousand_connections_leave_nothing_behind(network):
     # And what Python does not count; the allocator's arenas come and go by 256 KiB and by one MiB.
     assert whole["resident"] - half["resident"] < 2 * MIB
     assert [name for name in garbage if name.startswith("obsloop")] == []
+    # Each connection has two sides on this loop, and the same bytes went over it twice, there and back.
+    n = 2 * HALF + LAST
+    assert counted["transport.opened"] == {f"{network} client": n, f"{network} server": n}
+    assert (counted["transport.active"], counted["server.connections.active"]) == ({}, {})
+    assert sum(counted["server.accepted"].values()) == n
+    carried = n * 2 * (100 + 11)
+    assert counted["transport.io"] == {f"read {network}": carried, f"write {network}": carried}
+    # Who ends a connection closes by himself, and the other side reads its end; a reset is one over TCP only.
+    quarter = n // 4
+    reset = "reset" if network == "tcp" else "eof"
+    ends = Counter(local=3 * quarter, eof=3 * quarter, aborted=quarter)
+    ends[reset] += quarter
+    assert counted["transport.closed"] == {f"{network} {reason}": times for reason, times in ends.items()}
 
 
 @pytest.mark.once
 def test_the_collector_has_no_more_to_do_than_on_the_stock_loop():
     """A transport and its socket may be garbage that refers to itself: as much of it, and nothing besides."""
-    ours, stock = (figures_of("tcp", loop)[-1] for loop in ("obsloop.Loop", "asyncio.SelectorEventLoop"))
+    ours, stock = (figures_of("tcp", loop)[2] for loop in ("obsloop.Loop", "asyncio.SelectorEventLoop"))
     assert ours.keys() == stock.keys()
     # Of a few the end may fall before or after the look, on either loop.
     assert all(abs(n - stock[name]) <= LAST / 100 for name, n in ours.items()), (ours, stock)
