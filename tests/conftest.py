@@ -19,12 +19,20 @@ PURE = bool(os.environ.get("OBSLOOP_PURE"))
 MARKERS = {
     "once": ("needs no second interpreter or core, and takes long", AGAIN),
     "both_cores": ("runs both cores by itself", AGAIN and PURE),
+    "clients": ("needs real servers and clients", False),  # not even read where the clients may be missing: see below
 }
+# `make test-all` installs them for the machine's own interpreter: others wait long for the wheels of such packages.
+WITHOUT_CLIENTS = "TESTS_WITHOUT_CLIENTS" in os.environ
+collect_ignore = ["clients"] if WITHOUT_CLIENTS else []
 
 
 def pytest_configure(config) -> None:
     for marker, (meaning, _) in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
+
+
+def pytest_report_header() -> str | None:
+    return "not run here, as they are run on the machine's own interpreter: tests/clients" if WITHOUT_CLIENTS else None
 
 
 def pytest_collection_modifyitems(config, items) -> None:
