@@ -168,7 +168,8 @@ def write(self: Any, data: Any) -> None:
 
 def write_rest(self: Any, link: Any, data: Any) -> None:
     """Asyncio's own ``write``: it sends, or appends to its buffer, or refuses."""
-    link.offered = memoryview(data).nbytes if isinstance(data, (bytes, bytearray, memoryview)) else 0
+    view: Any = data
+    link.offered = memoryview(view).nbytes if isinstance(data, (bytes, bytearray, memoryview)) else 0
     try:
         _stock_write(self, data)
         if link.offered and not self._conn_lost:  # else `_maybe_pause_protocol` has seen what was left over

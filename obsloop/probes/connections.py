@@ -63,7 +63,9 @@ class Setups:
 
 def address_of(address: Any) -> tuple[Any, Any]:
     """Host and port of an address as the program gives it; of a path, the path."""
-    return (address[0], address[1]) if isinstance(address, tuple) and len(address) > 1 else (address, 0)
+    if class_of(address) is tuple and len(address) > 1:
+        return address[0], address[1]
+    return address, 0
 
 
 def heard(loop: Any) -> bool:

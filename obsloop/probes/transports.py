@@ -137,6 +137,15 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
         """Change the protocol; one of TLS that ``start_tls`` has made is timed."""
         super().set_protocol(handshakes.adopt(protocol))
 
+    def _call_connection_lost(self: Any, exc: BaseException | None) -> None:
+        try:
+            super()._call_connection_lost(exc)
+        finally:
+            # Methods of its own: with them, only the garbage collector could free it.
+            self._read_ready_cb = None
+            if _ADJUSTS:
+                self._write_ready = None
+
     def _read_ready__on_eof(self) -> None:
         link = self._obsloop_link
         link.reason = link.reason or "eof"
@@ -179,11 +188,15 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
         def writelines(self, list_of_data: Any) -> None:
             """Hand all to the socket at once, as on the stock transport."""
             link = self._obsloop_link
-            if self._conn_lost or self._eof or self._empty_waiter is not None:
-                super().writelines(list_of_data)  # refuses, or drops it
+            if self._eof or self._empty_waiter is not None:
+                super().writelines(list_of_data)  # refuses
+                return
+            if self._conn_lost:
+                super().write(b"".join(list_of_data))  # drops it, and says so when it is too much
                 return
             link.straight = False
-            list_of_data = list(list_of_data)
+            # Some versions never get an empty piece out of their buffer, and hang (gh-155888).
+            list_of_data = [data for data in list_of_data if len(data)]
             # Before it sends: what it has sent is taken off as it says so.
             _set_buffered(link, link.buffered + sum(map(len, list_of_data)))
             try:

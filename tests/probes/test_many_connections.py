@@ -162,9 +162,8 @@ def test_ten_thousand_connections_leave_nothing_behind(network):
 
 
 @pytest.mark.once
-def test_the_collector_has_no_more_to_do_than_on_the_stock_loop():
-    """A transport and its socket may be garbage that refers to itself: as much of it, and nothing besides."""
-    ours, stock = (figures_of("tcp", loop)[2] for loop in ("obsloop.Loop", "asyncio.SelectorEventLoop"))
-    assert ours.keys() == stock.keys()
-    # Of a few the end may fall before or after the look, on either loop.
-    assert all(abs(n - stock[name]) <= LAST / 100 for name, n in ours.items()), (ours, stock)
+def test_the_collector_has_nothing_to_do():
+    """asyncio's transports keep methods of their own, and are garbage that refers to itself; ours let go of them."""
+    garbage = figures_of("tcp")[2]
+    # Of a few the end may fall after the look.
+    assert sum(garbage.values()) <= LAST / 100, garbage
