@@ -31,8 +31,6 @@ ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 MAX_EXECUTORS = 8
 MAX_RESOLVER_ERRORS = 20
 MAX_SIGNALS = 32
-MAX_NETWORK_ERRORS = 40
-MAX_ADDRESSES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +72,7 @@ _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
 EXECUTOR = Label("executor", bound=MAX_EXECUTORS)
 _SIGNAL = Label("signal", bound=MAX_SIGNALS)
-SERVER_ADDRESS = Label("server.address", bound=MAX_ADDRESSES)
-_NETWORK_ERROR = Label("error.type", bound=MAX_NETWORK_ERRORS)
-BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
+BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL)
 """The labels whose values come from the program."""
 DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
@@ -223,31 +219,6 @@ SIGNALS: tuple[Signal, ...] = (
         "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
         " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
         (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True,
-    ),
-    Signal(
-        "asyncio.connect.duration", "histogram", "s",
-        "How long the kernel took to connect stream sockets, each attempt by itself; with the exception's class, empty"
-        " when connected. Looking up the name is not in it.",
-        (Label("network.type", ("ipv4", "ipv6", "unix")), _NETWORK_ERROR), rare=True,
-    ),
-    Signal(
-        "asyncio.tls.handshake.duration", "histogram", "s",
-        "How long TLS handshakes took; with the exception's class, empty when complete. One that is not waited for any"
-        " more is a CancelledError, one that took too long a TimeoutError.",
-        (_ROLE, _NETWORK_ERROR), rare=True,
-    ),
-    Signal(
-        "asyncio.server.accepted", "counter", "{connection}", "Connections that servers accepted, by their address.",
-        (SERVER_ADDRESS,), rare=True,
-    ),
-    Signal(
-        "asyncio.server.accept.errors", "counter", "{error}",
-        "Times that accepting failed: the system's name of the error (EMFILE: no file descriptor was left).",
-        (SERVER_ADDRESS, _NETWORK_ERROR), rare=True,
-    ),
-    Signal(
-        "asyncio.server.connections.active", "updowncounter", "{connection}",
-        "Connections that servers have accepted and that are open, by their address.", (SERVER_ADDRESS,),
     ),
     Signal(
         "asyncio.subprocess.active", "updowncounter", "{process}",

@@ -13,7 +13,6 @@ from obsloop._private import (
     private_format_helpers,
     private_futures,
     private_selector_events,
-    private_sslproto,
     private_tasks,
 )
 
@@ -26,11 +25,8 @@ _HANDLE_SLOTS = {"_callback", "_args", "_cancelled", "_loop", "_source_traceback
 _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         private_selector_events.BaseSelectorEventLoop,
-        ("_accept_connection", "_accept_connection2", "_add_callback", "_add_callback_signalsafe", "_add_reader",
-         "_add_writer", "_check_callback", "_check_closed", "_check_thread", "_connect_sock",
-         "_create_connection_transport", "_ensure_resolved", "_make_datagram_transport", "_make_socket_transport",
-         "_make_ssl_transport", "_process_events", "_remove_reader", "_remove_writer", "_sock_connect",
-         "_start_serving", "_stop_serving", "_write_to_self"),
+        ("_add_callback", "_add_callback_signalsafe", "_add_reader", "_add_writer", "_check_callback", "_check_closed",
+         "_check_thread", "_process_events", "_remove_reader", "_remove_writer", "_write_to_self"),
     ),
     (
         private_base_events,
@@ -49,11 +45,6 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         getattr(private_selector_events, "_SelectorDatagramTransport", None),
         ("_call_connection_lost", "_force_close", "_maybe_pause_protocol", "_maybe_resume_protocol"),
-    ),
-    (
-        getattr(private_sslproto, "SSLProtocol", None),
-        ("_call_eof_received", "_check_handshake_timeout", "_on_handshake_complete", "_set_app_protocol",
-         "_start_handshake", "connection_lost"),
     ),
     (getattr(private_tasks, "_PyTask", None), ("_Task__step", "_Task__wakeup")),
 )  # fmt: skip

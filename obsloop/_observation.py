@@ -16,9 +16,7 @@ from obsloop._instruments import Instruments
 from obsloop._private import SelectorEventLoop
 from obsloop._settings import Settings, tidy_name
 from obsloop.probes import errors, gc as gc_probe
-from obsloop.probes.connections import Setups
 from obsloop.probes.processes import Processes
-from obsloop.probes.servers import Listeners
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
@@ -40,12 +38,10 @@ class Observation:
         "instruments",
         "iterating",
         "ledger",
-        "listeners",
         "notes",
         "processes",
         "sending",
         "settings",
-        "setups",
         "slow_ns",
         "unstamped",
         "usage",
@@ -61,8 +57,6 @@ class Observation:
         self.processes = Processes()
         self.accepted_fd = -1
         """A socket that somebody else has accepted, while a transport is made for it."""
-        self.setups = Setups()
-        self.listeners = Listeners()
         self.sending: dict[int, list[Any]] = {}
         """By ``id`` of a socket that sends a file: its transport's link, and what has been counted of the file."""
         self.slow_ns = NEVER_NS
@@ -127,7 +121,6 @@ class Observation:
         self.cells = None
         self.foreign.clear()
         self.sending.clear()
-        self.setups, self.listeners = Setups(), Listeners()
         self.executors.clear()
         self.processes.live.clear()
 

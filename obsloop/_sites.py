@@ -29,7 +29,9 @@ from typing import Any, NamedTuple
 
 from obsloop import _core
 from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
-from obsloop._private import private_selector_events, private_sslproto, private_tasks
+from obsloop._private import private_selector_events, private_tasks
+
+private_sslproto: Any = sslproto
 
 _DEEPEST = 1000  # wrappers around a function, coroutines that await each other
 _MOST = 1024  # coroutines whose names are kept
@@ -283,7 +285,7 @@ _PASSES_ON = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_
 _ACCEPTS = ("_accept_connection", "_start_serving")
 
 
-_OURS = ("obsloop.probes.transports", "obsloop.probes.handshakes", "obsloop._wire")
+_OURS = ("obsloop.probes.transports", "obsloop._wire")
 
 
 def _is_asyncios(function: Any) -> bool:

@@ -7,9 +7,6 @@ grew and shrank, so that every version's own rules for partial writes, errors an
 
 from __future__ import annotations
 
-# asyncio's transports have no types, and what derives from them is all the same to pyright:
-# pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
 import os
 import socket
 from asyncio.log import logger
@@ -22,13 +19,12 @@ from obsloop._events import DIRECTIONS, ROLES, TransportClosed
 from obsloop._instruments import emit, heard
 from obsloop._peek import class_of
 from obsloop._private import private_selector_events, private_unix_events
-from obsloop.probes import handshakes, servers
 from obsloop.probes.errors import type_name
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable, Iterator
 
     from obsloop._cells import Reading
     from obsloop._snapshot import Value
@@ -132,10 +128,6 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
         sock = self._sock
         if not (self._closing or self._conn_lost or self._eof or self._empty_waiter is not None):
             self._obsloop_link.connect(sock.fileno() if sock.__class__ is socket.socket else -1, self.max_size)
-
-    def set_protocol(self, protocol: Any) -> None:
-        """Change the protocol; one of TLS that ``start_tls`` has made is timed."""
-        super().set_protocol(handshakes.adopt(protocol))
 
     def _call_connection_lost(self: Any, exc: BaseException | None) -> None:
         try:
@@ -377,8 +369,6 @@ def _count_opened(transport: Any, link: Any) -> None:
     key = (link.network, link.role)
     active = link.cells.flows.active
     active[key] = active.get(key, 0) + 1
-    if link.listener is not None:
-        link.listener.active += 1
     link.loop._obsloop.ledger_of(link.loop).rare.count("asyncio.transport.opened", *key)
 
 
@@ -397,10 +387,6 @@ def _closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None)
     if active.get(key):  # the loop may have been closed since
         active[key] -= 1
     obs = loop._obsloop
-    listener, link.listener = link.listener, None
-    if listener is not None:
-        listener.active -= 1
-        obs.listeners.forget(listener)
     ledger = obs.ledger_of(loop)
     reason = link.reason or "aborted"
     ledger.rare.count("asyncio.transport.closed", link.network, reason)
@@ -472,41 +458,6 @@ def make_socket(loop: Any, sock: Any, protocol: Any, waiter: Any, kwargs: dict[s
     return SocketTransport(loop, sock, protocol, waiter, link=_link(loop, sock, kwargs.get("server")), **kwargs)
 
 
-def make_ssl(
-    loop: Any,
-    rawsock: Any,
-    protocol: Any,
-    sslcontext: Any,
-    waiter: Any,
-    *,
-    server_side: bool = False,
-    server_hostname: Any = None,
-    extra: Any = None,
-    server: Any = None,
-    ssl_handshake_timeout: Any = None,
-    ssl_shutdown_timeout: Any = None,
-    **kwargs: Any,
-) -> Any:
-    """What ``loop._make_ssl_transport`` makes: a socket's transport, TLS upon it, and what the program sees of that."""
-    if _CHECKS_FD:
-        loop._ensure_fd_no_transport(rawsock)
-    handshake: Any = handshakes.Handshake(
-        loop,
-        protocol,
-        sslcontext,
-        waiter,
-        server_side,
-        server_hostname,
-        ssl_handshake_timeout=ssl_handshake_timeout,
-        ssl_shutdown_timeout=ssl_shutdown_timeout,
-    )
-    setup = loop._obsloop.setups.current()
-    if setup is not None:
-        setup.handshake = handshake
-    SocketTransport(loop, rawsock, handshake, extra=extra, server=server, link=_link(loop, rawsock, server), **kwargs)
-    return handshake._app_transport
-
-
 def make_datagram(loop: Any, sock: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What ``loop._make_datagram_transport`` makes."""
     if _CHECKS_FD:
@@ -528,10 +479,7 @@ def _link(loop: Any, sock: Any, server: Any) -> Any:
     accepted = server is not None or loop._obsloop.accepted_fd == sock.fileno()
     family = getattr(sock, "family", None)
     network = "unix" if family is not None and family == getattr(socket, "AF_UNIX", None) else "tcp"
-    link = new_link(loop, network, SERVER if accepted else CLIENT)
-    if server is not None:
-        link.listener = servers.listener_of(loop, sock)
-    return link
+    return new_link(loop, network, SERVER if accepted else CLIENT)
 
 
 def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -543,7 +491,7 @@ def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ..
 
 
 @contextmanager
-def sending(loop: Any, transport: Any) -> Generator[None]:
+def sending(loop: Any, transport: Any) -> Iterator[None]:
     """While ``transport`` sends a file by itself: the kernel takes it from the file."""
     link = getattr(transport, "_obsloop_link", None)
     sock = transport._sock
