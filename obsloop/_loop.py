@@ -30,6 +30,15 @@ def _as_stock(method: Any) -> Any:
     return method
 
 
+def _returns_coroutine(method: Any) -> Any:
+    """A plain function that returns asyncio's own coroutine: coroutine function to whoever asks."""
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        return mark(method)
+    method._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # CPython 3.11
+    return method
+
+
 class Loop(Observed):
     """An ``asyncio.SelectorEventLoop`` that times every handle it runs.
 
@@ -99,6 +108,8 @@ class Loop(Observed):
         ) -> Any:
             """Open a stream connection, as on the stock loop."""
             setup = connections.Setup(self, "tcp", protocol_factory, host, port, kwargs)
+            if "local_addr" in kwargs:
+                kwargs["local_addr"] = setup.carried(kwargs["local_addr"])
             return await setup.run(super().create_connection(setup, host, port, **kwargs))
 
         @_as_stock
@@ -134,6 +145,7 @@ class Loop(Observed):
         """A listening socket has connections to accept."""
         servers.accept(self, super()._accept_connection, protocol_factory, sock, args, kwargs)
 
+    @_returns_coroutine
     def _accept_connection2(self, protocol_factory: Any, conn: Any, extra: Any, *args: Any, **kwargs: Any) -> Any:
         """One has been accepted, and is about to get a protocol and a transport."""
         servers.accepted(self, extra)

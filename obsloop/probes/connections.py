@@ -254,7 +254,10 @@ async def connect(loop: Any, stock: Callable[..., Any], sock: Any, address: Any)
     """What ``loop.sock_connect`` does: asyncio's own ``stock``, and a clock for stream sockets."""
     if getattr(sock, "type", None) != socket.SOCK_STREAM:
         return await stock(sock, address)
-    setup = address.record if type(address) is _Carrier else _take(loop, address)
+    if type(address) is _Carrier:
+        setup, address = address.record, tuple(address)  # the attempt must not hold who holds it
+    else:
+        setup = _take(loop, address)
     attempt = _Attempting(address)
     if setup is not None:
         setup.connects(attempt)
