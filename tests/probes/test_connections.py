@@ -208,7 +208,7 @@ def test_a_race_that_is_given_up(loop, full, resolver):
     (event,) = setups(events)
     assert (event.error_type, event.phase) == (CANCELLED, "connect")
     assert [attempt.error_type for attempt in event.attempts] == [CANCELLED] * 2
-    assert [0.19 <= attempt.duration for attempt in event.attempts] == [True, False]
+    assert [attempt.duration >= 0.19 for attempt in event.attempts] == [True, False]
 
 
 def test_a_listener_that_accepts_late(loop, full):
@@ -280,6 +280,7 @@ def test_cancelled_while_it_connects(loop, full):
     assert (event.error_type, event.phase) == (CANCELLED, "connect")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_factory_that_raises(loop, server):
     """It was connected all the same; the protocol is what failed."""
 
@@ -288,13 +289,10 @@ def test_a_factory_that_raises(loop, server):
 
     with Recorder() as events, pytest.raises(LookupError):
         run(loop, connect_and_close(loop, *server, factory=factory))
-    gc.collect()  # before 3.14 asyncio leaves the socket to the collector
+    gc.collect()  # asyncio leaves the socket to the collector, before 3.14
     assert counts(loop) == {("ipv4", ""): 1}
     (event,) = setups(events)
     assert (event.error_type, event.phase) == ("LookupError", "protocol")
-
-
-test_a_factory_that_raises = pytest.mark.filterwarnings("ignore::ResourceWarning")(test_a_factory_that_raises)
 
 
 def test_arguments_that_are_refused(loop):
@@ -304,10 +302,9 @@ def test_arguments_that_are_refused(loop):
         for kwargs in ({"server_hostname": "x"}, {"sock": object()}, {"host": "h", "port": 1, "no_such": 1}, {}):
             with pytest.raises((ValueError, TypeError, AttributeError)):
                 await loop.create_connection(asyncio.Protocol, **kwargs)
-        with socket.socket() as blocking:
-            with pytest.raises(TypeError):
-                blocking.setblocking(False)
-                await loop.sock_connect(blocking, 42)
+        with socket.socket() as blocking, pytest.raises(TypeError):
+            blocking.setblocking(False)
+            await loop.sock_connect(blocking, 42)
 
     with Recorder() as events:
         run(loop, main())
