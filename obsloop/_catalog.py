@@ -31,6 +31,9 @@ ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 MAX_EXECUTORS = 8
 MAX_RESOLVER_ERRORS = 20
 MAX_SIGNALS = 32
+MAX_CONNECTION_ERRORS = 20
+MAX_SERVER_ADDRESSES = 8
+NETWORK_TYPES = ("ipv4", "ipv6", "unix", "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
 EXECUTOR = Label("executor", bound=MAX_EXECUTORS)
 _SIGNAL = Label("signal", bound=MAX_SIGNALS)
-BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL)
+SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
+BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
 DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
@@ -219,6 +223,36 @@ SIGNALS: tuple[Signal, ...] = (
         "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
         " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
         (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True,
+    ),
+    Signal(
+        "asyncio.connect.duration", "histogram", "s",
+        "How long each attempt to connect a stream socket took, from connect to connected, refused, timed out or given"
+        " up; names are looked up before. The error is the exception's class, or the system's name where that is only"
+        " OSError (ENETUNREACH); asyncio.exceptions.CancelledError for one that was given up: a time-out of the"
+        " program's, or another address was faster. Empty when fine.",
+        (Label("network.type", NETWORK_TYPES), Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
+    ),
+    Signal(
+        "asyncio.tls.handshake.duration", "histogram", "s",
+        "How long TLS handshakes took, from the connection being there to the end of the handshake. The error is the"
+        " exception's class: ssl.SSLCertVerificationError; TimeoutError for asyncio's own handshake time-out;"
+        " asyncio.exceptions.CancelledError where nobody waits for it any more. Empty when fine.",
+        (_ROLE, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
+    ),
+    Signal(
+        "asyncio.server.accepted", "counter", "{connection}",
+        "Connections that servers accepted, by the address that they listen on.", (SERVER_ADDRESS,), rare=True,
+    ),
+    Signal(
+        "asyncio.server.accept.errors", "counter", "{error}",
+        "Accepts that failed, by the address listened on and the system's name for the error: EMFILE is too many open"
+        " files.",
+        (SERVER_ADDRESS, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
+    ),
+    Signal(
+        "asyncio.server.connections.active", "updowncounter", "{connection}",
+        "Connections that servers have accepted and whose transports are open, by the address listened on.",
+        (SERVER_ADDRESS,),
     ),
     Signal(
         "asyncio.subprocess.active", "updowncounter", "{process}",

@@ -22,6 +22,9 @@ EXITS = ("ok", "error", "signal")
 ROLES = ("client", "server")
 """Which end of a connection this is. A datagram socket without a remote address is a server; pipes are clients."""
 
+PHASES = ("dns", "connect", "tls", "protocol")
+"""What a connection goes through while it is set up; ``protocol`` is the protocol's factory and its beginning."""
+
 DIRECTIONS = ("read", "write")
 
 CLOSINGS = ("eof", "local", "reset", "error", "aborted")
@@ -161,3 +164,44 @@ class TransportClosed(Event):
     """Seconds that its protocol was paused, because the peer did not read."""
     error_type: str = ""
     """The exception's class with its module; empty where there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One TCP or Unix connect of a connection that was set up: of happy eyeballs there may be several at once."""
+
+    address: str
+    """The IP address, or the path of a Unix socket."""
+    port: int
+    duration: float
+    """Seconds until it was connected, refused, timed out or given up."""
+    error_type: str = ""
+    """As in ``asyncio.connect.duration``; empty where it was connected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSetUp(Event):
+    """A connection that this side asked for is set up, or has failed. Emitted in the loop's thread, before who asked
+    for it hears of it.
+
+    By ``create_connection`` and all that goes by it (``open_connection``), ``create_unix_connection`` and
+    ``create_datagram_endpoint``. Name and place are those of the protocol's factory or, where that is asyncio's own, of
+    the task that asked. ``duration`` is from the call until it is set up or has failed.
+    """
+
+    transport: str
+    """``tcp``, ``unix`` or ``udp``."""
+    address: str
+    """The host as it was asked for, or the path; of a socket that was connected before, its peer."""
+    port: int
+    """0 where there is none."""
+    dns_duration: float | None = None
+    """Seconds that looking the name up took, the executor's queue included; None where there was no name."""
+    attempts: tuple[Attempt, ...] = ()
+    """In the order in which they began."""
+    tls_duration: float | None = None
+    """Seconds that the TLS handshake took; None where there was none."""
+    error_type: str = ""
+    """The exception's class with its module, or the system's or resolver's name for it; empty when fine."""
+    phase: str = ""
+    """In which of ``PHASES`` it failed; empty when fine."""

@@ -13,6 +13,7 @@ from obsloop._private import (
     private_format_helpers,
     private_futures,
     private_selector_events,
+    private_sslproto,
     private_tasks,
 )
 
@@ -25,15 +26,21 @@ _HANDLE_SLOTS = {"_callback", "_args", "_cancelled", "_loop", "_source_traceback
 _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         private_selector_events.BaseSelectorEventLoop,
-        ("_add_callback", "_add_callback_signalsafe", "_add_reader", "_add_writer", "_check_callback", "_check_closed",
-         "_check_thread", "_process_events", "_remove_reader", "_remove_writer", "_write_to_self"),
+        ("_accept_connection", "_accept_connection2", "_add_callback", "_add_callback_signalsafe", "_add_reader",
+         "_add_writer", "_check_callback", "_check_closed", "_check_thread", "_make_ssl_transport", "_process_events",
+         "_remove_reader", "_remove_writer", "_write_to_self"),
     ),
     (
         private_base_events,
         ("_MIN_CANCELLED_TIMER_HANDLES_FRACTION", "_MIN_SCHEDULED_TIMER_HANDLES", "MAXIMUM_SELECT_TIMEOUT",
-         "_format_handle"),
+         "_format_handle", "_ipaddr_info"),
     ),
-    (private_base_events.BaseEventLoop, ("_check_default_executor",)),
+    (private_base_events.BaseEventLoop, ("_check_default_executor", "_ensure_resolved")),
+    (
+        getattr(private_sslproto, "SSLProtocol", None),
+        ("_check_handshake_timeout", "_on_handshake_complete", "_set_app_protocol", "_start_handshake",
+         "_start_shutdown"),
+    ),
     (private_futures, ("_chain_future", "_copy_future_state")),
     (private_format_helpers, ("_format_callback_source", "extract_stack")),
     (

@@ -21,7 +21,7 @@ from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executors, gc as gc_probe, processes, transports
+from obsloop.probes import executors, gc as gc_probe, processes, servers, transports
 from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class Ledger:
             "asyncio.eventloop.blocked.time": {(): blocked_time},
             **executors.points(loops, self.rare),
             **processes.points(loops),
+            **servers.points(loops, self.rare),
             **transports.points(blocks, readings),
             **self.rare.points(),
         }

@@ -7,20 +7,36 @@ connections, servers, pipes, signals, subprocesses and executors all reach the l
 from __future__ import annotations
 
 import asyncio
+import inspect
 import selectors
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from obsloop import _clock, _cold, _core
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
 from obsloop._settings import Settings, SettingsError
-from obsloop.probes import executors, processes, signals, transports
+from obsloop.probes import connections, executors, processes, servers, signals, transports
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+
+
+def _as_stock(method: Any) -> Any:
+    """A method that hands on what it is given: shown with the parameters that the stock loop's has in this version."""
+    method.__signature__ = inspect.signature(getattr(asyncio.SelectorEventLoop, method.__name__))
+    return method
+
+
+def _returns_coroutine(method: Any) -> Any:
+    """A plain function that returns asyncio's own coroutine: coroutine function to whoever asks."""
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        return mark(method)
+    method._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # CPython 3.11
+    return method
 
 
 class Loop(Observed):
@@ -83,6 +99,57 @@ class Loop(Observed):
         """A signal has arrived through the loop's own pipe."""
         signals.delivered(self, sig)
         super()._handle_signal(sig)
+
+    if not TYPE_CHECKING:  # checkers are to see the stock loop's own signatures, which differ from version to version
+
+        @_as_stock
+        async def create_connection(
+            self, protocol_factory: Any, host: Any = None, port: Any = None, **kwargs: Any
+        ) -> Any:
+            """Open a stream connection, as on the stock loop."""
+            setup = connections.Setup(self, "tcp", protocol_factory, host, port, kwargs)
+            if "local_addr" in kwargs:
+                kwargs["local_addr"] = setup.carried(kwargs["local_addr"])
+            return await setup.run(super().create_connection(setup, host, port, **kwargs))
+
+        @_as_stock
+        async def create_unix_connection(self, protocol_factory: Any, path: Any = None, **kwargs: Any) -> Any:
+            """Open a connection to a Unix socket, as on the stock loop."""
+            setup = connections.Setup(self, "unix", protocol_factory, path, None, kwargs)
+            return await setup.run(super().create_unix_connection(setup, path, **kwargs))
+
+        @_as_stock
+        async def create_datagram_endpoint(
+            self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **kwargs: Any
+        ) -> Any:
+            """Open a datagram socket, as on the stock loop."""
+            setup = connections.datagram(self, protocol_factory, local_addr, remote_addr, kwargs)
+            local_addr, remote_addr = setup.carried(local_addr), setup.carried(remote_addr)
+            return await setup.run(super().create_datagram_endpoint(setup, local_addr, remote_addr, **kwargs))
+
+        @_as_stock
+        async def sock_connect(self, sock: Any, address: Any) -> Any:
+            """Connect ``sock`` to ``address``, as on the stock loop."""
+            return await connections.connect(self, super().sock_connect, sock, address)
+
+    async def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any:
+        """All look-ups for addresses to connect to or bind come here, also those of addresses that are no names."""
+        return await connections.resolve(self, super()._ensure_resolved, address, kwargs)
+
+    def _make_ssl_transport(
+        self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **kwargs: Any
+    ) -> Any:
+        return transports.make_tls(self, rawsock, protocol, sslcontext, waiter, kwargs)
+
+    def _accept_connection(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None:
+        """A listening socket has connections to accept."""
+        servers.accept(self, super()._accept_connection, protocol_factory, sock, args, kwargs)
+
+    @_returns_coroutine
+    def _accept_connection2(self, protocol_factory: Any, conn: Any, extra: Any, *args: Any, **kwargs: Any) -> Any:
+        """One has been accepted, and is about to get a protocol and a transport."""
+        servers.accepted(self, extra)
+        return super()._accept_connection2(protocol_factory, conn, extra, *args, **kwargs)
 
     def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, **kwargs: Any) -> Any:
         return transports.make_socket(self, sock, protocol, waiter, kwargs)

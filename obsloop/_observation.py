@@ -17,11 +17,13 @@ from obsloop._private import SelectorEventLoop
 from obsloop._settings import Settings, tidy_name
 from obsloop.probes import errors, gc as gc_probe
 from obsloop.probes.processes import Processes
+from obsloop.probes.servers import Servers
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
     from obsloop._snapshot import Snapshot
+    from obsloop.probes.connections import Setup
     from obsloop.probes.executors import Pool
 
 
@@ -41,7 +43,9 @@ class Observation:
         "notes",
         "processes",
         "sending",
+        "servers",
         "settings",
+        "setup",
         "slow_ns",
         "unstamped",
         "usage",
@@ -55,6 +59,9 @@ class Observation:
         self.executors: dict[int, Pool] = {}
         """The executors that the loop has handed jobs to, by ``id``."""
         self.processes = Processes()
+        self.servers = Servers()
+        self.setup: Setup | None = None
+        """The connection that is being set up, handed to what asyncio calls next and takes it from here."""
         self.accepted_fd = -1
         """A socket that somebody else has accepted, while a transport is made for it."""
         self.sending: dict[int, list[Any]] = {}
@@ -123,11 +130,15 @@ class Observation:
         self.sending.clear()
         self.executors.clear()
         self.processes.live.clear()
+        self.servers.forget()
+        self.setup = None
 
     def forked(self) -> None:
         """In a forked child: the workers that had jobs of this loop are gone, its subprocesses are a stranger's."""
         self.executors.clear()
         self.processes.live.clear()
+        self.servers.forget()
+        self.setup = None
 
     def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
         """Note a foreign handle's kind and ready time; ``unstamp`` takes it away again when the handle runs."""

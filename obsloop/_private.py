@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from asyncio import base_events, events, format_helpers, futures, selector_events, tasks
+from asyncio import base_events, events, format_helpers, futures, selector_events, sslproto, tasks
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ private_events: Any = events
 private_format_helpers: Any = format_helpers
 private_futures: Any = futures
 private_selector_events: Any = selector_events
+private_sslproto: Any = sslproto
 private_tasks: Any = tasks
 private_unix_events: Any = getattr(asyncio, "unix_events", None)  # not on Windows
 
@@ -58,6 +59,12 @@ if TYPE_CHECKING:
         async def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any: ...
         async def _sendfile_native(self, transp: Any, file: Any, offset: Any, count: Any) -> int: ...
         def _sock_sendfile_native_impl(self, fut: Any, registered_fd: Any, sock: Any, *args: Any) -> None: ...
+        async def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any: ...
+        def _make_ssl_transport(
+            self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **kwargs: Any
+        ) -> Any: ...
+        def _accept_connection(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None: ...
+        def _accept_connection2(self, protocol_factory: Any, conn: Any, extra: Any, *a: Any, **kw: Any) -> Any: ...
         @property
         def _child_watcher_callback(self) -> Any: ...
         def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
@@ -74,6 +81,7 @@ __all__ = [
     "private_format_helpers",
     "private_futures",
     "private_selector_events",
+    "private_sslproto",
     "private_tasks",
     "private_unix_events",
 ]

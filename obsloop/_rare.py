@@ -94,6 +94,12 @@ class Rare:
         with self._lock:
             return self._fit(label, self._values[label], value)
 
+    def shown(self, label: Label) -> list[str]:
+        """The values that ``label`` is shown with so far, ``_OTHER`` where there have been more."""
+        with self._lock:
+            values = sorted(self._values[label])
+            return [*values, OTHER] if self._folded.get(label.name) else values
+
     def points(self) -> dict[str, dict[tuple[str, ...], Value]]:
         """All series, by signal."""
         with self._lock:

@@ -285,7 +285,7 @@ _PASSES_ON = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_
 _ACCEPTS = ("_accept_connection", "_start_serving")
 
 
-_OURS = ("obsloop.probes.transports", "obsloop._wire")
+_OURS = ("obsloop.probes.transports", "obsloop.probes.handshakes", "obsloop._wire")
 
 
 def _is_asyncios(function: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from obsloop import _core
 from obsloop._observation import observe
 from obsloop._settings import Settings
+from obsloop.probes import servers
 
 _T = TypeVar("_T")
 
@@ -80,6 +81,7 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
     observed = observed_class(cls)
     observe(loop, settings or Settings.from_env())
     _core.adopt(loop, observed)
+    servers.adopt(loop)
     return cast(Loop, loop)
 
 

@@ -8,6 +8,7 @@ would have done, with asyncio's own rules for one that raises.
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from typing import Any
 
@@ -49,6 +50,8 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
     obs = loop._obsloop
     ledger = obs.ledger_of(loop)
     ledger.rare.count("asyncio.eventloop.exceptions", error_type, origin)
+    if obs.servers.accepting is not None and "socket" in context and isinstance(exception, OSError):
+        obs.servers.accepting.failed(exception)  # asyncio reports it here, and tries again later
     emit(
         obs.instruments,
         "on_callback_error",
@@ -70,6 +73,17 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
 def type_name(cls: type) -> str:
     """The exception's name as OpenTelemetry's ``error.type`` has it: with its module, unless it is a built-in one."""
     return clean(class_name(cls))
+
+
+def error_name(exception: BaseException) -> str:
+    """The same; but the system's own name (``ENETUNREACH``) where the class is ``OSError`` and says nothing."""
+    return (errno_name(exception) if type(exception) is OSError else "") or type_name(type(exception))
+
+
+def errno_name(exception: BaseException) -> str:
+    """The system's own name for an error, ``EMFILE``; empty where it has none."""
+    number = exception.errno if isinstance(exception, OSError) else None
+    return errno.errorcode.get(number, "") if isinstance(number, int) else ""
 
 
 def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:

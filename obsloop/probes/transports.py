@@ -19,6 +19,7 @@ from obsloop._events import DIRECTIONS, ROLES, TransportClosed
 from obsloop._instruments import emit, heard
 from obsloop._peek import class_of
 from obsloop._private import private_selector_events, private_unix_events
+from obsloop.probes import handshakes, servers
 from obsloop.probes.errors import type_name
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
@@ -122,6 +123,10 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
         super().__init__(loop, sock, protocol, *args, **kwargs)
         _opened(self, link)
         self._ease()
+
+    def set_protocol(self, protocol: Any) -> None:
+        handshakes.adopt(protocol)
+        super().set_protocol(protocol)
 
     def _ease(self) -> None:
         """Writes may go to the socket at once, unless something is in the way."""
@@ -369,6 +374,8 @@ def _count_opened(transport: Any, link: Any) -> None:
     key = (link.network, link.role)
     active = link.cells.flows.active
     active[key] = active.get(key, 0) + 1
+    if link.listener is not None:
+        link.listener.opened()
     link.loop._obsloop.ledger_of(link.loop).rare.count("asyncio.transport.opened", *key)
 
 
@@ -386,6 +393,9 @@ def _closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None)
     active = link.cells.flows.active
     if active.get(key):  # the loop may have been closed since
         active[key] -= 1
+    if link.listener is not None:
+        link.listener.closed()
+        link.listener = None
     obs = loop._obsloop
     ledger = obs.ledger_of(loop)
     reason = link.reason or "aborted"
@@ -451,17 +461,29 @@ def points(cells: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[
 # ---- how they are made -----------------------------------------------------------------------------------------------
 
 
-def make_socket(loop: Any, sock: Any, protocol: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
-    """What ``loop._make_socket_transport`` makes."""
+def _check_fd(loop: Any, sock: Any) -> None:
+    """Refuse a socket that has a transport already, where this version of asyncio does."""
     if _CHECKS_FD:
         loop._ensure_fd_no_transport(sock)
-    return SocketTransport(loop, sock, protocol, waiter, link=_link(loop, sock, kwargs.get("server")), **kwargs)
+
+
+def make_socket(loop: Any, sock: Any, protocol: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
+    """What ``loop._make_socket_transport`` makes."""
+    _check_fd(loop, sock)
+    return SocketTransport(loop, sock, protocol, waiter, link=_link(loop, sock, kwargs), **kwargs)
+
+
+def make_tls(loop: Any, sock: Any, protocol: Any, sslcontext: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
+    """What ``loop._make_ssl_transport`` makes."""
+    _check_fd(loop, sock)
+    tls = handshakes.new_protocol(loop, protocol, sslcontext, waiter, kwargs)
+    SocketTransport(loop, sock, tls, link=_link(loop, sock, kwargs), **kwargs)
+    return tls._app_transport
 
 
 def make_datagram(loop: Any, sock: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What ``loop._make_datagram_transport`` makes."""
-    if _CHECKS_FD:
-        loop._ensure_fd_no_transport(sock)
+    _check_fd(loop, sock)
     address = args[0] if args else kwargs.get("address")
     link = new_link(loop, "udp", CLIENT if address else SERVER)
     return DatagramTransport(loop, sock, protocol, *args, link=link, **kwargs)
@@ -475,11 +497,13 @@ def new_link(loop: Any, network: str, role: str) -> Any:
     return link
 
 
-def _link(loop: Any, sock: Any, server: Any) -> Any:
-    accepted = server is not None or loop._obsloop.accepted_fd == sock.fileno()
+def _link(loop: Any, sock: Any, kwargs: dict[str, Any]) -> Any:
+    accepted = kwargs.get("server") is not None or loop._obsloop.accepted_fd == sock.fileno()
     family = getattr(sock, "family", None)
     network = "unix" if family is not None and family == getattr(socket, "AF_UNIX", None) else "tcp"
-    return new_link(loop, network, SERVER if accepted else CLIENT)
+    link = new_link(loop, network, SERVER if accepted else CLIENT)
+    link.listener = servers.listener_of(kwargs.get("extra"))
+    return link
 
 
 def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,325 @@
+"""Connections that this side asks for: the look-up of the name, each attempt to connect, TLS, and how it ended.
+
+An attempt is counted where all come by, in ``loop.sock_connect``. What belongs to one call of ``create_connection`` is
+found out by what travels through asyncio's own code: the ``Setup`` is the protocol's factory, and the addresses to
+connect to carry it. Only to the first step it is handed over in a slot of the loop, from which it is taken before
+anything else can run. So nothing of ours is in the program's context, and nothing is left when the call is over.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from asyncio import CancelledError, current_task
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from obsloop import _clock, _sites
+from obsloop._events import PHASES, Attempt, ConnectionSetUp
+from obsloop._instruments import emit, heard
+from obsloop._peek import clean
+from obsloop._private import private_base_events
+from obsloop.probes.errors import error_name, type_name
+from obsloop.probes.names import error_name as look_up_error_name
+from obsloop.watch.episodes import epoch
+from obsloop.watch.guarded import guarded
+
+_DNS, _CONNECT, _TLS, _PROTOCOL = PHASES
+_UNIX = getattr(socket, "AF_UNIX", None)
+_NETWORK_TYPES = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6", _UNIX: "unix"}
+_CANCELLED = type_name(CancelledError)
+
+
+class _Carrier(tuple[Any, ...]):
+    """An address, and who asked for it."""
+
+    record: Any
+
+
+def _carry(address: Any, record: Any) -> Any:
+    if type(address) is not tuple:  # pyright: ignore[reportUnknownArgumentType]
+        return address
+    carrier = _Carrier(address)
+    carrier.record = record
+    return carrier
+
+
+class _Attempting:
+    """One call of ``sock_connect``."""
+
+    __slots__ = ("address", "duration_ns", "error_type", "looking_up", "started_ns")
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+        self.looking_up = False
+        self.started_ns = _clock.monotonic_ns()
+        self.duration_ns = -1
+        self.error_type = ""
+
+    def look_up(self, address: Any, kwargs: dict[str, Any]) -> None:
+        self.looking_up = True
+
+    def looked_up(self) -> None:
+        """Now it connects."""
+        self.looking_up = False
+        self.started_ns = _clock.monotonic_ns()
+
+    def shown(self) -> Attempt:
+        over = self.duration_ns >= 0  # else it is about to be cancelled
+        duration_ns = self.duration_ns if over else _clock.monotonic_ns() - self.started_ns
+        host, port = _host_and_port(self.address)
+        return Attempt(
+            address=host, port=port, duration=duration_ns / 1e9, error_type=self.error_type if over else _CANCELLED
+        )
+
+
+class Setup:
+    """One call of ``create_connection`` or its kin; and, for asyncio, the protocol's factory."""
+
+    __slots__ = (
+        "_address",
+        "_attempts",
+        "_dns_ns",
+        "_dns_since_ns",
+        "_error_type",
+        "_factory",
+        "_first_step",
+        "_loop",
+        "_phase",
+        "_protocol",
+        "_started_ns",
+        "_tls",
+        "_tls_ns",
+        "transport",
+    )
+
+    def __init__(self, loop: Any, transport: str, factory: Any, host: Any, port: Any, kwargs: dict[str, Any]) -> None:
+        self._loop, self._factory, self.transport = loop, factory, transport
+        self._tls = bool(kwargs.get("ssl"))
+        self._address = host, port
+        self._started_ns = _clock.monotonic_ns()
+        self._dns_ns: int | None = None
+        self._dns_since_ns = 0
+        self._attempts: list[_Attempting] = []
+        self._tls_ns: int | None = None
+        self._error_type = self._phase = ""
+        self._protocol: Any = None
+        sock = kwargs.get("sock")
+        self._first_step = sock is None and transport != "udp"
+        """Whether asyncio calls us in its first step; else it has what it needs."""
+        if sock is not None:
+            guarded(self._of_socket, sock)
+
+    async def run(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        """Asyncio's own ``coro``, and what becomes of it."""
+        obs = self._loop._obsloop
+        if self._first_step:
+            obs.setup = self
+        try:
+            result = await coro
+        except (Exception, CancelledError) as exc:
+            guarded(self._ended, exc)
+            raise
+        finally:
+            if obs.setup is self:
+                obs.setup = None
+        guarded(self._ended, None)
+        return result
+
+    # ---- what asyncio calls, in this order -------------------------------------------------------------------------
+
+    def look_up(self, address: Any, kwargs: dict[str, Any]) -> None:
+        """An address is about to be looked up, by a name or not."""
+        self._phase = _DNS
+        self._dns_since_ns = _clock.monotonic_ns() if _is_name(address, **kwargs) else 0
+
+    def looked_up(self) -> None:
+        """It has been; without an error."""
+        self._phase = _CONNECT
+        self._add_look_up()
+
+    def connects(self, attempt: _Attempting) -> None:
+        """It begins to connect."""
+        self._phase = _CONNECT
+        self._attempts.append(attempt)
+
+    def __call__(self) -> Any:
+        """Make the program's protocol. Asyncio's next call makes the transport."""
+        self._phase = _PROTOCOL
+        protocol = self._factory()
+        if self._tls:
+            self._phase = _TLS
+            self._protocol = protocol
+            self._loop._obsloop.setup = self
+        return protocol
+
+    def shook_hands(self, duration_ns: int, error_type: str) -> None:
+        """The handshake is over."""
+        self._tls_ns = duration_ns
+        self._error_type = error_type
+        if not error_type:
+            self._phase = _PROTOCOL
+
+    # ---- what it asks for --------------------------------------------------------------------------------------------
+
+    def carried(self, address: Any) -> Any:
+        """An address of the program's, which brings its look-up to this one."""
+        return _carry(address, self)
+
+    def asked_for(self, address: Any) -> bool:
+        """Whether it is to look ``address`` up, or to connect to it."""
+        host, port = self._address
+        if self.transport == "unix":
+            return bool(address == host or address == os.fspath(host))
+        return isinstance(address, tuple) and address[0] is host and address[1] is port
+
+    def made(self, protocol: Any) -> bool:
+        """Whether ``protocol`` is the one that was made for it, and about to get its transport."""
+        found, self._protocol = self._protocol is protocol, None
+        return found
+
+    def _of_socket(self, sock: Any) -> None:
+        """The program gives a socket, which may be connected."""
+        if sock.family == _UNIX:
+            self.transport = "unix"
+        try:
+            self._address = _host_and_port(sock.getpeername())
+        except OSError:
+            self._address = "", 0
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def _add_look_up(self) -> None:
+        since_ns, self._dns_since_ns = self._dns_since_ns, 0
+        if since_ns:
+            self._dns_ns = (self._dns_ns or 0) + _clock.monotonic_ns() - since_ns
+
+    def _ended(self, exc: BaseException | None) -> None:
+        obs = self._loop._obsloop
+        if not heard(obs.instruments, "on_connection_set_up"):
+            return
+        if exc is not None and not self._phase:
+            if not isinstance(exc, (OSError, CancelledError)):
+                return  # refused for its arguments: nothing was begun
+            self._phase = _CONNECT
+        ended_ns = _clock.monotonic_ns()
+        self._add_look_up()
+        host, port = _host_and_port(self._address)
+        site = _sites.site_of_callback(self._factory)
+        if site.name.startswith("asyncio."):
+            task = current_task(self._loop)
+            site = site if task is None else _sites.site_of_task(task)
+        event = ConnectionSetUp(
+            loop_name=obs.ledger_of(self._loop).name,
+            kind="other",
+            **site.fields(),
+            duration=(ended_ns - self._started_ns) / 1e9,
+            schedule_delay=0.0,
+            started_at=epoch(self._started_ns),
+            transport=self.transport,
+            address=host,
+            port=port or next((p for a in self._attempts if (p := _host_and_port(a.address)[1])), 0),
+            dns_duration=None if self._dns_ns is None else self._dns_ns / 1e9,
+            attempts=tuple(attempt.shown() for attempt in self._attempts),
+            tls_duration=None if self._tls_ns is None else self._tls_ns / 1e9,
+            error_type="" if exc is None else self._error_type or _name_of(exc),
+            phase="" if exc is None else self._phase,
+        )
+        emit(obs.instruments, "on_connection_set_up", event)
+
+
+def datagram(loop: Any, factory: Any, local_addr: Any, remote_addr: Any, kwargs: dict[str, Any]) -> Setup:
+    """Of ``create_datagram_endpoint``."""
+    address = remote_addr or local_addr
+    host, port = address if isinstance(address, tuple) and len(address) == 2 else (address, None)  # pyright: ignore[reportUnknownVariableType]
+    return Setup(loop, "udp", factory, host, port, kwargs)
+
+
+async def resolve(loop: Any, stock: Callable[..., Any], address: Any, kwargs: dict[str, Any]) -> Any:
+    """What ``loop._ensure_resolved`` does: asyncio's own ``stock``, and whose look-up it is."""
+    record = address.record if type(address) is _Carrier else None
+    setup = None if record is not None else _take(loop, address)
+    asker = record or setup
+    if asker is None:
+        return await stock(address, **kwargs)
+    asker.look_up(address, kwargs)
+    infos = await stock(address, **kwargs)
+    asker.looked_up()
+    if setup is None or type(infos) is not list:
+        return infos
+    return [(*info[:4], _carry(info[4], setup)) if len(info) == 5 else info for info in infos]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+async def connect(loop: Any, stock: Callable[..., Any], sock: Any, address: Any) -> Any:
+    """What ``loop.sock_connect`` does: asyncio's own ``stock``, and a clock for stream sockets."""
+    if getattr(sock, "type", None) != socket.SOCK_STREAM:
+        return await stock(sock, address)
+    if type(address) is _Carrier:
+        setup, address = address.record, tuple(address)  # the attempt must not hold who holds it
+    else:
+        setup = _take(loop, address)
+    attempt = _Attempting(address)
+    if setup is not None:
+        setup.connects(attempt)
+    try:
+        result = await stock(sock, _carry(address, attempt))
+    except (Exception, CancelledError) as exc:
+        guarded(_attempted, loop, attempt, sock, exc)
+        raise
+    guarded(_attempted, loop, attempt, sock, None)
+    return result
+
+
+def handed_over(loop: Any, protocol: Any) -> Setup | None:
+    """The connection that ``protocol`` has just been made for, if it is one that this side asked for."""
+    obs = loop._obsloop
+    setup: Setup | None = obs.setup
+    if setup is None or not setup.made(protocol):
+        return None
+    obs.setup = None
+    return setup
+
+
+def _take(loop: Any, address: Any) -> Setup | None:
+    """The connection whose first step this is."""
+    obs = loop._obsloop
+    setup: Setup | None = obs.setup
+    if setup is None or not setup.asked_for(address):
+        return None
+    obs.setup = None
+    return setup
+
+
+def _attempted(loop: Any, attempt: _Attempting, sock: Any, exc: BaseException | None) -> None:
+    attempt.duration_ns = _clock.monotonic_ns() - attempt.started_ns
+    attempt.error_type = "" if exc is None else _name_of(exc)
+    if attempt.looking_up or not (exc is None or isinstance(exc, (OSError, CancelledError))):
+        return  # it never came to connect; or asyncio refused the socket or the address
+    rare = loop._obsloop.ledger_of(loop).rare
+    network_type = _NETWORK_TYPES.get(sock.family, "other")
+    rare.time("asyncio.connect.duration", attempt.duration_ns, network_type, attempt.error_type)
+
+
+def _is_name(address: Any, *, family: int = 0, type: int = 0, proto: int = 0, **_: Any) -> bool:
+    """Whether asyncio will ask the resolver."""
+    try:
+        host, port, *rest = address
+        return private_base_events._ipaddr_info(host, port, family, type, proto, *rest) is None
+    except Exception:
+        return False  # asyncio will say what is wrong with it
+
+
+def _name_of(exc: BaseException) -> str:
+    return look_up_error_name(exc) if isinstance(exc, socket.gaierror) else error_name(exc)
+
+
+def _host_and_port(address: Any) -> tuple[str, int]:
+    """As events show it; a Unix socket's path has no port."""
+    port = 0
+    if isinstance(address, tuple):
+        address, port = address[:2]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(address, (bytes, os.PathLike)):
+        address = os.fsdecode(address)  # pyright: ignore[reportUnknownArgumentType]
+    text = "" if address is None else str(address)  # pyright: ignore[reportUnknownArgumentType]
+    text = f"@{text[1:]}" if text.startswith("\0") else text
+    return clean(text), port if isinstance(port, int) else 0

@@ -1,0 +1,107 @@
+"""TLS handshakes: how long they took, and how they ended, of both roles.
+
+The protocol here is asyncio's own with a clock. It is what the loop makes for connections that are TLS from the
+beginning; one that asyncio has made by itself, for ``start_tls``, becomes one when a transport is given it, which is
+before its handshake begins. A handshake is counted once, by what ended it first.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _clock
+from obsloop._events import ROLES
+from obsloop._private import private_sslproto
+from obsloop.probes import connections
+from obsloop.probes.errors import type_name
+from obsloop.watch.guarded import guarded
+
+_CLIENT, _SERVER = ROLES
+if TYPE_CHECKING:
+    from asyncio.sslproto import SSLProtocol as _Stock
+else:
+    _Stock = getattr(private_sslproto, "SSLProtocol", object)
+_OF_PROTOCOL = ("server_side", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout")
+
+
+_CANCELLED = type_name(CancelledError)
+
+
+class SSLProtocol(_Stock):
+    """Asyncio's own, which tells when its handshake begins and ends."""
+
+    _obsloop_since_ns = 0
+    """When the handshake began; 0 while there is none."""
+    _obsloop_setup: Any = None
+    """The connection that is being set up, where it is one that this side asked for."""
+
+    def _set_app_protocol(self, app_protocol: Any) -> None:
+        adopt(app_protocol)  # TLS within TLS
+        super()._set_app_protocol(app_protocol)
+
+    def _start_handshake(self) -> None:
+        self._obsloop_since_ns = _clock.monotonic_ns()
+        super()._start_handshake()
+
+    def _check_handshake_timeout(self) -> None:
+        if self._obsloop_since_ns:  # asyncio breaks it off with a ConnectionAbortedError
+            _ended(self, "TimeoutError")
+        super()._check_handshake_timeout()
+
+    def _on_handshake_complete(self, handshake_exc: Any) -> None:
+        if self._obsloop_since_ns:
+            _ended(self, "" if handshake_exc is None else _error_of(handshake_exc))
+        super()._on_handshake_complete(handshake_exc)
+
+    def _start_shutdown(self, *args: Any) -> None:
+        if self._obsloop_since_ns:
+            _ended(self, _given_up(self))
+        super()._start_shutdown(*args)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._obsloop_since_ns:
+            _ended(self, _given_up(self) if exc is None else _error_of(exc))
+        super().connection_lost(exc)
+
+
+for _attribute in ("__name__", "__qualname__", "__module__"):  # as asyncio's own in logs and names
+    setattr(SSLProtocol, _attribute, getattr(_Stock, _attribute))
+
+
+def new_protocol(loop: Any, protocol: Any, sslcontext: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
+    """What TLS over a new transport goes through. Its own arguments are taken out of ``kwargs``."""
+    own = {name: kwargs.pop(name) for name in _OF_PROTOCOL if name in kwargs}
+    tls = SSLProtocol(loop, protocol, sslcontext, waiter, **own)
+    tls._obsloop_setup = connections.handed_over(loop, protocol)
+    return tls
+
+
+def adopt(protocol: Any) -> None:
+    """Make ``protocol`` one of ours, where it is asyncio's own for TLS."""
+    if type(protocol) is _Stock:
+        protocol.__class__ = SSLProtocol
+
+
+def _error_of(exc: Any) -> str:
+    return type_name(exc if isinstance(exc, type) else type(exc))  # asyncio may give the class alone
+
+
+def _given_up(tls: Any) -> str:
+    """This side closed before the handshake had ended: nobody waits for it any more, or the server was closed."""
+    waiter = tls._waiter
+    return _CANCELLED if waiter is not None and waiter.cancelled() else "ConnectionAbortedError"
+
+
+def _ended(tls: Any, error_type: str) -> None:
+    since_ns, tls._obsloop_since_ns = tls._obsloop_since_ns, 0
+    setup, tls._obsloop_setup = tls._obsloop_setup, None
+    guarded(_count, tls, setup, _clock.monotonic_ns() - since_ns, error_type)
+
+
+def _count(tls: Any, setup: Any, duration_ns: int, error_type: str) -> None:
+    if setup is not None:
+        setup.shook_hands(duration_ns, error_type)
+    loop = tls._loop
+    role = _SERVER if tls._server_side else _CLIENT
+    loop._obsloop.ledger_of(loop).rare.time("asyncio.tls.handshake.duration", duration_ns, role, error_type)
