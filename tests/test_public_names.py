@@ -14,8 +14,9 @@ PUBLIC = {
     "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
-    "CAUSES", "CallbackError", "EXITS", "Event", "ExecutorJob", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "Sample",
-    "SlowCallback", "SlowIteration", "SubprocessExit",
+    "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",
+    "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
+    "SubprocessExit", "TransportClosed",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 

@@ -17,7 +17,7 @@ from typing import Any
 from obsloop import _clock, _sites
 from obsloop._events import PHASES, Attempt, ConnectionSetUp
 from obsloop._instruments import emit, heard
-from obsloop._peek import clean
+from obsloop._peek import class_of, clean
 from obsloop._private import private_base_events
 from obsloop.probes.errors import error_name, type_name
 from obsloop.probes.names import error_name as look_up_error_name
@@ -37,7 +37,7 @@ class _Carrier(tuple[Any, ...]):
 
 
 def _carry(address: Any, record: Any) -> Any:
-    if type(address) is not tuple:  # pyright: ignore[reportUnknownArgumentType]
+    if class_of(address) is not tuple:
         return address
     carrier = _Carrier(address)
     carrier.record = record
@@ -231,7 +231,7 @@ class Setup:
 def datagram(loop: Any, factory: Any, local_addr: Any, remote_addr: Any, kwargs: dict[str, Any]) -> Setup:
     """Of ``create_datagram_endpoint``."""
     address = remote_addr or local_addr
-    host, port = address if isinstance(address, tuple) and len(address) == 2 else (address, None)  # pyright: ignore[reportUnknownVariableType]
+    host, port = address if class_of(address) is tuple and len(address) == 2 else (address, None)
     return Setup(loop, "udp", factory, host, port, kwargs)
 
 

@@ -54,6 +54,13 @@ class SSLProtocol(_Stock):
             _ended(self, "" if handshake_exc is None else _error_of(handshake_exc))
         super()._on_handshake_complete(handshake_exc)
 
+    def _call_eof_received(self, *args: Any) -> None:
+        # The peer has ended the TLS connection. That this side closes the socket now does not make it the first.
+        link = getattr(getattr(self, "_transport", None), "_obsloop_link", None)
+        if link is not None:
+            link.reason = link.reason or "eof"
+        super()._call_eof_received(*args)  # type: ignore[misc]
+
     def _start_shutdown(self, *args: Any) -> None:
         if self._obsloop_since_ns:
             _ended(self, _given_up(self))

@@ -7,6 +7,9 @@ grew and shrank, so that every version's own rules for partial writes, errors an
 
 from __future__ import annotations
 
+# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
 import os
 import socket
 from asyncio.log import logger
@@ -25,7 +28,7 @@ from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from obsloop._cells import Reading
     from obsloop._snapshot import Value
@@ -515,7 +518,7 @@ def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ..
 
 
 @contextmanager
-def sending(loop: Any, transport: Any) -> Iterator[None]:
+def sending(loop: Any, transport: Any) -> Generator[None]:
     """While ``transport`` sends a file by itself: the kernel takes it from the file."""
     link = getattr(transport, "_obsloop_link", None)
     sock = transport._sock

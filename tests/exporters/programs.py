@@ -1,10 +1,12 @@
 """Observed programs for the exporters' tests: one that comes onto its loop by every way there is."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -65,8 +67,9 @@ def everything(then: Callable[[], T]) -> Callable[[], Any]:
         await loop.getaddrinfo("127.0.0.1", 80)
         child = await asyncio.create_subprocess_exec("true")
         await child.wait()
-        loop.call_soon(time.sleep, loop.slow_callback_duration)
         loop.set_exception_handler(lambda loop, context: None)
+        await connections(loop)
+        loop.call_soon(time.sleep, loop.slow_callback_duration)
         loop.call_exception_handler({"message": "as an example", "exception": ValueError()})
         await asyncio.sleep(0.001)
         for generation in range(3):
@@ -82,6 +85,30 @@ def everything(then: Callable[[], T]) -> Callable[[], Any]:
         return result
 
     return main
+
+
+async def connections(loop: asyncio.AbstractEventLoop) -> None:
+    """One in clear, one whose TLS the other side hangs up on, and a server that cannot accept any more."""
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+    transport.write(b"x")
+    transport.close()
+    await asyncio.sleep(0.01)
+
+    class HangsUp(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.abort()
+
+    rude = await loop.create_server(HangsUp, "127.0.0.1", 0)
+    with contextlib.suppress(OSError):
+        await loop.create_connection(
+            asyncio.Protocol, *rude.sockets[0].getsockname(), ssl=ssl.create_default_context(), server_hostname="here"
+        )
+    rude.close()
+    server.sockets[0].shutdown(socket.SHUT_RDWR)
+    await asyncio.sleep(0.01)
+    server.close()
 
 
 async def little() -> None:

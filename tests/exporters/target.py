@@ -17,6 +17,7 @@ import prometheus_client
 
 import obsloop
 import obsloop_exporters.prometheus
+from tests.exporters.programs import connections
 
 BLOCKS, BLOCK_SECONDS = 40, 0.03
 OTHER_LOOP = 'say "hi" to C:\\new line 🦔'
@@ -64,6 +65,9 @@ def main() -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
     look_up = loop.create_task(loop.getaddrinfo("127.0.0.1", 80))
     look_up.add_done_callback(lambda task: task.result())
+
+    connected = loop.create_task(connections(loop))
+    connected.add_done_callback(lambda task: task.result())
 
     def block(left: int) -> None:
         began = time.monotonic()

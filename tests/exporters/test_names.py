@@ -63,6 +63,28 @@ EXPECTED = {
     "asyncio.executor.oldest_job.age": (
         "asyncio_executor_oldest_job_age_seconds", "gauge", "seconds", [LOOP, "executor"],
     ),
+    "asyncio.transport.active": ("asyncio_transport_active", "gauge", "", [LOOP, "network_transport", "role"]),
+    "asyncio.transport.opened": ("asyncio_transport_opened", "counter", "", [LOOP, "network_transport", "role"]),
+    "asyncio.transport.closed": ("asyncio_transport_closed", "counter", "", [LOOP, "network_transport", "reason"]),
+    "asyncio.transport.io": (
+        "asyncio_transport_io_bytes", "counter", "bytes", [LOOP, "direction", "network_transport"],
+    ),
+    "asyncio.transport.write_buffer.usage": ("asyncio_transport_write_buffer_usage_bytes", "gauge", "bytes", [LOOP]),
+    "asyncio.transport.write_paused.time": (
+        "asyncio_transport_write_paused_time_seconds", "counter", "seconds", [LOOP],
+    ),
+    "asyncio.transport.write_paused.episodes": ("asyncio_transport_write_paused_episodes", "counter", "", [LOOP]),
+    "asyncio.connect.duration": (
+        "asyncio_connect_duration_seconds", "histogram", "seconds", [LOOP, "network_type", "error_type"],
+    ),
+    "asyncio.tls.handshake.duration": (
+        "asyncio_tls_handshake_duration_seconds", "histogram", "seconds", [LOOP, "role", "error_type"],
+    ),
+    "asyncio.server.accepted": ("asyncio_server_accepted", "counter", "", [LOOP, "server_address"]),
+    "asyncio.server.accept.errors": (
+        "asyncio_server_accept_errors", "counter", "", [LOOP, "server_address", "error_type"],
+    ),
+    "asyncio.server.connections.active": ("asyncio_server_connections_active", "gauge", "", [LOOP, "server_address"]),
     "dns.lookup.duration": ("dns_lookup_duration_seconds", "histogram", "seconds", [LOOP, "error_type"]),
     "asyncio.subprocess.active": ("asyncio_subprocess_active", "gauge", "", [LOOP]),
     "asyncio.subprocess.duration": ("asyncio_subprocess_duration_seconds", "histogram", "seconds", [LOOP, "exit"]),
