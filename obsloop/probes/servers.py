@@ -139,5 +139,5 @@ def _adopt(loop: Any) -> None:
     for key in list(loop._selector.get_map().values()):
         data: Any = key.data
         reader: Any = data[0] if type(data) is tuple else None  # pyright: ignore[reportUnknownVariableType]
-        if reader is not None and getattr(reader._callback, "__func__", None) is _stock_accept:
+        if reader is not None and getattr(reader._callback, "__func__", None) is _stock_accept:  # pyright: ignore
             reader._callback = loop._accept_connection
