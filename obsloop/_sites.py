@@ -328,7 +328,7 @@ def _protocol_method(transport: Any, name: str, qualname: str) -> str | None:
     if is_a(transport, (private_selector_events._SelectorDatagramTransport, asyncio.DatagramTransport)):
         return "datagram_received"
     # A pipe to write to is read from only to see that it was closed.
-    return "connection_lost" if qualname.startswith("_UnixWritePipeTransport.") else "data_received"
+    return "connection_lost" if "WritePipeTransport." in qualname else "data_received"
 
 
 def site_of_protocol(protocol: Any, method: str, transport: Any) -> Site:
