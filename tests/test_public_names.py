@@ -14,8 +14,8 @@ PUBLIC = {
     "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
-    "CAUSES", "CallbackError", "EXITS", "Event", "ExecutorJob", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "Sample",
-    "SlowCallback", "SlowIteration", "SubprocessExit",
+    "Attempt", "CAUSES", "CallbackError", "ConnectionSetUp", "EXITS", "Event", "ExecutorJob", "LoopBlocked",
+    "LoopUnblocked", "OUTCOMES", "PHASES", "Sample", "SlowCallback", "SlowIteration", "SubprocessExit",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 

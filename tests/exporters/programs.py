@@ -1,6 +1,7 @@
 """Observed programs for the exporters' tests: one that comes onto its loop by every way there is."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -34,6 +35,24 @@ def run_in_thread(main: Callable[[], Any], name: str) -> None:
     thread.join()
 
 
+async def connections() -> None:
+    """Connections to a server, one that speaks TLS to itself only, and an accept that fails."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    reader, writer = await asyncio.open_connection(*address)
+    await reader.read()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await asyncio.open_connection(*address, ssl=True, server_hostname="localhost")
+    failing = os.dup(server.sockets[0].fileno())
+    with socket.socket(fileno=failing) as same:
+        same.shutdown(socket.SHUT_RDWR)
+    await asyncio.sleep(0.01)
+    server.close()
+
+
 def everything(then: Callable[[], T]) -> Callable[[], Any]:
     """A program that fills every signal, and calls `then` while its timers are still pending."""
 
@@ -65,6 +84,7 @@ def everything(then: Callable[[], T]) -> Callable[[], Any]:
         await loop.getaddrinfo("127.0.0.1", 80)
         child = await asyncio.create_subprocess_exec("true")
         await child.wait()
+        await connections()
         loop.call_soon(time.sleep, loop.slow_callback_duration)
         loop.set_exception_handler(lambda loop, context: None)
         loop.call_exception_handler({"message": "as an example", "exception": ValueError()})

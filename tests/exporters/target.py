@@ -5,9 +5,11 @@ that obsloop's service uses. Its ports are its first line of output; it ends whe
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -42,6 +44,21 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+async def connections() -> None:
+    """One connection to a server of its own, one that is no TLS, and an accept that fails."""
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    reader, writer = await asyncio.open_connection(*address)
+    await reader.read()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await asyncio.open_connection(*address, ssl=True, server_hostname="localhost")
+    with socket.socket(fileno=os.dup(server.sockets[0].fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+    await asyncio.sleep(0.01)
+    server.close()
+
+
 def main() -> None:
     """Block the loop `BLOCKS` times, then wait for the end."""
     prometheus_client.REGISTRY.register(obsloop_exporters.prometheus.Collector())
@@ -64,6 +81,9 @@ def main() -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
     look_up = loop.create_task(loop.getaddrinfo("127.0.0.1", 80))
     look_up.add_done_callback(lambda task: task.result())
+
+    connect = loop.create_task(connections())
+    connect.add_done_callback(lambda task: task.result())
 
     def block(left: int) -> None:
         began = time.monotonic()
