@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -36,20 +37,21 @@ def run_in_thread(main: Callable[[], Any], name: str) -> None:
 
 
 async def connections() -> None:
-    """Connections to a server, one that speaks TLS to itself only, and an accept that fails."""
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda loop, context: None)
+    """Connections to a server, one that is no TLS, and an accept that fails."""
+    reported = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.set())
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
     reader, writer = await asyncio.open_connection(*address)
     await reader.read()
     writer.close()
     with contextlib.suppress(OSError):
-        await asyncio.open_connection(*address, ssl=True, server_hostname="localhost")
-    failing = os.dup(server.sockets[0].fileno())
-    with socket.socket(fileno=failing) as same:
+        await asyncio.open_connection(
+            *address, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), server_hostname="localhost"
+        )
+    with socket.socket(fileno=os.dup(server.sockets[0].fileno())) as same:
         same.shutdown(socket.SHUT_RDWR)
-    await asyncio.sleep(0.01)
+    await reported.wait()
     server.close()
 
 
