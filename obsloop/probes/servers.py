@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from obsloop._catalog import SERVER_ADDRESS
-from obsloop._peek import clean
+from obsloop._peek import class_of, clean
 from obsloop._private import private_selector_events
 from obsloop.probes.errors import errno_name, type_name
 from obsloop.watch.guarded import guarded
@@ -138,6 +138,6 @@ def _adopt(loop: Any) -> None:
     # What watches a listening socket holds the stock loop's own method; it is given the one that the loop has now.
     for key in list(loop._selector.get_map().values()):
         data: Any = key.data
-        reader = data[0] if type(data) is tuple else None
+        reader = data[0] if class_of(data) is tuple else None
         if reader is not None and getattr(reader._callback, "__func__", None) is _stock_accept:
             reader._callback = loop._accept_connection
