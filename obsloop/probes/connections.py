@@ -79,11 +79,10 @@ class Setup:
     __slots__ = (
         "_address",
         "_attempts",
-        "_dns_ns",
-        "_dns_since_ns",
         "_error_type",
         "_factory",
         "_first_step",
+        "_look_ups",
         "_loop",
         "_phase",
         "_protocol",
@@ -98,8 +97,8 @@ class Setup:
         self._tls = bool(kwargs.get("ssl"))
         self._address = host, port
         self._started_ns = _clock.monotonic_ns()
-        self._dns_ns: int | None = None
-        self._dns_since_ns = 0
+        self._look_ups: list[tuple[Any, dict[str, Any], int, int]] = []
+        """Address, what asyncio was to find for it, when that began and ended; 0 while it has not."""
         self._attempts: list[_Attempting] = []
         self._tls_ns: int | None = None
         self._error_type = self._phase = ""
@@ -131,12 +130,12 @@ class Setup:
     def look_up(self, address: Any, kwargs: dict[str, Any]) -> None:
         """An address is about to be looked up, by a name or not."""
         self._phase = _DNS
-        self._dns_since_ns = _clock.monotonic_ns() if _is_name(address, **kwargs) else 0
+        self._look_ups.append((tuple(address), kwargs, _clock.monotonic_ns(), 0))
 
     def looked_up(self) -> None:
         """It has been; without an error."""
         self._phase = _CONNECT
-        self._add_look_up()
+        self._look_ups[-1] = (*self._look_ups[-1][:3], _clock.monotonic_ns())
 
     def connects(self, attempt: _Attempting) -> None:
         """It begins to connect."""
@@ -189,10 +188,11 @@ class Setup:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def _add_look_up(self) -> None:
-        since_ns, self._dns_since_ns = self._dns_since_ns, 0
-        if since_ns:
-            self._dns_ns = (self._dns_ns or 0) + _clock.monotonic_ns() - since_ns
+    def _dns_duration(self) -> float | None:
+        """Of the names among what was looked up."""
+        now_ns = _clock.monotonic_ns()
+        took_ns = [(end or now_ns) - began for address, how, began, end in self._look_ups if _is_name(address, **how)]
+        return sum(took_ns) / 1e9 if took_ns else None
 
     def _ended(self, exc: BaseException | None) -> None:
         obs = self._loop._obsloop
@@ -203,7 +203,6 @@ class Setup:
                 return  # refused for its arguments: nothing was begun
             self._phase = _CONNECT
         ended_ns = _clock.monotonic_ns()
-        self._add_look_up()
         host, port = _host_and_port(self._address)
         site = _sites.site_of_callback(self._factory)
         if site.name.startswith("asyncio."):
@@ -219,7 +218,7 @@ class Setup:
             transport=self.transport,
             address=host,
             port=port or next((p for a in self._attempts if (p := _host_and_port(a.address)[1])), 0),
-            dns_duration=None if self._dns_ns is None else self._dns_ns / 1e9,
+            dns_duration=self._dns_duration(),
             attempts=tuple(attempt.shown() for attempt in self._attempts),
             tls_duration=None if self._tls_ns is None else self._tls_ns / 1e9,
             error_type="" if exc is None else self._error_type or _name_of(exc),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from obsloop._catalog import SERVER_ADDRESS
-from obsloop._peek import clean
+from obsloop._peek import class_of, clean
 from obsloop._private import private_selector_events
 from obsloop.probes.errors import errno_name, type_name
 from obsloop.watch.guarded import guarded

@@ -268,6 +268,8 @@ def test_arguments_that_tls_refuses(loop, client_tls):
     with answering(lambda conn: conn.recv(1)) as address, Recorder() as events:
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - in words that differ from version to version
             run(loop, connect_and_close(loop, *address, ssl=client_tls, server_hostname=".example.org"))
+        name = raised.type.__name__
+        del raised
         gc.collect()  # asyncio leaves the socket to the collector, before 3.14
     assert counts(loop) == {}
     (event,) = setups(events)
