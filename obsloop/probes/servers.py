@@ -138,6 +138,6 @@ def _adopt(loop: Any) -> None:
     # What watches a listening socket holds the stock loop's own method; it is given the one that the loop has now.
     for key in list(loop._selector.get_map().values()):
         data: Any = key.data
-        reader: Any = data[0] if type(data) is tuple else None  # pyright: ignore[reportUnknownVariableType]
-        if reader is not None and getattr(reader._callback, "__func__", None) is _stock_accept:  # pyright: ignore
+        reader = data[0] if class_of(data) is tuple else None
+        if reader is not None and getattr(reader._callback, "__func__", None) is _stock_accept:
             reader._callback = loop._accept_connection

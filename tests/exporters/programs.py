@@ -36,25 +36,6 @@ def run_in_thread(main: Callable[[], Any], name: str) -> None:
     thread.join()
 
 
-async def connections() -> None:
-    """Connections to a server, one that is no TLS, and an accept that fails."""
-    reported = asyncio.Event()
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.set())
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-    address = server.sockets[0].getsockname()
-    reader, writer = await asyncio.open_connection(*address)
-    await reader.read()
-    writer.close()
-    with contextlib.suppress(OSError):
-        await asyncio.open_connection(
-            *address, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), server_hostname="localhost"
-        )
-    with socket.socket(fileno=os.dup(server.sockets[0].fileno())) as same:
-        same.shutdown(socket.SHUT_RDWR)
-    await reported.wait()
-    server.close()
-
-
 def everything(then: Callable[[], T]) -> Callable[[], Any]:
     """A program that fills every signal, and calls `then` while its timers are still pending."""
 

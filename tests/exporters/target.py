@@ -5,12 +5,9 @@ that obsloop's service uses. Its ports are its first line of output; it ends whe
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-import socket
-import ssl
 import sys
 import threading
 import time
@@ -44,25 +41,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""
-
-
-async def connections() -> None:
-    """A connection to a server of its own, one that is no TLS, and an accept that fails. No timer, nothing slow."""
-    reported = asyncio.Event()
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.set())
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-    address = server.sockets[0].getsockname()
-    reader, writer = await asyncio.open_connection(*address)
-    await reader.read()
-    writer.close()
-    with contextlib.suppress(OSError):
-        await asyncio.open_connection(
-            *address, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), server_hostname="localhost"
-        )
-    with socket.socket(fileno=os.dup(server.sockets[0].fileno())) as same:
-        same.shutdown(socket.SHUT_RDWR)
-    await reported.wait()
-    server.close()
 
 
 def main() -> None:

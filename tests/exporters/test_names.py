@@ -86,19 +86,6 @@ EXPECTED = {
     ),
     "asyncio.server.connections.active": ("asyncio_server_connections_active", "gauge", "", [LOOP, "server_address"]),
     "dns.lookup.duration": ("dns_lookup_duration_seconds", "histogram", "seconds", [LOOP, "error_type"]),
-    "asyncio.connect.duration": (
-        "asyncio_connect_duration_seconds", "histogram", "seconds", [LOOP, "network_type", "error_type"],
-    ),
-    "asyncio.tls.handshake.duration": (
-        "asyncio_tls_handshake_duration_seconds", "histogram", "seconds", [LOOP, "role", "error_type"],
-    ),
-    "asyncio.server.accepted": ("asyncio_server_accepted", "counter", "", [LOOP, "server_address"]),
-    "asyncio.server.accept.errors": (
-        "asyncio_server_accept_errors", "counter", "", [LOOP, "server_address", "error_type"],
-    ),
-    "asyncio.server.connections.active": (
-        "asyncio_server_connections_active", "gauge", "", [LOOP, "server_address"],
-    ),
     "asyncio.subprocess.active": ("asyncio_subprocess_active", "gauge", "", [LOOP]),
     "asyncio.subprocess.duration": ("asyncio_subprocess_duration_seconds", "histogram", "seconds", [LOOP, "exit"]),
     "asyncio.signal.delivered": ("asyncio_signal_delivered", "counter", "", [LOOP, "signal"]),

@@ -470,7 +470,7 @@ def test_many_at_once_are_not_mixed_up(loop, server, resolver, nobody):
 
 
 def test_a_connection_from_within_another_and_nothing_is_left(loop, server, resolver):
-    """A protocol opens the next one as it is made: nothing is mixed up, kept, or in a context of theirs."""
+    """A protocol opens the next one as it is made: nothing is mixed up, kept, or put into the program's contexts."""
     resolver.answer = lambda host, port: infos(server)
     seen = []
 
