@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -99,3 +100,29 @@ def listening(part: Part, address="127.0.0.1") -> Iterator[tuple[socket.socket, 
         thread.join(LIMIT)
         for peer in peers:
             join(peer)
+
+
+class Tls:
+    """TLS over a peer's plain socket, whose every byte the peer counts: records, handshake and all."""
+
+    def __init__(self, peer: Peer, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self.peer, self.sock = peer, sock
+        self.inward, self.outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.inward, self.outward, server_side=True)
+
+    def do(self, act: Callable[[], bytes | None]) -> bytes | None:
+        """Do it as often as it takes, and bring what it wants and gives to and from the socket."""
+        while True:
+            try:
+                result = act()
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.peer.recv(self.sock)
+                self.inward.write(data) if data else self.inward.write_eof()
+                continue
+            self.flush()
+            return result
+
+    def flush(self) -> None:
+        if self.outward.pending:
+            self.peer.send(self.sock, self.outward.read())

@@ -90,6 +90,7 @@ def test_a_transport_that_is_closed_early(loop):
         transport.close()
         while loop.snapshot().value(ACTIVE):
             await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)  # asyncio still has its pipes to close
 
     run(loop, main())
     assert counts(loop) == {"signal": 1}
@@ -122,6 +123,7 @@ def test_a_start_that_is_cancelled(loop):
             await task
         while loop.snapshot().value(ACTIVE):
             await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)  # asyncio still has its pipes to close
 
     run(loop, main())
     assert counts(loop) == {"signal": 1}

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -186,6 +187,67 @@ def test_a_protocol_that_is_changed_in_the_middle(loop):
         run(loop, main(server))
     assert_passed(loop, "tcp", all_peers[0])
     assert figures(loop, OPENED) == {("tcp", "client"): 1}
+
+
+def test_a_connection_that_becomes_tls_stays_one(loop, server_tls, client_tls):
+    """In clear first, then TLS: one transport, and its bytes are those that the peer counted on the wire."""
+
+    def upgrades(peer, sock):
+        assert peer.recv(sock) == b"please"
+        peer.send(sock, b"yes")
+        tls = peers.Tls(peer, sock, server_tls)
+        tls.do(tls.tls.do_handshake)
+        left = 1 << 20
+        while left:
+            data = tls.do(lambda: tls.tls.read(1 << 16))
+            left -= len(data)
+            tls.do(lambda data=data: tls.tls.write(data))
+        peer.drain(sock)
+
+    async def main(server):
+        transport, protocol = await loop.create_connection(Lost, *server.getsockname())
+        transport.write(b"please")
+        while protocol.received < 3:
+            await asyncio.sleep(0.001)
+        secure = await loop.start_tls(transport, protocol, client_tls, server_hostname="localhost")
+        assert figures(loop, ACTIVE) == {("tcp", "client"): 1}
+        secure.write(MEGABYTE)
+        while protocol.received < 3 + (1 << 20):
+            await asyncio.sleep(0.001)
+        secure.abort()  # closing in order, it would wait for the peer to do so
+        await protocol.lost
+
+    with peers.listening(upgrades) as (server, all_peers):
+        run(loop, main(server))
+    assert all_peers[0].read_bytes > 6 + (1 << 20)
+    assert_passed(loop, "tcp", all_peers[0])
+    assert figures(loop, OPENED) == {("tcp", "client"): 1}
+    assert figures(loop, CLOSED) == {("tcp", "aborted"): 1}
+
+
+def test_tls_that_the_peer_ends(loop, server_tls, client_tls):
+    """It says so within TLS, and this side closes the socket for that: the peer has ended it."""
+
+    def ends(peer, sock):
+        tls = peers.Tls(peer, sock, server_tls)
+        tls.do(tls.tls.do_handshake)
+        tls.do(lambda: tls.tls.write(b"bye"))
+        with contextlib.suppress(ssl.SSLError):
+            tls.tls.unwrap()
+        tls.flush()
+        peer.drain(sock)
+
+    async def main(server):
+        _, protocol = await loop.create_connection(
+            Lost, *server.getsockname(), ssl=client_tls, server_hostname="localhost"
+        )
+        await protocol.lost
+        assert protocol.received == 3
+
+    with peers.listening(ends) as (server, all_peers):
+        run(loop, main(server))
+    assert_passed(loop, "tcp", all_peers[0])
+    assert figures(loop, CLOSED) == {("tcp", "eof"): 1}
 
 
 def test_sockets_that_the_program_made(loop):
