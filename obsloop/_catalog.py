@@ -78,7 +78,7 @@ _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
 BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
-DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", *(label.name for label in BOUNDED))
+DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
@@ -265,6 +265,11 @@ SIGNALS: tuple[Signal, ...] = (
         (Label("exit", EXITS),), rare=True,
     ),
     Signal(
+        "asyncio.subprocess.reap.delay", "histogram", "s",
+        "How long subprocesses had been dead when they were reaped, from their end, as the kernel tells another thread"
+        " of ours, until the loop came to it.", rare=True,
+    ),
+    Signal(
         "asyncio.signal.delivered", "counter", "{signal}",
         "Signals that arrived for handlers added with add_signal_handler.", (_SIGNAL,), rare=True,
     ),
@@ -285,7 +290,7 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "obsloop.dropped", "counter", "{item}",
         "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
-        " writer kept from being consistent.",
+        " writer kept from being consistent; children whose end nobody waited for.",
         (Label("what", DROPPED),), "process",
     ),
     Signal(

@@ -133,7 +133,7 @@ class SubprocessExit(Event):
     """A subprocess of the loop's has been reaped. Emitted in the loop's thread, before its protocol hears of it.
 
     ``name`` is the program's base name, and of its arguments nothing is kept; a shell's command is one. ``duration`` is
-    from just before the fork until it was reaped; how long it had been dead by then is not known.
+    from just before the fork until it was reaped.
     """
 
     pid: int
@@ -141,6 +141,8 @@ class SubprocessExit(Event):
     """As ``subprocess`` has it: negative for a signal."""
     exit: str
     """One of ``EXITS``."""
+    reap_delay: float | None = None
+    """Seconds from its end until it was reaped; None where nobody waited for its end (more than 64 at once)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

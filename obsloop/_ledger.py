@@ -21,7 +21,7 @@ from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executors, gc as gc_probe, processes, servers, transports
+from obsloop.probes import deaths, executors, gc as gc_probe, processes, servers, transports
 from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def process_snapshot() -> Snapshot:
     ledgers = list(_ledgers.values())
     dropped = {
         **_dropped,
+        **deaths.dropped,
         **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
     }
     self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": _tasks.census_time_ns()}
@@ -202,7 +203,7 @@ def _after_fork_in_child() -> None:
             del _ledgers[name]
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, _instruments, _running, recent):
+    for part in (gc_probe, _instruments, _running, recent, deaths):
         part.forked()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import selectors
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -190,7 +191,7 @@ class Loop(Observed):
     @property
     def _child_watcher_callback(self) -> Any:
         """asyncio asks for it once for each child, when it has forked it."""
-        return processes.watcher_callback(self, super()._child_watcher_callback)
+        return processes.watcher_callback(self, super()._child_watcher_callback, sys._getframe(1))
 
 
 # The hot path: call_soon and its kin, and _run_once. The functions are methods; the class is only where they hang.

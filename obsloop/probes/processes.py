@@ -1,7 +1,7 @@
 """Subprocesses that the loop started: how many there are, how long they lived, and how they ended.
 
 A child lives from just before it is forked until the child watcher has reaped it, whichever watcher that is. When it
-ended within that time nobody can tell: the kernel does not say how long a child waited to be reaped.
+ended within that time is known from ``deaths``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from obsloop import _clock
 from obsloop._events import SubprocessExit
 from obsloop._instruments import emit, heard
 from obsloop._peek import clean
+from obsloop.probes import deaths
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from obsloop._snapshot import Value
 
 
@@ -35,11 +38,14 @@ class Processes:
 class Child:
     """One child. Its watcher calls ``on_exit`` in place of the loop's own method."""
 
-    __slots__ = ("callback", "loop", "program", "started_ns")
+    __slots__ = ("awaited", "callback", "ended_ns", "loop", "program", "started_ns")
 
     def __init__(self, loop: Any, program: str) -> None:
         self.loop, self.program = loop, program
         self.callback: Any = None
+        self.awaited = False
+        self.ended_ns = 0
+        """When it ended, as far as it is ``awaited``; 0 while it lives."""
         self.started_ns = _clock.monotonic_ns()
 
     def on_exit(self, pid: int, returncode: int, transport: Any) -> None:
@@ -53,20 +59,31 @@ def start(loop: Any, args: Any, shell: bool, executable: Any) -> None:
     guarded(_start, loop, args, shell, executable)
 
 
-def watcher_callback(loop: Any, callback: Any) -> Any:
-    """What the watcher of the child that was just forked is to call; else asyncio's own ``callback``."""
+def watcher_callback(loop: Any, callback: Any, asker: FrameType) -> Any:
+    """What the watcher of the child that was just forked is to call; else asyncio's own ``callback``.
+
+    ``asker`` is the frame of asyncio's that asks: of what it does not hand on, it has the transport.
+    """
     children: Processes = loop._obsloop.processes
     child, children.starting = children.starting, None
     if child is None:
         return callback
     child.callback = callback
     children.live[child] = None
+    guarded(_await, child, asker)
     return child.on_exit
 
 
 def points(loops: Iterable[Any]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The children of these loops that have not been reaped."""
     return {"asyncio.subprocess.active": {(): sum(len(loop._obsloop.processes.live) for loop in loops)}}
+
+
+def _await(child: Child, asker: FrameType) -> None:
+    transport: Any = asker.f_locals.get("transp")
+    pid = None if transport is None else transport.get_pid()
+    if isinstance(pid, int):
+        deaths.wait_for(child, pid)
 
 
 def _start(loop: Any, args: Any, shell: bool, executable: Any) -> None:
@@ -87,6 +104,10 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
     how = "ok" if returncode == 0 else "signal" if returncode < 0 else "error"
     ledger = obs.ledger_of(child.loop)
     ledger.rare.time("asyncio.subprocess.duration", ended_ns - child.started_ns, how)
+    delay_ns = None
+    if child.awaited:  # who has not been told of its end yet was not faster than the loop
+        delay_ns = max(0, ended_ns - child.ended_ns) if child.ended_ns else 0
+        ledger.rare.time("asyncio.subprocess.reap.delay", delay_ns)
     if heard(obs.instruments, "on_subprocess_exit"):
         event = SubprocessExit(
             loop_name=ledger.name,
@@ -100,5 +121,6 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
             pid=pid,
             returncode=returncode,
             exit=how,
+            reap_delay=None if delay_ns is None else delay_ns / 1e9,
         )
         emit(obs.instruments, "on_subprocess_exit", event)

@@ -88,6 +88,9 @@ EXPECTED = {
     "dns.lookup.duration": ("dns_lookup_duration_seconds", "histogram", "seconds", [LOOP, "error_type"]),
     "asyncio.subprocess.active": ("asyncio_subprocess_active", "gauge", "", [LOOP]),
     "asyncio.subprocess.duration": ("asyncio_subprocess_duration_seconds", "histogram", "seconds", [LOOP, "exit"]),
+    "asyncio.subprocess.reap.delay": (
+        "asyncio_subprocess_reap_delay_seconds", "histogram", "seconds", [LOOP],
+    ),
     "asyncio.signal.delivered": ("asyncio_signal_delivered", "counter", "", [LOOP, "signal"]),
     "cpython.gc.collections": ("cpython_gc_collections", "counter", "", ["cpython_gc_generation"]),
     "cpython.gc.pause.duration": (

@@ -5,16 +5,20 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 import weakref
 
 import pytest
 
 import obsloop
+from obsloop.events import SubprocessExit
+from obsloop.probes import deaths
 from obsloop.testing import Recorder
 from tests.support import LIMIT, forget_everything
 
 DURATION, ACTIVE = "asyncio.subprocess.duration", "asyncio.subprocess.active"
+REAPED = "asyncio.subprocess.reap.delay"
 
 
 @pytest.fixture(params=["made", "instrumented"])
@@ -145,3 +149,71 @@ def test_many_children_leave_nothing_behind(loop):
     assert loop.snapshot().value(ACTIVE) == 0
     assert not loop._obsloop.processes.live
     assert sum(ref() is not None for ref in gone) == 0
+
+
+LAST_WORDS = "import time; time.sleep(0.1); print(time.monotonic(), flush=True)"
+
+
+@pytest.mark.parametrize("blocked", [0.0, 0.7])
+def test_how_long_a_child_had_been_dead(loop, blocked):
+    """It says when it ends, by a clock that is the system's; a loop that is blocked comes to it later."""
+
+    async def main():
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", LAST_WORDS, stdout=asyncio.subprocess.PIPE)
+        time.sleep(blocked)
+        words, _ = await child.communicate()
+        return float(words)
+
+    with Recorder() as events:
+        last_words = run(loop, main())
+        reaped_by = time.monotonic()
+    (event,) = (event for event in events.events if isinstance(event, SubprocessExit))
+    histogram = loop.snapshot().histogram(REAPED)
+    assert histogram.count == 1
+    assert histogram.sum == pytest.approx(event.reap_delay)
+    assert 0 <= event.reap_delay <= reaped_by - last_words
+    if blocked:
+        # It takes a while from its last words to its end: the interpreter is taken down.
+        assert event.reap_delay >= reaped_by - last_words - 0.35
+        assert event.reap_delay > 0.05
+
+
+def test_two_hundred_children_leave_no_descriptor_and_no_thread(loop):
+    """The thread that waits for them is there while there are any, and so are their descriptors."""
+
+    async def main():
+        for _ in range(10):
+            children = [await asyncio.create_subprocess_exec("true") for _ in range(10)]
+            assert [await child.wait() for child in children] == [0] * 10
+
+    run(loop, main())
+    until_nobody_waits()
+    before = len(os.listdir("/proc/self/fd"))
+    run(loop, main())
+    until_nobody_waits()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert loop.snapshot().histogram(REAPED).count == 200
+
+
+def until_nobody_waits():
+    end = time.monotonic() + LIMIT
+    while any(thread.name == "obsloop-child" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_more_children_than_are_waited_for(loop, monkeypatch):
+    """They are counted as lost, and their duration is not: only how long they had been dead is not known."""
+    monkeypatch.setattr(deaths, "MAX_WAITING", 2)
+    before = obsloop.process_snapshot().value("obsloop.dropped", "child_end")
+
+    async def main():
+        children = [await asyncio.create_subprocess_exec("sleep", "0.2") for _ in range(5)]
+        assert [await child.wait() for child in children] == [0] * 5
+
+    with Recorder() as events:
+        run(loop, main())
+    assert counts(loop) == {"ok": 5}
+    assert loop.snapshot().histogram(REAPED).count == 2
+    assert sum(event.reap_delay is None for event in events.events) == 3
+    assert obsloop.process_snapshot().value("obsloop.dropped", "child_end") == before + 3
