@@ -72,7 +72,7 @@ class Link:
         self.written_bytes += n
         self.io_bytes[self.at + 1] += n
 
-    def connect(self, fd: int, room: int) -> None:
+    def connect(self, sock: Any, fd: int, room: int) -> None:
         """Reads (of ``room`` bytes at most) and writes may go to ``fd`` at once; -1 where it is not quite a socket."""
         self.straight = True
 
@@ -162,7 +162,8 @@ def write(self: Any, data: Any) -> None:
         link.io_bytes[link.at + 1] += n
         if n == len(data):
             return
-        data = memoryview(data)[n:]
+        if n:  # else it is asyncio's to keep as it is
+            data = memoryview(data)[n:]
     write_rest(self, link, data)
 
 

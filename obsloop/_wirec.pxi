@@ -13,6 +13,9 @@ from obsloop import _wire
 
 cdef extern from *:
     """
+    /* Of a `_socket.socket`, whose first field it is; -1 once it is closed. Checked against `fileno()` before it is used. */
+    static inline int obsloop_descriptor_of(PyObject *sock) { return *(const int *)((const char *)sock + sizeof(PyObject)); }
+
     #if defined(_WIN32)
     #define OBSLOOP_WIRE 0
     static Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
@@ -60,6 +63,7 @@ cdef extern from *:
     }
     """
     int OBSLOOP_WIRE
+    int descriptor_of "obsloop_descriptor_of"(object sock)
     object recv_much "obsloop_recv_much"(int fd, Py_ssize_t room, Py_ssize_t *n, int *code)
     Py_ssize_t obsloop_recv(int fd, void *p, size_t n) nogil
     Py_ssize_t obsloop_send(int fd, const void *p, size_t n) nogil
@@ -88,6 +92,7 @@ cdef class Link:
     cdef public Py_ssize_t buffered, offered
     cdef public bint straight
     cdef int at, fd
+    cdef object sock                # the program may close it, and its descriptor become another's
     cdef Py_ssize_t room
     cdef object protocol_type       # of the protocol that was read for last
     cdef bint buffered_protocol     # whether it has a buffer of its own
@@ -115,14 +120,19 @@ cdef class Link:
     def wrote(self, Py_ssize_t n):
         self.count_written(n)
 
-    def connect(self, int fd, Py_ssize_t room):
-        self.fd = fd if OBSLOOP_WIRE and room > 0 else -1
+    def connect(self, sock, int fd, Py_ssize_t room):
+        self.fd = fd if OBSLOOP_WIRE and room > 0 and fd >= 0 and descriptor_of(sock) == fd else -1
+        self.sock = sock
         self.room = room
         self.straight = True
 
     def disconnect(self):
         self.straight = False
         self.fd = -1
+        self.sock = None
+
+    cdef inline bint is_open(self):
+        return self.fd >= 0 and descriptor_of(self.sock) == self.fd
 
 
 cdef object os_error(int code):
@@ -136,7 +146,7 @@ def read_ready(self):
     cdef object data
     cdef int code = 0
     cdef int fd = link.fd
-    if fd < 0:
+    if not link.is_open():
         if self._read_ready_cb is not None:  # in its odd moments and on odd sockets
             self._read_ready_cb()
         return
@@ -190,7 +200,7 @@ cdef int read_into(self, Link link, protocol) except -1:
     except BaseException as exc:
         self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
         return 0
-    if link.fd < 0:  # closed by the protocol just now
+    if not link.is_open():  # closed by the protocol just now
         return 0
     try:
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
@@ -225,7 +235,7 @@ def write(self, data):
     cdef Py_ssize_t n, size
     cdef int code
     cdef char *begin
-    if not link.straight or link.fd < 0:
+    if not link.straight or not link.is_open():
         write_rest(self, link, data)
         return
     if PyBytes_CheckExact(data):
@@ -254,7 +264,7 @@ def write(self, data):
             return
         n = 0
     link.count_written(n)
-    write_rest(self, link, memoryview(data)[n:])
+    write_rest(self, link, memoryview(data)[n:] if n else data)
 
 
 for _name, _function in (("_read_ready", read_ready), ("write", write)):

@@ -135,7 +135,8 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
         """Writes may go to the socket at once, unless something is in the way."""
         sock = self._sock
         if not (self._closing or self._conn_lost or self._eof or self._empty_waiter is not None):
-            self._obsloop_link.connect(sock.fileno() if sock.__class__ is socket.socket else -1, self.max_size)
+            fd = sock.fileno() if sock.__class__ is socket.socket else -1
+            self._obsloop_link.connect(sock, fd, self.max_size)
 
     def _call_connection_lost(self: Any, exc: BaseException | None) -> None:
         try:

@@ -271,6 +271,28 @@ def test_sockets_that_the_program_made(loop):
     assert figures(loop, IO) == {("read", "tcp"): 5, ("read", "unix"): 5}
 
 
+def test_a_socket_that_the_program_closes_itself(loop):
+    """Its descriptor becomes another connection's at once: what is written to the transport must not go there."""
+
+    async def main(server, other):
+        sock = socket.create_connection(server.getsockname())
+        sock.setblocking(False)
+        transport, protocol = await loop.create_connection(Lost, sock=sock)
+        fd = sock.fileno()
+        sock.close()
+        with socket.create_connection(other.getsockname()) as another:
+            assert another.fileno() == fd
+            transport.write(b"not for you")
+            error = await protocol.lost
+        assert isinstance(error, OSError)
+
+    with peers.listening(peers.Peer.drain) as (server, _), peers.listening(peers.Peer.drain) as (other, theirs):
+        run(loop, main(server, other))
+    assert theirs[0].read_bytes == 0
+    assert figures(loop, IO) == {}
+    assert figures(loop, CLOSED) == {("tcp", "error"): 1}
+
+
 def test_a_file_sent_by_the_kernel(loop):
     """``loop.sendfile`` goes past the transport's buffer; its bytes are counted all the same, and once."""
 
