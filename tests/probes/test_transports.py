@@ -274,7 +274,7 @@ def test_sockets_that_the_program_made(loop):
 def test_a_socket_that_the_program_closes_itself(loop):
     """Its descriptor becomes another connection's at once: what is written to the transport must not go there."""
 
-    async def main(server, other):
+    async def main(server, other, theirs):
         sock = socket.create_connection(server.getsockname())
         sock.setblocking(False)
         transport, protocol = await loop.create_connection(Lost, sock=sock)
@@ -282,12 +282,13 @@ def test_a_socket_that_the_program_closes_itself(loop):
         sock.close()
         with socket.create_connection(other.getsockname()) as another:
             assert another.fileno() == fd
+            await accepted(theirs)
             transport.write(b"not for you")
             error = await protocol.lost
         assert isinstance(error, OSError)
 
     with peers.listening(peers.Peer.drain) as (server, _), peers.listening(peers.Peer.drain) as (other, theirs):
-        run(loop, main(server, other))
+        run(loop, main(server, other, theirs))
     assert theirs[0].read_bytes == 0
     assert figures(loop, IO) == {}
     assert figures(loop, CLOSED) == {("tcp", "error"): 1}
