@@ -278,13 +278,13 @@ def test_a_socket_that_the_program_closes_itself(loop):
         sock = socket.create_connection(server.getsockname())
         sock.setblocking(False)
         transport, protocol = await loop.create_connection(Lost, sock=sock)
-        fd = sock.fileno()
-        sock.close()
         with socket.create_connection(other.getsockname()) as another:
-            assert another.fileno() == fd
+            fd = sock.detach()
+            os.dup2(another.fileno(), fd)  # in one step, so that no other thread gets it
             await accepted(theirs)
             transport.write(b"not for you")
             error = await protocol.lost
+            os.close(fd)
         assert isinstance(error, OSError)
 
     with peers.listening(peers.Peer.drain) as (server, _), peers.listening(peers.Peer.drain) as (other, theirs):
