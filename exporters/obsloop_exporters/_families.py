@@ -14,7 +14,7 @@ from typing import Any, Literal
 from prometheus_client import utils
 
 from obsloop import LOOP_NAME_LABEL, SIGNALS, Signal
-from obsloop_exporters._buckets import bounds_for
+from obsloop_exporters._common import bounds_for
 
 # The values of `le` are part of a series' identity, so they are written by prometheus_client's own function.
 _utils: Any = utils  # not typed there

@@ -1,6 +1,6 @@
-"""The bounds of explicit buckets that every exporter begins with, and which bounds can be exported exactly.
+"""What all our exporters share: the bounds that they begin with, which bounds are exact, label values to be written.
 
-Shared, so that one run has the same buckets wherever it is looked at. No third-party module is needed here.
+Shared, so that one run looks the same wherever it is looked at. No third-party module is needed here.
 """
 
 from __future__ import annotations
@@ -32,3 +32,8 @@ def bounds_for(signal: Signal, seconds_buckets: Iterable[float], count_buckets: 
                 f" choose among {', '.join(f'{b:g}' for b in signal.bounds)}"
             )
     return tuple(sorted({float(bound) for bound in bounds} - {inf}))
+
+
+def encodable(value: str) -> str:
+    """A label value that UTF-8 can write: a thread's name, and so a loop's, may hold half a surrogate pair."""
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
