@@ -28,7 +28,7 @@ demo: ## a FastAPI application on an observed loop, with requests, and its figur
 	@$(BIN)/python demo/run.py --seconds $(SECONDS)
 
 test: ## every test, on this machine's interpreter
-	@$(ENVIRONMENT) test
+	@$(ENVIRONMENT) test clients
 	@$(BIN)/python -m pytest $(TESTS)
 
 test-all: ## tests and conformance on every interpreter that is found, on both cores, and a table

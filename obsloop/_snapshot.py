@@ -16,8 +16,8 @@ class ExponentialBuckets(NamedTuple):
     """An exponential histogram, as OpenTelemetry and Prometheus define it: base ``2**(2**-scale)``, bounds inclusive.
 
     ``counts[i]`` holds the values in ``(base**(offset + i), base**(offset + i + 1)]``. What is at or below
-    ``zero_threshold`` is in ``zero_count``: of times what is shorter than 60 ns, the smallest bound held; of plain counts
-    zero alone. What is past the largest bound held (17 minutes; a million) is in the last bucket.
+    ``zero_threshold`` is in ``zero_count``: of times what is shorter than 60 ns, the smallest bound held; of plain
+    counts zero alone. What is past the largest bound held (17 minutes; a million) is in the last bucket.
     """
 
     scale: int

@@ -19,6 +19,7 @@ PURE = bool(os.environ.get("OBSLOOP_PURE"))
 MARKERS = {
     "once": ("needs no second interpreter or core, and takes long", AGAIN),
     "both_cores": ("runs both cores by itself", AGAIN and PURE),
+    "clients": ("needs packages that not every interpreter has a wheel of", AGAIN),
 }
 
 

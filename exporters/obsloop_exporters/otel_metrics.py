@@ -160,7 +160,10 @@ def wrap(
     therefore given instruments that always have figures. To one that is not global, and has none of its own, call
     ``install`` with that provider instead. For the bounds see there. Needs OpenTelemetry's SDK.
     """
-    from obsloop_exporters._otel_sdk import wrapped  # noqa: PLC0415 - the SDK may be missing
+    try:
+        from obsloop_exporters._otel_sdk import wrapped  # noqa: PLC0415 - the SDK may be missing
+    except ImportError as error:
+        raise ImportError(f"wrap() needs OpenTelemetry's SDK ({error}): pip install 'obsloop[otlp]'") from error
 
     bounds = _bounds(seconds_buckets, count_buckets)
     with _lock:

@@ -138,6 +138,11 @@ class GrpcReceiver(Receiver):
 
     def __init__(self) -> None:
         super().__init__()
+        self.port = 0
+        self.up()
+
+    def up(self) -> None:
+        """Serve, on the same port as before."""
         import grpc
         from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as stubs
 
@@ -151,7 +156,7 @@ class GrpcReceiver(Receiver):
 
         self.server = grpc.server(futures.ThreadPoolExecutor(4))
         stubs.add_MetricsServiceServicer_to_server(Service(), self.server)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         self.server.start()
 
     @property

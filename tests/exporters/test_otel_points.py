@@ -38,7 +38,6 @@ from tests.exporters.otel import (
     exponential,
     exponential_of,
     given,
-    key,
     metrics,
     provider_with,
 )
@@ -158,7 +157,7 @@ def index_of(value: int, units: int, scale: int) -> int:
 
 @pytest.mark.parametrize("partition", [SECONDS, COUNTS], ids=["seconds", "counts"])
 @pytest.mark.parametrize("scale", [2, 1, 0, -1, -3])
-def test_a_point_holds_each_value_where_openTelemetry_defines_it(partition, scale):
+def test_a_point_holds_each_value_where_opentelemetry_defines_it(partition, scale):
     """Each bound of the partition, one below and one above; at the scales held, and at coarser ones that are merged."""
     aggregation = ExponentialBucketHistogramAggregation(max_scale=scale)
     smallest = partition.bounds[0]
@@ -173,7 +172,7 @@ def test_a_point_holds_each_value_where_openTelemetry_defines_it(partition, scal
 
 
 def test_zero_is_counted_as_zero():
-    """An empty queue is zero and one handle is not; of times what is shorter than the smallest bound held, 60 ns, is."""
+    """An empty queue is zero and one handle is not; of times what is shorter than 60 ns, the smallest bound, is."""
     aggregation = ExponentialBucketHistogramAggregation()
     counts = _otel_points.exponential({}, 0, 1, histogram_of(COUNTS, [0, 0, 1, 2]), aggregation)
     assert (counts.zero_count, exponential_of(counts)) == (2, {-1: 1, 3: 1})
@@ -205,7 +204,7 @@ def test_fewer_buckets_are_a_coarser_scale_with_nothing_lost(values, max_size):
 
 
 def test_deltas_are_the_differences_and_add_up(monkeypatch):
-    """Three stretches of a program; each delta is the difference of the snapshots before and after, number by number."""
+    """Three stretches of a program; each delta is the difference of the snapshots before and after, in each number."""
     reader = InMemoryMetricReader(preferred_temporality=DELTAS, preferred_aggregation=EXPONENTIAL)
     with provider_with(reader):
         before: dict = {}
