@@ -62,6 +62,8 @@ class Histogram:
         step = 1 << (SCALE - scale)
         # Zero is a bound where plain counts are counted: then what is up to the smallest power has a bucket, too.
         zero = 0 if p.bounds[0] == 0 else p.index_of_exponent(p.min_exponent)
+        if not any(self.bucket_counts):  # most are: kinds of handle that a program does not use
+            return ExponentialBuckets(scale, p.min_exponent // step - (not zero), (), 0, p.bounds[zero] / p.units)
         exponents = range(p.min_exponent + (step if zero else 0), p.max_exponent + 1, step)
         uptos = [p.index_of_exponent(exponent) + 1 for exponent in exponents]
         # Sums of slices, of which most are empty: differences of one running sum cost a fraction.

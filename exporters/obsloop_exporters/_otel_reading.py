@@ -17,6 +17,8 @@ from obsloop import LOOP_NAME_LABEL, Histogram, Signal, Snapshot
 from obsloop_exporters._common import encodable
 
 _UTILIZATION = "asyncio.eventloop.utilization"
+_FLOATS = {"s", "1"}
+"""The units of floats, even where one is just 0. (A series has one type; all else is whole.)"""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -96,7 +98,7 @@ def _points(signal: Signal, snapshot: Snapshot, before: Snapshot | None, base: R
     return [
         Point(
             own | dict(zip(names, map(encodable, labels), strict=True)),
-            value if isinstance(value, Histogram) or signal.unit.startswith("{") else float(value),
+            float(value) if signal.unit in _FLOATS and not isinstance(value, Histogram) else value,
             last.get(labels),
             began_ns,
             since_ns,

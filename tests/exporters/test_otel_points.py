@@ -71,7 +71,7 @@ def test_a_reader_is_given_what_the_snapshot_says(freeze, aggregation):
             point = found[name][attributes]
             if not isinstance(value, Histogram):
                 assert point.value == value
-                assert type(point.value) is (int if SIGNALS[name].unit.startswith("{") else float)
+                assert type(point.value) is (float if SIGNALS[name].unit in ("s", "1") else int)
                 continue
             assert (point.count, point.sum, point.min, point.max) == (value.count, value.sum, None, None)
             if aggregation is None:
