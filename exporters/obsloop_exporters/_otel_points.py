@@ -33,6 +33,8 @@ _SCALE = 2
 """The finest scale at which obsloop's buckets are exact."""
 # The smallest and the largest value are not kept: OTLP leaves the fields out then, and the console shows null.
 _UNKNOWN: Any = None
+_NOT_ASKED: object = getattr(ExplicitBucketHistogramAggregation(), "_boundaries", None)
+"""What stands where no bounds were given: None, or in older SDKs bounds made for milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _bounds(signal: Signal, aggregation: Aggregation, wishes: Wishes) -> tuple[f
     asked: tuple[float, ...] | None = None
     if isinstance(aggregation, ExplicitBucketHistogramAggregation):
         asked = getattr(aggregation, "_boundaries", None)
-    if asked is None:
+    if asked is None or asked == _NOT_ASKED:
         return wishes.bounds[signal.name]
     exact = tuple(float(bound) for bound in asked if bound in signal.bounds)
     if len(exact) < len(asked):

@@ -1,11 +1,14 @@
 """The doors: whoever makes the MeterProvider and whenever, one line gives it our metrics, and one takes them back."""
 
+import asyncio
 import io
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from opentelemetry.metrics import MeterProvider as AnyProvider, NoOpMeter
@@ -281,6 +284,66 @@ def test_under_opentelemetry_instrument(variables, kind, temporality):
         ]
         assert {metric.WhichOneof("data") for metric in delays} == {kind}
         assert {getattr(metric, kind).aggregation_temporality for metric in delays} == {temporality}
+
+
+def test_nothing_of_it_runs_in_the_loops_thread():
+    """While a reader exports every few milliseconds, no function of the SDK or of ours runs in the loop's thread; and
+    that the profiler would see one is seen. (Of the API, the context of an executor's job is looked up there.)"""
+    seen: set[str] = set()
+    parts = {os.path.join("opentelemetry", "sdk"), "obsloop_exporters"}
+
+    def profile(frame, event, arg):
+        seen.update(part for part in parts if part in frame.f_code.co_filename)
+
+    exporter = Keeping()
+    with provider_with(PeriodicExportingMetricReader(exporter, 5)) as provider:
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            sys.setprofile(profile)
+            try:
+                end = loop.time() + 0.3
+                while loop.time() < end:
+                    await asyncio.gather(*[asyncio.sleep(0.001) for _ in range(10)])
+                    await loop.run_in_executor(None, int)
+                while_it_ran = set(seen)
+                provider.force_flush()
+            finally:
+                sys.setprofile(None)
+            return while_it_ran
+
+        assert run(main) == set()
+        assert seen == parts
+        assert len(exporter.exports) > 3
+
+
+def test_installing_while_others_collect_does_not_lock_up():
+    """Threads collect without end, others install and uninstall: the SDK's locks and ours are never crossed."""
+    readers = [InMemoryMetricReader() for _ in range(3)]
+    over = threading.Event()
+
+    def collect(reader):
+        while not over.is_set():
+            given(reader)
+
+    def change(provider):
+        for _ in range(30):
+            otel_metrics.install(provider)
+            otel_metrics.uninstall(provider)
+
+    with provider_with(*readers) as provider, ThreadPoolExecutor(5) as pool:
+        run(little)
+        collecting = [pool.submit(collect, reader) for reader in readers]
+        changing = [pool.submit(change, provider) for _ in range(2)]
+        try:
+            for one in changing:
+                one.result(60)
+        finally:
+            over.set()
+        for one in collecting:
+            one.result(60)
+        otel_metrics.install(provider)
+        assert all(ITERATIONS in given(reader) for reader in readers)
 
 
 # Without the SDK, or with one that is not known.

@@ -1,7 +1,6 @@
 """What a MeterProvider's readers are given: the catalogue, number by number, as each reader prefers it."""
 
 import asyncio
-import os
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -42,6 +41,7 @@ from tests.exporters.otel import (
     provider_with,
 )
 from tests.exporters.programs import everything, little, run
+from tests.support import output
 
 DELTAS = {sdk.Counter: DELTA, sdk.ObservableCounter: DELTA, sdk.Histogram: DELTA}
 EXPONENTIAL = {sdk.Histogram: ExponentialBucketHistogramAggregation()}
@@ -305,31 +305,35 @@ def test_figures_began_when_the_first_loop_of_the_name_ran():
     assert process.start_time_unix_nano < before_ns
 
 
+FORK = """
+import os, time
+import obsloop
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from tests.exporters.otel import given, provider_with
+from tests.exporters.programs import little, run
+from tests.exporters.test_otel_points import DELTAS, ITERATIONS, MAIN
+
+deltas, totals = InMemoryMetricReader(preferred_temporality=DELTAS), InMemoryMetricReader()
+with provider_with(deltas, totals):
+    for _ in range(20):
+        run(little)
+    given(deltas), given(totals)
+    forked_ns = time.time_ns()
+    child = os.fork()
+    if child == 0:
+        run(little)
+        ours = obsloop.snapshots()["main"].value(ITERATIONS)
+        for reader in deltas, totals:
+            point = given(reader)[ITERATIONS][MAIN]
+            print(0 < point.value == ours, point.start_time_unix_nano >= forked_ns - 1000, flush=True)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+"""
+
+
 def test_a_fork_begins_anew():
     """The child's deltas and totals are its own: not below zero, not the parent's, and since the fork."""
-    deltas, totals = InMemoryMetricReader(preferred_temporality=DELTAS), InMemoryMetricReader()
-    with provider_with(deltas, totals):
-        for _ in range(20):
-            run(little)
-        given(deltas), given(totals)
-        forked_ns = time.time_ns()
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                run(little)
-                points = [given(reader)[ITERATIONS][MAIN] for reader in (deltas, totals)]
-                ours = obsloop.snapshots()["main"].value(ITERATIONS)
-                good = [p.value == ours and p.start_time_unix_nano >= forked_ns - 1_000 for p in points]
-                os.write(write, repr((good, ours)).encode())
-            finally:
-                os._exit(0)
-        os.close(write)
-        assert os.waitpid(child, 0)[1] == 0
-        with open(read, "rb") as answer:
-            good, iterations = eval(answer.read())
-    assert good == [True, True]
-    assert 0 < iterations < 20
+    assert output(FORK).split() == ["True", "True"] * 2 + ["0"]
 
 
 # Utilization.
