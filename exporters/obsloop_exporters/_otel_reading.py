@@ -74,14 +74,15 @@ def attempt(what: str, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwar
     try:
         return read(*args, **kwargs)
     except Exception as error:
-        say_once(f"left out of what OpenTelemetry is given: {what}: {error!r}", error)
+        say_once(f"left out of what OpenTelemetry is given: {what}: {error!r}", error, once=what)
         return None
 
 
-def say_once(text: str, error: Exception | None = None) -> None:
-    """A warning; the same one is not said again."""
-    if text not in _told and len(_told) < 100:
-        _told.add(text)
+def say_once(text: str, error: Exception | None = None, *, once: str = "") -> None:
+    """A warning; the same one, or another for the same ``once``, is not said again."""
+    once = once or text
+    if once not in _told and len(_told) < 100:
+        _told.add(once)
         log.warning("%s", text, exc_info=error)
 
 

@@ -74,7 +74,9 @@ def _stream(signal: Signal, view: Any) -> Stream:
         aggregation = None
     elif not isinstance(aggregation, _OBEYED[signal.kind]):
         say_once(
-            f"{signal.name}: the View's {type(aggregation).__name__} does not fit a {signal.kind}, and is left out"
+            f"a View's {type(aggregation).__name__} does not fit a {signal.kind}, as {signal.name} is one: such signals"
+            " are exported as without it",
+            once=f"{type(aggregation).__name__} {signal.kind}",
         )
         aggregation = None
     keys: set[str] | None = view._attribute_keys

@@ -428,6 +428,20 @@ def test_bounds_that_cannot_be_exact_are_left_out_and_said_once(caplog):
     assert "buckets cannot be given exactly at 0.0075, which are left out; choose among 1e-06" in said
 
 
+def test_a_view_that_fits_histograms_only_leaves_the_rest_as_it_is(caplog):
+    """All names, with buckets: histograms have them, counters stay counters, and one line for each kind says so."""
+    view = View(instrument_name="asyncio.*", aggregation=ExplicitBucketHistogramAggregation([0.01]))
+    reader = InMemoryMetricReader()
+    with provider_with(reader, views=[view]):
+        run(little)
+        given(reader)
+        found = given(reader)
+    assert {point.explicit_bounds for point in found[DELAY].values()} == {(0.01,)}
+    assert found[ITERATIONS][MAIN].value == obsloop.snapshots()["main"].value(ITERATIONS)
+    said = [record.getMessage() for record in caplog.records if "does not fit" in record.getMessage()]
+    assert [text.split(",")[0].split("fit ")[1] for text in said] == ["a counter", "a gauge", "a updowncounter"]
+
+
 def test_a_reader_that_wants_other_explicit_buckets_gets_them():
     """The reader's own boundaries, where no View says otherwise."""
     reader = InMemoryMetricReader(
