@@ -157,8 +157,8 @@ def wrap(
         PeriodicExportingMetricReader(obsloop_exporters.otel_metrics.wrap(OTLPMetricExporter()))
 
     Nothing else of the provider is touched. An SDK exports nothing where nothing was recorded: the global provider is
-    therefore given instruments that always have figures, and its Views are obeyed. For a provider that is not global call
-    ``install`` with it instead. For the bounds see there. Needs OpenTelemetry's SDK.
+    therefore given instruments that always have figures, and its Views are obeyed. For a provider that is not global
+    call ``install`` with it instead. For the bounds see there. Needs OpenTelemetry's SDK.
     """
     try:
         from obsloop_exporters._otel_sdk import wrapped  # noqa: PLC0415 - the SDK may be missing
