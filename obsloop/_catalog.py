@@ -8,8 +8,8 @@ Names follow OpenTelemetry's style; no convention for asyncio exists yet, so the
 from dataclasses import dataclass
 from typing import Literal
 
-from obsloop._cells import KINDS
-from obsloop._events import CAUSES, EXITS, OUTCOMES
+from obsloop._cells import KINDS, NETWORKS
+from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, OUTCOMES, ROLES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -31,6 +31,8 @@ ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 MAX_EXECUTORS = 8
 MAX_RESOLVER_ERRORS = 20
 MAX_SIGNALS = 32
+MAX_NETWORK_ERRORS = 40
+MAX_ADDRESSES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,16 @@ _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
 EXECUTOR = Label("executor", bound=MAX_EXECUTORS)
 _SIGNAL = Label("signal", bound=MAX_SIGNALS)
-BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL)
+SERVER_ADDRESS = Label("server.address", bound=MAX_ADDRESSES)
+_NETWORK_ERROR = Label("error.type", bound=MAX_NETWORK_ERRORS)
+BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
 DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "export", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
+_NETWORK = Label("network.transport", NETWORKS)
+_ROLE = Label("role", ROLES)
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
 
 SIGNALS: tuple[Signal, ...] = (
@@ -181,10 +187,67 @@ SIGNALS: tuple[Signal, ...] = (
         (EXECUTOR,),
     ),
     Signal(
+        "asyncio.transport.active", "updowncounter", "{transport}",
+        "Transports that are open. A datagram socket without a remote address is a server; pipes are clients.",
+        (_NETWORK, _ROLE),
+    ),
+    Signal(
+        "asyncio.transport.opened", "counter", "{transport}", "Transports that were made.", (_NETWORK, _ROLE),
+        rare=True,
+    ),
+    Signal(
+        "asyncio.transport.closed", "counter", "{transport}",
+        "Transports that were closed. eof: the peer ended first; local: this side did; reset: the peer broke it off;"
+        " error: another error; aborted: by abort(), or left behind unclosed.",
+        (_NETWORK, Label("reason", CLOSINGS)), rare=True,
+    ),
+    Signal(
+        "asyncio.transport.io", "counter", "By",
+        "Bytes that went through transports, between them and the kernel: with TLS those of its records.",
+        (Label("direction", DIRECTIONS), _NETWORK),
+    ),
+    Signal(
+        "asyncio.transport.write_buffer.usage", "updowncounter", "By",
+        "Bytes in the write buffers of all transports: written by the program and not taken by the kernel.",
+    ),
+    Signal(
+        "asyncio.transport.write_paused.time", "counter", "s",
+        "Time that transports had their protocols paused, from pause_writing to resume_writing: peers do not read.",
+    ),
+    Signal(
+        "asyncio.transport.write_paused.episodes", "counter", "{episode}",
+        "Times that a transport paused its protocol, since its write buffer passed the high-water mark.", rare=True,
+    ),
+    Signal(
         "dns.lookup.duration", "histogram", "s",
         "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
         " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
         (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True,
+    ),
+    Signal(
+        "asyncio.connect.duration", "histogram", "s",
+        "How long the kernel took to connect stream sockets, each attempt by itself; with the exception's class, empty"
+        " when connected. Looking up the name is not in it.",
+        (Label("network.type", ("ipv4", "ipv6", "unix")), _NETWORK_ERROR), rare=True,
+    ),
+    Signal(
+        "asyncio.tls.handshake.duration", "histogram", "s",
+        "How long TLS handshakes took; with the exception's class, empty when complete. One that is not waited for any"
+        " more is a CancelledError, one that took too long a TimeoutError.",
+        (_ROLE, _NETWORK_ERROR), rare=True,
+    ),
+    Signal(
+        "asyncio.server.accepted", "counter", "{connection}", "Connections that servers accepted, by their address.",
+        (SERVER_ADDRESS,), rare=True,
+    ),
+    Signal(
+        "asyncio.server.accept.errors", "counter", "{error}",
+        "Times that accepting failed: the system's name of the error (EMFILE: no file descriptor was left).",
+        (SERVER_ADDRESS, _NETWORK_ERROR), rare=True,
+    ),
+    Signal(
+        "asyncio.server.connections.active", "updowncounter", "{connection}",
+        "Connections that servers have accepted and that are open, by their address.", (SERVER_ADDRESS,),
     ),
     Signal(
         "asyncio.subprocess.active", "updowncounter", "{process}",

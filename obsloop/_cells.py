@@ -21,6 +21,9 @@ KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other"
 STRIDE = SECONDS.size + 1
 """One block: the sum in nanoseconds, then a counter for each bucket."""
 
+NETWORKS = ("tcp", "unix", "udp", "pipe")
+"""What transports are over, in the order of their bytes in ``io_bytes``: read, then written, of each."""
+
 # A kind is carried as the offset of its block, so that the hot path adds and does not multiply.
 TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (STRIDE * i for i in range(len(KINDS)))
 
@@ -57,6 +60,7 @@ class Raw(NamedTuple):
     poll: list[int]
     iteration: list[int]
     depth: list[int]
+    io_bytes: list[int]
 
 
 class Reading(NamedTuple):
@@ -82,6 +86,7 @@ class Reading(NamedTuple):
     poll: list[int]
     iteration: list[int]
     depth: list[int]
+    io_bytes: list[int]
 
 
 def count_value(counters: list[int], block: int, value_ns: int) -> None:
@@ -89,6 +94,41 @@ def count_value(counters: list[int], block: int, value_ns: int) -> None:
     bucket = block + 1 + bisect_left(SECONDS.bounds, value_ns)
     counters[block] += value_ns
     counters[bucket] += 1
+
+
+class Flows:
+    """What the transports of one loop are at; written by the loop's thread alone."""
+
+    __slots__ = ("active", "buffered", "pauses")
+
+    def __init__(self) -> None:
+        self.active: dict[tuple[str, str], int] = {}
+        self.buffered = 0
+        """Bytes in all their write buffers."""
+        self.pauses = (0, 0)
+        """How many are paused, and what to add to as many times the clock to have the time that all were: one object,
+        so that a reader in another thread never sees half of a change and the sum never goes back."""
+
+    def paused_ns(self) -> int:
+        """How long transports have been paused in all, until now."""
+        n, offset_ns = self.pauses
+        return n * _clock.monotonic_ns() + offset_ns
+
+    def pause(self, n: int, now_ns: int) -> None:
+        """``n`` more are paused, or fewer."""
+        paused, offset_ns = self.pauses
+        self.pauses = (paused + n, offset_ns - n * now_ns)
+
+    def forked(self) -> None:
+        """In a forked child: what is open is the child's too, and nothing has been paused for any time yet."""
+        n = self.pauses[0]
+        self.pauses = (n, -n * _clock.monotonic_ns())
+
+    def end(self) -> None:
+        """Their loop is closed: what it left open is nobody's any more."""
+        self.active = {}
+        self.buffered = 0
+        self.pause(-self.pauses[0], _clock.monotonic_ns())
 
 
 class Cells:
@@ -102,9 +142,11 @@ class Cells:
         "events",
         "events_waiting",
         "fast_ns",
+        "flows",
         "gc_ns",
         "gc_started_ns",
         "idle_ns",
+        "io_bytes",
         "iteration",
         "nested_ns",
         "notable_ns",
@@ -124,6 +166,9 @@ class Cells:
         self.poll = [0] * STRIDE
         self.iteration = [0] * STRIDE
         self.depth = [0] * (COUNTS.size + 1)
+        # What transports read and wrote, and what they are at.
+        self.io_bytes = [0] * (2 * len(NETWORKS))
+        self.flows = Flows()
         self.idle_ns = self.run_ns = self.run_started_ns = self.tick_ns = 0
         # Time of iterations that ran within a callback of this loop: they are counted by themselves, and in it.
         self.nested_ns = 0
@@ -206,12 +251,13 @@ class Cells:
         """
         running = self.run_started_ns
         tick_ns = self.tick_ns
-        for name in ("durations", "delays", "poll", "iteration", "depth", "gc_ns"):
+        for name in ("durations", "delays", "poll", "iteration", "depth", "gc_ns", "io_bytes"):
             counters = getattr(self, name)
             counters[:] = [0] * len(counters)
         self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = tick_ns if running else 0
         self.state = FORKED if running else STOPPED
+        self.flows.forked()
 
     def looks(self) -> tuple[int, list[tuple[int, ...]]] | None:
         """What the watchdog measured of this run without the GIL: of which thread, and one or two, the older first.
@@ -227,6 +273,7 @@ class Cells:
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
             self.nested_ns, self.gc_started_ns, self.gc_ns[:], self.events, self.events_waiting,
             self.durations[:], self.delays[:], self.poll[:], self.iteration[:], self.depth[:],
+            self.io_bytes[:],
         )  # fmt: skip
 
 
@@ -270,4 +317,5 @@ def read(cells: Cells) -> Reading:
         poll=raw.poll,
         iteration=raw.iteration,
         depth=raw.depth,
+        io_bytes=raw.io_bytes,
     )

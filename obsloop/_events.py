@@ -19,6 +19,14 @@ OUTCOMES = ("ok", "error", "cancelled")
 EXITS = ("ok", "error", "signal")
 """How a subprocess ended: with status 0, with another one, by a signal."""
 
+ROLES = ("client", "server")
+"""Which end of a connection this is. A datagram socket without a remote address is a server; pipes are clients."""
+
+DIRECTIONS = ("read", "write")
+
+CLOSINGS = ("eof", "local", "reset", "error", "aborted")
+"""Why a transport was closed: the peer ended first; this side did; the peer broke it off; an error; ``abort()``."""
+
 Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""
 
@@ -130,3 +138,63 @@ class SubprocessExit(Event):
     """As ``subprocess`` has it: negative for a signal."""
     exit: str
     """One of ``EXITS``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One address that was tried for a connection."""
+
+    address: str
+    port: int
+    duration: float
+    """Seconds from making the socket until it was connected, or was not."""
+    error_type: str
+    """The exception's class with its module; empty where it was connected. Who loses a race is cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSetUp(Event):
+    """A connection of this side's is set up, or has failed. In the loop's thread, before the caller hears of it.
+
+    Of ``create_connection``, ``create_unix_connection`` and ``create_datagram_endpoint``, and of what is made of them
+    (``open_connection``). Name and place are those of the protocol factory; ``duration`` is all of it.
+    """
+
+    transport: str
+    """``tcp``, ``unix`` or ``udp``."""
+    address: str
+    """The host as it was asked for, or a path; empty for a socket that was connected already."""
+    port: int
+    dns_duration: float | None
+    """Seconds that look-ups took; None where there was none."""
+    attempts: tuple[Attempt, ...]
+    """In the order in which they ended."""
+    tls_duration: float | None
+    """Seconds of the TLS handshake; None where there was none."""
+    phase: str
+    """Where it failed: ``arguments``, ``dns``, ``connect``, ``tls`` or ``protocol``; empty where it did not."""
+    error_type: str
+    """The exception's class with its module; empty where it is set up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportClosed(Event):
+    """A transport is closed, and its protocol has been told. Emitted in the loop's thread.
+
+    Name and place are those of the protocol's ``connection_lost``; ``duration`` is from when the transport was made.
+    """
+
+    transport: str
+    """What it was over: ``tcp``, ``unix``, ``udp`` or ``pipe``."""
+    role: str
+    """One of ``ROLES``."""
+    reason: str
+    """One of ``CLOSINGS``."""
+    bytes_read: int
+    """What came from the kernel, TLS records and all."""
+    bytes_written: int
+    """What the kernel took."""
+    paused_duration: float
+    """Seconds that its protocol was paused, because the peer did not read."""
+    error_type: str = ""
+    """The exception's class with its module; empty where there was none."""

@@ -13,6 +13,7 @@ from obsloop._private import (
     private_format_helpers,
     private_futures,
     private_selector_events,
+    private_sslproto,
     private_tasks,
 )
 
@@ -25,8 +26,11 @@ _HANDLE_SLOTS = {"_callback", "_args", "_cancelled", "_loop", "_source_traceback
 _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         private_selector_events.BaseSelectorEventLoop,
-        ("_add_callback", "_add_callback_signalsafe", "_add_reader", "_add_writer", "_check_callback", "_check_closed",
-         "_check_thread", "_process_events", "_remove_reader", "_remove_writer", "_write_to_self"),
+        ("_accept_connection", "_accept_connection2", "_add_callback", "_add_callback_signalsafe", "_add_reader",
+         "_add_writer", "_check_callback", "_check_closed", "_check_thread", "_connect_sock",
+         "_create_connection_transport", "_ensure_resolved", "_make_datagram_transport", "_make_socket_transport",
+         "_make_ssl_transport", "_process_events", "_remove_reader", "_remove_writer", "_sock_connect",
+         "_start_serving", "_stop_serving", "_write_to_self"),
     ),
     (
         private_base_events,
@@ -36,6 +40,21 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (private_base_events.BaseEventLoop, ("_check_default_executor",)),
     (private_futures, ("_chain_future", "_copy_future_state")),
     (private_format_helpers, ("_format_callback_source", "extract_stack")),
+    (
+        getattr(private_selector_events, "_SelectorSocketTransport", None),
+        ("_call_connection_lost", "_fatal_error", "_force_close", "_make_empty_waiter", "_maybe_pause_protocol",
+         "_maybe_resume_protocol", "_read_ready", "_read_ready__data_received", "_read_ready__get_buffer",
+         "_read_ready__on_eof", "_reset_empty_waiter"),
+    ),
+    (
+        getattr(private_selector_events, "_SelectorDatagramTransport", None),
+        ("_call_connection_lost", "_force_close", "_maybe_pause_protocol", "_maybe_resume_protocol"),
+    ),
+    (
+        getattr(private_sslproto, "SSLProtocol", None),
+        ("_call_eof_received", "_check_handshake_timeout", "_on_handshake_complete", "_set_app_protocol",
+         "_start_handshake", "connection_lost"),
+    ),
     (getattr(private_tasks, "_PyTask", None), ("_Task__step", "_Task__wakeup")),
 )  # fmt: skip
 

@@ -14,6 +14,7 @@ import asyncio
 import heapq
 import inspect
 import time
+from os import strerror
 from asyncio import futures, tasks
 from collections import deque
 
@@ -23,11 +24,11 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
-from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport EBADF, EINTR, errno
 from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
 from obsloop import _cells, _clock, _cold, _slow
@@ -226,6 +227,7 @@ cdef enum:
     MAX_BOUNDS = 256
     SUB_BITS = 3
     STATES = 6
+    MAX_IO = 8
 
 cdef struct Line:
     int size                        # number of bounds
@@ -300,6 +302,8 @@ if _slow.CHUNK & CHUNK_MASK:
 
 if FORKED + 1 != STATES:
     raise ImportError("the compiled core was built for another list of states")
+if 2 * len(_cells.NETWORKS) != MAX_IO:
+    raise ImportError("the compiled core was built for another list of networks")
 
 
 cdef list as_list(int64_t *values, int n):
@@ -333,6 +337,8 @@ cdef class Cells:
     cdef int64_t gc_ns[STATES]
     cdef public int64_t events, events_waiting, waits
     cdef public int state
+    cdef int64_t io_bytes[MAX_IO]
+    cdef public object flows
     cdef Looks *seen                # not here: another thread writes it, and would take the loop's cache lines
 
     def __cinit__(self):
@@ -347,6 +353,7 @@ cdef class Cells:
         self.iteration = self.poll + STRIDE
         self.depth = self.iteration + STRIDE
         self.state = STOPPED
+        self.flows = _cells.Flows()
         self.notable_ns = self.slow_ns = self.slow_iteration_ns = NEVER_NS
 
     cdef int total(self):
@@ -404,10 +411,12 @@ cdef class Cells:
         running = self.run_started_ns
         memset(self.durations, 0, self.total() * sizeof(int64_t))
         memset(self.gc_ns, 0, sizeof(self.gc_ns))
+        memset(self.io_bytes, 0, sizeof(self.io_bytes))
         self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = self.tick_ns if running else 0
         self.state = FORKED if running else STOPPED
         memset(self.seen, 0, sizeof(Looks))
+        self.flows.forked()
 
     def looks(self):
         cdef Looks found
@@ -432,6 +441,7 @@ cdef class Cells:
             self.nested_ns, self.gc_started_ns, as_list(self.gc_ns, STATES), self.events, self.events_waiting,
             as_list(self.durations, STRIDE * KINDS), as_list(self.delays, STRIDE * KINDS),
             as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE), as_list(self.depth, DEPTH),
+            as_list(self.io_bytes, MAX_IO),
         )
 
 
@@ -1263,7 +1273,7 @@ def run_once(self):
     cdef TimerHandle timer_handle
     cdef PyObject *found_key
     cdef PyObject *outer_current = state.current
-    cdef object handle = None, selector = None, fd_to_key = None, found, key, data, timer
+    cdef object handle = None, selector = None, fd_to_key = None, found, key, timer
     cdef list scheduled
     ready = None
     outer = _cold.enter(self, cells)
@@ -1348,15 +1358,14 @@ def run_once(self):
                     found_key = PyDict_GetItem(fd_to_key, state.events[i].data.fd)
                     if found_key is NULL:
                         continue
-                    key = <object>found_key
+                    key = <object>found_key  # a named tuple, whose own way to its items is long
                     event = state.events[i].events
-                    mask = key[2]
-                    data = key[3]
-                    reader, writer = data
+                    mask = <object>PyTuple_GET_ITEM(key, 2)
+                    reader, writer = <object>PyTuple_GET_ITEM(key, 3)
                     if reader is not None and event & ~4u and mask & 1:
-                        put(state, obs, reader, key[0], READER, began, self)
+                        put(state, obs, reader, <object>PyTuple_GET_ITEM(key, 0), READER, began, self)
                     if writer is not None and event & ~1u and mask & 2:
-                        put(state, obs, writer, key[0], WRITER, began, self)
+                        put(state, obs, writer, <object>PyTuple_GET_ITEM(key, 0), WRITER, began, self)
             else:
                 self._process_events(found)
                 found = None
@@ -1494,6 +1503,9 @@ cdef double _ulp(double value):
     import math
 
     return math.ulp(value)
+
+
+include "_wirec.pxi"
 
 
 METHODS = {

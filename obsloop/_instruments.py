@@ -18,12 +18,14 @@ from obsloop._peek import class_name, class_of
 if TYPE_CHECKING:
     from obsloop._events import (
         CallbackError,
+        ConnectionSetUp,
         ExecutorJob,
         LoopBlocked,
         LoopUnblocked,
         SlowCallback,
         SlowIteration,
         SubprocessExit,
+        TransportClosed,
     )
 
 _log = logging.getLogger("obsloop")
@@ -54,6 +56,12 @@ class Instrument:
 
     def on_executor_job(self, event: ExecutorJob) -> None:
         """An executor's job has ended and its result is on the loop. In the loop's thread, after it was delivered."""
+
+    def on_connection_set_up(self, event: ConnectionSetUp) -> None:
+        """A connection is set up, or could not be. In the loop's thread, before who asked for it hears of it."""
+
+    def on_transport_closed(self, event: TransportClosed) -> None:
+        """A transport is closed. In the loop's thread, after ``connection_lost``."""
 
     def on_subprocess_exit(self, event: SubprocessExit) -> None:
         """A subprocess was reaped. In the loop's thread, before its protocol or who waits for it hears of it."""

@@ -21,7 +21,7 @@ from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executors, gc as gc_probe, processes
+from obsloop.probes import executors, gc as gc_probe, processes, servers, transports
 from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Ledger:
             if cells.run_started_ns:  # collected in the middle of a run: its thread is gone
                 cells.end_run(cells.tick_ns)
                 _running.forget(cells)
+            cells.flows.end()
             self._free.append(cells)
 
     def blocks(self) -> list[Cells]:
@@ -104,7 +105,8 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """All figures of this name, at this moment."""
-        readings = [read(cells) for cells in self.blocks()]
+        blocks = self.blocks()
+        readings = [read(cells) for cells in blocks]
         _dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
         loops = [loop for ref in list(self._live) if (loop := ref()) is not None]
         durations = _add(r.durations for r in readings)
@@ -141,6 +143,8 @@ class Ledger:
             "asyncio.eventloop.blocked.time": {(): blocked_time},
             **executors.points(loops, self.rare),
             **processes.points(loops),
+            **servers.points(loops, self.rare),
+            **transports.points(blocks, readings),
             **self.rare.points(),
         }
         return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data), self.began)

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple, cast
 
-from obsloop import _clock, _cold, _core
+from obsloop import _clock, _cold, _core, _private
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
 from obsloop._settings import Settings, SettingsError
-from obsloop.probes import executors, processes, signals
+from obsloop.probes import connections, executors, processes, servers, signals, transports
+from obsloop.watch.guarded import guarded
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -83,6 +84,110 @@ class Loop(Observed):
         """A signal has arrived through the loop's own pipe."""
         signals.delivered(self, sig)
         super()._handle_signal(sig)
+
+    def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, **kwargs: Any) -> Any:
+        return transports.make_socket(self, sock, protocol, waiter, kwargs)
+
+    def _make_datagram_transport(self, sock: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
+        return transports.make_datagram(self, sock, protocol, args, kwargs)
+
+    def _make_read_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
+        return transports.make_pipe(self, transports.ReadPipeTransport, pipe, protocol, args, kwargs)
+
+    def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
+        return transports.make_pipe(self, transports.WritePipeTransport, pipe, protocol, args, kwargs)
+
+    def _make_ssl_transport(
+        self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **kwargs: Any
+    ) -> Any:
+        return transports.make_ssl(self, rawsock, protocol, sslcontext, waiter, **kwargs)
+
+    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **kwargs: Any) -> Any:
+        """Connect to a TCP server, as on the stock loop."""
+        coro = super().create_connection(protocol_factory, host, port, **kwargs)
+        if not connections.heard(self):
+            return await coro
+        return await connections.told(self, coro, connections.Setup("tcp", host, port), protocol_factory)
+
+    async def create_unix_connection(self, protocol_factory: Any, path: Any = None, **kwargs: Any) -> Any:
+        """Connect to a server on a Unix socket, as on the stock loop."""
+        coro = super().create_unix_connection(protocol_factory, path, **kwargs)
+        if not connections.heard(self):
+            return await coro
+        return await connections.told(self, coro, connections.Setup("unix", path, 0), protocol_factory)
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **kwargs: Any
+    ) -> Any:
+        """Make a datagram transport, as on the stock loop."""
+        coro = super().create_datagram_endpoint(protocol_factory, local_addr, remote_addr, **kwargs)
+        if not connections.heard(self):
+            return await coro
+        return await connections.told(
+            self, coro, connections.Setup("udp", *connections.address_of(remote_addr)), protocol_factory
+        )
+
+    async def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any:
+        coro = super()._ensure_resolved(address, **kwargs)
+        setup = self._obsloop.setups.current()
+        return await (coro if setup is None else connections.resolving(self, setup, coro, address[0]))
+
+    async def _connect_sock(self, exceptions: Any, addr_info: Any, *args: Any) -> Any:
+        """One address is tried, perhaps in a task of its own."""
+        coro = super()._connect_sock(exceptions, addr_info, *args)
+        setup = self._obsloop.setups.by_address.get(id(addr_info))
+        return await (coro if setup is None else connections.attempting(setup, coro, addr_info[4]))
+
+    def _sock_connect(self, fut: Any, sock: Any, address: Any) -> None:
+        began_ns = _clock.monotonic_ns()
+        super()._sock_connect(fut, sock, address)
+        guarded(connections.connecting, self, fut, sock, began_ns)
+
+    def _start_serving(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super()._start_serving(protocol_factory, sock, *args, **kwargs)
+        servers.serving(self, sock)
+
+    def _stop_serving(self, sock: Any) -> None:
+        servers.stopped(self, sock)
+        super()._stop_serving(sock)
+
+    def _accept_connection(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None:
+        servers.begin(self, sock)
+        error = None
+        try:
+            super()._accept_connection(protocol_factory, sock, *args, **kwargs)
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            servers.end(self, error)
+
+    @_private.returns_coroutine
+    def _accept_connection2(self, protocol_factory: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
+        servers.accepted(self, conn)
+        return super()._accept_connection2(protocol_factory, conn, *args, **kwargs)
+
+    async def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        """For a socket that is connected already; ``server_side`` where somebody else has accepted it."""
+        setup = self._obsloop.setups.current()
+        if setup is not None:
+            setup.phase = "tls" if len(args) > 1 and args[1] else "protocol"
+        if kwargs.get("server_side"):
+            self._obsloop.accepted_fd = sock.fileno()  # the transport is made before anything is awaited
+        try:
+            return await super()._create_connection_transport(sock, *args, **kwargs)
+        finally:
+            self._obsloop.accepted_fd = -1
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: Any, count: Any) -> int:
+        """A transport sends a file past its own buffer."""
+        with transports.sending(self, transp):
+            return await super()._sendfile_native(transp, file, offset, count)
+
+    def _sock_sendfile_native_impl(self, fut: Any, registered_fd: Any, sock: Any, *args: Any) -> None:
+        super()._sock_sendfile_native_impl(fut, registered_fd, sock, *args)
+        if self._obsloop.sending:
+            transports.sent(self, sock, args[-1])
 
     def _make_subprocess_transport(self, protocol: Any, args: Any, shell: Any, *pipes: Any, **kwargs: Any) -> Any:
         """Both ways to start a subprocess come here, and all is done in one go until its watcher has a callback."""

@@ -16,7 +16,9 @@ from obsloop._instruments import Instruments
 from obsloop._private import SelectorEventLoop
 from obsloop._settings import Settings, tidy_name
 from obsloop.probes import errors, gc as gc_probe
+from obsloop.probes.connections import Setups
 from obsloop.probes.processes import Processes
+from obsloop.probes.servers import Listeners
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Observation:
     """Held by the loop as ``_obsloop``: one attribute, since with a few more a loop's look-ups would slow down."""
 
     __slots__ = (
+        "accepted_fd",
         "cells",
         "episode",
         "exception_handler",
@@ -37,9 +40,12 @@ class Observation:
         "instruments",
         "iterating",
         "ledger",
+        "listeners",
         "notes",
         "processes",
+        "sending",
         "settings",
+        "setups",
         "slow_ns",
         "unstamped",
         "usage",
@@ -53,6 +59,12 @@ class Observation:
         self.executors: dict[int, Pool] = {}
         """The executors that the loop has handed jobs to, by ``id``."""
         self.processes = Processes()
+        self.accepted_fd = -1
+        """A socket that somebody else has accepted, while a transport is made for it."""
+        self.setups = Setups()
+        self.listeners = Listeners()
+        self.sending: dict[int, list[Any]] = {}
+        """By ``id`` of a socket that sends a file: its transport's link, and what has been counted of the file."""
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()
@@ -108,10 +120,14 @@ class Observation:
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is closed: its counters go back to the ledger."""
+        if self.cells is not None:
+            self.cells.flows.end()
         if self.ledger is not None:
             self.ledger.release(loop)
         self.cells = None
         self.foreign.clear()
+        self.sending.clear()
+        self.setups, self.listeners = Setups(), Listeners()
         self.executors.clear()
         self.processes.live.clear()
 

@@ -1,10 +1,12 @@
 """Asyncio's private parts that we lean on, with the types that typeshed does not give them.
 
-``_guard`` checks at run time that they are there; this file only tells the type checkers, and holds nothing else.
+``_guard`` checks at run time that they are there; this file only tells the type checkers.
 """
 
 import asyncio
-from asyncio import base_events, events, format_helpers, futures, selector_events, tasks
+import inspect
+import sys
+from asyncio import base_events, coroutines, events, format_helpers, futures, selector_events, sslproto, tasks
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,18 @@ private_events: Any = events
 private_format_helpers: Any = format_helpers
 private_futures: Any = futures
 private_selector_events: Any = selector_events
+private_sslproto: Any = sslproto
 private_tasks: Any = tasks
+private_unix_events: Any = getattr(asyncio, "unix_events", None)  # not on Windows
+
+
+def returns_coroutine(function: Any) -> Any:
+    """Mark a function that is no coroutine function, and returns a coroutine, as asyncio and others ask for it."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]
+    return function
+
 
 if TYPE_CHECKING:
 
@@ -50,6 +63,23 @@ if TYPE_CHECKING:
         def _make_subprocess_transport(
             self, protocol: Any, args: Any, shell: Any, *pipes: Any, **kwargs: Any
         ) -> Any: ...
+        def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, **kwargs: Any) -> Any: ...
+        def _make_datagram_transport(self, sock: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any: ...
+        def _make_read_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any: ...
+        def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any: ...
+        async def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any: ...
+        def _make_ssl_transport(
+            self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **kwargs: Any
+        ) -> Any: ...
+        async def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any: ...
+        async def _connect_sock(self, exceptions: Any, addr_info: Any, *args: Any) -> Any: ...
+        def _sock_connect(self, fut: Any, sock: Any, address: Any) -> None: ...
+        def _start_serving(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None: ...
+        def _stop_serving(self, sock: Any) -> None: ...
+        def _accept_connection(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None: ...
+        def _accept_connection2(self, protocol_factory: Any, conn: Any, *args: Any, **kwargs: Any) -> Any: ...
+        async def _sendfile_native(self, transp: Any, file: Any, offset: Any, count: Any) -> int: ...
+        def _sock_sendfile_native_impl(self, fut: Any, registered_fd: Any, sock: Any, *args: Any) -> None: ...
         @property
         def _child_watcher_callback(self) -> Any: ...
         def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
@@ -66,5 +96,7 @@ __all__ = [
     "private_format_helpers",
     "private_futures",
     "private_selector_events",
+    "private_sslproto",
     "private_tasks",
+    "private_unix_events",
 ]

@@ -27,10 +27,9 @@ from types import (
 )
 from typing import Any, NamedTuple
 
+from obsloop import _core
 from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
-from obsloop._private import private_selector_events, private_tasks
-
-private_sslproto: Any = sslproto
+from obsloop._private import private_selector_events, private_sslproto, private_tasks
 
 _DEEPEST = 1000  # wrappers around a function, coroutines that await each other
 _MOST = 1024  # coroutines whose names are kept
@@ -284,8 +283,15 @@ _PASSES_ON = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_
 _ACCEPTS = ("_accept_connection", "_start_serving")
 
 
+_OURS = ("obsloop.probes.transports", "obsloop.probes.handshakes", "obsloop._wire")
+
+
 def _is_asyncios(function: Any) -> bool:
-    return class_of(function) is FunctionType and text(function.__module__).startswith("asyncio.")
+    """Whether it is asyncio's own, or the method of one of our transports that stands for it."""
+    if class_of(function) is not FunctionType:
+        return any(function is method for method in _core.TRANSPORT_METHODS.values())  # compiled
+    module = text(function.__module__)
+    return module.startswith("asyncio.") or module in _OURS
 
 
 def _of_asyncio_closure(function: Any) -> Site | None:
@@ -321,6 +327,11 @@ def _protocol_method(transport: Any, name: str, qualname: str) -> str | None:
         return "datagram_received"
     # A pipe to write to is read from only to see that it was closed.
     return "connection_lost" if qualname.startswith("_UnixWritePipeTransport.") else "data_received"
+
+
+def site_of_protocol(protocol: Any, method: str, transport: Any) -> Site:
+    """A protocol's method as its transport calls it, and who the peer is."""
+    return _of_protocol(protocol, method, _peer(transport))
 
 
 def _of_protocol(protocol: Any, method: str, detail: str) -> Site:

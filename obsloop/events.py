@@ -2,9 +2,14 @@
 
 from obsloop._events import (
     CAUSES,
+    CLOSINGS,
+    DIRECTIONS,
     EXITS,
     OUTCOMES,
+    ROLES,
+    Attempt,
     CallbackError,
+    ConnectionSetUp,
     Event,
     ExecutorJob,
     LoopBlocked,
@@ -13,13 +18,19 @@ from obsloop._events import (
     SlowCallback,
     SlowIteration,
     SubprocessExit,
+    TransportClosed,
 )
 
 __all__ = [
     "CAUSES",
+    "CLOSINGS",
+    "DIRECTIONS",
     "EXITS",
     "OUTCOMES",
+    "ROLES",
+    "Attempt",
     "CallbackError",
+    "ConnectionSetUp",
     "Event",
     "ExecutorJob",
     "LoopBlocked",
@@ -28,4 +39,5 @@ __all__ = [
     "SlowCallback",
     "SlowIteration",
     "SubprocessExit",
+    "TransportClosed",
 ]

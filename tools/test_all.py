@@ -2,8 +2,9 @@
 
     python tools/test_all.py [--only 3.12 3.15] [--require 3.11 3.13 3.15] [--cores compiled pure]
 
-On both cores, where the compiled one could be built. Exit code 1 when anything failed, or when something that was
-required by name is missing.
+On both cores, where the compiled one could be built. The tests of real clients (tests/clients) run on the interpreter
+that runs this only: a new one waits longest for the wheels of such packages. Exit code 1 when anything failed, or when
+something that was required by name is missing.
 """
 
 # ruff: noqa: S603  (it runs the interpreters that were found)
@@ -81,8 +82,10 @@ def on_interpreter(minor: Minor, python: Path, cores: list[str] | None) -> Itera
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     print(f"\n##### Python {version}: {python}\n", flush=True)
     # The machine's own keeps the environment that `make test` uses.
-    environment = ROOT / (".venv" if python == Path(sys.executable) else f".venv-{text_of(minor)}")
-    make: list[str | Path] = [python, "tools/environment.py", environment.name, "test"]
+    own = python == Path(sys.executable)
+    environment = ROOT / (".venv" if own else f".venv-{text_of(minor)}")
+    extras = ["test", "clients"] if own else ["test"]
+    make: list[str | Path] = [python, "tools/environment.py", environment.name, *extras]
     if subprocess.run(make, cwd=ROOT, env=os.environ | compile_variables(python), check=False).returncode:
         yield Result(version, summary="no environment")
         return
@@ -93,7 +96,7 @@ def on_interpreter(minor: Minor, python: Path, cores: list[str] | None) -> Itera
         if core in built:
             print(f"\n##### Python {version}, {core} core\n", flush=True)
             begin = time.monotonic()
-            tests_ok = run_tests(inside, result)
+            tests_ok = run_tests(inside, result, own)
             result.ok = run_conformance(inside, result) and tests_ok
             result.seconds = time.monotonic() - begin
         else:
@@ -113,23 +116,23 @@ def core_with(python: Path, core: str) -> str:
     return subprocess.run(command, env=variables(core), capture_output=True, text=True, check=False).stdout.strip()
 
 
-def run_tests(python: Path, result: Result) -> bool:
+def run_tests(python: Path, result: Result, clients: bool) -> bool:
     """pytest over tests/; what fails is run once more by itself, since a shared machine may stand still for seconds."""
-    if run_pytest(python, result):
+    if run_pytest(python, result, clients):
         return True
     print("\n##### Once more what failed\n", flush=True)
     again = Result(result.version, result.core)
-    passed = run_pytest(python, again, "--last-failed", "--last-failed-no-failures", "none")
+    passed = run_pytest(python, again, clients, "--last-failed", "--last-failed-no-failures", "none")
     result.summary += f"; once more what failed: {again.summary}"
     return passed
 
 
-def run_pytest(python: Path, result: Result, *options: str) -> bool:
-    """pytest, shown as it runs; its last line becomes the counts."""
+def run_pytest(python: Path, result: Result, clients: bool, *options: str) -> bool:
+    """pytest, shown as it runs, with tests/clients or without; its last line becomes the counts."""
     with subprocess.Popen(
         [python, "-m", "pytest", "tests", *options],
         cwd=ROOT,
-        env=variables(result.core),
+        env=variables(result.core) | ({} if clients else {"TESTS_WITHOUT_CLIENTS": "1"}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

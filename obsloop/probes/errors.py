@@ -28,6 +28,7 @@ _NOWHERE = Site("", "", 0)
 def on_exception(loop: Any, context: dict[str, Any]) -> None:
     """Stands as the loop's exception handler, in front of the program's own."""
     guarded(_count, loop, context)
+    guarded(loop._obsloop.listeners.reported, loop, context)
     handler = loop._obsloop.exception_handler
     if handler is not None:
         handler(loop, context)  # asyncio deals with what it raises

@@ -81,8 +81,16 @@ class _Grafted(type):
 
 
 def graft(loop_class: type, base: type) -> type:
-    """The class that `loop_class` would be had it been derived from `base`, one of the stock loop's own bases."""
-    return _Grafted(base.__name__, (loop_class,), {"grafted_onto": base, "__module__": base.__module__})
+    """The class that `loop_class` would be had it been derived from `base`, one of the stock loop's own bases.
+
+    Private methods that it overrides of a part that `base` is without stay the base's, where that has one to refuse
+    with: `_make_socket_transport` is the selector part's, and there is nothing to override without it.
+    """
+    ours = (vars(kind) for kind in loop_class.__mro__ if kind not in STOCK_LINE)
+    names = {name for names in ours for name in names if name.startswith("_") and not name.startswith("__")}
+    first = {name: next((kind for kind in STOCK_LINE if name in vars(kind)), None) for name in names}
+    kept = {n: getattr(base, n) for n, kind in first.items() if kind not in (None, *base.__mro__) and hasattr(base, n)}
+    return _Grafted(base.__name__, (loop_class,), {**kept, "grafted_onto": base, "__module__": base.__module__})
 
 
 def load_class(spec: str) -> Any:

@@ -1,0 +1,185 @@
+"""The hot path of a socket transport, in pure Python: one read, one write, and the bytes of both.
+
+What runs per read or write lives here, and the record of one transport that it counts in. Everything that is not plain,
+such as a write that did not go out at once, is left to asyncio's own transport and accounted for by
+``probes.transports``. A compiled core has its own ``Link`` and methods of the same names (``_wirec.pxi``); this is the
+reading copy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from obsloop._private import private_selector_events
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+
+_STOCK: Any = private_selector_events._SelectorSocketTransport
+_stock_write = _STOCK.write
+
+
+class Link:
+    """What is known of one transport, from when it was made until its connection is lost."""
+
+    __slots__ = (
+        "at",
+        "buffered",
+        "cells",
+        "error_type",
+        "io_bytes",
+        "listener",
+        "loop",
+        "network",
+        "offered",
+        "opened_ns",
+        "paused_ns",
+        "paused_since_ns",
+        "read_bytes",
+        "reason",
+        "role",
+        "straight",
+        "written_bytes",
+    )
+
+    def __init__(self, cells: Cells, at: int) -> None:
+        self.loop: Any = None
+        self.network = self.role = ""
+        self.cells = cells
+        self.io_bytes = cells.io_bytes
+        self.at = at
+        """Where in the loop's ``io_bytes`` the bytes read are counted; those written are one further on."""
+        self.read_bytes = self.written_bytes = 0
+        self.buffered = 0
+        """Bytes that the transport has been given and the kernel has not taken yet."""
+        self.offered = 0
+        """Of a write that asyncio's own transport is at: how many bytes it was given."""
+        self.straight = False
+        """Whether a write may go to the socket at once; where in doubt it may not."""
+        self.paused_since_ns = self.paused_ns = 0
+        self.reason = self.error_type = ""
+        self.opened_ns = 0
+        """When it was made; 0 once it is over."""
+        self.listener: Any = None
+
+    def read(self, n: int) -> None:
+        """``n`` bytes came from the kernel."""
+        self.read_bytes += n
+        self.io_bytes[self.at] += n
+
+    def wrote(self, n: int) -> None:
+        """The kernel took ``n`` bytes."""
+        self.written_bytes += n
+        self.io_bytes[self.at + 1] += n
+
+    def connect(self, fd: int, room: int) -> None:
+        """Reads (of ``room`` bytes at most) and writes may go to ``fd`` at once; -1 where it is not quite a socket."""
+        self.straight = True
+
+    def disconnect(self) -> None:
+        """No byte passes any more."""
+        self.straight = False
+
+
+def read_data(self: Any) -> None:
+    """``_read_ready__data_received``: asyncio's, and a count."""
+    if self._conn_lost:
+        return
+    try:
+        data = self._sock.recv(self.max_size)
+    except (BlockingIOError, InterruptedError):
+        return
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal read error on socket transport")
+        return
+    if not data:
+        self._read_ready__on_eof()
+        return
+    link = self._obsloop_link
+    n = len(data)
+    link.read_bytes += n
+    link.io_bytes[link.at] += n
+    try:
+        self._protocol.data_received(data)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+
+
+def read_into_buffer(self: Any) -> None:
+    """``_read_ready__get_buffer``: asyncio's, and a count."""
+    if self._conn_lost:
+        return
+    try:
+        buffer = self._protocol.get_buffer(-1)
+        if not len(buffer):
+            raise RuntimeError("get_buffer() returned an empty buffer")
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
+        return
+    try:
+        n = self._sock.recv_into(buffer)
+    except (BlockingIOError, InterruptedError):
+        return
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal read error on socket transport")
+        return
+    if not n:
+        self._read_ready__on_eof()
+        return
+    link = self._obsloop_link
+    link.read_bytes += n
+    link.io_bytes[link.at] += n
+    try:
+        self._protocol.buffer_updated(n)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+
+
+def write(self: Any, data: Any) -> None:
+    """Write to the socket at once where nothing is in the way; what is left, and all else, is asyncio's."""
+    link = self._obsloop_link
+    if link.straight and (data.__class__ is bytes or data.__class__ is bytearray) and data:
+        try:
+            n = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            n = 0
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal write error on socket transport")
+            return
+        link.written_bytes += n
+        link.io_bytes[link.at + 1] += n
+        if n == len(data):
+            return
+        data = memoryview(data)[n:]
+    write_rest(self, link, data)
+
+
+def write_rest(self: Any, link: Any, data: Any) -> None:
+    """Asyncio's own ``write``: it sends, or appends to its buffer, or refuses."""
+    link.offered = memoryview(data).nbytes if isinstance(data, (bytes, bytearray, memoryview)) else 0
+    try:
+        _stock_write(self, data)
+        if link.offered and not self._conn_lost:  # else `_maybe_pause_protocol` has seen what was left over
+            link.wrote(link.offered)
+    finally:
+        link.offered = 0
+
+
+TRANSPORT_METHODS = {
+    "_read_ready__data_received": read_data,
+    "_read_ready__get_buffer": read_into_buffer,
+    "write": write,
+}
+"""What the socket transport takes from the core."""

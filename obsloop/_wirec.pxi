@@ -1,0 +1,253 @@
+# The compiled twin of ``_wire``: one read and one write of a socket transport. Part of ``_hotc.pyx``.
+#
+# What differs from the reading copy: the socket is read and written by its descriptor, into one buffer for all, and
+# without giving the interpreter's lock away. Nothing waits there: what takes long is a copy of much data, and then the
+# lock is given away.
+
+from asyncio import constants, protocols
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from obsloop import _wire
+
+cdef extern from *:
+    """
+    #if defined(_WIN32)
+    #define OBSLOOP_WIRE 0
+    static Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
+    static Py_ssize_t obsloop_send(int fd, const void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
+    static int obsloop_would_block(int e) { (void)e; return 0; }
+    #else
+    #include <sys/socket.h>
+    #include <errno.h>
+    #define OBSLOOP_WIRE 1
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    static inline Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { return recv(fd, p, n, MSG_DONTWAIT); }
+    static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
+        return send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    static inline int obsloop_would_block(int e) { return e == EAGAIN || e == EWOULDBLOCK || e == EINTR; }
+    #endif
+
+    /* Straight into a new object of `room` bytes, without the lock; None where nothing came, and then *n says why. */
+    static PyObject *obsloop_recv_much(int fd, Py_ssize_t room, Py_ssize_t *n, int *code) {
+        PyObject *data = PyBytes_FromStringAndSize(NULL, room);
+        if (data == NULL) return NULL;
+        Py_BEGIN_ALLOW_THREADS
+        *n = obsloop_recv(fd, PyBytes_AS_STRING(data), (size_t)room);
+        *code = errno;
+        Py_END_ALLOW_THREADS
+        if (*n <= 0) {
+            Py_DECREF(data);
+            Py_RETURN_NONE;
+        }
+        return _PyBytes_Resize(&data, *n) < 0 ? NULL : data;
+    }
+    """
+    int OBSLOOP_WIRE
+    object recv_much "obsloop_recv_much"(int fd, Py_ssize_t room, Py_ssize_t *n, int *code)
+    Py_ssize_t obsloop_recv(int fd, void *p, size_t n) nogil
+    Py_ssize_t obsloop_send(int fd, const void *p, size_t n) nogil
+    bint obsloop_would_block(int e) nogil
+
+cdef enum:
+    ROOM = 1 << 18                  # what asyncio asks for with one read
+    MUCH = 1 << 16                  # from here on a copy takes longer than giving the lock away
+
+cdef char *read_buffer = <char *>malloc(ROOM)
+if read_buffer is NULL:
+    raise MemoryError
+
+cdef object BufferedProtocol = protocols.BufferedProtocol
+cdef object SelectorSocketTransport = private_selector_events._SelectorSocketTransport
+cdef object write_rest = _wire.write_rest
+
+
+cdef class Link:
+    """See ``_wire.Link``."""
+
+    cdef public Cells cells
+    cdef public object loop, listener
+    cdef public object network, role, reason, error_type
+    cdef public int64_t read_bytes, written_bytes, paused_since_ns, paused_ns, opened_ns
+    cdef public Py_ssize_t buffered, offered
+    cdef public bint straight
+    cdef int at, fd
+    cdef Py_ssize_t room
+    cdef object protocol_type       # of the protocol that was read for last
+    cdef bint buffered_protocol     # whether it has a buffer of its own
+    cdef bint much                  # whether the last read filled a lot of the buffer
+
+    def __init__(self, Cells cells not None, int at):
+        if not 0 <= at < MAX_IO - 1:
+            raise ValueError(f"{at} is no place in io_bytes")
+        self.cells = cells
+        self.at = at
+        self.fd = -1
+        self.network = self.role = self.reason = self.error_type = ""
+
+    cdef inline void count_read(self, Py_ssize_t n) noexcept:
+        self.read_bytes += n
+        self.cells.io_bytes[self.at] += n
+
+    cdef inline void count_written(self, Py_ssize_t n) noexcept:
+        self.written_bytes += n
+        self.cells.io_bytes[self.at + 1] += n
+
+    def read(self, Py_ssize_t n):
+        self.count_read(n)
+
+    def wrote(self, Py_ssize_t n):
+        self.count_written(n)
+
+    def connect(self, int fd, Py_ssize_t room):
+        self.fd = fd if OBSLOOP_WIRE and room > 0 else -1
+        self.room = room
+        self.straight = True
+
+    def disconnect(self):
+        self.straight = False
+        self.fd = -1
+
+
+cdef object os_error(int code):
+    return OSError(code, strerror(code))
+
+
+def read_ready(self):
+    """``_read_ready``: what the socket has goes to the protocol."""
+    cdef Link link = self._obsloop_link
+    cdef Py_ssize_t n = 0
+    cdef object data
+    cdef int code = 0
+    cdef int fd = link.fd
+    if fd < 0:
+        if self._read_ready_cb is not None:  # in its odd moments and on odd sockets
+            self._read_ready_cb()
+        return
+    protocol = self._protocol
+    if type(protocol) is not link.protocol_type:
+        link.protocol_type = type(protocol)
+        link.buffered_protocol = isinstance(protocol, BufferedProtocol)
+    if link.buffered_protocol:
+        read_into(self, link, protocol)
+        return
+    if link.much:
+        data = recv_much(fd, link.room, &n, &code)
+    else:
+        n = obsloop_recv(fd, read_buffer, min(link.room, ROOM))
+        code = errno
+        if n > 0:
+            data = PyBytes_FromStringAndSize(read_buffer, n)
+    if n <= 0:
+        no_data(self, n, code)
+        return
+    link.much = n >= MUCH
+    link.count_read(n)
+    try:
+        protocol.data_received(data)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+
+
+cdef int no_data(self, Py_ssize_t n, int code) except -1:
+    """The peer has ended, or the read failed."""
+    if n == 0:
+        self._read_ready__on_eof()
+    elif not obsloop_would_block(code):
+        self._fatal_error(os_error(code), "Fatal read error on socket transport")
+    return 0
+
+
+cdef int read_into(self, Link link, protocol) except -1:
+    """A protocol with a buffer of its own."""
+    cdef Py_buffer view
+    cdef Py_ssize_t n
+    cdef int code
+    try:
+        buffer = protocol.get_buffer(-1)
+        if not len(buffer):
+            raise RuntimeError("get_buffer() returned an empty buffer")
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
+        return 0
+    if link.fd < 0:  # closed by the protocol just now
+        return 0
+    try:
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal read error on socket transport")
+        return 0
+    if link.much:
+        with nogil:
+            n = obsloop_recv(link.fd, view.buf, view.len)
+    else:
+        n = obsloop_recv(link.fd, view.buf, view.len)
+    code = errno
+    PyBuffer_Release(&view)
+    if n <= 0:
+        return no_data(self, n, code)
+    link.much = n >= MUCH
+    link.count_read(n)
+    try:
+        protocol.buffer_updated(n)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        self._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+    return 0
+
+
+def write(self, data):
+    """Write to the socket at once where nothing is in the way; what is left, and all else, is for asyncio's ``write``."""
+    cdef Link link = self._obsloop_link
+    cdef Py_ssize_t n, size
+    cdef int code
+    cdef char *begin
+    if not link.straight or link.fd < 0:
+        write_rest(self, link, data)
+        return
+    if PyBytes_CheckExact(data):
+        begin = PyBytes_AS_STRING(data)
+        size = PyBytes_GET_SIZE(data)
+    elif type(data) is bytearray and len(data) < MUCH:
+        begin = PyByteArray_AS_STRING(data)
+        size = len(data)
+    else:
+        write_rest(self, link, data)
+        return
+    if size == 0:
+        return
+    if size >= MUCH:
+        with nogil:
+            n = obsloop_send(link.fd, begin, size)
+    else:
+        n = obsloop_send(link.fd, begin, size)
+    if n == size:
+        link.count_written(n)
+        return
+    if n < 0:
+        code = errno
+        if not obsloop_would_block(code):
+            self._fatal_error(os_error(code), "Fatal write error on socket transport")
+            return
+        n = 0
+    link.count_written(n)
+    write_rest(self, link, memoryview(data)[n:])
+
+
+for _name, _function in (("_read_ready", read_ready), ("write", write)):
+    _function.__name__ = _name
+    _function.__qualname__ = f"{SelectorSocketTransport.__name__}.{_name}"
+
+TRANSPORT_METHODS = {**_wire.TRANSPORT_METHODS, "_read_ready": read_ready, "write": write}
+"""What the socket transport takes from the core."""
