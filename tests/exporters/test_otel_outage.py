@@ -124,7 +124,7 @@ def test_an_hour_without_a_collector_costs_no_memory(how, temporality, caplog):
         finally:
             tracemalloc.stop()
         assert failed_exports() - failed == 60
-        # One reading of these figures is more than 100 KB, and fifty of them are more than 5 MB.
+        # One reading of these figures is more than 50 KB, and fifty of them are more than 2.5 MB.
         assert in_the_end - at_first < 1_000_000
         exporter.how = "work"
         provider.force_flush()

@@ -336,6 +336,39 @@ def test_a_fork_begins_anew():
     assert output(FORK).split() == ["True", "True"] * 2 + ["0"]
 
 
+FORK_DURING_EXPORT = """
+import os, signal, threading
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
+from obsloop_exporters import otel_metrics
+from tests.exporters.test_otel_outage import Failing
+
+class Slow(Failing):
+    def export(self, metrics_data, timeout_millis=10_000, **kwargs):
+        begun.set()
+        go_on.wait()
+        return MetricExportResult.SUCCESS
+
+begun, go_on = threading.Event(), threading.Event()
+exporter = otel_metrics.wrap(Slow())
+thread = threading.Thread(target=exporter.export, args=(MetricsData([]),))
+thread.start()
+begun.wait()
+child = os.fork()
+go_on.set()
+if child == 0:
+    signal.alarm(20)
+    os._exit(exporter.export(MetricsData([])) is not MetricExportResult.SUCCESS)
+thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_fork_in_the_middle_of_an_export_leaves_the_child_able_to_export():
+    """The thread that was exporting is not in the child, and what it held is free there."""
+    options = ["-W", "ignore:This process:DeprecationWarning"]  # that forking with threads is risky is why this is here
+    assert output(FORK_DURING_EXPORT, *options) == "0\n"
+
+
 # Utilization.
 
 
