@@ -23,7 +23,11 @@ from obsloop._instruments import (
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,
 )
-from obsloop._ledger import process_snapshot as process_snapshot, snapshots as snapshots
+from obsloop._ledger import (
+    count_export as count_export,
+    process_snapshot as process_snapshot,
+    snapshots as snapshots,
+)
 from obsloop._settings import Settings as Settings, SettingsError as SettingsError
 from obsloop._snapshot import ExponentialBuckets as ExponentialBuckets, Histogram as Histogram, Snapshot as Snapshot
 from obsloop._start import (

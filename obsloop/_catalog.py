@@ -23,7 +23,7 @@ OTHER = "_OTHER"
 LOOP_NAME_LABEL = "asyncio.eventloop.name"
 STATES = ("idle", "poll", "callback", "gc", "overhead")
 GENERATIONS = ("0", "1", "2")
-SELF_TIME = ("snapshot", "scrape", "watchdog", "tasks")
+SELF_TIME = ("snapshot", "scrape", "export", "watchdog", "tasks")
 MAX_SITES = 100
 MAX_ERROR_TYPES = 50
 ORIGINS = ("callback", "task", "future", "transport", "server", "other")
@@ -78,7 +78,7 @@ _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
 BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
-DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", *(label.name for label in BOUNDED))
+DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", "export", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
@@ -283,14 +283,14 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "obsloop.self.time", "counter", "s",
-        "Our own cost off the hot path: taking snapshots, answering scrapes (which take snapshots too), watching for"
-        " blocked loops, and looking which tasks there are.",
+        "Our own cost off the hot path: taking snapshots, answering scrapes and making exports (which take snapshots"
+        " too), watching for blocked loops, and looking which tasks there are.",
         (Label("what", SELF_TIME),), "process",
     ),
     Signal(
         "obsloop.dropped", "counter", "{item}",
         "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
-        " writer kept from being consistent; children whose end nobody waited for.",
+        " writer kept from being consistent; children whose end nobody waited for; exports that failed.",
         (Label("what", DROPPED),), "process",
     ),
     Signal(

@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _ledgers: dict[str, Ledger] = {}
-_dropped = {LOOP_NAME_LABEL: 0, "torn_snapshot": 0}  # what else is dropped is counted where it is
-_self_time_ns = {"snapshot": 0, "scrape": 0}
+_dropped = {LOOP_NAME_LABEL: 0, "torn_snapshot": 0, "export": 0}  # what else is dropped is counted where it is
+_self_time_ns = {"snapshot": 0, "scrape": 0, "export": 0}
+_began = time.time()
 
 
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "name", "rare")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "name", "rare")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.began = time.time()
         self.rare = Rare()
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
@@ -72,6 +74,7 @@ class Ledger:
 
     def forked(self) -> None:
         """Start from nothing in a forked child. Locks and free blocks may be another thread's, which is gone."""
+        self.began = time.time()
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)
         self._free.clear()
@@ -144,7 +147,7 @@ class Ledger:
             **transports.points(blocks, readings),
             **self.rare.points(),
         }
-        return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data))
+        return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data), self.began)
 
 
 def _add(blocks: Iterable[list[int]]) -> list[int]:
@@ -186,7 +189,7 @@ def process_snapshot() -> Snapshot:
         "obsloop.dropped": {(what,): n for what, n in dropped.items()},
         "obsloop.instrument.disabled": {(hook,): n for hook, n in _instruments.disabled.items()},
     }
-    return Snapshot("", False, 0.0, frozen(data))
+    return Snapshot("", False, 0.0, frozen(data), _began)
 
 
 def add_scrape_time(spent_ns: int) -> None:
@@ -194,9 +197,21 @@ def add_scrape_time(spent_ns: int) -> None:
     _self_time_ns["scrape"] += spent_ns
 
 
+def count_export(spent: float, *, failed: bool = False) -> None:
+    """An exporter that sends by itself has sent, or has failed to: one more in ``obsloop.dropped{what="export"}`` then.
+
+    ``spent``: seconds that it took to put the figures into their form, without the sending; they are added to
+    ``obsloop.self.time``. May be called in any thread.
+    """
+    with _lock:
+        _self_time_ns["export"] += round(spent * 1e9)
+        _dropped["export"] += failed
+
+
 def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
+    global _lock, _began  # noqa: PLW0603 - the old one may be held by a thread that is gone
     _lock = threading.Lock()
+    _began = time.time()
     for name, ledger in list(_ledgers.items()):
         ledger.forked()
         if not ledger._live:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import sub
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,8 +16,8 @@ class ExponentialBuckets(NamedTuple):
     """An exponential histogram, as OpenTelemetry and Prometheus define it: base ``2**(2**-scale)``, bounds inclusive.
 
     ``counts[i]`` holds the values in ``(base**(offset + i), base**(offset + i + 1)]``. What is at or below
-    ``zero_threshold``, the smallest bound held, is in ``zero_count``. What is past the largest bound held (17 minutes;
-    a million) is in the last bucket.
+    ``zero_threshold`` is in ``zero_count``: of times what is shorter than 60 ns, the smallest bound held; of plain
+    counts zero alone. What is past the largest bound held (17 minutes; a million) is in the last bucket.
     """
 
     scale: int
@@ -59,20 +60,20 @@ class Histogram:
             raise ValueError(f"scale {scale!r} cannot be given exactly; choose 0 to {SCALE}")
         p = self.partition
         step = 1 << (SCALE - scale)
-        first = p.index_of_exponent(p.min_exponent)
-        zero_count = sum(self.bucket_counts[: first + 1])
-        counts: list[int] = []
-        below = first + 1
-        for exponent in range(p.min_exponent + step, p.max_exponent + 1, step):
-            upto = p.index_of_exponent(exponent) + 1
-            counts.append(sum(self.bucket_counts[below:upto]))
-            below = max(below, upto)
-        counts.append(sum(self.bucket_counts[below:]))
+        # Zero is a bound where plain counts are counted: then what is up to the smallest power has a bucket, too.
+        zero = 0 if p.bounds[0] == 0 else p.index_of_exponent(p.min_exponent)
+        if not any(self.bucket_counts):  # most are: kinds of handle that a program does not use
+            return ExponentialBuckets(scale, p.min_exponent // step - (not zero), (), 0, p.bounds[zero] / p.units)
+        exponents = range(p.min_exponent + (step if zero else 0), p.max_exponent + 1, step)
+        uptos = [p.index_of_exponent(exponent) + 1 for exponent in exponents]
+        # Sums of slices, of which most are empty: differences of one running sum cost a fraction.
+        running = list(accumulate(self.bucket_counts, initial=0))
+        ends = [running[zero + 1], *(running[upto] for upto in uptos), running[-1]]
+        counts = list(map(sub, ends[1:], ends))
         filled = [i for i, n in enumerate(counts) if n]
         lo, hi = (filled[0], filled[-1] + 1) if filled else (0, 0)
-        return ExponentialBuckets(
-            scale, p.min_exponent // step + lo, tuple(counts[lo:hi]), zero_count, p.bounds[first] / p.units
-        )
+        offset = exponents[0] // step - 1 + lo
+        return ExponentialBuckets(scale, offset, tuple(counts[lo:hi]), ends[0], p.bounds[zero] / p.units)
 
 
 Value = float | int | Histogram
@@ -91,6 +92,9 @@ class Snapshot:
     blocked_time: float
     """Seconds that the loop has been in its present callback (the longest, if several run); 0.0 when it waits."""
     data: Mapping[str, Points]
+    began: float = 0.0
+    """Unix time, in seconds, at which all of it was zero: a loop of this name ran first, or obsloop was loaded; after a
+    fork, that of the fork. 0.0 where it is not known."""
 
     def __getitem__(self, signal_name: str) -> Points:
         try:

@@ -16,14 +16,14 @@ LoopFactory = Callable[..., asyncio.AbstractEventLoop]
 # Where the tests run on several interpreters and cores, what need not be repeated everywhere is taken out, and said.
 AGAIN = "TESTS_ON_THE_OTHER_CORE" in os.environ
 PURE = bool(os.environ.get("OBSLOOP_PURE"))
+# `make test-all` installs them for the machine's own interpreter: others wait long for the wheels of such packages.
+WITHOUT_CLIENTS = "TESTS_WITHOUT_CLIENTS" in os.environ
 MARKERS = {
     "once": ("needs no second interpreter or core, and takes long", AGAIN),
     "both_cores": ("runs both cores by itself", AGAIN and PURE),
-    "clients": ("needs real servers and clients", False),  # not even read where the clients may be missing: see below
+    "clients": ("needs real servers and clients", WITHOUT_CLIENTS),
 }
-# `make test-all` installs them for the machine's own interpreter: others wait long for the wheels of such packages.
-WITHOUT_CLIENTS = "TESTS_WITHOUT_CLIENTS" in os.environ
-collect_ignore = ["clients"] if WITHOUT_CLIENTS else []
+collect_ignore = ["clients"] if WITHOUT_CLIENTS else []  # not even read where the clients may be missing
 
 
 def pytest_configure(config) -> None:

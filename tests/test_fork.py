@@ -169,3 +169,19 @@ thread.join()
 print("parent:", callbacks("other") >= 2)
 loop.close()
 """) == ["child: (0, False, 0.0, 0)", "parent: True"]
+
+
+def test_a_child_counts_since_the_fork():
+    """Its figures say so, running loop or not, and what exports cost and lost in the parent is the parent's."""
+    assert lines("""
+run(7)
+obsloop.count_export(1.0, failed=True)
+forked = time.time()
+def child():
+    run(1)
+    process = obsloop.process_snapshot()
+    lost, spent = process.value("obsloop.dropped", "export"), process.value("obsloop.self.time", "export")
+    return [s.began >= forked for s in (process, *obsloop.snapshots().values())], lost, spent
+in_child(child)
+print("parent:", [s.began < forked for s in (obsloop.process_snapshot(), *obsloop.snapshots().values())])
+""") == ["child: ([True, True], 0, 0.0)", "parent: [True, True]"]

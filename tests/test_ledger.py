@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -201,3 +202,36 @@ def test_asking_a_snapshot_wrongly_is_told(stepped):
         snapshot.value(DURATION, "callback")
     with pytest.raises(TypeError, match=r"is no histogram: use value\(\)"):
         snapshot.histogram("asyncio.eventloop.time", "idle")
+
+
+def test_a_snapshot_says_since_when_it_counts(clean_ledger):
+    """The first loop of a name begins it; what is run later, and asked later, leaves it. (A fork: test_fork.py.)"""
+    before = time.time()
+    work(1)
+    first, loaded = obsloop.snapshots(), obsloop.process_snapshot().began
+    (began,) = [snapshot.began for snapshot in first.values()]
+    assert loaded < before <= began <= time.time()
+    work(1)
+    assert [snapshot.began for snapshot in obsloop.snapshots().values()] == [began]
+
+
+def test_an_exporter_counts_what_it_costs_and_loses():
+    """From several threads at once nothing is lost."""
+
+    def total() -> tuple[int, float]:
+        process = obsloop.process_snapshot()
+        return process.value("obsloop.dropped", "export"), process.value("obsloop.self.time", "export")
+
+    failed, spent = total()
+
+    def count() -> None:
+        for _ in range(500):
+            obsloop.count_export(0.001)
+            obsloop.count_export(0.001, failed=True)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert total() == (failed + 2000, pytest.approx(spent + 4.0))

@@ -42,12 +42,13 @@ def brute_exponential(partition: Partition, values: list[int], scale: int):
     per_octave = 1 << scale
     lowest = (partition.min_exponent // 4) * per_octave
     highest = (partition.max_exponent // 4) * per_octave
+    smallest = 0 if partition.units == 1 else floor_power(partition.units, partition.min_exponent)
     zero, found = 0, {}
     for value in values:
-        if at_most_power(value, partition.units, lowest, per_octave):
+        if value <= smallest:
             zero += 1
             continue
-        index = lowest  # bucket `index` ends at 2**((index + 1) / per_octave); past the last bound: one more bucket
+        index = lowest - 1  # bucket `index` ends at 2**((index + 1) / per_octave); past the last bound: one more bucket
         while index < highest and not at_most_power(value, partition.units, index + 1, per_octave):
             index += 1
         found[index] = found.get(index, 0) + 1
@@ -106,8 +107,8 @@ def test_what_is_past_the_last_bound_is_in_the_last_bucket(partition):
 
 @BOTH
 def test_the_zero_threshold_is_the_smallest_bound(partition):
-    """What is at or below the threshold is in the zero bucket, the next integer is not."""
-    first = floor_power(partition.units, partition.min_exponent)
+    """What is at or below the threshold is in the zero bucket, the next integer is not. One handle is not none."""
+    first = floor_power(partition.units, partition.min_exponent) if partition is SECONDS else 0
     empty = histogram_of(partition, []).exponential()
     assert (empty.zero_threshold, empty.zero_count, empty.counts) == (first / partition.units, 0, ())
     assert histogram_of(partition, [0, first]).exponential().zero_count == 2

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import obsloop
 from obsloop_exporters.prometheus import Exporter
+from tests.exporters.otlp import HttpReceiver, receiving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,7 +36,8 @@ COMMANDS = [
 SERVERS = [command for command in COMMANDS if "uvicorn" in command]
 URLS = [command.removeprefix("curl ") for command in COMMANDS if command.startswith("curl ")]
 # The rest: what this test run itself, or test_demo.py, has done already; and what has a test of its own below.
-DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"', "pytest test_report.py"}
+INSTRUMENTED = next(command for command in COMMANDS if "opentelemetry-instrument" in command)
+DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"', "pytest test_report.py", INSTRUMENTED}
 
 
 def name_of(program):
@@ -171,6 +173,23 @@ def test_pytest_fails_the_test_that_blocks_its_loop_and_says_where(folder):
     (shown,) = re.findall(r"^obsloop: the loop was blocked.*$", README, re.MULTILINE)
     pattern = re.escape(shown).replace(r"0\.300", r"0\.3\d\d")
     assert re.search(pattern, result.stdout), result.stdout
+
+
+def test_opentelemetry_instrument_exports_the_figures(folder):
+    """To a receiver that is somewhere else than the default, which may be taken here."""
+    with receiving(HttpReceiver) as receiver:
+        done = subprocess.run(
+            ["bash", "-c", INSTRUMENTED],
+            cwd=folder,
+            env=environ(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver.port}"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "asyncio.eventloop.schedule.delay" in receiver.last
 
 
 def test_nothing_is_left_untried():

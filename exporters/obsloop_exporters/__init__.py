@@ -8,4 +8,11 @@ public names only, as a stranger's exporter has to, and is found the same way: b
     _families.py      from the catalogue to Prometheus's names, types, units, labels and buckets
     _reading.py       from snapshots to the figures of one scrape; what can fail at a scrape fails here, alone
     _text.py          from the figures to the two text formats, without an object per sample
+    otel_metrics.py install, uninstall, wrap: OpenTelemetry metrics through the program's MeterProvider
+    _otel_reading.py  from snapshots to points: attributes, values now and before, times
+    _otel_sdk.py      the SDK's exporters and readers, given ours too; every private name of the SDK that it takes
+    _otel_points.py   from points to the SDK's data, as a reader prefers it
+    _otel_views.py    what Views want
+    _otel_instruments.py  the API alone: instruments that are observed
+    _common.py      what all of them share
 """

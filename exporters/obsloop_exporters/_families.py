@@ -14,11 +14,7 @@ from typing import Any, Literal
 from prometheus_client import utils
 
 from obsloop import LOOP_NAME_LABEL, SIGNALS, Signal
-
-SECONDS_BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Upper bounds for durations and delays, unless a collector is given others."""
-COUNT_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
-"""Upper bounds for everything that is counted and not timed, unless a collector is given others."""
+from obsloop_exporters._common import bounds_for
 
 # The values of `le` are part of a series' identity, so they are written by prometheus_client's own function.
 _utils: Any = utils  # not typed there
@@ -63,11 +59,11 @@ def families(seconds_buckets: Iterable[float], count_buckets: Iterable[float]) -
 
     Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
     """
-    buckets = {"seconds": tuple(seconds_buckets), "count": tuple(count_buckets)}
-    return tuple(_family(signal, buckets) for signal in SIGNALS)
+    seconds, counts = tuple(seconds_buckets), tuple(count_buckets)
+    return tuple(_family(signal, bounds_for(signal, seconds, counts)) for signal in SIGNALS)
 
 
-def _family(signal: Signal, buckets: dict[str, tuple[float, ...]]) -> Family:
+def _family(signal: Signal, bounds: tuple[float, ...]) -> Family:
     name, unit = _plain(signal.name), _unit(signal)
     if signal.kind != "histogram" and name.endswith("_count"):
         # OpenTelemetry's word for "how many there are" is Prometheus's suffix of a histogram's series, and promtool
@@ -78,12 +74,7 @@ def _family(signal: Signal, buckets: dict[str, tuple[float, ...]]) -> Family:
     labels = tuple(_plain(label.name) for label in signal.labels)
     if signal.scope == "loop":
         labels = (_plain(LOOP_NAME_LABEL), *labels)
-    bounds: tuple[float, ...] = ()
-    texts: tuple[str, ...] = ()
-    if signal.kind == "histogram":
-        which = "seconds" if signal.unit == "s" else "count"
-        bounds = _exact(signal, buckets[which], f"{which}_buckets")
-        texts = tuple(number(bound) for bound in (*bounds, inf))
+    texts = tuple(number(bound) for bound in (*bounds, inf)) if signal.kind == "histogram" else ()
     return Family(signal, name, _TYPES[signal.kind], unit, labels, bounds, texts)
 
 
@@ -103,14 +94,3 @@ def _unit(signal: Signal) -> str:
         raise ValueError(
             f"{signal.name}: no Prometheus word is known for the unit {signal.unit!r}; there are {', '.join(_UNITS)}"
         ) from None
-
-
-def _exact(signal: Signal, bounds: tuple[float, ...], argument: str) -> tuple[float, ...]:
-    """``bounds`` ascending, each once, and without +Inf, which every histogram has."""
-    for bound in bounds:
-        if bound != inf and bound not in signal.bounds:
-            raise ValueError(
-                f"{argument}: {bound!r} is not a bound that {signal.name} can be exported at exactly;"
-                f" choose among {', '.join(f'{b:g}' for b in signal.bounds)}"
-            )
-    return tuple(sorted({float(bound) for bound in bounds} - {inf}))

@@ -15,6 +15,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import obsloop
 from obsloop import Histogram, Snapshot
+from obsloop_exporters._common import encodable
 from obsloop_exporters._families import Family
 
 _UTILIZATION = "asyncio.eventloop.utilization"
@@ -120,8 +121,3 @@ def _series(family: Family, snapshot: Snapshot, previous: Snapshot | None) -> li
         else:
             result.append(Series(labels, float(value)))
     return result
-
-
-def encodable(value: str) -> str:
-    """A label value that UTF-8 can write: a thread's name, and so a loop's, may hold half a surrogate pair."""
-    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")

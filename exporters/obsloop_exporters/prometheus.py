@@ -21,7 +21,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from obsloop_exporters._families import COUNT_BUCKETS, SECONDS_BUCKETS, Family, families
+from obsloop_exporters._common import COUNT_BUCKETS, SECONDS_BUCKETS
+from obsloop_exporters._families import Family, families
 from obsloop_exporters._reading import Buckets, Reader, Series
 from obsloop_exporters._text import render
 

@@ -58,8 +58,8 @@ def test_the_core_never_imports_an_exporter(file):
 
 @pytest.mark.parametrize("file", EXPORTERS, ids=lambda path: path.name)
 def test_exporters_use_public_names_only(file):
-    """Nothing of obsloop that begins with an underscore, by import or by attribute."""
-    public = {f"obsloop.{name}" for name in vars(obsloop) if not name.startswith("_")}
+    """Nothing of obsloop that begins with an underscore, by import or by attribute, but its version."""
+    public = {f"obsloop.{name}" for name in vars(obsloop) if not name.startswith("_") or name == "__version__"}
     used = {name for name in imported(file) if name.partition(".")[0] == "obsloop" and name != "obsloop"}
     assert used <= public
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -69,9 +69,29 @@ def test_exporters_use_public_names_only(file):
 
 def test_the_package_itself_loads_no_client():
     """`import obsloop_exporters` is free; one pays for the exporter that one imports."""
-    script = "import sys, obsloop_exporters; print('prometheus_client' in sys.modules)"
+    script = "import sys, obsloop_exporters; print({'prometheus_client', 'opentelemetry'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert out == "False\n"
+    assert out == "set()\n"
+
+
+def test_an_exporter_that_sends_is_begun_by_its_entry_point():
+    """Called without arguments, it exports through the global MeterProvider; no other exporter's client is loaded."""
+    script = """
+from importlib.metadata import entry_points
+(entry,) = entry_points(group="obsloop.exporters", name="otel_metrics")
+begin = entry.load()
+import sys
+print("prometheus_client" in sys.modules, "opentelemetry.sdk" in sys.modules)
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+begin()
+print(reader.get_metrics_data().resource_metrics[0].scope_metrics[0].scope.name)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False False\nobsloop\n", "")
 
 
 def test_the_service_finds_the_exporter_by_its_entry_point():

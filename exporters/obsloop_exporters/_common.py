@@ -1,0 +1,39 @@
+"""What all our exporters share: the bounds that they begin with, which bounds are exact, label values to be written.
+
+Shared, so that one run looks the same wherever it is looked at. No third-party module is needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+
+from obsloop import Signal
+
+SECONDS_BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Upper bounds for durations and delays, unless others are asked for."""
+COUNT_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
+"""Upper bounds for everything that is counted and not timed, unless others are asked for."""
+
+
+def bounds_for(signal: Signal, seconds_buckets: Iterable[float], count_buckets: Iterable[float]) -> tuple[float, ...]:
+    """Of a histogram: those of the two that it takes, ascending, each once, without +Inf; of anything else none.
+
+    Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
+    """
+    if signal.kind != "histogram":
+        return ()
+    argument, bounds = ("seconds_buckets", seconds_buckets) if signal.unit == "s" else ("count_buckets", count_buckets)
+    bounds = tuple(bounds)
+    for bound in bounds:
+        if bound != inf and bound not in signal.bounds:
+            raise ValueError(
+                f"{argument}: {bound!r} is not a bound that {signal.name} can be exported at exactly;"
+                f" choose among {', '.join(f'{b:g}' for b in signal.bounds)}"
+            )
+    return tuple(sorted({float(bound) for bound in bounds} - {inf}))
+
+
+def encodable(value: str) -> str:
+    """A label value that UTF-8 can write: a thread's name, and so a loop's, may hold half a surrogate pair."""
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,210 @@
+"""From a reading to the SDK's data classes, as one reader prefers them: kind, temporality, buckets.
+
+All of obsloop's buckets come out exactly: sums over its own partition. Only public classes of the SDK are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from operator import sub
+from typing import Any
+
+from opentelemetry.sdk.metrics import export as sdk
+from opentelemetry.sdk.metrics.export import AggregationTemporality
+from opentelemetry.sdk.metrics.view import (
+    Aggregation,
+    DropAggregation,
+    ExplicitBucketHistogramAggregation,
+    ExponentialBucketHistogramAggregation,
+    LastValueAggregation,
+    SumAggregation,
+)
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+import obsloop
+from obsloop import SIGNALS, ExponentialBuckets, Histogram, Signal
+from obsloop_exporters import _otel_reading as reading
+from obsloop_exporters._otel_reading import Point, Reading, attempt
+
+SCOPE = InstrumentationScope("obsloop", obsloop.__version__)
+
+_SCALE = 2
+"""The finest scale at which obsloop's buckets are exact."""
+# The smallest and the largest value are not kept: OTLP leaves the fields out then, and the console shows null.
+_UNKNOWN: Any = None
+_NOT_ASKED: object = getattr(ExplicitBucketHistogramAggregation(), "_boundaries", None)
+"""What stands where no bounds were given: None, or in older SDKs bounds made for milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One metric that a signal is exported as: its own, or as a View wants it."""
+
+    name: str
+    description: str
+    keys: frozenset[str] | None = None
+    """The attributes that stay; None for all."""
+    aggregation: Aggregation | None = None
+    """None for the reader's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What one reader prefers."""
+
+    temporality: Mapping[str, AggregationTemporality]
+    """By ``Signal.kind``; gauges have none."""
+    aggregation: Aggregation
+    """Of histograms."""
+    bounds: Mapping[str, tuple[float, ...]]
+    """Of explicit buckets, by signal, where neither the reader nor a View has bounds."""
+
+
+Streams = Mapping[str, tuple[Stream, ...]]
+"""By signal; none where a View dropped it."""
+
+PLAIN: Streams = {signal.name: (Stream(signal.name, signal.help),) for signal in SIGNALS}
+"""Without any View."""
+
+
+def scope_metrics(now: Reading, base: Reading | None, wishes: Wishes, streams: Streams) -> sdk.ScopeMetrics:
+    """All signals, in the catalogue's order; without those of which there are no series."""
+    metrics: list[sdk.Metric] = []
+    for signal in SIGNALS:
+        if streams[signal.name]:
+            points = reading.points(signal, now, base)
+            for stream in streams[signal.name]:
+                data = attempt(stream.name, _data, signal, stream, points, now.time_ns, wishes)
+                if data is not None and data.data_points:
+                    metrics.append(sdk.Metric(stream.name, stream.description, signal.unit, data))
+    return sdk.ScopeMetrics(SCOPE, metrics, SCOPE.schema_url or "")
+
+
+def _data(signal: Signal, stream: Stream, points: Iterable[Point], time_ns: int, wishes: Wishes) -> sdk.DataT | None:
+    aggregation = stream.aggregation
+    if aggregation is None:
+        aggregation = wishes.aggregation if signal.kind == "histogram" else SumAggregation()
+    if isinstance(aggregation, DropAggregation):
+        return None
+    if stream.keys is not None:
+        points = _merged(points, stream.keys, last=signal.kind == "gauge")
+    if signal.kind == "gauge" or isinstance(aggregation, LastValueAggregation):
+        return sdk.Gauge([_number(point, 0, time_ns, _plain(point.value)) for point in points])
+    temporality = wishes.temporality[signal.kind]
+    delta = temporality is AggregationTemporality.DELTA
+    changes = [
+        (point, min(time_ns, point.since_ns if delta else point.began_ns), _changed(point, delta)) for point in points
+    ]
+    if signal.kind != "histogram" or isinstance(aggregation, SumAggregation):
+        numbers = [_number(point, start_ns, time_ns, _plain(value)) for point, start_ns, value in changes]
+        return sdk.Sum(numbers, temporality, signal.kind != "updowncounter")
+    histograms = [
+        (point.attributes, start_ns, time_ns, value)
+        for point, start_ns, value in changes
+        if isinstance(value, Histogram) and (not delta or value.count)
+    ]
+    if isinstance(aggregation, ExponentialBucketHistogramAggregation):
+        return sdk.ExponentialHistogram([exponential(*each, aggregation) for each in histograms], temporality)
+    bounds = _bounds(signal, aggregation, wishes)
+    return sdk.Histogram([_explicit(*each, bounds) for each in histograms], temporality)
+
+
+def _changed(point: Point, delta: bool) -> reading.Value:
+    return reading.minus(point.value, point.before) if delta else point.value
+
+
+def _merged(points: Iterable[Point], keys: frozenset[str], *, last: bool) -> list[Point]:
+    """The series that are left when only these attributes stay: sums; of gauges the last."""
+    merged: dict[tuple[tuple[str, str], ...], Point] = {}
+    for point in points:
+        attributes = {key: value for key, value in point.attributes.items() if key in keys}
+        one = tuple(attributes.items())
+        there = merged.get(one)
+        if there is None or last:
+            merged[one] = point._replace(attributes=attributes)
+            continue
+        before = there.before if point.before is None else point.before
+        if there.before is not None and point.before is not None:
+            before = reading.plus(there.before, point.before)
+        merged[one] = Point(
+            attributes,
+            reading.plus(there.value, point.value),
+            before,
+            min(there.began_ns, point.began_ns),
+            min(there.since_ns, point.since_ns),
+        )
+    return list(merged.values())
+
+
+def _plain(value: reading.Value) -> float | int:
+    """What a number stands for; of a histogram the sum, as OpenTelemetry's sum aggregation has it."""
+    return value.sum if isinstance(value, Histogram) else value
+
+
+def _number(point: Point, start_ns: int, time_ns: int, value: float) -> sdk.NumberDataPoint:
+    return sdk.NumberDataPoint(point.attributes, start_ns, time_ns, value)
+
+
+def _explicit(
+    attributes: dict[str, str], start_ns: int, time_ns: int, value: Histogram, bounds: tuple[float, ...]
+) -> sdk.HistogramDataPoint:
+    count = value.count
+    upto = (*value.cumulative(bounds), count)
+    counts = tuple(map(sub, upto, (0, *upto)))
+    return sdk.HistogramDataPoint(attributes, start_ns, time_ns, count, value.sum, counts, bounds, _UNKNOWN, _UNKNOWN)
+
+
+def _bounds(signal: Signal, aggregation: Aggregation, wishes: Wishes) -> tuple[float, ...]:
+    """Those that were asked for and can be had exactly; what cannot is left out, and said once."""
+    asked: tuple[float, ...] | None = None
+    if isinstance(aggregation, ExplicitBucketHistogramAggregation):
+        asked = getattr(aggregation, "_boundaries", None)
+    if asked is None or asked == _NOT_ASKED:
+        return wishes.bounds[signal.name]
+    exact = tuple(float(bound) for bound in asked if bound in signal.bounds)
+    if len(exact) < len(asked):
+        left_out = ", ".join(f"{bound:g}" for bound in asked if bound not in signal.bounds)
+        reading.say_once(
+            f"{signal.name}: buckets cannot be given exactly at {left_out}, which are left out; choose among"
+            f" {', '.join(f'{bound:g}' for bound in signal.bounds)}"
+        )
+    return exact
+
+
+def exponential(
+    attributes: dict[str, str],
+    start_ns: int,
+    time_ns: int,
+    value: Histogram,
+    aggregation: ExponentialBucketHistogramAggregation,
+) -> sdk.ExponentialHistogramDataPoint:
+    """A point at the finest exact scale that fits into the buckets that the aggregation allows."""
+    max_scale: int = getattr(aggregation, "_max_scale", _SCALE)
+    max_size: int = getattr(aggregation, "_max_size", 160)
+    buckets = value.exponential(min(_SCALE, max(0, max_scale)))
+    # Two at least: what lies on both sides of 1 never comes together. The scales end where the definition has them end.
+    while buckets.scale > max(max_scale, -10) or len(buckets.counts) > max(2, max_size):
+        buckets = halved(buckets)
+    return sdk.ExponentialHistogramDataPoint(
+        attributes,
+        start_ns,
+        time_ns,
+        value.count,
+        value.sum,
+        buckets.scale,
+        buckets.zero_count,
+        sdk.Buckets(buckets.offset if buckets.counts else 0, buckets.counts),
+        sdk.Buckets(0, ()),
+        0,
+        _UNKNOWN,
+        _UNKNOWN,
+    )
+
+
+def halved(buckets: ExponentialBuckets) -> ExponentialBuckets:
+    """The same counts at the next coarser scale, where bucket ``i`` is ``2 i`` and ``2 i + 1`` of the finer one."""
+    odd = buckets.offset & 1
+    counts = (*(0,) * odd, *buckets.counts, *(0,) * ((odd + len(buckets.counts)) & 1))
+    pairs = tuple(counts[i] + counts[i + 1] for i in range(0, len(counts), 2))
+    return buckets._replace(scale=buckets.scale - 1, offset=buckets.offset >> 1, counts=pairs)

@@ -1,0 +1,95 @@
+"""Views: what the user's MeterProvider wants to be renamed, dropped, summed up or put into other buckets.
+
+The SDK applies Views to what is recorded through it. What obsloop adds is not, so they are read here and obeyed. They
+have no public names to be read by: where those that they have are not there, all is exported as it is, and said once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.sdk import metrics as sdk
+from opentelemetry.sdk.metrics.view import (
+    Aggregation,
+    DefaultAggregation,
+    DropAggregation,
+    ExplicitBucketHistogramAggregation,
+    ExponentialBucketHistogramAggregation,
+    LastValueAggregation,
+    SumAggregation,
+)
+
+from obsloop import SIGNALS, Signal
+from obsloop_exporters._otel_points import PLAIN, SCOPE, Stream, Streams
+from obsloop_exporters._otel_reading import say_once
+
+_CLASSES: dict[str, type[Any]] = {
+    "counter": sdk.ObservableCounter,
+    "updowncounter": sdk.ObservableUpDownCounter,
+    "gauge": sdk.ObservableGauge,
+    "histogram": sdk.Histogram,
+}
+_OBEYED = {
+    "counter": (DropAggregation, SumAggregation, LastValueAggregation),
+    "updowncounter": (DropAggregation, SumAggregation, LastValueAggregation),
+    "gauge": (DropAggregation, LastValueAggregation),
+    "histogram": (
+        DropAggregation,
+        SumAggregation,
+        ExplicitBucketHistogramAggregation,
+        ExponentialBucketHistogramAggregation,
+    ),
+}
+
+_known: weakref.WeakKeyDictionary[Any, Streams] = weakref.WeakKeyDictionary()
+
+
+def streams_of(provider: object | None) -> Streams:
+    """What each signal is exported as by ``provider``, whose Views do not change once it is made."""
+    if not isinstance(provider, sdk.MeterProvider):
+        return PLAIN
+    found = _known.get(provider)
+    if found is None:
+        try:
+            views: Sequence[Any] = provider._sdk_config.views
+            found = {signal.name: _streams(signal, views) for signal in SIGNALS} if views else PLAIN
+        except Exception as error:
+            say_once(f"the MeterProvider's Views cannot be read, and are not applied to obsloop's metrics: {error!r}")
+            found = PLAIN
+        _known[provider] = found
+    return found
+
+
+def _streams(signal: Signal, views: Sequence[Any]) -> tuple[Stream, ...]:
+    instrument = _stand_in(signal)
+    matching = [view for view in views if view._match(instrument)]
+    return tuple(_stream(signal, view) for view in matching) or PLAIN[signal.name]
+
+
+def _stream(signal: Signal, view: Any) -> Stream:
+    aggregation: Aggregation | None = view._aggregation
+    if isinstance(aggregation, DefaultAggregation):
+        aggregation = None
+    elif not isinstance(aggregation, _OBEYED[signal.kind]):
+        say_once(
+            f"a View's {type(aggregation).__name__} does not fit a {signal.kind}, as {signal.name} is one: such signals"
+            " are exported as without it",
+            once=f"{type(aggregation).__name__} {signal.kind}",
+        )
+        aggregation = None
+    keys: set[str] | None = view._attribute_keys
+    return Stream(
+        view._name or signal.name,
+        view._description or signal.help,
+        None if keys is None else frozenset(keys),
+        aggregation,
+    )
+
+
+def _stand_in(signal: Signal) -> Any:
+    """What a View looks at, of the class that it may ask for; it is registered nowhere."""
+    stand_in: Any = type("StandIn", (_CLASSES[signal.kind],), {"__init__": object.__init__})()
+    stand_in.name, stand_in.unit, stand_in.instrumentation_scope = signal.name, signal.unit, SCOPE
+    return stand_in
