@@ -92,7 +92,7 @@ class Tally:
     def times_of(self, task: Any, start_ns: int, ready_ns: int) -> tuple[int, int, int, int]:
         """Since when there are times of the running ``task``, and what its earlier steps ran, waited, and numbered.
 
-        Its present step began at ``start_ns`` and was ready at ``ready_ns``: where nobody has asked yet, times begin so.
+        Its present step began at ``start_ns`` and was ready at ``ready_ns``: the times begin there at the latest.
         """
         times = self._times(task, min(start_ns, ready_ns))
         return times.since_ns, times.run_ns, times.wait_ns, times.steps
@@ -230,7 +230,7 @@ create_task.__qualname__ = "create_task"
 
 
 def ended(self: Any, cells: Cells, task: Any, context: Any, end_ns: int, created_ns: int) -> None:
-    """``task`` is done since its last step; ``created_ns`` is 0 where nobody knows. In ``run_once`` the usual is inline."""
+    """``task`` is done by its last step; ``created_ns`` is 0 where nobody knows. The usual is inline in ``run_once``."""
     tally: Tally = self._obsloop.tasks
     if not created_ns:  # made by hand, or before the loop was observed
         cells.tasks_created += 1
