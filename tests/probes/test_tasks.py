@@ -240,7 +240,7 @@ def test_tasks_from_before_instrument_are_counted_when_they_are_seen():
     assert created == active + 4
 
 
-# ---- how long ---------------------------------------------------------------------------------------------------------
+# ---- how long --------------------------------------------------------------------------------------------------------
 
 
 def test_duration_and_first_step_are_what_passed():
@@ -534,7 +534,7 @@ def test_outside_of_a_task_there_are_no_times(loop):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
 def test_what_a_live_task_costs_in_memory():
-    """Of 100,000 that wait, against the stock loop: 64 bytes; in the pure core a dictionary's entry and two integers."""
+    """Of 100,000, against the stock loop: 64 bytes; in the pure core an entry of a dictionary and two integers."""
     source = """
         import asyncio, sys, obsloop
 
