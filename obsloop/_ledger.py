@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _ledgers: dict[str, Ledger] = {}
-_dropped = {LOOP_NAME_LABEL: 0, "torn_snapshot": 0, "export": 0, "span": 0}  # what else is dropped is counted where it is
+_dropped = {
+    LOOP_NAME_LABEL: 0,
+    "torn_snapshot": 0,
+    "export": 0,
+    "span": 0,
+}  # what else is dropped is counted where it is
 _self_time_ns = {"snapshot": 0, "scrape": 0, "export": 0}
 _began = time.time()
 

@@ -51,8 +51,8 @@ def observe_new_loops() -> Callable[[], None]:
     """Observe every plain loop that the program makes from now on, as under ``obsloop run``, until what is returned is
     called: for whoever starts before the program, as instrumentations do.
 
-    The program need not ask for our loop: any way to ``asyncio.SelectorEventLoop`` leads to it, and so does asking for a
-    uvloop loop. A bad ``OBSLOOP_*`` variable is told in one line on stderr, and the program is not observed then.
+    The program need not ask for our loop: any way to ``asyncio.SelectorEventLoop`` leads to it, and so does asking for
+    a uvloop loop. A bad ``OBSLOOP_*`` variable is told in one line on stderr, and the program is not observed then.
     """
     from obsloop.integrations import autoload  # noqa: PLC0415 - most programs do not need it
 

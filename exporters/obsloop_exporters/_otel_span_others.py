@@ -1,7 +1,7 @@
 """What OpenTelemetry's own asyncio instrumentation has a span for already, where it is there: no second one from us.
 
-It makes spans for the functions given to ``to_thread`` and the coroutines whose names it is told, and says so in no public
-attribute. Its threading instrumentation makes no spans.
+It makes spans for the functions given to ``to_thread`` and the coroutines whose names it is told, and says so in no
+public attribute. Its threading instrumentation makes no spans.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whose child a span is that is made when all is over: by the contexts that the event carries.
 
-A context is never entered; a copy of it is. The active span is the parent where it had begun by then and not ended; where
-it does not fit there is a link in place of a parent. What OpenTelemetry itself does is no news: no span for it.
+A context is never entered; a copy of it is. The active span is the parent where it had begun by then and not ended;
+where it does not fit there is a link in place of a parent. What OpenTelemetry itself does is no news: no span for it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def origin(
 ) -> Origin | None:
     """Where a span from ``start_ns`` to ``end_ns`` belongs; None where there is to be none.
 
-    Of ``contexts``, in the order of preference, the first fits whose active span had begun by ``start_ns`` and not ended.
-    Else that one, the last first, in which half of the time or more was spent: a request that begins and ends within one
-    callback is what the callback was about. With ``outlived`` a parent that had ended by ``end_ns`` does not fit.
+    Of ``contexts``, in the order of preference, the first fits whose active span had begun by ``start_ns`` and not
+    ended. Else that one, the last first, in which half of the time or more was spent: a request that begins and ends
+    within one callback is what the callback was about. With ``outlived`` a parent that had ended by ``end_ns`` does not
+    fit.
     """
     current = [context.copy().run(otel_context.get_current) for context in contexts if context is not None]
     if any(context.get(key) for context in current for key in _SUPPRESSED if key is not None):
@@ -48,7 +49,7 @@ def origin(
         if began_ns <= start_ns + _SAME_NS and not _over(span, end_ns if outlived else start_ns):
             return Origin(context, max(start_ns, began_ns))
     for context, span in () if outlived else reversed(found):
-        began_ns, ended_ns = max(start_ns, _began(span, start_ns)), min(end_ns, _ended(span, end_ns))
+        began_ns, ended_ns = max(start_ns, _began(span, end_ns)), min(end_ns, _ended(span, end_ns))
         if ended_ns > began_ns and (ended_ns - began_ns) * 2 >= end_ns - start_ns:
             return Origin(context, began_ns)
     if not found:

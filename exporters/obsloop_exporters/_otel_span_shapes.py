@@ -60,9 +60,8 @@ def slow_callback(event: SlowCallback) -> Shape:
         "asyncio.eventloop.callback.cpu_time": event.cpu_time,
     }
     moments = tuple(
-        Moment("sample", _ns(event.started_at + seconds), {"code.stacktrace": _text_of(frames)})
+        Moment("sample", _ns(event.started_at + seconds), {"code.stacktrace": _text_of(frames)} if frames else {})
         for seconds, frames in event.samples
-        if frames
     )
     return _shape(f"asyncio callback {event.name}", event.started_at, event.duration, attributes, moments=moments)
 

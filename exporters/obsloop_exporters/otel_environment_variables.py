@@ -6,6 +6,4 @@
 
 from obsloop import Settings, SpanSettings
 
-__all__ = [*Settings.variables(), *SpanSettings.variables()]  # pyright: ignore[reportUnsupportedDunderAll]
-
-globals().update({name: name for name in __all__})
+globals().update({name: name for name in (*Settings.variables(), *SpanSettings.variables())})

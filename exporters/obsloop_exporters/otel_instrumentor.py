@@ -44,7 +44,7 @@ class ObsloopInstrumentor:
             Settings.from_env()
             otel_spans.install(tracer_provider)
         except SettingsError as error:
-            _log.error("not observed: %s", error)  # noqa: TRY400 - one line
+            _log.error("not observed: %s", error)
             return
         otel_metrics.install(meter_provider)
         _undo.extend([

@@ -3,9 +3,9 @@
     obsloop_exporters.otel_spans.install()
 
 works for the global TracerProvider, whoever makes it and whenever; ``install(provider)`` takes another one. A slow
-callback, a slow or failed executor's job, connection or task, and each subprocess become a span when they are over, with
-their own times, beneath the span that was active for them. Spans are made in the loop's thread, which a processor that
-sends at once (``SimpleSpanProcessor``) would block: ``BatchSpanProcessor``, everybody's default, does not.
+callback, a slow or failed executor's job, connection or task, and each subprocess become a span when they are over,
+with their own times, beneath the span that was active for them. Spans are made in the loop's thread, which a processor
+that sends at once (``SimpleSpanProcessor``) would block: ``BatchSpanProcessor``, everybody's default, does not.
 
 Only OpenTelemetry's API is needed. More than ``OBSLOOP_SPANS_PER_MINUTE`` are counted, and not made.
 """

@@ -126,7 +126,7 @@ def context(handle: Any, task: Any) -> Context | None:
 
 
 def span(context: Context | None) -> str:
-    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in ``context``, which is entered."""
+    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in ``context``, which is run in."""
     try:
         trace: Any = sys.modules.get("opentelemetry.trace")
         if trace is None or context is None:
