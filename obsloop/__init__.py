@@ -34,7 +34,12 @@ from obsloop._settings import (
     SettingsError as SettingsError,
     SpanSettings as SpanSettings,
 )
-from obsloop._snapshot import ExponentialBuckets as ExponentialBuckets, Histogram as Histogram, Snapshot as Snapshot
+from obsloop._snapshot import (
+    CoroutineTime as CoroutineTime,
+    ExponentialBuckets as ExponentialBuckets,
+    Histogram as Histogram,
+    Snapshot as Snapshot,
+)
 from obsloop._start import (
     InstrumentError as InstrumentError,
     Loop as Loop,
@@ -44,5 +49,6 @@ from obsloop._start import (
     run as run,
 )
 from obsloop._version import __version__ as __version__
+from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 
 core = _core.kind

@@ -48,6 +48,13 @@ def forget() -> None:
         _hotc.forget()
 
 
+def new_tally(loop: Any) -> Any:
+    """What counts the tasks of ``loop``; None on an interpreter without a core."""
+    if _hotc:
+        return _hotc.tally_of(loop)
+    return _hot.new_tally() if _hot else None
+
+
 def adopt(loop: Any, cls: type) -> None:
     """Make ``loop``, which may run already, a loop of ``cls``."""
     if _hotc:

@@ -116,6 +116,28 @@ class CallbackError(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDone(Event):
+    """A task has failed, or took ``Settings.slow_task`` or longer. Emitted in the loop's thread, after its last step.
+
+    Name and place are those of its coroutine; ``duration`` is from its creation until it was done, what it waited for
+    included.
+    """
+
+    outcome: str
+    """``ok``, ``error`` or ``cancelled``."""
+    error_type: str = ""
+    """The exception's class with its module; empty where it raised none."""
+    running: float | None = None
+    """Seconds in its steps; None where nobody knows: in the pure core of tasks whose times were not asked for."""
+    waiting: float | None = None
+    """Seconds that it was ready to run while the loop was busy; likewise."""
+    steps: int | None = None
+    """How often it was resumed; likewise."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """The task's context: what a span of it needs for its parent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorJob(Event):
     """A job handed to an executor has ended, and its result is on the loop. Emitted in the loop's thread.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SlowCallback,
         SlowIteration,
         SubprocessExit,
+        TaskDone,
         TransportClosed,
     )
 
@@ -53,6 +54,9 @@ class Instrument:
 
     def on_callback_error(self, event: CallbackError) -> None:
         """The loop's exception handler was called. In the thread that called it, before the program's handler."""
+
+    def on_task_done(self, event: TaskDone) -> None:
+        """A task has failed, or took long from its creation to its end. In the loop's thread, after its last step."""
 
     def on_executor_job(self, event: ExecutorJob) -> None:
         """An executor's job has ended and its result is on the loop. In the loop's thread, after it was delivered."""

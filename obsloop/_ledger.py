@@ -12,16 +12,17 @@ import os
 import threading
 import time
 import weakref
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _instruments, _running, _tasks
+from obsloop import _coroutines, _instruments, _running, _tasks
 from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import deaths, executors, gc as gc_probe, processes, servers, transports
+from obsloop.probes import deaths, executors, gc as gc_probe, processes, servers, tasks, transports
 from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ _began = time.time()
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "name", "rare")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "name", "rare", "seats")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.began = time.time()
         self.rare = Rare()
+        self.seats = _coroutines.Seats()
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
@@ -120,6 +122,7 @@ class Ledger:
         blocked_time = max((r.blocked_ns for r in readings), default=0) / 1e9
         by_kind = {(kind,): slice(i * STRIDE, (i + 1) * STRIDE) for i, kind in enumerate(KINDS)}
         timer = by_kind["timer",]
+        coroutines = tasks.coroutine_times(readings)
 
         def total(field: str) -> int:
             return sum(getattr(r, field) for r in readings)
@@ -150,9 +153,12 @@ class Ledger:
             **processes.points(loops),
             **servers.points(loops, self.rare),
             **transports.points(blocks, readings),
+            **tasks.points(loops, readings),
+            "asyncio.eventloop.callback.time": tasks.coroutine_points(self.seats, coroutines),
             **self.rare.points(),
         }
-        return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data), self.began)
+        running = any(r.running for r in readings)
+        return Snapshot(self.name, running, blocked_time, frozen(data), self.began, MappingProxyType(coroutines))
 
 
 def _add(blocks: Iterable[list[int]]) -> list[int]:
@@ -185,6 +191,7 @@ def process_snapshot() -> Snapshot:
     dropped = {
         **_dropped,
         **deaths.dropped,
+        **_coroutines.dropped,
         **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
     }
     self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": _tasks.census_time_ns()}
@@ -230,7 +237,7 @@ def _after_fork_in_child() -> None:
             del _ledgers[name]
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, _instruments, _running, recent, deaths):
+    for part in (gc_probe, _instruments, _running, recent, deaths, _coroutines):
         part.forked()
 
 

@@ -42,6 +42,9 @@ class Settings:
     """Seconds in one callback after which ``/healthz`` says that the loop is blocked, and a log line does."""
     slow_iteration: float | None = None
     """Seconds after which an iteration is slow; without it, as long as a slow callback (``slow_callback_duration``)."""
+    slow_task: float = 10.0
+    """Seconds from its creation to its end after which a task is told to instruments (``on_task_done``), as one that
+    failed is at any age."""
     log_slow_callbacks: bool = False
     """Whether slow callbacks and iterations are logged outside debug mode as well, where asyncio logs them."""
     watchdog: bool = True
@@ -130,6 +133,7 @@ def _yes_or_no(text: str) -> bool | str:
 _READ: dict[str, Callable[[str], Any]] = {
     "unhealthy_after": _number,
     "slow_iteration": _number,
+    "slow_task": _number,
     "log_slow_callbacks": _yes_or_no,
     "watchdog": _yes_or_no,
     "spans_per_minute": _whole_number,
@@ -197,6 +201,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "address": _check_address,
     "unhealthy_after": _check_seconds,
     "slow_iteration": _check_seconds_or_none,
+    "slow_task": _check_seconds,
     "log_slow_callbacks": _check_yes_or_no,
     "watchdog": _check_yes_or_no,
     "spans_per_minute": _check_number_a_minute,

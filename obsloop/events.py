@@ -19,6 +19,7 @@ from obsloop._events import (
     SlowCallback,
     SlowIteration,
     SubprocessExit,
+    TaskDone,
     TransportClosed,
 )
 
@@ -41,5 +42,6 @@ __all__ = [
     "SlowCallback",
     "SlowIteration",
     "SubprocessExit",
+    "TaskDone",
     "TransportClosed",
 ]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from obsloop import _clock, _sites
 from obsloop._catalog import EXECUTOR
-from obsloop._cells import KINDS, STRIDE, THREADSAFE
+from obsloop._cells import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop._events import ExecutorJob
 from obsloop._instruments import emit, process
 from obsloop._peek import class_of, clean, get, qualname_of, text
@@ -272,7 +272,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
         site = _sites.site_of_callback(job.__wrapped__)
         event = ExecutorJob(
             loop_name=ledger.name,
-            kind=KINDS[THREADSAFE // STRIDE],
+            kind=KIND_OF_BLOCK[THREADSAFE // STRIDE],
             name=site.name,
             filename=site.filename,
             lineno=site.lineno,

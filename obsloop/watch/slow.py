@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _sites
-from obsloop._cells import KINDS, OTHER, STRIDE
+from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import SlowCallback, SlowIteration
 from obsloop._instruments import emit, heard
 from obsloop._sites import Site
@@ -115,7 +115,7 @@ def callback(
     obs = loop._obsloop
     site = _sites.site_of_handle(handle)
     spent_ns, delay_ns = end_ns - start_ns, max(0, start_ns - ready_ns)
-    kind_name = KINDS[kind // STRIDE]
+    kind_name = KIND_OF_BLOCK[kind // STRIDE]
     slow = spent_ns >= cells.slow_ns
     seen = watchdog.seen(obs, start_ns) if slow else None
     if seen is not None:
@@ -193,7 +193,7 @@ def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
 
 def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> None:
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
-    kind = KINDS[getattr(handle, "_kind", OTHER) // STRIDE]
+    kind = KIND_OF_BLOCK[getattr(handle, "_kind", OTHER) // STRIDE]
     loop._obsloop.notes.of(began_ns).sample(_sites.site_of_handle(handle), kind, cells.tick_ns, calls)
 
 

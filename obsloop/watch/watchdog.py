@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock, _core, _running, _sites
-from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, NEVER_NS, STRIDE
+from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop._sites import Site
 from obsloop._threads import start_without_signals
 from obsloop.watch import cause as causes, episodes, notices, stacks, usage
@@ -418,7 +418,7 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
         if handle is not None:
             site = _sites.site_of_handle(handle)
             marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
-            kind = KINDS[marks[0] // STRIDE]
+            kind = KIND_OF_BLOCK[marks[0] // STRIDE]
             ready_ns = marks[1]
             delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
         task = stacks.inner_task(loop, handle)

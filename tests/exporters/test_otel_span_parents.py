@@ -117,6 +117,10 @@ def test_plain_callbacks_and_protocols_have_the_context_of_who_asked():
         def later() -> None:
             time.sleep(BLOCK)
 
+        async def answer(reader, writer) -> None:
+            writer.write(b"x")
+            writer.close()
+
         class Client(asyncio.Protocol):
             def data_received(self, data: bytes) -> None:
                 time.sleep(BLOCK)
@@ -124,7 +128,7 @@ def test_plain_callbacks_and_protocols_have_the_context_of_who_asked():
         async def main() -> None:
             await settle()
             loop = asyncio.get_running_loop()
-            server = await asyncio.start_server(lambda reader, writer: writer.write(b"x"), "127.0.0.1", 0)
+            server = await asyncio.start_server(answer, "127.0.0.1", 0)
             with got.tracer.start_as_current_span("order"):
                 loop.call_later(0.01, later)
                 await asyncio.sleep(0.3)
