@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
-from typing import Any
 
-from obsloop.events import ExecutorJob
+from obsloop.events import ExecutorJob, TaskDone
 
 _THEIRS = "opentelemetry.instrumentation.asyncio"
 _WRAPPER = f"{_THEIRS}.AsyncioInstrumentor.trace_coroutine"
@@ -21,7 +20,7 @@ def traced_to_thread(event: ExecutorJob) -> bool:
     return event.via == "to_thread" and _last(event.name) in _names("_to_thread_name_to_trace")
 
 
-def traced_coroutine(event: Any) -> bool:
+def traced_coroutine(event: TaskDone) -> bool:
     """Whether the task's coroutine has a span of theirs, ``asyncio coro-NAME``.
 
     What they wrap has the wrapper's name, and nothing tells whose coroutine was in it: where they are told any names, a

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from opentelemetry.trace import SpanKind
 
 from obsloop import LOOP_NAME_LABEL
-from obsloop.events import Attempt, ConnectionSetUp, Event, ExecutorJob, SlowCallback, SubprocessExit
+from obsloop.events import Attempt, ConnectionSetUp, Event, ExecutorJob, SlowCallback, SubprocessExit, TaskDone
 from obsloop_exporters._common import encodable
 
 Attributes = dict[str, str | int | float]
@@ -136,7 +136,7 @@ def subprocess_exit(event: SubprocessExit) -> Shape:
     return shape._replace(kind=SpanKind.CLIENT)
 
 
-def task(event: Any) -> Shape:
+def task(event: TaskDone) -> Shape:
     """``asyncio task {coroutine}``, from its creation to its end."""
     attributes = {
         **_common(event),

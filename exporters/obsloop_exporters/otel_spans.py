@@ -15,7 +15,8 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -23,7 +24,7 @@ from opentelemetry.trace import Status, StatusCode, TracerProvider
 
 import obsloop
 from obsloop import SpanSettings
-from obsloop.events import ConnectionSetUp, ExecutorJob, SlowCallback, SubprocessExit
+from obsloop.events import ConnectionSetUp, Event, ExecutorJob, SlowCallback, SubprocessExit, TaskDone
 from obsloop_exporters import _otel_span_shapes as shapes
 from obsloop_exporters._otel_reading import say_once
 from obsloop_exporters._otel_span_budget import Budget
@@ -32,6 +33,8 @@ from obsloop_exporters._otel_span_parents import origin
 from obsloop_exporters._otel_span_shapes import Shape
 
 __all__ = ["install", "uninstall"]
+
+_E = TypeVar("_E", bound=Event)
 
 _lock = threading.RLock()
 
@@ -70,14 +73,16 @@ class _Spans(obsloop.Instrument):
         """Each has a span."""
         self._make(event, shapes.subprocess_exit, event.context)
 
-    def on_task_done(self, event: Any) -> None:
+    def on_task_done(self, event: TaskDone) -> None:
         """It is told of those only that took long or failed."""
         if not traced_coroutine(event):
             self._make(event, shapes.task, event.context, outlived=True)
 
     # ---- the spans ---------------------------------------------------------------------------------------------------
 
-    def _make(self, event: Any, shape_of: Any, *contexts: contextvars.Context | None, outlived: bool = False) -> None:
+    def _make(
+        self, event: _E, shape_of: Callable[[_E], Shape], *contexts: contextvars.Context | None, outlived: bool = False
+    ) -> None:
         """The span of ``event``. A processor of the program's that raises is told of once, and we go on."""
         try:
             self._made(shape_of(event), contexts, outlived)

@@ -31,7 +31,7 @@ def callback_of(test: str, name: str) -> str:
 
 
 def test_a_request_that_is_one_step_of_its_task():
-    """Its span begins and ends within the callback, and yet it is what blocked the loop: nothing is before its parent."""
+    """Its span begins and ends within the callback, and yet it is what blocked the loop; the child is not before it."""
     with traced() as got:
 
         async def request() -> None:
@@ -47,7 +47,7 @@ def test_a_request_that_is_one_step_of_its_task():
         assert tree(got.all) == {"GET /report": {name: {}}}
         callback, parent = got.named(name), got.named("GET /report")
         assert parent.start_ns <= callback.start_ns
-        assert BLOCK <= callback.seconds
+        assert callback.seconds >= BLOCK
         assert callback.attributes["asyncio.eventloop.callback.duration"] >= BLOCK
 
 
@@ -266,7 +266,9 @@ def test_no_event_keeps_a_context_for_long():
 
     class Listener:
         def on_slow_callback(self, event) -> None:
-            seen.append((event.context.get(held) is not None, event.context_seen is not None, "context=" in repr(event)))
+            seen.append(
+                (event.context.get(held) is not None, event.context_seen is not None, "context=" in repr(event))
+            )
 
     async def request() -> weakref.ref:
         thing = Thing()

@@ -60,7 +60,10 @@ def test_the_tree_is_the_programs_structure(wire):
         before = time.time_ns()
         obsloop.run(main())
         after = time.time_ns()
-        where, program = f"{__name__}.test_the_tree_is_the_programs_structure.<locals>", sys.executable.rpartition("/")[2]
+        where, program = (
+            f"{__name__}.test_the_tree_is_the_programs_structure.<locals>",
+            sys.executable.rpartition("/")[2],
+        )
         assert tree(got.all) == {
             "order": {
                 f"asyncio executor {where}.look_up_the_price": {},
@@ -197,7 +200,7 @@ def test_a_connections_phases_are_beneath_it(monkeypatch):
 
 
 def test_failures_have_their_status_and_type():
-    """A job that raises, a port where nobody listens, a name that nobody has, children that fail: error and error.type."""
+    """A job that raises, a port where nobody listens, a name that nobody has, children: error and error.type."""
     with traced(settings=SpanSettings()) as got:
 
         def pay() -> None:
@@ -342,7 +345,7 @@ def test_what_is_neither_slow_nor_failed_has_no_span():
 
 
 def test_the_active_span_of_the_loops_thread_is_not_theirs():
-    """A span that is active around the whole run is the parent of what its tasks do, for their contexts are its copies."""
+    """One that is active around the whole run is the parent of what its tasks do, whose contexts are copies."""
     with traced() as got:
         with got.tracer.start_as_current_span("around"):
             obsloop.run(asyncio.to_thread(len, ""))

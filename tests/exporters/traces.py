@@ -1,4 +1,4 @@
-"""What the tests of spans share: a program that sends its spans to a real receiver, and its trees read back from there."""
+"""What the tests of spans share: a program that sends them to a real receiver, and its trees read back from there."""
 
 import os
 import signal
