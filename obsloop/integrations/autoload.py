@@ -197,7 +197,7 @@ def _replace_uvloop(uvloop: Any) -> None:
             if observed is not None:
                 _say_once(
                     "uvloop cannot be observed yet: where the program asks for a uvloop loop it gets "
-                    "obsloop.Loop, an observed asyncio loop. Without `obsloop run` it gets uvloop as before."
+                    "obsloop.Loop, an observed asyncio loop. Not observed, it gets uvloop as before."
                 )
                 # No instance of `cls`: so type.__call__ hands it out as it is and initializes nothing.
                 return observed()
