@@ -161,7 +161,8 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.task.created", "counter", "{task}",
-        "Tasks that were created; of those from before the loop was observed, the ones that have had a step since.",
+        "Tasks that were created; of those from before the loop was observed, the ones that have had a step since. In"
+        " the pure core tasks are counted, here and as active, from their first step on.",
     ),
     Signal(
         "asyncio.task.finished", "counter", "{task}",

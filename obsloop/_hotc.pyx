@@ -1091,6 +1091,7 @@ def adopt(loop, cls):
     state.debug = loop._debug
     state.stopping = loop._stopping
     state.timer_cancelled_count = loop._timer_cancelled_count
+    state.tally = loop._obsloop.tasks
     loop._obsloop_state = state
     loop.__class__ = cls
 
