@@ -22,8 +22,10 @@ WANTED = "arize-phoenix==20.26.1"
 def main() -> None:
     """Make it; exit with a message when that cannot be."""
     note = os.path.join(FOLDER, "installed.txt")
-    if os.path.exists(note) and open(note).read() == WANTED:
-        return
+    if os.path.exists(note):
+        with open(note) as file:
+            if file.read() == WANTED:
+                return
     python = os.path.join(FOLDER, "bin", "python")
     environment.create(FOLDER, python)
     pip = [python, "-m", "pip"] if environment.can(python, "pip") else [sys.executable, "-m", "pip", "--python", python]

@@ -1,4 +1,4 @@
-"""A FastAPI application as its users start it, `opentelemetry-instrument uvicorn app:app`, whose requests block the loop.
+"""A FastAPI application as users start it, `opentelemetry-instrument uvicorn app:app`, whose requests block the loop.
 
 With OpenTelemetry's own FastAPI, asyncio and threading instrumentations. What is asserted arrived at a real receiver.
 """
@@ -114,7 +114,9 @@ def test_a_blocked_requests_trace_shows_the_slow_callback(tmp_path, disabled):
             # Metrics come by the way: the next ones that arrive know of all this.
             receiver.wait_for(len(receiver.requests) + 2)
     spans = spans_of(receiver)
-    scopes = {one.scope.name for request in receiver.requests for r in request.resource_metrics for one in r.scope_metrics}
+    scopes = {
+        one.scope.name for request in receiver.requests for r in request.resource_metrics for one in r.scope_metrics
+    }
     if disabled:
         assert json.loads(found[0][1]) == "asyncio.unix_events" or "uvloop" in found[0][1]
         assert "obsloop" not in {span.scope for span in spans} | scopes

@@ -105,7 +105,7 @@ def test_the_variables_are_listed():
 
 
 def test_on_and_off_again_in_a_program():
-    """From a line of the program's; off again, new loops are the program's own, uvloop's too, and it may be on again."""
+    """From a line of the program's; off again, new loops are the program's own, uvloop's too; and on once more."""
     out = output("""
         import asyncio, logging
         logging.basicConfig(format="%(message)s", stream=__import__("sys").stdout)
@@ -198,4 +198,6 @@ def test_under_obsloop_run_it_does_not_matter_who_was_first(tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["obsloop._loop"]
-        assert [span.name for span in spans_of(receiver) if span.scope == "obsloop"] == ["asyncio callback __main__.main"]
+        assert [span.name for span in spans_of(receiver) if span.scope == "obsloop"] == [
+            "asyncio callback __main__.main"
+        ]

@@ -35,7 +35,7 @@ def both(monkeypatch):
 
 
 def test_no_span_twice_and_the_workers_are_children_of_the_caller(both):
-    """A function and a coroutine that they trace have their span, others ours; what workers make is beneath the caller."""
+    """What they trace has their span, all else ours; what workers make is beneath the caller."""
     with traced(settings=EVERYTHING) as got:
         both(got.provider)
         tracer = got.tracer

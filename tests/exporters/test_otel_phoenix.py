@@ -112,7 +112,7 @@ def seconds(span: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("wire", ["http", "grpc"])
 def test_the_tree_read_back_is_the_programs_structure(store, wire):
-    """Two orders at once, each with a job that fails, a connection, a block and a child: names, times, status, events."""
+    """Two orders at once, each with a failing job, a connection, a block and a child: names, times, status, events."""
     project = f"over-{wire}"
     provider = send(store, wire, project)
     tracer = provider.get_tracer("program")
