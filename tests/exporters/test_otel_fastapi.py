@@ -95,7 +95,7 @@ def beside(name: str) -> str:
 
 @pytest.mark.parametrize("disabled", ["", "obsloop"])
 def test_a_blocked_requests_trace_shows_the_slow_callback(tmp_path, disabled):
-    """Twelve requests at once, three of which block: each of those has the callback beneath it, and no other has one."""
+    """Twelve requests at once, three of which block: those have the callback beneath them, and no other has one."""
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
     port = free_port()
     command = [beside("opentelemetry-instrument"), beside("uvicorn"), "app:app", "--port", str(port)]
