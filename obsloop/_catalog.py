@@ -78,7 +78,9 @@ _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
 BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
-DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", "coroutine", "export", *(label.name for label in BOUNDED))
+DROPPED = (
+    LOOP_NAME_LABEL, "torn_snapshot", "child_end", "coroutine", "export", "span", *(label.name for label in BOUNDED),
+)  # fmt: skip
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)

@@ -66,6 +66,15 @@ class Event:
 class SlowCallback(Event):
     """One callback took ``loop.slow_callback_duration`` or longer. Emitted when it returned, in the loop's thread."""
 
+    cpu_time: float | None = None
+    """Seconds of CPU that its thread used meanwhile; None where nobody knows."""
+    samples: tuple[Sample, ...] = ()
+    """What the watchdog saw of it; the seconds are from its first instruction."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """The context that it ran in, as it was when it returned: the task's own, or that of ``call_soon``."""
+    context_seen: Context | None = field(default=None, repr=False, compare=False)
+    """A copy of it from when the watchdog looked last, while the callback ran; None where it did not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowIteration(Event):
@@ -147,8 +156,12 @@ class ExecutorJob(Event):
     """Seconds from its end to the callback that delivers the result."""
     thread_name: str = ""
     """The worker that ran it; empty where that is not known."""
+    thread_id: int = 0
+    """Its ``threading.get_ident()``; 0 where it is not known which one ran it, or none did."""
     error_type: str = ""
     """The exception's class with its module; empty where it raised none."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """A context that holds the caller's OpenTelemetry context and nothing else; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +179,8 @@ class SubprocessExit(Event):
     """One of ``EXITS``."""
     reap_delay: float | None = None
     """Seconds from its end until it was reaped; None where nobody waited for its end (more than 64 at once)."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """A copy of the context in which it was started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +215,8 @@ class Attempt:
     port: int
     duration: float
     """Seconds until it was connected, refused, timed out or given up."""
+    started_at: float = 0.0
+    """When it began, in seconds since the epoch."""
     error_type: str = ""
     """As in ``asyncio.connect.duration``; empty where it was connected."""
 
@@ -222,11 +239,17 @@ class ConnectionSetUp(Event):
     """0 where there is none."""
     dns_duration: float | None = None
     """Seconds that looking the name up took, the executor's queue included; None where there was no name."""
+    dns_started_at: float | None = None
+    """When that began, in seconds since the epoch; None where there was no name."""
     attempts: tuple[Attempt, ...] = ()
     """In the order in which they began."""
     tls_duration: float | None = None
     """Seconds that the TLS handshake took; None where there was none."""
+    tls_started_at: float | None = None
+    """When that began, in seconds since the epoch; None where there was none."""
     error_type: str = ""
     """The exception's class with its module, or the system's or resolver's name for it; empty when fine."""
     phase: str = ""
     """In which of ``PHASES`` it failed; empty when fine."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """A copy of the context in which it was asked for."""

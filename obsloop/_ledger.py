@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _ledgers: dict[str, Ledger] = {}
-_dropped = {LOOP_NAME_LABEL: 0, "torn_snapshot": 0, "export": 0}  # what else is dropped is counted where it is
+_dropped = {
+    LOOP_NAME_LABEL: 0,
+    "torn_snapshot": 0,
+    "export": 0,
+    "span": 0,
+}  # what else is dropped is counted where it is
 _self_time_ns = {"snapshot": 0, "scrape": 0, "export": 0}
 _began = time.time()
 
@@ -213,6 +218,13 @@ def count_export(spent: float, *, failed: bool = False) -> None:
     with _lock:
         _self_time_ns["export"] += round(spent * 1e9)
         _dropped["export"] += failed
+
+
+def count_dropped_spans(number: int = 1) -> None:
+    """An exporter of spans did not make so many, since it may only make so many a minute: that many more in
+    ``obsloop.dropped{what="span"}``. May be called in any thread."""
+    with _lock:
+        _dropped["span"] += number
 
 
 def _after_fork_in_child() -> None:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 import obsloop
-from obsloop import Settings, SettingsError
+from obsloop import Settings, SettingsError, SpanSettings
 
 from .support import output, program
 
@@ -80,6 +80,29 @@ def test_an_unknown_variable_is_an_error_that_lists_the_known():
     assert "OBSLOOP_ADRESS" in message
     for known in ("OBSLOOP_NAME", "OBSLOOP_ADDRESS", "OBSLOOP_UNHEALTHY_AFTER"):
         assert known in message
+
+
+def test_the_settings_of_spans_are_apart_and_held_to_the_same():
+    """Either kind accepts the other's variables, and says what is wrong with its own."""
+    variables = {
+        "OBSLOOP_NAME": "api", "OBSLOOP_SPANS_PER_MINUTE": "7", "OBSLOOP_SLOW_JOB": "0",
+        "OBSLOOP_SLOW_CONNECTION": "2.5",
+    }  # fmt: skip
+    assert Settings.from_env(variables) == Settings(name="api")
+    assert SpanSettings.from_env(variables) == SpanSettings(spans_per_minute=7, slow_job=0, slow_connection=2.5)
+    assert SpanSettings.from_env({"OBSLOOP_SLOW_JOB": ""}) == SpanSettings()
+    for name, bad, accepted in (
+        ("spans_per_minute", "1.5", "whole number from 0 to 1000000"),
+        ("spans_per_minute", "-1", "whole number from 0 to 1000000"),
+        ("slow_job", "-1", "number of seconds, 0 or above"),
+        ("slow_connection", "nan", "number of seconds, 0 or above"),
+    ):
+        with pytest.raises(SettingsError, match=f"^variable OBSLOOP_{name.upper()}: .*{accepted}"):
+            SpanSettings.from_env({f"OBSLOOP_{name.upper()}": bad})
+        with pytest.raises(SettingsError, match=f"^argument {name}: .*{accepted}"):
+            SpanSettings(**{name: bad})
+    with pytest.raises(SettingsError, match=r"OBSLOOP_SPANS_PER_MINUT; accepted: OBSLOOP_NAME.*OBSLOOP_SLOW_JOB"):
+        SpanSettings.from_env({"OBSLOOP_SPANS_PER_MINUT": "7"})
 
 
 def test_variables_that_are_no_settings_are_left_alone():

@@ -284,7 +284,9 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
             via=job.via or _via(job.__wrapped__),
             result_delay=max(0, delay_ns) / 1e9,
             thread_name=next((t.name for t in threading.enumerate() if t.ident == job.thread_id), ""),
+            thread_id=job.thread_id,
             error_type="" if exception is None else type_name(class_of(exception)),
+            context=None if job.context is None else _holding(job.context),
         )
         emit(obs.instruments, "on_executor_job", event)
 
@@ -387,6 +389,13 @@ def _current(otel: Any) -> Any:
         return otel.get_current() or None
     except Exception:
         return None
+
+
+def _holding(context: Any) -> Context:
+    """A context of the interpreter's in which that OpenTelemetry context is current."""
+    holder = Context()
+    holder.run(_attach, context)
+    return holder
 
 
 def _attach(context: Any) -> Any:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from contextvars import Context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _sites
 from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import SlowCallback, SlowIteration
-from obsloop._instruments import emit
+from obsloop._instruments import emit, heard
 from obsloop._sites import Site
 from obsloop.watch import cause, recent, watchdog
 from obsloop.watch.episodes import epoch
@@ -126,6 +128,7 @@ def callback(
     cells.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
     ledger = obs.ledger_of(loop)
     ledger.rare.count("asyncio.eventloop.callback.slow", site.name)
+    why, cpu_time = cause.why_and_cpu(obs, cells, start_ns, end_ns)
     event = SlowCallback(
         loop_name=ledger.name,
         kind=kind_name,
@@ -134,10 +137,19 @@ def callback(
         schedule_delay=delay_ns / 1e9,
         started_at=epoch(start_ns),
         detail=seen.detail if seen is not None else site.detail,
-        cause=cause.why(obs, cells, start_ns, end_ns),
+        cause=why,
+        cpu_time=cpu_time,
     )
-    recent.note(event)
-    emit(obs.instruments, "on_slow_callback", event)
+    recent.note(event)  # without what follows: it is kept for long, and contexts hold what the program put into them
+    if heard(obs.instruments, "on_slow_callback"):
+        context = getattr(handle, "_context", None)
+        event = replace(
+            event,
+            samples=watchdog.samples_of(obs, start_ns),
+            context=context if isinstance(context, Context) else None,
+            context_seen=None if seen is None else seen.context,
+        )
+        emit(obs.instruments, "on_slow_callback", event)
     if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
         log(event, "slow callback")
 

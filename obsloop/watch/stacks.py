@@ -10,6 +10,7 @@ import os
 import sys
 from asyncio import base_events, events
 from contextlib import suppress
+from contextvars import Context
 from os.path import dirname, join, sep
 from traceback import FrameSummary
 from types import FrameType
@@ -111,20 +112,26 @@ def inner_task(loop: Any, handle: Any) -> Any:
     return task
 
 
-def span(handle: Any, task: Any) -> str:
-    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in the task's or handle's context.
+def context(handle: Any, task: Any) -> Context | None:
+    """A copy of the context that is current: the task's or, where there is no task but the handle's own, the handle's.
 
-    The context itself is not entered: the loop's thread is in it. A copy of it is.
+    The context itself cannot be entered: the loop's thread is in it.
     """
     try:
-        trace: Any = sys.modules.get("opentelemetry.trace")
-        if trace is None:
-            return ""
         get_context = getattr(task, "get_context", None)  # since 3.12
-        context: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
-        if context is None:
+        current: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
+        return current.copy() if isinstance(current, Context) else None
+    except Exception:  # a task class of somebody's
+        return None
+
+
+def span(context: Context | None) -> str:
+    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in ``context``, which is run in."""
+    try:
+        trace: Any = sys.modules.get("opentelemetry.trace")
+        if trace is None or context is None:
             return ""
-        active: Any = context.copy().run(trace.get_current_span)
+        active: Any = context.run(trace.get_current_span)
         ids: Any = active.get_span_context()
         if not ids.is_valid:
             return ""

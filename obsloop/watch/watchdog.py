@@ -26,9 +26,10 @@ from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
+    from obsloop._events import Sample
     from obsloop._running import Run
 
-__all__ = ["iteration_ended", "seen", "self_time_ns"]
+__all__ = ["iteration_ended", "samples_of", "seen", "self_time_ns"]
 
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
@@ -142,6 +143,15 @@ def seen(obs: Any, started_ns: int) -> Sight | None:
     """What the watchdog saw last of a loop that it has seen blocked since ``started_ns``; in the loop's thread."""
     episode: Episode | None = obs.episode
     return episode.sight if episode is not None and episode.sight.at_ns >= started_ns else None
+
+
+def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
+    """What it saw of the callback that began at ``started_ns`` and has just ended; in the loop's thread."""
+    episode: Episode | None = obs.episode
+    if episode is None:
+        return ()
+    before = (started_ns - episode.began_ns) / 1e9
+    return tuple((seconds - before, frames) for seconds, frames in episode.samples.copy() if seconds >= before)
 
 
 def iteration_ended(
@@ -417,8 +427,9 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
         elif site in (_THE_LOOP, _sites.CANCELLED) and stack.outermost is not None:
             site = stack.outermost
         where = stacks.where(stack.frames)
-        detail = "; ".join(text for text in (site.detail, where, stacks.span(handle, task)) if text)
-        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9), stack.frames
+        context = stacks.context(handle, task)
+        detail = "; ".join(text for text in (site.detail, where, stacks.span(context)) if text)
+        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, context), stack.frames
     finally:
         del frame, handle, task
 
