@@ -29,7 +29,12 @@ from obsloop._ledger import (
     snapshots as snapshots,
 )
 from obsloop._settings import Settings as Settings, SettingsError as SettingsError
-from obsloop._snapshot import ExponentialBuckets as ExponentialBuckets, Histogram as Histogram, Snapshot as Snapshot
+from obsloop._snapshot import (
+    Exemplar as Exemplar,
+    ExponentialBuckets as ExponentialBuckets,
+    Histogram as Histogram,
+    Snapshot as Snapshot,
+)
 from obsloop._start import (
     InstrumentError as InstrumentError,
     Loop as Loop,

@@ -18,6 +18,7 @@ from obsloop import _instruments, _running, _tasks
 from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
+from obsloop._exemplars import Exemplars
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
@@ -37,12 +38,13 @@ _began = time.time()
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "name", "rare")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "exemplars", "name", "rare")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.began = time.time()
         self.rare = Rare()
+        self.exemplars = Exemplars()
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
@@ -79,6 +81,7 @@ class Ledger:
         self._shown_ns = dict.fromkeys(STATES, 0)
         self._free.clear()
         self.rare.forked()
+        self.exemplars = Exemplars()
         for ref, cells in self._live.items():
             cells.forked()
             loop = ref()
@@ -147,6 +150,7 @@ class Ledger:
             **transports.points(blocks, readings),
             **self.rare.points(),
         }
+        self.exemplars.put_into(data)
         return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data), self.began)
 
 

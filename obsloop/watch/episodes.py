@@ -13,6 +13,7 @@ from obsloop._events import LoopBlocked, LoopUnblocked, Sample
 from obsloop._instruments import Instruments, emit
 from obsloop._sites import Site
 from obsloop.watch import recent
+from obsloop.watch.stacks import Ids
 from obsloop.watch.usage import Queue
 
 MAX_SAMPLES = 16
@@ -31,6 +32,8 @@ class Sight(NamedTuple):
     where: str
     """The line alone: ``at app.py:12 in fetch``."""
     schedule_delay: float
+    ids: Ids | None = None
+    """The active span's, if it is sampled."""
 
 
 class Story(NamedTuple):

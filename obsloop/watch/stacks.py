@@ -21,6 +21,7 @@ from obsloop._sites import Site
 MAX_FRAMES = 100
 """So many innermost frames of a stack are kept."""
 _MAX_WALK = 10_000
+_SAMPLED = 1  # the bit of a span's flags
 
 _OURS = dirname(_private.__file__) + sep
 _EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
@@ -111,24 +112,50 @@ def inner_task(loop: Any, handle: Any) -> Any:
     return task
 
 
+class Ids(NamedTuple):
+    """A sampled span, as W3C's Trace Context writes it: hexadecimal, 32 and 16 digits."""
+
+    trace_id: str
+    span_id: str
+
+
 def span(handle: Any, task: Any) -> str:
     """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in the task's or handle's context.
 
     The context itself is not entered: the loop's thread is in it. A copy of it is.
     """
     try:
-        trace: Any = sys.modules.get("opentelemetry.trace")
-        if trace is None:
-            return ""
-        get_context = getattr(task, "get_context", None)  # since 3.12
-        context: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
-        if context is None:
-            return ""
-        active: Any = context.copy().run(trace.get_current_span)
-        ids: Any = active.get_span_context()
-        if not ids.is_valid:
+        active = _active_span(handle, task)
+        ids: Any = active and active.get_span_context()
+        if not ids or not ids.is_valid:
             return ""
         name = getattr(active, "name", "")  # a span of another process has none
         return f"in span {name or '?'} trace {ids.trace_id:032x}"
     except Exception:  # somebody else's code, of any version
         return ""
+
+
+def span_ids(handle: Any, task: Any = None) -> Ids | None:
+    """The same span's ids; None where there is none, or where it is not sampled and so will not be found anywhere."""
+    try:
+        return ids_of(_active_span(handle, task))
+    except Exception:  # as above
+        return None
+
+
+def ids_of(active: Any) -> Ids | None:
+    """The ids of a span, if it is sampled. Raises whatever OpenTelemetry's API, or what takes its place, raises."""
+    ids: Any = active.get_span_context() if active is not None else None
+    if ids is None or not ids.is_valid or not ids.trace_flags & _SAMPLED:
+        return None
+    return Ids(f"{ids.trace_id:032x}", f"{ids.span_id:016x}")
+
+
+def _active_span(handle: Any, task: Any) -> Any:
+    """OpenTelemetry's current span in the task's or handle's context; None where OpenTelemetry is not loaded."""
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    get_context = getattr(task, "get_context", None)  # since 3.12
+    context: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
+    return None if context is None else context.copy().run(trace.get_current_span)

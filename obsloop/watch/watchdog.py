@@ -418,7 +418,8 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
             site = stack.outermost
         where = stacks.where(stack.frames)
         detail = "; ".join(text for text in (site.detail, where, stacks.span(handle, task)) if text)
-        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9), stack.frames
+        ids = stacks.span_ids(handle, task)
+        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, ids), stack.frames
     finally:
         del frame, handle, task
 
