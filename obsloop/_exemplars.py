@@ -1,4 +1,4 @@
-"""Exemplars: to a histogram's slow buckets the trace of one real case each, so that a person gets from a bar to a cause.
+"""Exemplars: to a histogram's slow buckets the trace of one real case each, so that one gets from a bar to a cause.
 
 Nothing here runs for what was fast. A case is kept where it is on a slow path anyway: a callback that took long, with
 its own delay where that was long too; a job that waited long for a worker; and, when a slow callback has ended, what
@@ -21,6 +21,8 @@ from obsloop._snapshot import Exemplar, Histogram
 from obsloop.watch import stacks
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from obsloop._cells import Cells
     from obsloop._ledger import Ledger
     from obsloop._snapshot import Value
@@ -32,6 +34,7 @@ _QUEUED = "asyncio.executor.job.queue_duration"
 
 _MOST = 16
 """So many of those that wait are looked at when a slow callback has ended: the first handles, and the first timers."""
+_MAX_LATE = 1e9  # seconds: what is later was never on time
 
 
 class Exemplars:
@@ -98,25 +101,23 @@ def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
         return
     now_ns = _clock.monotonic_ns()
     queue = _core.queue(loop)
-    done: set[int] = set()
+    done = {-1}
     for i in range(min(_MOST, len(queue))):  # not by an iterator: other threads may append
         done.add(_waiting(loop, exemplars, cells, queue[i], now_ns, done))
     now = loop.time()
     for timer in loop._scheduled[:_MOST]:
-        late_ns = int((now - timer._when) * 1e9)
-        if TIMER in done or timer._cancelled or late_ns < cells.slow_ns:
+        late = now - timer._when
+        if TIMER in done or timer._cancelled or not late > 0:
             continue
         could_ns = max(getattr(timer, "_ready_ns", 0), cells.run_started_ns)  # when it could become ready at all
-        delay_ns = min(late_ns, now_ns - could_ns)
+        delay_ns = min(int(min(late, _MAX_LATE) * 1e9), now_ns - could_ns)
         ids = stacks.span_ids(timer) if delay_ns >= cells.slow_ns else None
         if ids is not None:
             done.add(TIMER)
             exemplars.note(_DELAY, (KINDS[TIMER // STRIDE],), delay_ns, ids)
 
 
-def _waiting(
-    loop: Any, exemplars: Exemplars, cells: Cells, handle: Any, now_ns: int, done: set[int] | frozenset[int] = frozenset()
-) -> int:
+def _waiting(loop: Any, exemplars: Exemplars, cells: Cells, handle: Any, now_ns: int, done: Container[int] = ()) -> int:
     """Note a handle that waits, if it has waited long and its kind is none of ``done``; its kind then, else -1."""
     marks: tuple[int, int] | None
     try:

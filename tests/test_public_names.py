@@ -9,8 +9,8 @@ import obsloop.testing
 from .support import output
 
 PUBLIC = {
-    "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL", "Label", "Loop", "SIGNALS",
-    "Settings", "SettingsError", "Signal", "Snapshot", "add_instrument", "core", "count_export", "instrument",
+    "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL", "Label", "Loop",
+    "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "add_instrument", "core", "count_export", "instrument",
     "new_event_loop", "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
