@@ -10,8 +10,8 @@ from .support import output
 
 PUBLIC = {
     "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL", "Label", "Loop",
-    "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "add_instrument", "core", "count_export", "instrument",
-    "new_event_loop", "process_snapshot", "remove_instrument", "run", "snapshots",
+    "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "add_instrument", "core", "count_export",
+    "instrument", "new_event_loop", "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
     "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",

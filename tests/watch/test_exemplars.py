@@ -130,7 +130,7 @@ def test_a_timer_that_was_due_meanwhile_is_found():
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        never = [loop.call_later(seconds, print) for seconds in (float("inf"), float("nan"), 3600)]
+        never = [loop.call_later(seconds, print) for seconds in (float("inf"), 3600)]
         with TRACER.start_as_current_span("GET /later") as span:
             spans.append(ids(span))
             loop.call_later(0.05, int)
