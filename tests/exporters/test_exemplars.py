@@ -32,6 +32,8 @@ from tests.exporters.test_otel_receivers import DELTAS, EXPONENTIAL, FORMS, NEVE
 DURATION, DELAY = "asyncio.eventloop.callback.duration", "asyncio.eventloop.schedule.delay"
 QUEUED = "asyncio.executor.job.queue_duration"
 SLOW, BLOCK = 0.25, 0.3
+pytestmark = pytest.mark.once  # tests/watch/test_exemplars.py has what differs between interpreters and cores
+
 SIGNALS = {signal.name: signal for signal in obsloop.SIGNALS}
 NUMBERS = iter(range(1, 1000))
 
