@@ -36,6 +36,7 @@ from obsloop._settings import (
 )
 from obsloop._snapshot import (
     CoroutineTime as CoroutineTime,
+    Exemplar as Exemplar,
     ExponentialBuckets as ExponentialBuckets,
     Histogram as Histogram,
     Snapshot as Snapshot,

@@ -1535,6 +1535,12 @@ def running_handle(loop):
     return <object>state.current if state.current is not NULL else None
 
 
+def queue(loop):
+    """The ready queue of ``loop``, to be looked at and nothing else: the handles in it stay hidden."""
+    cdef State state = state_of(loop)
+    return state.ready if state is not None else ()
+
+
 cdef inline bint is_cancelled(object handle) except -1:
     if type(handle) is TimerHandle:
         return (<TimerHandle>handle)._cancelled

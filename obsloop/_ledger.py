@@ -19,6 +19,7 @@ from obsloop import _coroutines, _instruments, _running, _tasks
 from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
+from obsloop._exemplars import Exemplars
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
@@ -43,13 +44,14 @@ _began = time.time()
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "name", "rare", "seats")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "exemplars", "name", "rare", "seats")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.began = time.time()
         self.rare = Rare()
         self.seats = _coroutines.Seats()
+        self.exemplars = Exemplars()
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
@@ -86,6 +88,7 @@ class Ledger:
         self._shown_ns = dict.fromkeys(STATES, 0)
         self._free.clear()
         self.rare.forked()
+        self.exemplars = Exemplars()
         for ref, cells in self._live.items():
             cells.forked()
             loop = ref()
@@ -158,6 +161,7 @@ class Ledger:
             **self.rare.points(),
         }
         running = any(r.running for r in readings)
+        self.exemplars.put_into(data)
         return Snapshot(self.name, running, blocked_time, frozen(data), self.began, MappingProxyType(coroutines))
 
 

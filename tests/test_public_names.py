@@ -9,10 +9,10 @@ import obsloop.testing
 from .support import output
 
 PUBLIC = {
-    "CoroutineTime", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL", "Label",
-    "Loop", "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "SpanSettings", "TaskTimes", "add_instrument",
-    "core", "count_dropped_spans", "count_export", "instrument", "measure_tasks", "new_event_loop", "observe_new_loops",
-    "process_snapshot", "remove_instrument", "run", "snapshots", "task_times",
+    "CoroutineTime", "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL",
+    "Label", "Loop", "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "SpanSettings", "TaskTimes",
+    "add_instrument", "core", "count_dropped_spans", "count_export", "instrument", "measure_tasks", "new_event_loop",
+    "observe_new_loops", "process_snapshot", "remove_instrument", "run", "snapshots", "task_times",
 }  # fmt: skip
 PUBLIC_EVENTS = {
     "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",

@@ -22,7 +22,7 @@ from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
-from obsloop import _clock, _sites
+from obsloop import _clock, _exemplars, _sites
 from obsloop._catalog import EXECUTOR
 from obsloop._cells import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop._events import ExecutorJob
@@ -263,6 +263,8 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     else:
         queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
     ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
+    if queued_ns >= obs.slow_ns and job.context is not None:
+        guarded(_exemplars.job, ledger, pool.name, outcome, queued_ns, job.context)
     if pool.ref() is None and not pool.jobs:
         _forget(obs.executors, pool)
     if job.via and began_ns:
