@@ -174,13 +174,14 @@ if EAGER:
 def test_a_factory_of_the_programs_is_respected_and_its_tasks_are_counted(loop, name):
     """It is called, shown as the factory, and what it makes is counted like any task."""
     factory = FACTORIES[name]
-    loop.set_task_factory(factory)
-    assert loop.get_task_factory() is factory
 
     async def main():
         await asyncio.sleep(0)
         created, active, finished = figures(loop.snapshot())
+        loop.set_task_factory(factory)
+        assert loop.get_task_factory() is factory
         tasks = [asyncio.create_task(c) for c in (nothing(), asyncio.sleep(0), fails(), forever())]
+        loop.set_task_factory(None)
         await asyncio.gather(*tasks[:3], return_exceptions=True)
         now = figures(loop.snapshot())
         assert type(tasks[0]) is {"own class": OwnTask, "python class": asyncio.tasks._PyTask}.get(name, asyncio.Task)
@@ -199,6 +200,9 @@ def test_what_a_factory_makes_that_is_no_task_is_left_alone(loop):
 
         def done(self):
             raise AssertionError("not for us")
+
+        def set_name(self, name):
+            pass
 
     async def main():
         before = loop.snapshot().value("asyncio.task.created")
