@@ -61,6 +61,7 @@ def test_a_script_that_knows_nothing_of_us(tmp_path):
         assert "asyncio.eventloop.iterations" in receiver.last
 
 
+@pytest.mark.once
 def test_it_can_be_left_out(tmp_path):
     """By OpenTelemetry's own variable, as any instrumentation."""
     with receiving(HttpReceiver) as receiver:
@@ -69,6 +70,7 @@ def test_it_can_be_left_out(tmp_path):
         assert "obsloop" not in scopes(receiver)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("variable", ["OBSLOOP_UNHEALTHY_AFTER", "OBSLOOP_SPANS_PER_MINUTE", "OBSLOOP_NO_SUCH"])
 def test_a_bad_variable_is_one_line_and_the_program_runs(tmp_path, variable):
     """Not observed, and said why; an instrumentation that raised would take the others with it."""
@@ -180,6 +182,7 @@ def test_the_api_is_all_that_is_needed():
     assert out == "obsloop._loop\n"
 
 
+@pytest.mark.once
 def test_under_obsloop_run_it_does_not_matter_who_was_first(tmp_path):
     """Observed once, by whoever came first; the figures and spans are exported all the same."""
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
