@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import KINDS, NETWORKS
-from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, OUTCOMES, ROLES
+from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, LINTS, OUTCOMES, ROLES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -78,7 +78,7 @@ _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
 BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
-DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", "export", *(label.name for label in BOUNDED))
+DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", "export", "task_creation", "task_lint", *(label.name for label in BOUNDED))
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
@@ -150,6 +150,13 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.blocked.time", "gauge", "s",
         "How long the loop has been in its present callback, computed at the reading; 0 when it waits or does not run.",
+    ),
+    Signal(
+        "asyncio.task.lint", "counter", "{finding}",
+        "What was found to be wrong with tasks. never_yields: a task did not let others run for too long, or gave way"
+        " only to go on at once; never_woken: it waits for a future that nobody can set; growing: ever more tasks of one"
+        " kind; exception_never_retrieved: an exception that nobody asked for.",
+        (Label("lint", LINTS),), rare=True,
     ),
     Signal(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
@@ -290,7 +297,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "obsloop.dropped", "counter", "{item}",
         "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
-        " writer kept from being consistent; children whose end nobody waited for; exports that failed.",
+        " writer kept from being consistent; children whose end nobody waited for; exports that failed; creations of"
+        " tasks, and tasks with something wrong, for which there was no more room.",
         (Label("what", DROPPED),), "process",
     ),
     Signal(

@@ -5,6 +5,7 @@ from obsloop._events import (
     CLOSINGS,
     DIRECTIONS,
     EXITS,
+    LINTS,
     OUTCOMES,
     PHASES,
     ROLES,
@@ -19,6 +20,7 @@ from obsloop._events import (
     SlowCallback,
     SlowIteration,
     SubprocessExit,
+    TaskLint,
     TransportClosed,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "CLOSINGS",
     "DIRECTIONS",
     "EXITS",
+    "LINTS",
     "OUTCOMES",
     "PHASES",
     "ROLES",
@@ -41,5 +44,6 @@ __all__ = [
     "SlowCallback",
     "SlowIteration",
     "SubprocessExit",
+    "TaskLint",
     "TransportClosed",
 ]

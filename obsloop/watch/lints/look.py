@@ -1,0 +1,124 @@
+"""One look at the live tasks: what every lint wants to know of a task, read once, from outside the loop's thread and
+without running code of the program's.
+"""
+
+from __future__ import annotations
+
+from types import CodeType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _peek, _sites, _tasks
+from obsloop._private import private_tasks
+from obsloop._sites import Site
+
+if TYPE_CHECKING:
+    import asyncio
+    import weakref
+
+    from obsloop._running import Run
+
+MAX_LOOKED = 10_000
+"""Of more tasks every second, third ... is looked at, beginning at one by chance, and stands for the others."""
+
+TaskRef = "weakref.ref[asyncio.Task[Any]]"
+_PY_TASK: Any = private_tasks._PyTask
+_C_TASK: Any = getattr(private_tasks, "_CTask", None)
+# Past what a subclass of the program's makes of them.
+_c_waiter: Any = vars(_C_TASK)["_fut_waiter"].__get__ if _C_TASK is not None else None
+_c_coro: Any = vars(_C_TASK)["_coro"].__get__ if _C_TASK is not None else None
+_c_done: Any = _C_TASK.done if _C_TASK is not None else None
+_c_loop: Any = _C_TASK.get_loop if _C_TASK is not None else None
+
+
+class Kind:
+    """The live tasks of one coroutine on one loop, as one look has found them."""
+
+    __slots__ = ("key", "n", "ref", "run")
+
+    def __init__(self, key: tuple[Any, ...], run: Run, ref: Any) -> None:
+        self.key = key
+        self.run = run
+        self.ref: weakref.ref[asyncio.Task[Any]] = ref
+        """One of them."""
+        self.n = 0
+
+
+class Look:
+    """What a look is at, and what it has found so far."""
+
+    __slots__ = ("_codes", "began_ns", "every", "kinds", "runs")
+
+    def __init__(self, began_ns: int, runs: dict[int, Run]) -> None:
+        self.began_ns = began_ns
+        self.runs = runs
+        """The runs of the loops that are looked at, by the loop's ``id``."""
+        self.every = 1
+        """One task in so many is looked at."""
+        self.kinds: dict[tuple[int, int], Kind] = {}
+        """By the ``id`` of the loop and that of the coroutine's code or class."""
+        self._codes: list[Any] = []  # what those ids belong to, alive
+
+    def count(self, ref: Any, run: Run, loop_id: int, coro: Any) -> None:
+        """One more task of its kind."""
+        code = code_of(coro)
+        found = self.kinds.get((loop_id, id(code)))
+        if found is None:
+            self._codes.append(code)
+            found = self.kinds[loop_id, id(code)] = Kind((id(run.cells), *_name(code)), run, ref)
+        found.n += 1
+
+
+def loop_id_of(task: Any) -> int | None:
+    """The ``id`` of its loop; None where it is done, or not asyncio's own kind of task."""
+    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+        return None if _c_done(task) else id(_c_loop(task))
+    if not _peek.is_a(task, _sites._TASKS) or _tasks._ask(task, "done"):
+        return None
+    return id(_tasks._ask(task, "get_loop"))
+
+
+def waiter_of(task: Any) -> Any:
+    """The future that it waits for; None where it runs, or is ready and has not been woken by a future."""
+    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+        return _c_waiter(task)
+    return _peek.get(task, "_fut_waiter")
+
+
+def coroutine_of(task: Any) -> Any:
+    """Its coroutine."""
+    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+        return _c_coro(task)
+    return _sites.coroutine_of(task)
+
+
+def code_of(coro: Any) -> Any:
+    """What all tasks of one coroutine function have in common: its code or, where there is none, the class."""
+    cls = _peek.class_of(coro)
+    if cls is CoroutineType:
+        return coro.cr_code
+    if cls is GeneratorType:
+        return coro.gi_code
+    inner = _sites._generator_in(coro)
+    code = _peek.get(inner, f"{_sites._prefix(inner)}_code")
+    return code if _peek.class_of(code) is CodeType else cls
+
+
+def key_of(run: Run, coro: Any) -> tuple[Any, ...]:
+    """The key that ``Kind`` has for it."""
+    return (id(run.cells), *_name(code_of(coro)))
+
+
+def _name(code: Any) -> tuple[Any, ...]:
+    """The same from look to look, and no object of the program's."""
+    if _peek.class_of(code) is CodeType:
+        return code.co_filename, code.co_firstlineno, code.co_qualname
+    return (_peek.class_name(code),)
+
+
+def site_and_place(ref: Any) -> tuple[Site, str] | None:
+    """Who a task is and ``at FILE:LINE in FUNCTION`` where it waits; None where it is gone."""
+    task = ref()
+    if task is None:
+        return None
+    filename, lineno, function = _sites.waiting_at(coroutine_of(task))
+    return _sites.site_of_task(task), f"at {filename}:{lineno} in {function}" if filename else ""
