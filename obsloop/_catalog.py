@@ -78,7 +78,15 @@ _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
 BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
-DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", "export", "task_creation", "task_lint", *(label.name for label in BOUNDED))
+DROPPED = (
+    LOOP_NAME_LABEL,
+    "torn_snapshot",
+    "child_end",
+    "export",
+    "task_creation",
+    "task_lint",
+    *(label.name for label in BOUNDED),
+)
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
@@ -153,8 +161,8 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.task.lint", "counter", "{finding}",
-        "What was found to be wrong with tasks. never_yields: a task did not let others run for too long, or gave way"
-        " only to go on at once; never_woken: it waits for a future that nobody can set; growing: ever more tasks of one"
+        "What was found to be wrong with tasks. never_yields: one did not let others run for too long, or gave way only"
+        " to go on at once; never_woken: one waits for a future that nobody can set; growing: ever more tasks of one"
         " kind; exception_never_retrieved: an exception that nobody asked for.",
         (Label("lint", LINTS),), rare=True,
     ),

@@ -1,5 +1,5 @@
-"""Where tasks are created: a sample of one in ``EVERY`` creations, so that live tasks can be told apart by the line that
-made them.
+"""Where tasks are created: a sample of one in ``EVERY`` creations, so that live tasks can be told apart by the line
+that made them.
 
 ``create_task`` calls ``sample``; everything else is read by the lints, in the watchdog's thread. Strings and weak
 references are kept, no frame and no task, and at most ``MAX_SAMPLED`` of them: more are counted in ``dropped``.
@@ -38,7 +38,7 @@ _sampled: dict[int, tuple[weakref.ref[asyncio.Task[Any]], Place]] = {}
 """By ``id`` of the weak reference, which is kept beside it."""
 
 
-def sample(loop: Any, task: Any) -> None:  # noqa: ARG001 - the loop is the task's own
+def sample(loop: Any, task: Any) -> None:
     """Note where ``task`` was created: in the innermost frame that is neither asyncio's nor ours. In the loop's thread,
     on the stack of the creation. Never raises.
     """

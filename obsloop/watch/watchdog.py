@@ -97,7 +97,18 @@ class Bell:
 class _Life:
     """The thread, from its start to its end; a fork ends it, and the next run of a loop begins another."""
 
-    __slots__ = ("bell", "cpu_ns", "lints_ns", "looked_ns", "next_ns", "patience", "stop", "swept_ns", "thread", "watched_ns")
+    __slots__ = (
+        "bell",
+        "cpu_ns",
+        "lints_ns",
+        "looked_ns",
+        "next_ns",
+        "patience",
+        "stop",
+        "swept_ns",
+        "thread",
+        "watched_ns",
+    )
 
     def __init__(self) -> None:
         self.bell: Any = (_core.compiled_bell or Bell)(_MIN_THRESHOLD_NS, _FLOOR_NS, usage.LATE_NS)

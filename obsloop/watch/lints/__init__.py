@@ -77,7 +77,7 @@ class _Lints:
         del loops
         now.every = -(-len(references) // look.MAX_LOOKED) or 1
         if now.every > 1:
-            references = references[randrange(now.every) :: now.every]
+            references = references[randrange(now.every) :: now.every]  # noqa: S311 - no secret
         for n, ref in enumerate(references, 1):
             self._see(now, ref)
             if n % SLICE == 0:
@@ -113,7 +113,7 @@ _lints = _Lints()
 
 
 def go_on() -> int:
-    """Look at the tasks of the loops that run, if it is time; returns when it is time again. In the watchdog's thread."""
+    """Look at the tasks of all loops that run, if it is time; returns when it is time again. For the watchdog."""
     now_ns = time.monotonic_ns()
     if _clock.monotonic_ns is not time.monotonic_ns:
         return now_ns + LOOK_NS  # nothing is seen of a world whose clock is a test's

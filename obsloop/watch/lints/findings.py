@@ -107,7 +107,15 @@ def add(obs: Any, lint: str, n: int = 1) -> None:
 
 
 def tell(
-    obs: Any, lint: str, site: Site, message: str, *, n: int = 1, seconds: float = 0.0, detail: str = "", log: bool = True
+    obs: Any,
+    lint: str,
+    site: Site,
+    message: str,
+    *,
+    n: int = 1,
+    seconds: float = 0.0,
+    detail: str = "",
+    log: bool = True,
 ) -> None:
     """Tell of ``n`` tasks, one of which is ``site``, that it has been so for ``seconds``."""
     now = time.time()
@@ -144,6 +152,7 @@ def kept() -> Recent:
 
 def forked() -> None:
     """Start from nothing in a forked child."""
-    global _kept, _numbers  # noqa: PLW0603 - as a whole: the parent's may have been half-way through a change
-    _kept, _numbers = deque(maxlen=KEPT), count()
+    global _kept, _numbers
+    fresh: deque[tuple[int, TaskLint]] = deque(maxlen=KEPT)
+    _kept, _numbers = fresh, count()
     dropped["task_lint"] = 0

@@ -4,12 +4,14 @@ without running code of the program's.
 
 from __future__ import annotations
 
-from types import CodeType, CoroutineType, GeneratorType
+from traceback import FrameSummary
+from types import CodeType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _peek, _sites, _tasks
 from obsloop._private import private_tasks
 from obsloop._sites import Site
+from obsloop.watch import stacks
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
 MAX_LOOKED = 10_000
 """Of more tasks every second, third ... is looked at, beginning at one by chance, and stands for the others."""
 
-TaskRef = "weakref.ref[asyncio.Task[Any]]"
-_PY_TASK: Any = private_tasks._PyTask
+_DEEPEST = 100  # coroutines that await each other
 _C_TASK: Any = getattr(private_tasks, "_CTask", None)
 # Past what a subclass of the program's makes of them.
-_c_waiter: Any = vars(_C_TASK)["_fut_waiter"].__get__ if _C_TASK is not None else None
-_c_coro: Any = vars(_C_TASK)["_coro"].__get__ if _C_TASK is not None else None
+_c_space: Any = {} if _C_TASK is None else vars(_C_TASK)
+_c_waiter: Any = _c_space["_fut_waiter"].__get__ if _c_space else None
+_c_coro: Any = _c_space["_coro"].__get__ if _c_space else None
 _c_done: Any = _C_TASK.done if _C_TASK is not None else None
 _c_loop: Any = _C_TASK.get_loop if _C_TASK is not None else None
 
@@ -116,9 +118,36 @@ def _name(code: Any) -> tuple[Any, ...]:
 
 
 def site_and_place(ref: Any) -> tuple[Site, str] | None:
-    """Who a task is and ``at FILE:LINE in FUNCTION`` where it waits; None where it is gone."""
+    """Who a task is, and ``at FILE:LINE in FUNCTION`` where it waits: in the innermost coroutine that is the program's
+    own. None where it is gone.
+    """
     task = ref()
     if task is None:
         return None
-    filename, lineno, function = _sites.waiting_at(coroutine_of(task))
-    return _sites.site_of_task(task), f"at {filename}:{lineno} in {function}" if filename else ""
+    frames: list[FrameSummary] = []
+    for coro in chain_of(coroutine_of(task)):
+        frame = _peek.get(coro, f"{_sites._prefix(coro)}_frame")
+        if _peek.class_of(frame) is FrameType:
+            code = frame.f_code
+            frames.append(FrameSummary(code.co_filename, frame.f_lineno or 0, code.co_qualname, lookup_line=False))
+        del frame
+    return _sites.site_of_task(task), _peek.clean(stacks.where(tuple(frames)))
+
+
+def chain_of(coro: Any) -> list[Any]:
+    """The coroutines that await each other, the outermost first, and last what the innermost one iterates with; empty
+    where that is not seen.
+    """
+    found: list[Any] = []
+    for _ in range(_DEEPEST):
+        if coro is None:
+            return found
+        if _peek.class_of(coro) is CoroutineType:
+            found.append(coro)
+            coro = coro.cr_await
+            continue
+        coro = _sites._generator_in(coro)
+        found.append(coro)
+        prefix = _sites._prefix(coro)
+        coro = _peek.get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+    return []

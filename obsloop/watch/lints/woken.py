@@ -11,8 +11,8 @@ a variable of the coroutine, so that it was made for somebody else to set. It is
 and that says ``await asyncio.Future()``: this is how programs wait for ever, until they are cancelled. For the same
 reason the task that a run is for is left alone, and one within a time-out, which will wake it.
 
-How an interpreter counts is not promised by anyone. So the count is tried on known examples first, for tasks and futures
-in C and in Python; a combination for which it is not exact is left alone, and one line says so.
+How an interpreter counts is not promised by anyone. So the count is tried on known examples first, for tasks and
+futures in C and in Python; a combination for which it is not exact is left alone, and one line says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import gc
 import logging
 import sys
 import weakref
-from types import BuiltinMethodType, CoroutineType, MethodType
+from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _peek, _sites
@@ -38,7 +38,6 @@ MAX_CHECKED = 200
 """Tasks whose references are counted in one look; of more, others at the next."""
 MAX_SUSPECTS = 1_000
 MIN_LOOKS = 3
-_DEEPEST = 100  # coroutines that await each other; deeper ones are left alone
 _ENDS_A_WAIT = ("timeout", "cancelscope")
 
 _log = logging.getLogger("obsloop")
@@ -190,15 +189,15 @@ def _loop_id(ref: Any) -> int | None:
 
 
 def count(ref: Any, *, fully: bool = False) -> Count | None:
-    """Count the references to the task and to what it waits for that they do not account for; None where the chain of its
-    coroutines does not end at a plain future. Who calls this must not have the task or the future in a variable. Where
-    somebody else has the future, those to the task are not counted, unless ``fully``.
+    """Count the references to the task and to what it waits for that they do not account for; None where the chain of
+    its coroutines does not end at a plain future. Who calls this must not have the task or the future in a variable.
+    Where somebody else has the future, those to the task are not counted, unless ``fully``.
     """
     task = ref()
     future = None if task is None else look.waiter_of(task)
     if future is None or _peek.class_of(future) not in _PLAIN:
         return None
-    chain = _chain(look.coroutine_of(task))
+    chain = look.chain_of(look.coroutine_of(task))
     iterator = _times(chain[-1], future) if chain else 0
     if not iterator:
         return None
@@ -209,27 +208,6 @@ def count(ref: Any, *, fully: bool = False) -> Count | None:
         return Count(of_future, variables, -1)
     of_task = _to_task(future, task) + sum(_times(coro, task) for coro in chain)
     return Count(of_future, variables, sys.getrefcount(task) - of_task - _ours[1])
-
-
-def _chain(coro: Any) -> list[Any]:
-    """The coroutines that await each other, and last what iterates over the future; empty where that is not seen."""
-    found: list[Any] = []
-    for _ in range(_DEEPEST):
-        if coro is None:
-            return found
-        cls = _peek.class_of(coro)
-        if cls is CoroutineType:
-            found.append(coro)
-            coro = coro.cr_await
-            continue
-        if cls is _ITERATOR:
-            found.append(coro)
-            return found
-        coro = _sites._generator_in(coro)
-        found.append(coro)
-        prefix = _sites._prefix(coro)
-        coro = _peek.get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
-    return []
 
 
 def _times(holder: Any, held: Any) -> int:
@@ -243,7 +221,8 @@ def _times(holder: Any, held: Any) -> int:
 
 def _times_within(task: Any, held: Any) -> int:
     """The same of the dictionary of an object that has one of its own."""
-    return sum(value is held for obj in _get(task) if type(obj) is dict for value in obj.values())
+    spaces: list[Any] = [obj for obj in _get(task) if type(obj) is dict]
+    return sum(value is held for space in spaces for value in space.values())
 
 
 def _to_task(future: Any, task: Any) -> int:
@@ -270,7 +249,7 @@ def _is_for_a_run(task: Any) -> bool:
 
 def _has_a_timeout(task: Any) -> bool:
     """Whether a coroutine of the task's is within a time-out: asyncio's, or another that is called so."""
-    for coro in _chain(look.coroutine_of(task)):
+    for coro in look.chain_of(look.coroutine_of(task)):
         for obj in _get(coro):
             owner = _peek.get(obj, "__self__") if type(obj) in (MethodType, BuiltinMethodType) else obj
             within = _peek.get(owner, "gen")  # contextlib's
@@ -303,7 +282,7 @@ class _Probe:
     def __init__(self) -> None:
         self.scheduled: list[Any] = []
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:  # noqa: ARG002
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:
         self.scheduled.append((callback, args))
 
     def get_debug(self) -> bool:
@@ -318,10 +297,6 @@ class _Probe:
             callback(*args)
         finally:
             asyncio._set_running_loop(running)
-
-
-_ITERATOR: Any = None if _C_FUTURE is None else type(_C_FUTURE(loop=_Probe()).__await__())
-"""What a coroutine iterates with over a future in C; no module gives it a name."""
 
 
 def _combination(task: Any) -> tuple[bool, bool]:
@@ -347,7 +322,7 @@ def exact() -> frozenset[tuple[bool, bool]]:
                     _ours = first.future, first.task - 1
             if _try(combination) == _EXPECTED:
                 found.append(combination)
-        except Exception:  # an interpreter that differs in more than in counting
+        except Exception:  # noqa: S112  an interpreter that differs in more than in counting
             continue
     return frozenset(found)
 

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _sites
+from obsloop import _sites
 from obsloop._cells import IN_CALLBACK
 from obsloop.watch import stacks
 from obsloop.watch.lints import findings, look
@@ -37,7 +37,8 @@ MAX_READY = 1_000
 def limit_ns(obs: Any) -> int:
     """How long one step of a task may last."""
     seconds = obs.settings.never_yields_after
-    return max(LEAST_NS, SLOW_CALLBACKS * obs.slow_ns) if seconds is None else round(seconds * 1e9)
+    slow_ns: int = obs.slow_ns
+    return max(LEAST_NS, SLOW_CALLBACKS * slow_ns) if seconds is None else round(seconds * 1e9)
 
 
 class Steps:
@@ -86,9 +87,7 @@ class Steps:
         seconds = (now_ns - began_ns) / 1e9
         if self._groups.is_news(key, 1):
             self._groups.settle(set())  # each step is a finding of its own: news again after a while
-            findings.tell(
-                obs, LINT, site, f"has not let others run for {seconds:.1f} s", seconds=seconds, detail=where
-            )
+            findings.tell(obs, LINT, site, f"has not let others run for {seconds:.1f} s", seconds=seconds, detail=where)
         return True
 
 
@@ -130,8 +129,8 @@ class AlwaysReady:
             if last is not None and last[:2] == state[:2] and last[2] != state[2]:
                 self._busy.add(id(cells))
         for key, entry in list(self._ready.items()):
-            run = _run_of_ready(entry.ref(), now)
-            if run is None or id(run.cells) not in self._busy:
+            of = _run_of_ready(entry.ref(), now)
+            if of is None or id(of.cells) not in self._busy:
                 del self._ready[key]
             else:
                 entry.looks += 1
