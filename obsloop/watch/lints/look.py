@@ -25,9 +25,8 @@ MAX_LOOKED = 10_000
 _DEEPEST = 100  # coroutines that await each other
 _C_TASK: Any = getattr(private_tasks, "_CTask", None)
 # Past what a subclass of the program's makes of them.
-_c_space: Any = {} if _C_TASK is None else vars(_C_TASK)
-_c_waiter: Any = _c_space["_fut_waiter"].__get__ if _c_space else None
-_c_coro: Any = _c_space["_coro"].__get__ if _c_space else None
+_c_waiter: Any = _peek.find(_C_TASK, "_fut_waiter").__get__ if _C_TASK is not None else None
+_c_coro: Any = _peek.find(_C_TASK, "_coro").__get__ if _C_TASK is not None else None
 _c_done: Any = _C_TASK.done if _C_TASK is not None else None
 _c_loop: Any = _C_TASK.get_loop if _C_TASK is not None else None
 

@@ -1,8 +1,8 @@
 """Exceptions that were never retrieved: a task failed, or a future was given an exception, and nobody asked.
 
 asyncio notices when the task is let go, and calls the loop's exception handler, from where ``probes.errors`` comes
-here. So this is no matter of looking, and is told by whatever thread let go of the task. asyncio tells of it, too, to the
-program's handler or in the log: there is no second log line.
+here. So this is no matter of looking, and is told by whatever thread let go of the task. asyncio tells of it, too,
+to the program's handler or in the log: there is no second log line.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 The first is seen while it lasts. The second, ``while True: await asyncio.sleep(0)`` in one form or another, keeps the
 loop from ever waiting, and uses a whole CPU for it. From outside it is told by two facts. A task that gave way with
-nothing to wait for has no future that it waits for, while one that was woken by a future keeps that until it runs. And
-while such a task is there, no poll may wait. So a task is told of when it was found without a future at every look for
-long enough, and the loop has gone round from look to look without one poll that waited. A server under full load is no
-false alarm: its tasks wait for futures, however shortly.
+nothing to wait for has no future that it waits for, and is called as a step; one that was woken by a future keeps that
+until it runs, and is called as a wake-up. And while such a task is there, no poll may wait. So a task is told of if it
+was found so at every look for long enough, and the loop has gone round from look to look without one poll that waited.
+A server under full load is no false alarm: its tasks wait for futures, however shortly.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _sites
+from obsloop import _cold, _core, _peek, _sites
 from obsloop._cells import IN_CALLBACK
+from obsloop._private import private_tasks
 from obsloop.watch import stacks
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 
 if TYPE_CHECKING:
     from obsloop._running import Run
+
+_PY_STEP: Any = private_tasks._PyTask._Task__step
 
 LINT = "never_yields"
 SLOW_CALLBACKS = 10
@@ -129,10 +132,10 @@ class AlwaysReady:
             if last is not None and last[:2] == state[:2] and last[2] != state[2]:
                 self._busy.add(id(cells))
         for key, entry in list(self._ready.items()):
-            of = _run_of_ready(entry.ref(), now)
-            if of is None or id(of.cells) not in self._busy:
+            gave_way, of = _gave_way(entry.ref(), now)
+            if gave_way is False or of is None or id(of.cells) not in self._busy:
                 del self._ready[key]
-            else:
+            elif gave_way:
                 entry.looks += 1
 
     def see(self, now: Look, run: Run, ref: Any, task_id: int) -> None:
@@ -150,7 +153,7 @@ class AlwaysReady:
         runs: dict[findings.Key, Run] = {}
         for entry in list(self._ready.values()):
             task = entry.ref()
-            run = _run_of_ready(task, now)
+            run = now.runs.get(look.loop_id_of(task) or 0) if task is not None else None
             loop = run.loop() if run is not None else None
             if run is None or loop is None or entry.looks < MIN_LOOKS:
                 continue
@@ -176,11 +179,18 @@ class AlwaysReady:
         self._groups.settle(set(found))
 
 
-def _run_of_ready(task: Any, now: Look) -> Run | None:
-    """The run of its loop, if it is alive, not done, and waits for no future."""
-    if task is None:
-        return None
-    loop_id = look.loop_id_of(task)
-    if loop_id is None or look.waiter_of(task) is not None:
-        return None
-    return now.runs.get(loop_id)
+def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
+    """Whether it is ready or runs, and not since a future has woken it (None: that cannot be seen now); and its run."""
+    loop_id = None if task is None else look.loop_id_of(task)
+    run = now.runs.get(loop_id) if loop_id is not None else None
+    loop = run.loop() if run is not None else None
+    if run is None or loop is None or look.waiter_of(task) is not None:
+        return False, None
+    if asyncio.current_task(loop) is not task:
+        return True, run
+    handle = _core.running_handle(loop, sys._current_frames().get(run.ident))
+    callback = None if handle is None else _peek.get(handle, "_callback")
+    if callback is None or _peek.get(callback, "__self__") is not task:
+        return None, run  # it has gone on meanwhile, or is in its first, eager step
+    is_step = _peek.class_of(callback) is _cold.STEP or _peek.get(callback, "__func__") is _PY_STEP
+    return is_step, run
