@@ -83,10 +83,10 @@ class Groups:
         told.level, told.at = n, now
         return True
 
-    def is_told(self, key: Key) -> bool:
-        """Whether it has been told, and is not over."""
+    def level(self, key: Key) -> int:
+        """The number that was told of it, or what has become of that; 0 where it was not told, or is over."""
         told = self._told.get(key)
-        return told is not None and told.level > 0
+        return 0 if told is None else told.level
 
     def settle(self, present: set[Key]) -> None:
         """Of all other groups there is nothing left."""

@@ -90,7 +90,7 @@ class Growing:
             present.add(key)
             trend = self._follow(key, samples * _created.EVERY, now, run)
             most, n = kinds.most_common(1)[0]
-            if trend is not None and not (self._groups.is_told(most) and 2 * n >= samples):
+            if trend is not None and not (self._groups.level(most) and 2 * n >= samples):
                 self._tell_of_place(key, run, place, trend, now, len(kinds))
         for key in list(self._trends):
             if key not in present:
@@ -113,10 +113,11 @@ class Growing:
         return trend if trend.add(n, now.began_ns, window_ns) else None
 
     def _is_news(self, key: findings.Key, trend: Trend, by: int) -> bool:
-        """Whether this growth is to be told. What has been told and has shrunk since is settled on the way."""
-        if self._groups.is_told(key) or trend.grows(by):
-            return self._groups.is_news(key, trend.last)
-        return False
+        """Whether this growth is to be told. It is over when half of what was told is gone."""
+        level = self._groups.level(key)
+        if level and trend.last <= level // 2:
+            return self._groups.is_news(key, 0)
+        return bool(level or trend.grows(by)) and self._groups.is_news(key, trend.last)
 
     def _tell_of_kind(self, kind: Kind, trend: Trend, now: Look, places: Counter[Place]) -> None:
         loop = kind.run.loop()
