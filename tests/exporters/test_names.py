@@ -48,6 +48,7 @@ EXPECTED = {
         "asyncio_eventloop_timer_lateness_seconds", "histogram", "seconds", [LOOP],
     ),
     "asyncio.eventloop.blocked.time": ("asyncio_eventloop_blocked_time_seconds", "gauge", "seconds", [LOOP]),
+    "asyncio.task.lint": ("asyncio_task_lint", "counter", "", [LOOP, "lint"]),
     "asyncio.executor.queue.length": ("asyncio_executor_queue_length", "gauge", "", [LOOP, "executor"]),
     "asyncio.executor.thread.count": ("asyncio_executor_threads", "gauge", "", [LOOP, "executor"]),
     "asyncio.executor.thread.active": ("asyncio_executor_thread_active", "gauge", "", [LOOP, "executor"]),

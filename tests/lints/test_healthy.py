@@ -49,15 +49,21 @@ async def idle_server() -> None:
 async def drains() -> None:
     """Into a connection whose peer does not read."""
 
+    over = asyncio.Event()
+
     async def serve(reader, writer):
         with contextlib.closing(writer):
-            await asyncio.sleep(3600)
+            await over.wait()
+            writer.transport.abort()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        with contextlib.closing(writer):
+        try:
             writer.write(bytes(20_000_000))
             await writer.drain()
+        finally:
+            writer.transport.abort()
+            over.set()
 
 
 async def serves_for_ever() -> None:
@@ -230,6 +236,10 @@ PROGRAMS = [
 ]  # fmt: skip
 
 
+ASK_FOR_THEIR_TASK = (waits_in_every_way, group)
+"""From Python 3.14 on asyncio does not tell Python's tasks of themselves where it has those in C."""
+
+
 def python_task(loop, coro, **kwargs):
     return tasks._PyTask(coro, loop=loop, **kwargs)
 
@@ -247,7 +257,8 @@ def test_nothing_is_told_of_a_healthy_program(quick, told, tasks_are, caplog):
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_task_factory(FACTORIES[tasks_are])
-        running = [loop.create_task(program(), name=program.__name__) for program in PROGRAMS]
+        left_out = ASK_FOR_THEIR_TASK if tasks_are == "Python tasks" and sys.version_info >= (3, 14) else ()
+        running = [loop.create_task(p(), name=p.__name__) for p in PROGRAMS if p not in left_out]
         end = loop.time() + SECONDS
         while loop.time() < end:
             await asyncio.sleep(0.1)

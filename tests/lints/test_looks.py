@@ -91,7 +91,7 @@ def test_who_waits_for_an_answer_gets_its_turn_however_many_there_are(looked_at,
     async def main(looking):
         tasks = [asyncio.create_task(lost(i)) for i in range(50)]
         await asyncio.sleep(0)
-        for _ in range(12):
+        for _ in range(20):
             await looking.look(10.0)
         for task in tasks:
             task.cancel()
