@@ -14,8 +14,8 @@ PUBLIC = {
     "new_event_loop", "process_snapshot", "remove_instrument", "run", "snapshots",
 }  # fmt: skip
 PUBLIC_EVENTS = {
-    "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob", "LINTS",
-    "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
+    "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",
+    "LINTS", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
     "SubprocessExit", "TaskLint", "TransportClosed",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}

@@ -250,7 +250,7 @@ def test_a_sample_is_the_programs_own_line(looked_at, monkeypatch):
         while len(made) < 5:
             await asyncio.sleep(0.01)
         server.close()
-        places = {task: place for task, place in _created.living()}
+        places = dict(_created.living())
         ours = [places[task] for task in made[:2]]
         assert [place.lineno - line for place in ours] == [1, 3]
         assert {place.filename for place in ours} == {__file__}

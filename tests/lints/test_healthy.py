@@ -1,4 +1,4 @@
-"""Programs with which nothing is wrong, of many kinds, under limits far below those of life: nothing is told of them."""
+"""Programs with which nothing is wrong, of many kinds, under limits far below those of life: nothing is told."""
 
 import asyncio
 import contextlib

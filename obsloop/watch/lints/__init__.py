@@ -7,9 +7,9 @@ taken in slices between which the watchdog does its own work, and the next one c
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator
-from random import randrange
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock, _created, _peek, _running, _tasks
@@ -75,9 +75,10 @@ class _Lints:
         loops = [loop for run in now.runs.values() if (loop := run.loop()) is not None]
         references: list[Any] = _tasks._references(loops)
         del loops
-        now.every = -(-len(references) // look.MAX_LOOKED) or 1
-        if now.every > 1:
-            references = references[randrange(now.every) :: now.every]  # noqa: S311 - no secret
+        if len(references) > look.MAX_LOOKED:
+            # By chance, and not every tenth: their order is that of their addresses, and so may be what they are.
+            now.every = len(references) / look.MAX_LOOKED
+            references = random.sample(references, look.MAX_LOOKED)
         for n, ref in enumerate(references, 1):
             self._see(now, ref)
             if n % SLICE == 0:

@@ -63,7 +63,7 @@ class Trend:
         self.ends_ns = now_ns + window_ns
         return True
 
-    def grows(self, by: int) -> bool:
+    def grows(self, by: float) -> bool:
         """Whether it has grown long enough, and by so much."""
         return self.rises >= WINDOWS and self.last >= FACTOR * self.base and self.last - self.base >= by
 
@@ -83,7 +83,7 @@ class Growing:
         present: set[findings.Key] = set()
         for kind in now.kinds.values():
             present.add(kind.key)
-            trend = self._follow(kind.key, kind.n * now.every, now, kind.run)
+            trend = self._follow(kind.key, round(kind.n * now.every), now, kind.run)
             if trend is not None:
                 self._tell_of_kind(kind, trend, now, of_kind.get(kind.key, Counter()))
         for key, (run, place, samples, kinds) in places.items():
@@ -112,7 +112,7 @@ class Growing:
             return None
         return trend if trend.add(n, now.began_ns, window_ns) else None
 
-    def _is_news(self, key: findings.Key, trend: Trend, by: int) -> bool:
+    def _is_news(self, key: findings.Key, trend: Trend, by: float) -> bool:
         """Whether this growth is to be told. It is over when half of what was told is gone."""
         level = self._groups.level(key)
         if level and trend.last <= level // 2:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obsloop._running import Run
 
 MAX_LOOKED = 10_000
-"""Of more tasks every second, third ... is looked at, beginning at one by chance, and stands for the others."""
+"""Of more tasks so many are looked at, chosen by chance, and stand for the others."""
 
 _DEEPEST = 100  # coroutines that await each other
 _C_TASK: Any = getattr(private_tasks, "_CTask", None)
@@ -53,7 +53,7 @@ class Look:
         self.began_ns = began_ns
         self.runs = runs
         """The runs of the loops that are looked at, by the loop's ``id``."""
-        self.every = 1
+        self.every = 1.0
         """One task in so many is looked at."""
         self.kinds: dict[tuple[int, int], Kind] = {}
         """By the ``id`` of the loop and that of the coroutine's code or class."""
