@@ -31,6 +31,10 @@ DIRECTIONS = ("read", "write")
 CLOSINGS = ("eof", "local", "reset", "error", "aborted")
 """Why a transport was closed: the peer ended first; this side did; the peer broke it off; an error; ``abort()``."""
 
+LINTS = ("exception_never_retrieved", "growing", "never_woken", "never_yields")
+"""What can be wrong with tasks: an exception that nobody asked for; ever more tasks of one kind; a task that waits for
+what nobody can bring about; a task that does not let others run, or gives way only to go on at once."""
+
 Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""
 
@@ -135,6 +139,26 @@ class TaskDone(Event):
     """How often it was resumed; likewise."""
     context: Context | None = field(default=None, repr=False, compare=False)
     """The task's context: what a span of it needs for its parent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLint(Event):
+    """Something is wrong with a task, or with all tasks of one coroutine. Emitted in the watchdog's thread; for an
+    exception that was never retrieved in the thread that let go of the task.
+
+    Name and place are the coroutine's; where tasks grow by the line that creates them, that line's. ``started_at`` is
+    when it was first seen to be so, ``duration`` the seconds since. Told once; again when there are twice as many; or
+    when it had been over. ``task_name`` is that of one of them.
+    """
+
+    lint: str
+    """One of ``LINTS``."""
+    message: str
+    """What is wrong, in words."""
+    count: int = 1
+    """How many tasks it is true of; of exceptions, how many there have been."""
+    last_seen: float
+    """When it was seen last, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

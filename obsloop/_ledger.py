@@ -24,7 +24,7 @@ from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import deaths, executors, gc as gc_probe, processes, servers, tasks, transports
-from obsloop.watch import recent, watchdog
+from obsloop.watch import lints, recent, watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -196,6 +196,7 @@ def process_snapshot() -> Snapshot:
         **_dropped,
         **deaths.dropped,
         **_coroutines.dropped,
+        **lints.dropped(),
         **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
     }
     self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": _tasks.census_time_ns()}

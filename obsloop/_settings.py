@@ -49,6 +49,20 @@ class Settings:
     """Whether slow callbacks and iterations are logged outside debug mode as well, where asyncio logs them."""
     watchdog: bool = True
     """Whether a thread looks for blocked loops while they are blocked."""
+    lints: bool = True
+    """Whether that thread also looks for tasks with which something is wrong (``obsloop.events.TaskLint``)."""
+    never_yields_after: float | None = None
+    """Seconds in one step after which a task does not let others run; without it ten slow callbacks, at least one
+    second: what is slow is told of as such already. A task that is ready at every look is told of after ten times as
+    long, for computing in small steps is polite as long as it comes to an end."""
+    never_woken_after: float = 30.0
+    """Seconds after which a task that waits for what nobody can bring about is told of: long enough for whoever is
+    about to hand the future on, short beside the time that such a task would wait."""
+    growing_after: float = 60.0
+    """Seconds over which the tasks of one kind must have become more and more without a pause: a load that comes on has
+    mostly come by then."""
+    growing_by: int = 100
+    """How many more they must have become, and twice as many as there were: fewer are a nuisance, and no leak yet."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -139,6 +153,11 @@ _READ: dict[str, Callable[[str], Any]] = {
     "spans_per_minute": _whole_number,
     "slow_job": _number,
     "slow_connection": _number,
+    "lints": _yes_or_no,
+    "never_yields_after": _number,
+    "never_woken_after": _number,
+    "growing_after": _number,
+    "growing_by": _whole_number,
 }
 
 
@@ -192,6 +211,12 @@ def _check_number_a_minute(value: Any) -> str:
     return "" if ok else f"expected a whole number from 0 to {_MOST_A_MINUTE}"
 
 
+def _check_count(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return ""
+    return "expected a whole number above 0"
+
+
 def _check_yes_or_no(value: Any) -> str:
     return "" if isinstance(value, bool) else "expected True or False (in a variable 1 or 0, yes or no, on or off)"
 
@@ -207,4 +232,9 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "spans_per_minute": _check_number_a_minute,
     "slow_job": _check_seconds_from_zero,
     "slow_connection": _check_seconds_from_zero,
+    "lints": _check_yes_or_no,
+    "never_yields_after": _check_seconds_or_none,
+    "never_woken_after": _check_seconds,
+    "growing_after": _check_seconds,
+    "growing_by": _check_count,
 }

@@ -16,8 +16,8 @@ PUBLIC = {
 }  # fmt: skip
 PUBLIC_EVENTS = {
     "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",
-    "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
-    "SubprocessExit", "TaskDone", "TransportClosed",
+    "LINTS", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
+    "SubprocessExit", "TaskDone", "TaskLint", "TransportClosed",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 
