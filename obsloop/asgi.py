@@ -12,8 +12,8 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from obsloop.probes.tasks import TaskTimes, measure_tasks
-from obsloop.watch.guarded import guarded
+from obsloop.probes.tasks import TaskTimes as _TaskTimes, measure_tasks as _measure_tasks
+from obsloop.watch.guarded import guarded as _guarded
 
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
@@ -56,13 +56,13 @@ class Middleware:
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         request = _Request(send)
-        guarded(request.begin, scope, self.server_timing)
+        _guarded(request.begin, scope, self.server_timing)
         if not request.measured:  # it has been said why
             return await self.app(scope, receive, send)
         try:
             return await self.app(scope, receive, request.send)
         finally:
-            guarded(request.end)
+            _guarded(request.end)
 
 
 class _Request:
@@ -81,7 +81,7 @@ class _Request:
         if scope["type"] == "http":
             self._header = server_timing if isinstance(server_timing, bool) else _asked(server_timing, scope)
         try:
-            self._measure = measure_tasks().__enter__()
+            self._measure = _measure_tasks().__enter__()
         except RuntimeError as error:  # not observed, or not asyncio's
             _tell_once("loop", "obsloop.asgi.Middleware measures nothing, the application runs without it: %s", error)
             return
@@ -92,7 +92,7 @@ class _Request:
     async def send(self, message: _Message) -> None:
         """What the application sends, handed on; it may do so from one of its inner tasks."""
         told = [message]
-        guarded(self._look_at, told)
+        _guarded(self._look_at, told)
         await self._send(told[0])
 
     def _look_at(self, told: list[_Message]) -> None:
@@ -137,7 +137,7 @@ def _tell_once(what: str, line: str, *args: object, exc_info: bool = False) -> N
         _log.warning(line, *args, exc_info=exc_info)
 
 
-def _server_timing_of(times: TaskTimes) -> bytes:
+def _server_timing_of(times: _TaskTimes) -> bytes:
     """The value of the header: milliseconds, in the syntax of W3C Server Timing."""
     return (
         f'loop;dur={times.running * 1e3:.1f};desc="running", wait;dur={times.waiting * 1e3:.1f},'
@@ -167,7 +167,7 @@ def _active_span() -> Any:
     return span if span.is_recording() else None
 
 
-def _set_attributes(span: Any, times: TaskTimes) -> None:
+def _set_attributes(span: Any, times: _TaskTimes) -> None:
     if span.is_recording():  # else it has ended, and would complain
         span.set_attributes(
             {
