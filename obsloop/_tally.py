@@ -116,6 +116,18 @@ class Tally:
         except AttributeError:
             return None
 
+    def step_in(self, loop: Any, group: Group) -> int | None:
+        """When the step that ``loop`` runs was ready; None where it is not one of a task of ``group``."""
+        handle = _hot_part().running_handle(loop, sys._getframe())
+        try:
+            times = self._timed.get(id(handle._callback.__self__)) if handle._kind <= TASK_STEP else None
+        except AttributeError:
+            return None
+        inner = None if times is None else times.group
+        while inner is not None and inner is not group:
+            inner = inner.outer
+        return None if inner is None else int(handle._ready_ns)
+
     def _times(self, task: Any, since_ns: int) -> _Times:
         times = self._timed.get(id(task))
         if times is None:

@@ -343,6 +343,15 @@ cdef class Tally:
         handle = <object>state.current
         return (<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns
 
+    def step_in(self, loop, Group group):
+        cdef Group inner
+        if self.present is NULL or self.present.group is NULL:
+            return None
+        inner = <Group>self.present.group
+        while inner is not None and inner is not group:
+            inner = inner.outer
+        return None if inner is None else self.present_step(loop, <object>self.present.task)
+
 
 def tally_of(loop):
     """The tally of ``loop``'s tasks."""

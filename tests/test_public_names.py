@@ -4,6 +4,7 @@ import inspect
 import types
 
 import obsloop
+import obsloop.asgi
 import obsloop.testing
 
 from .support import output
@@ -19,6 +20,7 @@ PUBLIC_EVENTS = {
     "LINTS", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
     "SubprocessExit", "TaskDone", "TaskLint", "TransportClosed",
 }  # fmt: skip
+PUBLIC_ASGI = {"Middleware"}
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 
 THIRD_PARTY = "('prometheus_client', 'opentelemetry', 'obsloop_exporters', 'uvloop', 'uvicorn', 'pytest')"
@@ -39,6 +41,7 @@ def names_in(module: types.ModuleType) -> set[str]:
 def test_the_public_names_are_these():
     """obsloop, and what tests of users need."""
     assert names_in(obsloop) == PUBLIC
+    assert names_in(obsloop.asgi) == PUBLIC_ASGI
     assert names_in(obsloop.testing) == PUBLIC_TESTING
     assert names_in(obsloop.events) == PUBLIC_EVENTS
     assert isinstance(obsloop.__version__, str)
