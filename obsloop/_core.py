@@ -75,6 +75,11 @@ def queue(loop: Any) -> Any:
     return _hotc.queue(loop) if _hotc else loop._ready
 
 
+def is_step(callback: Any) -> bool:
+    """Whether this is the callback with which a task of asyncio's C code schedules its own step."""
+    return _hot is not None and type(callback) is _hot.STEP
+
+
 def set_clock(monotonic_ns: Callable[[], int]) -> None:
     """Another clock for the whole process, for tests."""
     _clock.monotonic_ns = monotonic_ns

@@ -23,7 +23,7 @@ from obsloop.probes import errors
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
-_TASKS = (asyncio.Task, private_tasks._PyTask)
+_TASKS = (asyncio.Task, getattr(private_tasks, "_PyTask", asyncio.Task))
 _FIELDS = ("first_step_delays", "task_durations")
 
 

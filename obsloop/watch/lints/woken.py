@@ -263,9 +263,9 @@ def _has_a_timeout(task: Any) -> bool:
 
 # ---- is it exact? ----------------------------------------------------------------------------------------------------
 
-_PY_FUTURE: Any = private_futures._PyFuture
+_PY_FUTURE: Any = getattr(private_futures, "_PyFuture", asyncio.Future)
 _C_FUTURE: Any = getattr(private_futures, "_CFuture", None)
-_PY_TASK: Any = private_tasks._PyTask
+_PY_TASK: Any = getattr(private_tasks, "_PyTask", asyncio.Task)
 _C_TASK: Any = getattr(private_tasks, "_CTask", None)
 _TASKS: dict[bool, Any] = {False: _PY_TASK, **({True: _C_TASK} if _C_TASK is not None else {})}
 _FUTURES: dict[bool, Any] = {False: _PY_FUTURE, **({True: _C_FUTURE} if _C_FUTURE is not None else {})}

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _cold, _core, _peek, _sites
+from obsloop import _core, _peek, _sites
 from obsloop._cells import IN_CALLBACK
 from obsloop._private import private_tasks
 from obsloop.watch import stacks
@@ -25,7 +25,7 @@ from obsloop.watch.lints.look import Look
 if TYPE_CHECKING:
     from obsloop._running import Run
 
-_PY_STEP: Any = private_tasks._PyTask._Task__step
+_PY_STEP: Any = getattr(getattr(private_tasks, "_PyTask", None), "_Task__step", object())
 
 LINT = "never_yields"
 SLOW_CALLBACKS = 10
@@ -192,5 +192,5 @@ def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
     callback = None if handle is None else _peek.get(handle, "_callback")
     if callback is None or _peek.get(callback, "__self__") is not task:
         return None, run  # it has gone on meanwhile, or is in its first, eager step
-    is_step = _peek.class_of(callback) is _cold.STEP or _peek.get(callback, "__func__") is _PY_STEP
+    is_step = _core.is_step(callback) or _peek.get(callback, "__func__") is _PY_STEP
     return is_step, run
