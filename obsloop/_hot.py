@@ -461,10 +461,10 @@ def run_once(self: Any) -> None:
                 if kind <= step_kind:
                     task = callback.__self__
                     if timed:
-                        step(tally, task, spent_ns, waited_ns)
+                        step(tally, cells, task, spent_ns, waited_ns)
                     left -= 1
                     if not left:
-                        left = sample(cells, task, spent_ns)
+                        left = sample(tally, cells, task, spent_ns)
                     if task.done():
                         # In its first step it has not been noted yet.
                         created_ns = created.pop(id(task), 0) if kind == step_kind else ready_ns
@@ -485,7 +485,7 @@ def run_once(self: Any) -> None:
                     i = kind + bisect_left(_BOUNDS_NS, spent_ns)
                 else:
                     if kind <= step_kind:
-                        count_step(cells, task, spent_ns)
+                        count_step(tally, cells, task, spent_ns)
                     cells.record(kind, ready_ns, end)
                     cells.tick_ns = start = notable(self, cells, handle, kind, ready_ns, start, end, began)
                     handle = callback = task = None

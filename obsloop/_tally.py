@@ -57,7 +57,7 @@ class _Times:
 class Tally:
     """The tasks of one loop; written in its thread. See ``probes.tasks`` for what is made of it."""
 
-    __slots__ = ("_timed", "created", "n")
+    __slots__ = ("_timed", "created", "eager_ns", "inner_at_ns", "inner_ns", "n")
 
     def __init__(self) -> None:
         self.created: dict[int, int] = {}
@@ -65,6 +65,10 @@ class Tally:
         self._timed: dict[int, _Times] = {}
         self.n = 0
         """How many went through ``create_task``."""
+        self.eager_ns = 0
+        """Since when a task is being made that may run at once; 0 where none is."""
+        self.inner_ns = self.inner_at_ns = 0
+        """What such tasks took of the step that began then."""
 
     def live(self) -> int:
         """How many tasks there are that are not done."""
@@ -108,25 +112,29 @@ class Tally:
         if times is not None and times.group is group:
             times.group = group.outer
 
-    def present_step(self, loop: Any, task: Any) -> int | None:
-        """When the step that ``loop`` runs was ready; None where it is not one of ``task``: of an eager one's first."""
-        handle = _hot_part().running_handle(loop, sys._getframe())
-        try:
-            return handle._ready_ns if handle._kind <= TASK_STEP and handle._callback.__self__ is task else None
-        except AttributeError:
-            return None
+    def present_step(self, loop: Any, task: Any) -> tuple[int, int] | None:
+        """When the present step of ``task`` began, and was ready; both later by what eager tasks took of it since.
 
-    def step_in(self, loop: Any, group: Group) -> int | None:
-        """When the step that ``loop`` runs was ready; None where it is not one of a task of ``group``."""
+        Of an eager task's first step, twice when it began. None where it is known of no step that it is of ``task``.
+        """
+        cells = loop._obsloop.cells
+        inner_ns = self.inner(cells)
         handle = _hot_part().running_handle(loop, sys._getframe())
         try:
-            times = self._timed.get(id(handle._callback.__self__)) if handle._kind <= TASK_STEP else None
+            if handle._kind <= TASK_STEP and handle._callback.__self__ is task:
+                return cells.tick_ns + inner_ns, handle._ready_ns + inner_ns
         except AttributeError:
-            return None
-        inner = None if times is None else times.group
-        while inner is not None and inner is not group:
-            inner = inner.outer
-        return None if inner is None else int(handle._ready_ns)
+            pass
+        return (self.eager_ns + inner_ns,) * 2 if self.eager_ns else None
+
+    def group_of(self, task: Any) -> Group | None:
+        """The group that ``task`` is in."""
+        times = self._timed.get(id(task))
+        return None if times is None else times.group
+
+    def inner(self, cells: Cells) -> int:
+        """How much of the present step was eager tasks' first steps."""
+        return self.inner_ns if self.inner_at_ns == cells.tick_ns else 0
 
     def _times(self, task: Any, since_ns: int) -> _Times:
         times = self._timed.get(id(task))
@@ -135,29 +143,47 @@ class Tally:
         return times
 
 
-def _stock_task(self: Any, coro: Any, **kwargs: Any) -> Any:
-    """A task of the stock method's making, by the program's factory or in debug mode."""
-    task = _STOCK(self, coro, **kwargs)
+def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
+    """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
+    obs = self._obsloop
+    tally: Tally = obs.tasks
+    cells = obs.cells
+    before_ns, eager_ns = _clock.monotonic_ns(), tally.eager_ns
+    inner_ns = 0 if cells is None else tally.inner(cells)
+    tally.inner_ns, tally.inner_at_ns, tally.eager_ns = 0, 0 if cells is None else cells.tick_ns, before_ns
+    try:
+        task = _STOCK(self, coro, **kwargs)
+    finally:
+        tally.eager_ns = eager_ns
+        # As far as it is known that it was its own step; until then it is its creator's.
+        tally.inner_ns, inner_ns = inner_ns, 0 if cells is None else tally.inner(cells)
     if self._task_factory is None and task._source_traceback:
         del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
+    if tasks.is_task(task):
+        if (task.done() or not _is_next(self, task)) and cells is not None:
+            _settle(self, cells, task, coro, before_ns, _clock.monotonic_ns() - before_ns, inner_ns)
+        _created_now(self, task)
     return task
 
 
-def settle(self: Any, task: Any, before_ns: int) -> Any:
-    """A task was made by the program's factory, or in debug mode, or began at once: of any class, and maybe done."""
-    obs = self._obsloop
-    cells = obs.cells
-    if id(task) in obs.tasks.created or not tasks.is_task(task):
-        return task
-    if not task.done() and _is_next(self, task):
-        return _created_now(self, task)
-    if cells is not None:  # it has begun at once
-        if task.done():
-            ended(self, cells, task, None, _clock.monotonic_ns(), before_ns)
-        else:
-            obs.tasks.created[id(task)] = before_ns
-        cells.tasks_created += 1
-    return _created_now(self, task)
+def _settle(self: Any, cells: Cells, task: Any, coro: Any, before_ns: int, spent_ns: int, inner_ns: int) -> None:
+    """A task has begun at once, and maybe is done. ``inner_ns``: what eager tasks of its own took of that."""
+    tally: Tally = self._obsloop.tasks
+    tally.inner_ns += spent_ns
+    number = _coroutines.number_of(coro) if inspect.iscoroutine(coro) else _coroutines.REST
+    _add(cells, number, spent_ns - inner_ns, 1)
+    if tally._timed:
+        if id(task) not in tally._timed:
+            _join(self, tally, task)
+        times = tally._timed.get(id(task))
+        if times is not None:
+            times.since_ns = before_ns
+            _count_for(times, spent_ns - inner_ns, 0)
+    cells.tasks_created += 1
+    if task.done():
+        ended(self, cells, task, None, _clock.monotonic_ns(), before_ns)
+    else:
+        tally.created[id(task)] = before_ns
 
 
 def _is_next(self: Any, task: Any) -> bool:
@@ -183,7 +209,9 @@ def _created_now(self: Any, task: Any) -> Any:
 
 
 def _join(self: Any, tally: Tally, task: Any) -> None:
-    """A task belongs to the group of the one that creates it."""
+    """A task belongs to the group of the one that creates it, unless it has begun one of its own by now."""
+    if id(task) in tally._timed:
+        return
     creator = tally._timed.get(id(asyncio.current_task(self)))
     if creator is not None and creator.group is not None:
         tally._timed[id(task)] = _Times(_clock.monotonic_ns(), creator.group)
@@ -192,8 +220,7 @@ def _join(self: Any, tally: Tally, task: Any) -> None:
 def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
     """Schedule a coroutine object; return a task object."""
     if self._task_factory is not None or self._debug or self._closed:
-        before_ns = _clock.monotonic_ns()
-        return settle(self, _stock_task(self, coro, name=name, context=context), before_ns)
+        return _create_otherwise(self, coro, name=name, context=context)
     task = _Task(coro, loop=self, name=name, context=context)
     # What `_is_next` and `_created_now` do. Nothing else can have been scheduled since.
     try:
@@ -214,8 +241,7 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
 def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
     """Schedule or begin executing a coroutine object; return a task object."""
     if self._task_factory is not None or self._debug or self._closed or "eager_start" in kwargs:
-        before_ns = _clock.monotonic_ns()
-        return settle(self, _stock_task(self, coro, **kwargs), before_ns)
+        return _create_otherwise(self, coro, **kwargs)
     task = _Task(coro, loop=self, **kwargs)
     try:
         handle = self._ready[-1]
@@ -254,12 +280,14 @@ def ended(self: Any, cells: Cells, task: Any, context: Any, end_ns: int, created
         tasks.done(self, task, context, outcome, created_ns or end_ns, end_ns, run_ns, wait_ns, steps)
 
 
-def step(tally: Tally, task: Any, spent_ns: int, waited_ns: int) -> None:
+def step(tally: Tally, cells: Cells, task: Any, spent_ns: int, waited_ns: int) -> None:
     """One step of a task, where there are tasks whose times are kept."""
     times = tally._timed.get(id(task))
-    if times is None:
-        return
-    waited_ns = max(0, waited_ns)
+    if times is not None:
+        _count_for(times, spent_ns - tally.inner(cells), max(0, waited_ns))
+
+
+def _count_for(times: _Times, spent_ns: int, waited_ns: int) -> None:
     times.run_ns += spent_ns
     times.wait_ns += waited_ns
     times.steps += 1
@@ -271,16 +299,19 @@ def step(tally: Tally, task: Any, spent_ns: int, waited_ns: int) -> None:
         group = group.outer
 
 
-def sample(cells: Cells, task: Any, spent_ns: int) -> int:
+def sample(tally: Tally, cells: Cells, task: Any, spent_ns: int) -> int:
     """This step stands for the short ones since the last that did. Returns how many it is to the next one."""
     if spent_ns < cells.notable_ns:  # else it is counted by itself
-        count_step(cells, task, spent_ns, SAMPLED)
+        _add(cells, _coroutines.number_of_task(task), spent_ns - tally.inner(cells), SAMPLED)
     return 1 + int(_random() * _GAPS)
 
 
-def count_step(cells: Cells, task: Any, spent_ns: int, weight: int = 1) -> None:
-    """``weight`` steps for the coroutine of ``task``; those that took long are counted one by one."""
-    number = _coroutines.number_of_task(task)
+def count_step(tally: Tally, cells: Cells, task: Any, spent_ns: int) -> None:
+    """One step that took long, for its coroutine."""
+    _add(cells, _coroutines.number_of_task(task), spent_ns - tally.inner(cells), 1)
+
+
+def _add(cells: Cells, number: int, spent_ns: int, weight: int) -> None:
     ns, steps = cells.coroutines.get(number, (0, 0))
     cells.coroutines[number] = (ns + weight * spent_ns, steps + weight)
 

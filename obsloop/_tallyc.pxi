@@ -62,6 +62,7 @@ cdef extern from "Python.h":
     PyObject *method_self "PyMethod_GET_SELF"(object o)
 
 learn_task(asyncio.Task)
+cdef object current_task = asyncio.current_task
 
 cdef bint step_is_known = False
 
@@ -126,7 +127,10 @@ cdef class Tally:
     cdef uint32_t mask              # slots - 1
     cdef Record *present            # of the task whose step runs
     cdef uint32_t next_coroutine    # what create_task knows of the task that is being made
-    cdef Group next_group           # likewise
+    cdef int64_t eager_ns           # since when that has been, where it may run at once; 0 where none is made so
+    cdef PyObject *entered          # the task that asked for a group meanwhile, if it was not known
+    cdef int64_t inner_ns           # what such tasks took of the step
+    cdef int64_t inner_at_ns        # that began then
 
     def __cinit__(self):
         self.free = NOBODY
@@ -273,13 +277,21 @@ cdef class Tally:
     cdef Record *admit(self, Cells cells, PyObject *task, int64_t created_ns) except NULL:
         """A task that has not been seen before."""
         cdef Record *record = self.insert(task, created_ns)
-        if self.present is not NULL and self.present.group is not NULL:
-            record.group = self.present.group
+        record.group = self.creators_group()
+        if record.group is not NULL:
             Py_INCREF(<object>record.group)
         record.coroutine = self.next_coroutine
         self.next_coroutine = 0
         cells.tasks_created += 1
         return record
+
+    cdef PyObject *creators_group(self) except? NULL:
+        """The group of the task that runs, borrowed."""
+        cdef Record *record = self.present
+        if self.eager_ns:
+            task = current_task()
+            record = self.find(<PyObject *>task)
+        return NULL if record is NULL else record.group
 
     # What `probes.tasks` asks for.
 
@@ -319,6 +331,10 @@ cdef class Tally:
         cdef Group group
         if record is NULL:  # an eager task, in its first step: `settle` counts it
             record = self.insert(<PyObject *>task, start_ns)
+            record.group = self.present.group if self.present is not NULL else NULL
+            if record.group is not NULL:
+                Py_INCREF(<object>record.group)
+            self.entered = <PyObject *>task
         group = Group(None if record.group is NULL else <Group>record.group)
         if record.group is not NULL:
             Py_DECREF(<object>record.group)
@@ -338,19 +354,25 @@ cdef class Tally:
 
     def present_step(self, loop, task):
         cdef State state = state_of(loop)
-        if state is None or state.current is NULL or self.present is NULL or self.present.task != <PyObject *>task:
+        cdef int64_t inner_ns
+        if state is None or state.cells is None:
             return None
-        handle = <object>state.current
-        return (<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns
+        inner_ns = self.inner(state.cells)
+        if state.current is not NULL and self.present is not NULL and self.present.task == <PyObject *>task:
+            handle = <object>state.current
+            return (
+                state.cells.tick_ns + inner_ns,
+                ((<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns) + inner_ns,
+            )
+        return (self.eager_ns + inner_ns, self.eager_ns + inner_ns) if self.eager_ns else None
 
-    def step_in(self, loop, Group group):
-        cdef Group inner
-        if self.present is NULL or self.present.group is NULL:
-            return None
-        inner = <Group>self.present.group
-        while inner is not None and inner is not group:
-            inner = inner.outer
-        return None if inner is None else self.present_step(loop, <object>self.present.task)
+    def group_of(self, task):
+        cdef Record *record = self.find(<PyObject *>task)
+        return <object>record.group if record is not NULL and record.group is not NULL else None
+
+    cdef inline int64_t inner(self, Cells cells) noexcept:
+        """How much of the present step was eager tasks' first steps."""
+        return self.inner_ns if self.inner_at_ns == cells.tick_ns else 0
 
 
 def tally_of(loop):
@@ -424,13 +446,30 @@ cdef int leave_tasks(State state, Cells outer_cells, PyObject *outer_task) excep
     return 0
 
 
+cdef inline int count_for(Record *record, int64_t spent_ns, int64_t waited_ns) except -1:
+    record.run_ns += spent_ns
+    record.wait_ns += waited_ns
+    record.steps += 1
+    if record.group is not NULL:
+        add_to(<Group>record.group, spent_ns, waited_ns)
+    return 0
+
+
+cdef int add_to(Group group, int64_t spent_ns, int64_t waited_ns) except -1:
+    while group is not None:
+        group.run_ns += spent_ns
+        group.wait_ns += waited_ns
+        group.steps += 1
+        group = group.outer
+    return 0
+
+
 cdef inline int step_ended(self, State state, Cells cells, Handle handle, object callback, int64_t start, int64_t end) except -1:
     """It has returned, or raised. ``callback`` keeps the task alive."""
     cdef Tally tally = state.tally
     cdef PyObject *task = task_of(callback)
     cdef Record *record = tally.present
-    cdef int64_t waited_ns
-    cdef Group group
+    cdef int64_t waited_ns, spent_ns = end - start - tally.inner(cells)
     tally.present = NULL
     if task is NULL:
         return 0
@@ -440,17 +479,8 @@ cdef inline int step_ended(self, State state, Cells cells, Handle handle, object
         waited_ns = start - handle._ready_ns
         if waited_ns < 0:
             waited_ns = 0
-        record.run_ns += end - start
-        record.wait_ns += waited_ns
-        record.steps += 1
-        cells.count_step(record.coroutine, end - start)
-        if record.group is not NULL:
-            group = <Group>record.group
-            while group is not None:
-                group.run_ns += end - start
-                group.wait_ns += waited_ns
-                group.steps += 1
-                group = group.outer
+        cells.count_step(record.coroutine, spent_ns)
+        count_for(record, spent_ns, waited_ns)
     if is_done(<object>task):
         task_ended(self, tally, cells, <object>task, handle._context, record, 0, end)
     return 0
@@ -479,21 +509,68 @@ cdef int task_ended(
 cdef object STOCK_CREATE_TASK = private_base_events.BaseEventLoop.create_task
 
 
-cdef object settle(self, State state, object task, int64_t before_ns):
-    """A task was made by the program's factory, or in debug mode, or began at once: of any class, and maybe done."""
+cdef object create_otherwise(self, State state, coro, dict kwargs):
+    """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
+    cdef Tally tally = state.tally
     cdef Cells cells = state.cells
-    cdef Record *record = state.tally.find(<PyObject *>task)
-    state.tally.next_coroutine = 0
-    if cells is None or not _probe.is_task(task):
-        return task
-    if record is NULL or not record.steps:
-        if is_done(task):
-            if record is not NULL:  # it has asked for its times
-                cells.tasks_created += 1
-            task_ended(self, state.tally, cells, task, None, record, before_ns, now_ns())
-        elif record is NULL:
-            state.tally.admit(cells, <PyObject *>task, before_ns)
+    cdef int64_t before_ns = now_ns(), eager_ns = tally.eager_ns, inner_ns = 0, spent_ns
+    cdef PyObject *entered = tally.entered
+    cdef uint32_t number = 0
+    if cells is None:
+        return STOCK_CREATE_TASK(self, coro, **kwargs)
+    if code_of(<PyObject *>coro) is not NULL:
+        number = number_of(coro)
+    inner_ns = tally.inner(cells)
+    tally.inner_ns = 0
+    tally.inner_at_ns = cells.tick_ns
+    tally.eager_ns = before_ns
+    tally.entered = NULL
+    try:
+        task = STOCK_CREATE_TASK(self, coro, **kwargs)
+        spent_ns = now_ns() - before_ns
+    except BaseException:
+        tally.entered = entered
+        raise
+    finally:
+        tally.eager_ns = eager_ns
+        # As far as it is known that it was its own step; until then it is its creator's.
+        tally.inner_ns, inner_ns = inner_ns, tally.inner(cells)
+    if _probe.is_task(task):
+        settle(self, state, task, number, before_ns, spent_ns, inner_ns)
+    tally.entered = entered
     return task
+
+
+cdef int settle(
+    self, State state, object task, uint32_t number, int64_t before_ns, int64_t spent_ns, int64_t inner_ns
+) except -1:
+    """What of it has not been counted when it was scheduled. ``inner_ns``: what eager tasks of its own took."""
+    cdef Tally tally = state.tally
+    cdef Cells cells = state.cells
+    cdef Record *record = tally.find(<PyObject *>task)
+    cdef bint entered = tally.entered == <PyObject *>task
+    cdef PyObject *group
+    if record is not NULL and not entered:
+        record.coroutine = number
+        return 0
+    tally.inner_ns += spent_ns
+    cells.count_step(number, spent_ns - inner_ns)
+    if entered and record is not NULL:
+        cells.tasks_created += 1
+        record.coroutine = number
+    elif not is_done(task):
+        tally.next_coroutine = number
+        record = tally.admit(cells, <PyObject *>task, before_ns)
+    if record is not NULL:
+        record.created_ns = before_ns
+        count_for(record, spent_ns - inner_ns, 0)
+    else:
+        group = tally.creators_group()
+        if group is not NULL:
+            add_to(<Group>group, spent_ns - inner_ns, 0)
+    if is_done(task):
+        task_ended(self, tally, cells, task, None, record, before_ns, now_ns())
+    return 0
 
 
 cdef inline object created(self, State state, object task):
@@ -508,13 +585,9 @@ cdef int64_t CREATED_MASK = _created.MASK
 def create_task_by_name(self, coro, *, name=None, context=None):
     """Schedule a coroutine object: with no task factory and out of debug mode, a plain ``asyncio.Task``."""
     cdef State state = own_state(self)
-    cdef int64_t before_ns
     state.tally.next_coroutine = 0
     if state.debug or state.closed or self._task_factory is not None:
-        before_ns = now_ns()
-        return created(self, state, settle(
-            self, state, STOCK_CREATE_TASK(self, coro, name=name, context=context), before_ns
-        ))
+        return created(self, state, create_otherwise(self, state, coro, {"name": name, "context": context}))
     state.tally.next_coroutine = number_of(coro)
     try:
         if name is None and context is None:
@@ -527,11 +600,9 @@ def create_task_by_name(self, coro, *, name=None, context=None):
 def create_task_by_keywords(self, coro, **kwargs):
     """Schedule or begin executing a coroutine object: with no task factory and out of debug mode, a plain Task."""
     cdef State state = own_state(self)
-    cdef int64_t before_ns
     state.tally.next_coroutine = 0
     if state.debug or state.closed or self._task_factory is not None or "eager_start" in kwargs:
-        before_ns = now_ns()
-        return created(self, state, settle(self, state, STOCK_CREATE_TASK(self, coro, **kwargs), before_ns))
+        return created(self, state, create_otherwise(self, state, coro, kwargs))
     state.tally.next_coroutine = number_of(coro)
     try:
         return created(self, state, tasks.Task(coro, loop=self, **kwargs) if kwargs else tasks.Task(coro, loop=self))

@@ -177,14 +177,18 @@ class measure_tasks:
 
     def _so_far(self) -> TaskTimes:
         group, tally = self._group, self._loop._obsloop.tasks
-        cells, now_ns = self._loop._obsloop.cells, _clock.monotonic_ns()
         # The present step may be an inner task's, and is not counted before its end.
-        ready_ns = None if cells is None else tally.step_in(self._loop, group)
-        start_ns = now_ns if cells is None or ready_ns is None else cells.tick_ns
-        run_ns, wait_ns = now_ns - start_ns, 0 if ready_ns is None else max(0, start_ns - ready_ns)
+        present = asyncio.current_task(self._loop)
+        start_ns, ready_ns, now_ns = _present_step(self._loop, present)
+        run_ns, wait_ns = now_ns - start_ns, max(0, start_ns - ready_ns)
+        inner: Any = tally.group_of(present)
+        while inner is not None and inner is not group:
+            inner = inner.outer
+        if inner is None:
+            run_ns = wait_ns = 0
         _, own_run_ns, own_wait_ns, _ = tally.times_of(self._task, now_ns, now_ns)
         own_ns = own_run_ns + own_wait_ns - self._own_ns
-        if asyncio.current_task(self._loop) is self._task:
+        if present is self._task:
             own_ns += run_ns + wait_ns
         before_run_ns, before_wait_ns = self._before_ns
         return _times(
@@ -214,8 +218,7 @@ def _running_task(who: str) -> tuple[Any, Any]:
 
 
 def _present_step(loop: Any, task: Any) -> tuple[int, int, int]:
-    """When the present step of ``task`` began, when it was ready, and now. Of an eager task's first step: now."""
+    """When the present step of ``task`` began, when it was ready, and now; three times now where that is not known."""
     now_ns = _clock.monotonic_ns()
-    cells = loop._obsloop.cells
-    ready_ns = None if cells is None else loop._obsloop.tasks.present_step(loop, task)
-    return (now_ns, now_ns, now_ns) if cells is None or ready_ns is None else (cells.tick_ns, ready_ns, now_ns)
+    step = None if loop._obsloop.cells is None else loop._obsloop.tasks.present_step(loop, task)
+    return (now_ns, now_ns, now_ns) if step is None else (*step, now_ns)
