@@ -57,7 +57,7 @@ class _Times:
 class Tally:
     """The tasks of one loop; written in its thread. See ``probes.tasks`` for what is made of it."""
 
-    __slots__ = ("_timed", "created", "eager_ns", "inner_at_ns", "inner_ns", "n")
+    __slots__ = ("_timed", "created", "eager_group", "eager_ns", "inner_at_ns", "inner_ns", "n")
 
     def __init__(self) -> None:
         self.created: dict[int, int] = {}
@@ -67,6 +67,8 @@ class Tally:
         """How many went through ``create_task``."""
         self.eager_ns = 0
         """Since when a task is being made that may run at once; 0 where none is."""
+        self.eager_group: Group | None = None
+        """And in which group."""
         self.inner_ns = self.inner_at_ns = 0
         """What such tasks took of the step that began then."""
 
@@ -125,7 +127,8 @@ class Tally:
                 return cells.tick_ns + inner_ns, handle._ready_ns + inner_ns
         except AttributeError:
             pass
-        return (self.eager_ns + inner_ns,) * 2 if self.eager_ns else None
+        began_ns = self.eager_ns + inner_ns
+        return (began_ns, began_ns) if self.eager_ns else None
 
     def group_of(self, task: Any) -> Group | None:
         """The group that ``task`` is in."""
@@ -139,7 +142,7 @@ class Tally:
     def _times(self, task: Any, since_ns: int) -> _Times:
         times = self._timed.get(id(task))
         if times is None:
-            times = self._timed[id(task)] = _Times(since_ns, None)
+            times = self._timed[id(task)] = _Times(since_ns, self.eager_group)
         return times
 
 
@@ -148,13 +151,14 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
     obs = self._obsloop
     tally: Tally = obs.tasks
     cells = obs.cells
-    before_ns, eager_ns = _clock.monotonic_ns(), tally.eager_ns
+    before_ns, eager_ns, eager_group = _clock.monotonic_ns(), tally.eager_ns, tally.eager_group
+    tally.eager_group = _group_of_creator(self, tally)
     inner_ns = 0 if cells is None else tally.inner(cells)
     tally.inner_ns, tally.inner_at_ns, tally.eager_ns = 0, 0 if cells is None else cells.tick_ns, before_ns
     try:
         task = _STOCK(self, coro, **kwargs)
     finally:
-        tally.eager_ns = eager_ns
+        tally.eager_ns, tally.eager_group = eager_ns, eager_group
         # As far as it is known that it was its own step; until then it is its creator's.
         tally.inner_ns, inner_ns = inner_ns, 0 if cells is None else tally.inner(cells)
     if self._task_factory is None and task._source_traceback:
@@ -212,9 +216,15 @@ def _join(self: Any, tally: Tally, task: Any) -> None:
     """A task belongs to the group of the one that creates it, unless it has begun one of its own by now."""
     if id(task) in tally._timed:
         return
-    creator = tally._timed.get(id(asyncio.current_task(self)))
-    if creator is not None and creator.group is not None:
-        tally._timed[id(task)] = _Times(_clock.monotonic_ns(), creator.group)
+    group = _group_of_creator(self, tally)
+    if group is not None:
+        tally._timed[id(task)] = _Times(_clock.monotonic_ns(), group)
+
+
+def _group_of_creator(self: Any, tally: Tally) -> Group | None:
+    """The group of the task that runs; of one that runs at once and is not known yet, that of its own creator."""
+    creator = tally._timed.get(id(asyncio.current_task(self))) if tally._timed else None
+    return tally.eager_group if creator is None else creator.group
 
 
 def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:

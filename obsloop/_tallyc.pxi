@@ -128,6 +128,7 @@ cdef class Tally:
     cdef Record *present            # of the task whose step runs
     cdef uint32_t next_coroutine    # what create_task knows of the task that is being made
     cdef int64_t eager_ns           # since when that has been, where it may run at once; 0 where none is made so
+    cdef Group eager_group          # and in which group
     cdef PyObject *entered          # the task that asked for a group meanwhile, if it was not known
     cdef int64_t inner_ns           # what such tasks took of the step
     cdef int64_t inner_at_ns        # that began then
@@ -291,6 +292,8 @@ cdef class Tally:
         if self.eager_ns:
             task = current_task()
             record = self.find(<PyObject *>task)
+            if record is NULL:
+                return NULL if self.eager_group is None else <PyObject *>self.eager_group
         return NULL if record is NULL else record.group
 
     # What `probes.tasks` asks for.
@@ -331,7 +334,7 @@ cdef class Tally:
         cdef Group group
         if record is NULL:  # an eager task, in its first step: `settle` counts it
             record = self.insert(<PyObject *>task, start_ns)
-            record.group = self.present.group if self.present is not NULL else NULL
+            record.group = NULL if self.eager_group is None else <PyObject *>self.eager_group
             if record.group is not NULL:
                 Py_INCREF(<object>record.group)
             self.entered = <PyObject *>task
@@ -520,6 +523,9 @@ cdef object create_otherwise(self, State state, coro, dict kwargs):
         return STOCK_CREATE_TASK(self, coro, **kwargs)
     if code_of(<PyObject *>coro) is not NULL:
         number = number_of(coro)
+    cdef Group eager_group = tally.eager_group
+    cdef PyObject *group = tally.creators_group()
+    tally.eager_group = None if group is NULL else <Group>group
     inner_ns = tally.inner(cells)
     tally.inner_ns = 0
     tally.inner_at_ns = cells.tick_ns
@@ -533,6 +539,7 @@ cdef object create_otherwise(self, State state, coro, dict kwargs):
         raise
     finally:
         tally.eager_ns = eager_ns
+        tally.eager_group = eager_group
         # As far as it is known that it was its own step; until then it is its creator's.
         tally.inner_ns, inner_ns = inner_ns, tally.inner(cells)
     if _probe.is_task(task):

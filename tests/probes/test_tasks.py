@@ -533,6 +533,104 @@ def test_outside_of_a_task_there_are_no_times(loop):
         runner.run(asks())
 
 
+# ---- tasks that begin at once ----------------------------------------------------------------------------------------
+
+eager = pytest.mark.skipif(not EAGER, reason="asyncio has eager tasks since 3.12")
+
+
+@contextlib.contextmanager
+def stepped_eager():
+    """As `stepped`, with asyncio's own factory for tasks that begin at once."""
+    with stepped() as (clock, loop):
+        if EAGER:
+            loop.set_task_factory(asyncio.eager_task_factory)
+        yield clock, loop
+
+
+@eager
+def test_an_eager_tasks_first_step_is_its_own():
+    """3 s before its creation, 5 s in it, 2 s after it: whose time it is, by task and by coroutine."""
+    with stepped_eager() as (clock, loop):
+
+        async def child():
+            clock.advance(5)
+            await asyncio.sleep(10)
+            clock.advance(1)
+            return obsloop.task_times()
+
+        async def main():
+            obsloop.task_times()
+            clock.advance(3)
+            task = asyncio.create_task(child())
+            clock.advance(2)
+            mine = obsloop.task_times()
+            return mine, await task
+
+        mine, childs = loop.run_until_complete(main())
+        assert mine == (3 + 2, 0, 5, 1)  # it was not running while its child was
+        # In the pure core its times begin where it asks: in its last step.
+        assert childs == ((6, 0, 10, 2) if COMPILED else (1, 0, 0, 1))
+        times = {name.rpartition(".")[2]: spent.time for name, spent in loop.snapshot().coroutines.items()}
+        assert times["child"] == 6
+        assert times["main"] == 5
+
+
+@eager
+def test_a_measurement_that_begins_in_an_eager_first_step():
+    """A request in an eager task: all of it is measured, and the tasks that it makes, eager ones and their own too."""
+    with stepped_eager() as (clock, loop):
+
+        async def grandchild():
+            clock.advance(100)
+
+        async def child():
+            clock.advance(20)
+            await asyncio.create_task(grandchild())
+            await asyncio.sleep(1)
+            clock.advance(30)
+
+        async def request():
+            with obsloop.measure_tasks() as measured:
+                clock.advance(1)
+                await asyncio.create_task(child())
+                clock.advance(2)
+            return measured.times()
+
+        async def main():
+            clock.advance(7)
+            task = asyncio.create_task(request())
+            clock.advance(9)
+            return await task
+
+        times = loop.run_until_complete(main())
+        assert times.running == 1 + 20 + 100 + 30 + 2
+        assert figures(loop.snapshot())[1:] == (0, {"ok": 4})
+        assert figures(loop.snapshot())[0] == 4
+
+
+@eager
+def test_an_eager_task_that_measures_within_a_measurement():
+    """The inner figures are the eager task's, the outer ones both tasks'."""
+    with stepped_eager() as (clock, loop):
+
+        async def inner():
+            with obsloop.measure_tasks() as measured:
+                clock.advance(4)
+                await asyncio.sleep(1)
+                clock.advance(8)
+            return measured.times().running
+
+        async def main():
+            with obsloop.measure_tasks() as measured:
+                clock.advance(1)
+                task = asyncio.create_task(inner())
+                clock.advance(2)
+                inners = await task
+            return measured.times().running, inners
+
+        assert loop.run_until_complete(main()) == (1 + 4 + 2 + 8, 4 + 8)
+
+
 # ---- what it costs ---------------------------------------------------------------------------------------------------
 
 
