@@ -308,3 +308,14 @@ def test_they_are_shown_with_the_tasks():
         "message": "has waited", "count": 2, "detail": "",
     }  # fmt: skip
     assert second == "True True"
+
+
+def test_a_look_that_waits_for_its_next_slice_holds_no_loop(looked_at):
+    """Who closes a loop and lets go of it meanwhile finds it gone."""
+
+    async def main(looking):
+        going_on = looking.all._all(lints.Look(0, lints._runs()))
+        next(going_on)
+        return [v for v in going_on.gi_frame.f_locals.values() if isinstance(v, asyncio.AbstractEventLoop)]
+
+    assert looked_at(main) == []

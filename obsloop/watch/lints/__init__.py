@@ -69,12 +69,10 @@ class _Lints:
         return min(due_ns, self.next_ns)
 
     def _all(self, now: Look) -> Iterator[None]:
-        """One look, slice by slice; between two of them no task is held."""
+        """One look, slice by slice; between two of them no task and no loop is held."""
         self.always_ready.begin(now)
         self.never_woken.begin(now)
-        loops = [loop for run in now.runs.values() if (loop := run.loop()) is not None]
-        references: list[Any] = _tasks._references(loops)
-        del loops
+        references = _references(now)
         if len(references) > look.MAX_LOOKED:
             # By chance, and not every tenth: their order is that of their addresses, and so may be what they are.
             now.every = len(references) / look.MAX_LOOKED
@@ -149,6 +147,11 @@ def forked() -> None:
     _lints = _Lints()
     findings.forked()
     _created.forked()
+
+
+def _references(now: Look) -> list[Any]:
+    # In a function of its own: nothing of it is left in the frame of the look, which waits between its slices.
+    return _tasks._references([loop for run in now.runs.values() if (loop := run.loop()) is not None])
 
 
 def _runs() -> dict[int, Run]:
