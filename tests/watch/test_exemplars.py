@@ -273,6 +273,7 @@ def test_what_has_not_been_counted_is_not_shown_yet():
     assert full.exemplars == (), "a snapshot does not change"
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # a thread of another test may be ending
 def test_a_forked_child_has_none_of_its_parents():
     """Its figures begin anew, and so do their exemplars."""
 
