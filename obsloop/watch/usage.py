@@ -296,7 +296,7 @@ def wakes() -> bool:
 
     Such a loop gives the GIL away so shortly that a thread is woken for it and comes too late, a hundred times over.
     """
-    sleep, _watchdog.sleep = _watchdog.sleep, None
+    sleep = _watchdog.sleep
     _watchdog.woke_ns = now_ns = _clock.monotonic_ns()
     if sleep is None:
         return False
@@ -306,6 +306,8 @@ def wakes() -> bool:
         late = _compared(sleep, now_ns, slices, awake=True)
         if late is not None:
             _watchdog.late.append(late)
+    # Only now: to ask the kernel gives the GIL away, and a loop that was held up with us asks meanwhile why it was.
+    _watchdog.sleep = None
     slept = sleep.slices()
     if slices is None or slept is None:
         return False

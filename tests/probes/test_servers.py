@@ -127,9 +127,10 @@ def test_more_addresses_than_there_is_room_for(loop):
     """A test suite opens servers on port after port: the first eight keep their name, the rest is one, and counted."""
 
     async def main():
-        names = []
+        names, servers = [], []
         for _ in range(12):
             server = await asyncio.start_server(drain, "127.0.0.1", 0)
+            servers.append(server)  # all open at a time, or the next might get the same port
             names.append(named(server.sockets[0]))
             for _ in range(2):
                 _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -137,6 +138,7 @@ def test_more_addresses_than_there_is_room_for(loop):
             await until(lambda: sum(figures(loop, ACCEPTED).values()) == 2 * len(names))
             assert sum(figures(loop, ACTIVE).values()) >= 0
             await until(lambda: not any(figures(loop, ACTIVE).values()))
+        for server in servers:
             await closed(server)
         return names
 

@@ -368,15 +368,17 @@ def test_each_coroutines_time_is_found_again(loop):
     mine = {name: found[name] for name in ("short", "middle", "long_ones")}
     total = sum(spent.time for spent in mine.values())
     whole = snapshot.histogram(DURATION, "task_step")
-    assert total == pytest.approx(whole.sum, rel=0.05)
+    # The pure core measures one step in sixteen: where the machine takes a CPU away in one of those, it counts for all.
+    # How good the estimate is by itself, is in the next test.
+    assert total == pytest.approx(whole.sum, rel=0.05 if COMPILED else 0.25)
     assert sum(spent.steps for spent in snapshot.coroutines.values()) == pytest.approx(whole.count, rel=0.05)
     for spent in mine.values():
         assert spent.steps == pytest.approx(4 * (steps + 1), rel=0.001 if COMPILED else 0.1)
         assert spent.filename == __file__
     # Each step costs something besides: what one has more than another is what was put in.
     per_step = {name: spent.time / spent.steps for name, spent in mine.items()}
-    assert per_step["middle"] - per_step["short"] == pytest.approx(10e-6, rel=0.3)
-    assert per_step["long_ones"] - per_step["short"] == pytest.approx(50e-6, rel=0.2)
+    assert per_step["middle"] - per_step["short"] == pytest.approx(10e-6, rel=0.3 if COMPILED else 0.9)
+    assert per_step["long_ones"] - per_step["short"] == pytest.approx(50e-6, rel=0.2 if COMPILED else 0.4)
 
 
 def test_the_estimate_is_within_five_per_cent():
