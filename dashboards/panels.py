@@ -81,7 +81,7 @@ def dashboard(uid: str, title: str, description: str, rows: tuple[Row, ...]) -> 
              "keepTime": True, "asDropdown": True, "targetBlank": False},
         ],
         "templating": {"list": _variables()},
-        "annotations": {"list": [_blocks()]},
+        "annotations": {"list": []},
         "panels": list(_placed(rows)),
     }  # fmt: skip
 
@@ -104,7 +104,7 @@ def _variables() -> list[dict[str, Any]]:
         query = f"label_values({anchor}{{{matchers}}}, {label})" if matchers else f"label_values({anchor}, {label})"
         return {
             "name": name, "label": title, "type": "query", "datasource": SOURCE, "hide": 0, "skipUrlSync": False,
-            "query": {"query": query, "refId": "Variable"}, "definition": query, "refresh": 2, "sort": 1, "regex": "",
+            "query": {"query": query, "refId": "Variable"}, "refresh": 2, "sort": 1, "regex": "",
             "multi": True, "includeAll": True, "allValue": ".*",
             "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
         }  # fmt: skip
@@ -116,14 +116,6 @@ def _variables() -> list[dict[str, Any]]:
         labels("instance", "Instance", "instance", 'job=~"$job"'),
         labels("loop", "Loop", LOOP, TARGET),
     ]
-
-
-def _blocks() -> dict[str, Any]:
-    return {
-        "name": "Alerts", "datasource": SOURCE, "enable": True, "hide": False, "iconColor": "red",
-        "expr": f'ALERTS{{alertname=~"Asyncio.*",alertstate="firing",{TARGET}}}', "titleFormat": "{{alertname}}",
-        "textFormat": "{{instance}} {{asyncio_eventloop_name}}", "step": "30s",
-    }  # fmt: skip
 
 
 def _placed(rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:
@@ -189,13 +181,13 @@ def _links(panel: Panel) -> list[dict[str, Any]]:
     links: list[dict[str, Any]] = []
     if panel.alert:
         url = f"{config.RUNBOOK}#{panel.alert.lower()}"
-        links.append({"title": f"Runbook: {panel.alert}", "url": url, "targetBlank": True})
+        links.append(_link(f"Runbook: {panel.alert}", url))
     if panel.traces:
         panes = quote(json.dumps(_TRACES, separators=(",", ":")), safe="")
         for word, variable in (("TRACES", "${traces}"), ("FROM", "${__from}"), ("TO", "${__to}")):
             panes = panes.replace(word, variable)
         url = f"/explore?schemaVersion=1&orgId=1&panes={panes}"
-        links.append({"title": "Traces of slow callbacks", "url": url, "targetBlank": True})
+        links.append(_link("Traces of slow callbacks", url))
     return links
 
 
