@@ -73,5 +73,7 @@ def lost(before, after, where: str) -> list[str]:
             for line in (lost(value, after[key], f"{where}.{key}") if key in after else [f"{where}.{key} is gone"])
         ]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [line for i, (a, b) in enumerate(zip(before, after, strict=True)) for line in lost(a, b, f"{where}[{i}]")]
+        return [
+            line for i, (a, b) in enumerate(zip(before, after, strict=True)) for line in lost(a, b, f"{where}[{i}]")
+        ]
     return [] if before == after else [f"{where}: {before!r} became {after!r}"]
