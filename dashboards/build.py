@@ -1,8 +1,8 @@
-"""Makes dashboards/generated/ from the catalogue and config.py: dashboards, rules, alerts, their tests, the reference page.
+"""Makes dashboards/generated/ from the catalogue and config.py: dashboards, rules, alerts and tests, signals.
 
     python dashboards/build.py [--check]
 
-`--check` writes nothing, and fails when a committed file is not what would be written. Needs prometheus_client (the extra
+`--check` writes nothing, and fails when a committed file is not what would be written. Needs prometheus_client (extra
 `prometheus`): names come from the exporter's own mapping, and it writes the values of `le` with that package.
 """
 

@@ -1,6 +1,6 @@
 """The one place for what is a matter of judgement: thresholds, windows, addresses; each with its reason.
 
-Alerts, recording rules, their tests and the dashboards' red lines take their figures from here, so that a change here and
+Alerts, recording rules, their tests and the dashboards' red lines take their figures from here, so a change here and
 `python dashboards/build.py` change all of them.
 """
 

@@ -1,5 +1,7 @@
 """The first dashboard: answers in the order in which one asks, over all loops that the variables choose."""
 
+# ruff: noqa: E501  (a panel a paragraph)
+
 import config
 from panels import Panel, Row
 from queries import LOOP

@@ -1,4 +1,4 @@
-"""Grafana's classic dashboard model in a few functions: panels on a grid, with their links, and the dashboard around them.
+"""Grafana's classic dashboard model in a few functions: panels on a grid, their links, the dashboard around them.
 
 Only what Grafana 11 writes itself; nothing here knows a signal.
 """

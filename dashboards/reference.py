@@ -7,7 +7,7 @@ HEAD = """\
 
 <!-- Made by dashboards/build.py from obsloop/_catalog.py: change that. -->
 
-What obsloop measures: OpenTelemetry's name, Prometheus' name, labels with all their values or how many there can be (then
+What obsloop measures: OpenTelemetry's name, Prometheus' name, labels with their values or how many there can be (then
 `_OTHER`), and what it means. Every signal of a loop carries `asyncio.eventloop.name` (`{loop}`) besides. A histogram's
 series end in `_bucket`, `_count` and `_sum`.
 """

@@ -1,4 +1,4 @@
-"""Enough YAML to write rules: mappings, lists and scalars in block style; every string as JSON has it, which YAML reads.
+"""Enough YAML to write rules: mappings, lists and scalars in block style; strings as JSON has them, which YAML reads.
 
 Written here, so that building needs no YAML package; the tests read it back with one.
 """
