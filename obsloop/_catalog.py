@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import FINISHES, KINDS, NETWORKS
-from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, OUTCOMES, ROLES
+from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, LINTS, OUTCOMES, ROLES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -78,7 +78,17 @@ _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
 BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
-DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", "coroutine", "export", *(label.name for label in BOUNDED))
+DROPPED = (
+    LOOP_NAME_LABEL,
+    "torn_snapshot",
+    "child_end",
+    "coroutine",
+    "export",
+    "span",
+    "task_creation",
+    "task_lint",
+    *(label.name for label in BOUNDED),
+)
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
@@ -159,7 +169,8 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.task.created", "counter", "{task}",
-        "Tasks that were created; of those from before the loop was observed, the ones that have had a step since.",
+        "Tasks that were created; of those from before the loop was observed, the ones that have had a step since. In"
+        " the pure core tasks are counted, here and as active, from their first step on.",
     ),
     Signal(
         "asyncio.task.finished", "counter", "{task}",
@@ -179,6 +190,13 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.task.duration", "histogram", "s", "How long tasks took, from creation to their end.",
+    ),
+    Signal(
+        "asyncio.task.lint", "counter", "{finding}",
+        "What was found to be wrong with tasks. never_yields: one did not let others run for too long, or gave way only"
+        " to go on at once; never_woken: one waits for a future that nobody can set; growing: ever more tasks of one"
+        " kind; exception_never_retrieved: an exception that nobody asked for.",
+        (Label("lint", LINTS),), rare=True,
     ),
     Signal(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
@@ -319,7 +337,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "obsloop.dropped", "counter", "{item}",
         "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
-        " writer kept from being consistent; children whose end nobody waited for; exports that failed.",
+        " writer kept from being consistent; children whose end nobody waited for; exports that failed; creations of"
+        " tasks, and tasks with something wrong, for which there was no more room.",
         (Label("what", DROPPED),), "process",
     ),
     Signal(

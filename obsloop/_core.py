@@ -70,6 +70,11 @@ def running_handle(loop: Any, frame: Any) -> Any:
     return _hot.running_handle(loop, frame) if _hot else None
 
 
+def queue(loop: Any) -> Any:
+    """What is ready to run, next first: for the loop's own thread, to be looked at and not to be kept or changed."""
+    return _hotc.queue(loop) if _hotc else loop._ready
+
+
 def set_clock(monotonic_ns: Callable[[], int]) -> None:
     """Another clock for the whole process, for tests."""
     _clock.monotonic_ns = monotonic_ns

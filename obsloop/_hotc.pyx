@@ -1091,6 +1091,7 @@ def adopt(loop, cls):
     state.debug = loop._debug
     state.stopping = loop._stopping
     state.timer_cancelled_count = loop._timer_cancelled_count
+    state.tally = loop._obsloop.tasks
     loop._obsloop_state = state
     loop.__class__ = cls
 
@@ -1532,6 +1533,12 @@ def running_handle(loop):
     """The handle that ``loop`` runs at this moment, or None; from any thread."""
     cdef State state = loop._obsloop_state
     return <object>state.current if state.current is not NULL else None
+
+
+def queue(loop):
+    """The ready queue of ``loop``, to be looked at and nothing else: the handles in it stay hidden."""
+    cdef State state = state_of(loop)
+    return state.ready if state is not None else ()
 
 
 cdef inline bint is_cancelled(object handle) except -1:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SlowIteration,
         SubprocessExit,
         TaskDone,
+        TaskLint,
         TransportClosed,
     )
 
@@ -69,6 +70,9 @@ class Instrument:
 
     def on_subprocess_exit(self, event: SubprocessExit) -> None:
         """A subprocess was reaped. In the loop's thread, before its protocol or who waits for it hears of it."""
+
+    def on_task_lint(self, event: TaskLint) -> None:
+        """Something is wrong with a task. In the watchdog's thread, or in that which let go of a failed task."""
 
 
 HOOKS = tuple(name for name in vars(Instrument) if name.startswith("on_"))

@@ -27,6 +27,19 @@ class ExponentialBuckets(NamedTuple):
     zero_threshold: float
 
 
+class Exemplar(NamedTuple):
+    """One real case of what a histogram counted: a value, and the trace in which it happened."""
+
+    value: float
+    """In exported units (seconds)."""
+    time: float
+    """Unix time, in seconds, at which it was seen."""
+    trace_id: str
+    """As W3C's Trace Context writes it: 32 hexadecimal digits."""
+    span_id: str
+    """16 hexadecimal digits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """Counts over a partition that classic and exponential buckets are exact sums of."""
@@ -35,6 +48,9 @@ class Histogram:
     bucket_counts: tuple[int, ...]
     sum: float
     """The sum of all values, in exported units (seconds, or a plain count)."""
+    exemplars: tuple[Exemplar, ...] = ()
+    """Real cases, ascending: of each bucket of slow ones at most one, the latest that was in a sampled span. Of
+    callbacks' duration, schedule delay and the queue time of executors' jobs, in a program that has OpenTelemetry."""
 
     @classmethod
     def from_block(cls, partition: Partition, block: Sequence[int]) -> Histogram:

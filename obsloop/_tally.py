@@ -14,9 +14,8 @@ import sys
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _coroutines, _created
+from obsloop import _clock, _coroutines, _created
 from obsloop._cells import FIRST_STEP, TASK_STEP
-from obsloop._clock import monotonic_ns
 from obsloop._created import MASK
 from obsloop._private import private_base_events
 from obsloop.probes import tasks
@@ -117,6 +116,18 @@ class Tally:
         except AttributeError:
             return None
 
+    def step_in(self, loop: Any, group: Group) -> int | None:
+        """When the step that ``loop`` runs was ready; None where it is not one of a task of ``group``."""
+        handle = _hot_part().running_handle(loop, sys._getframe())
+        try:
+            times = self._timed.get(id(handle._callback.__self__)) if handle._kind <= TASK_STEP else None
+        except AttributeError:
+            return None
+        inner = None if times is None else times.group
+        while inner is not None and inner is not group:
+            inner = inner.outer
+        return None if inner is None else int(handle._ready_ns)
+
     def _times(self, task: Any, since_ns: int) -> _Times:
         times = self._timed.get(id(task))
         if times is None:
@@ -142,7 +153,7 @@ def settle(self: Any, task: Any, before_ns: int) -> Any:
         return _created_now(self, task)
     if cells is not None:  # it has begun at once
         if task.done():
-            ended(self, cells, task, None, monotonic_ns(), before_ns)
+            ended(self, cells, task, None, _clock.monotonic_ns(), before_ns)
         else:
             obs.tasks.created[id(task)] = before_ns
         cells.tasks_created += 1
@@ -175,13 +186,13 @@ def _join(self: Any, tally: Tally, task: Any) -> None:
     """A task belongs to the group of the one that creates it."""
     creator = tally._timed.get(id(asyncio.current_task(self)))
     if creator is not None and creator.group is not None:
-        tally._timed[id(task)] = _Times(monotonic_ns(), creator.group)
+        tally._timed[id(task)] = _Times(_clock.monotonic_ns(), creator.group)
 
 
 def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
     """Schedule a coroutine object; return a task object."""
     if self._task_factory is not None or self._debug or self._closed:
-        before_ns = monotonic_ns()
+        before_ns = _clock.monotonic_ns()
         return settle(self, _stock_task(self, coro, name=name, context=context), before_ns)
     task = _Task(coro, loop=self, name=name, context=context)
     # What `_is_next` and `_created_now` do. Nothing else can have been scheduled since.
@@ -203,7 +214,7 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
 def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
     """Schedule or begin executing a coroutine object; return a task object."""
     if self._task_factory is not None or self._debug or self._closed or "eager_start" in kwargs:
-        before_ns = monotonic_ns()
+        before_ns = _clock.monotonic_ns()
         return settle(self, _stock_task(self, coro, **kwargs), before_ns)
     task = _Task(coro, loop=self, **kwargs)
     try:
@@ -230,7 +241,7 @@ create_task.__qualname__ = "create_task"
 
 
 def ended(self: Any, cells: Cells, task: Any, context: Any, end_ns: int, created_ns: int) -> None:
-    """``task`` is done by its last step; ``created_ns`` is 0 where nobody knows. The usual is inline in ``run_once``."""
+    """``task`` is done now; ``created_ns`` is 0 where nobody knows. The usual is inline in ``run_once``."""
     tally: Tally = self._obsloop.tasks
     if not created_ns:  # made by hand, or before the loop was observed
         cells.tasks_created += 1

@@ -3,8 +3,8 @@
 # * Here there is a record of every live task, and so every task's times and every coroutine's are exact.
 # * A task is admitted where its first step is scheduled, whoever made it, and not in `create_task`.
 #
-# A record is 48 bytes and is found by the task's address, with 4 bytes for each slot of a table that is between a third
-# and two thirds full. It refers to nothing that it would keep alive.
+# A record is 48 bytes and is found by the task's address, with 4 bytes for each slot of a table that is between two fifths
+# and four fifths full. It refers to nothing that it would keep alive.
 
 cdef extern from *:
     """
@@ -212,7 +212,7 @@ cdef class Tally:
     cdef Record *insert(self, PyObject *task, int64_t created_ns) except NULL:
         cdef uint32_t number, i
         cdef Record *record
-        if self.slots is NULL or 3 * <uint64_t>self.n_live >= 2 * <uint64_t>self.mask:
+        if self.slots is NULL or 5 * <uint64_t>self.n_live >= 4 * <uint64_t>self.mask:
             self.grow()
         if self.free == NOBODY:
             self.more()
@@ -342,6 +342,15 @@ cdef class Tally:
             return None
         handle = <object>state.current
         return (<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns
+
+    def step_in(self, loop, Group group):
+        cdef Group inner
+        if self.present is NULL or self.present.group is NULL:
+            return None
+        inner = <Group>self.present.group
+        while inner is not None and inner is not group:
+            inner = inner.outer
+        return None if inner is None else self.present_step(loop, <object>self.present.task)
 
 
 def tally_of(loop):

@@ -5,6 +5,7 @@ from obsloop._events import (
     CLOSINGS,
     DIRECTIONS,
     EXITS,
+    LINTS,
     OUTCOMES,
     PHASES,
     ROLES,
@@ -20,6 +21,7 @@ from obsloop._events import (
     SlowIteration,
     SubprocessExit,
     TaskDone,
+    TaskLint,
     TransportClosed,
 )
 
@@ -28,6 +30,7 @@ __all__ = [
     "CLOSINGS",
     "DIRECTIONS",
     "EXITS",
+    "LINTS",
     "OUTCOMES",
     "PHASES",
     "ROLES",
@@ -43,5 +46,6 @@ __all__ = [
     "SlowIteration",
     "SubprocessExit",
     "TaskDone",
+    "TaskLint",
     "TransportClosed",
 ]

@@ -4,21 +4,23 @@ import inspect
 import types
 
 import obsloop
+import obsloop.asgi
 import obsloop.testing
 
 from .support import output
 
 PUBLIC = {
-    "CoroutineTime", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL", "Label",
-    "Loop", "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "TaskTimes", "add_instrument", "core",
-    "count_export", "instrument", "measure_tasks", "new_event_loop", "process_snapshot", "remove_instrument", "run",
-    "snapshots", "task_times",
+    "CoroutineTime", "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL",
+    "Label", "Loop", "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "SpanSettings", "TaskTimes",
+    "add_instrument", "core", "count_dropped_spans", "count_export", "instrument", "measure_tasks", "new_event_loop",
+    "observe_new_loops", "process_snapshot", "remove_instrument", "run", "snapshots", "task_times",
 }  # fmt: skip
 PUBLIC_EVENTS = {
     "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",
-    "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
-    "SubprocessExit", "TaskDone", "TransportClosed",
+    "LINTS", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
+    "SubprocessExit", "TaskDone", "TaskLint", "TransportClosed",
 }  # fmt: skip
+PUBLIC_ASGI = {"Middleware"}
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 
 THIRD_PARTY = "('prometheus_client', 'opentelemetry', 'obsloop_exporters', 'uvloop', 'uvicorn', 'pytest')"
@@ -39,6 +41,7 @@ def names_in(module: types.ModuleType) -> set[str]:
 def test_the_public_names_are_these():
     """obsloop, and what tests of users need."""
     assert names_in(obsloop) == PUBLIC
+    assert names_in(obsloop.asgi) == PUBLIC_ASGI
     assert names_in(obsloop.testing) == PUBLIC_TESTING
     assert names_in(obsloop.events) == PUBLIC_EVENTS
     assert isinstance(obsloop.__version__, str)

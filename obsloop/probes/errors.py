@@ -20,6 +20,7 @@ from obsloop._instruments import emit
 from obsloop._peek import class_name, class_of, clean
 from obsloop._private import private_base_events
 from obsloop._sites import Site
+from obsloop.watch import lints
 from obsloop.watch.guarded import guarded
 
 _CALLBACK, _TASK, _FUTURE, _TRANSPORT, _SERVER, _OTHER = ORIGINS
@@ -55,6 +56,8 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
     ledger.rare.count("asyncio.eventloop.exceptions", error_type, origin)
     if obs.servers.accepting is not None and "socket" in context and isinstance(exception, OSError):
         obs.servers.accepting.failed(exception)  # asyncio reports it here, and tries again later
+    raised_at = _raised_at(exception)
+    lints.exception_seen(loop, context, error_type, raised_at)
     emit(
         obs.instruments,
         "on_callback_error",
@@ -65,7 +68,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
             duration=0.0,
             schedule_delay=0.0,
             started_at=time.time(),
-            detail=" ".join(filter(None, (site.detail, _raised_at(exception)))),
+            detail=" ".join(filter(None, (site.detail, raised_at))),
             error_type=error_type,
             origin=origin,
             exception=exception if isinstance(exception, BaseException) else None,

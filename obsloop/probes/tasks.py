@@ -177,10 +177,15 @@ class measure_tasks:
 
     def _so_far(self) -> TaskTimes:
         group, tally = self._group, self._loop._obsloop.tasks
-        start_ns, ready_ns, now_ns = _present_step(self._loop, self._task)
-        run_ns, wait_ns = now_ns - start_ns, max(0, start_ns - ready_ns)
-        _, own_run_ns, own_wait_ns, _ = tally.times_of(self._task, start_ns, ready_ns)
-        own_ns = own_run_ns + own_wait_ns + run_ns + wait_ns - self._own_ns
+        cells, now_ns = self._loop._obsloop.cells, _clock.monotonic_ns()
+        # The present step may be an inner task's, and is not counted before its end.
+        ready_ns = None if cells is None else tally.step_in(self._loop, group)
+        start_ns = now_ns if cells is None or ready_ns is None else cells.tick_ns
+        run_ns, wait_ns = now_ns - start_ns, 0 if ready_ns is None else max(0, start_ns - ready_ns)
+        _, own_run_ns, own_wait_ns, _ = tally.times_of(self._task, now_ns, now_ns)
+        own_ns = own_run_ns + own_wait_ns - self._own_ns
+        if asyncio.current_task(self._loop) is self._task:
+            own_ns += run_ns + wait_ns
         before_run_ns, before_wait_ns = self._before_ns
         return _times(
             group.run_ns + run_ns - before_run_ns,

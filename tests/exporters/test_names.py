@@ -61,6 +61,7 @@ EXPECTED = {
         "asyncio_task_first_step_delay_seconds", "histogram", "seconds", [LOOP],
     ),
     "asyncio.task.duration": ("asyncio_task_duration_seconds", "histogram", "seconds", [LOOP]),
+    "asyncio.task.lint": ("asyncio_task_lint", "counter", "", [LOOP, "lint"]),
     "asyncio.executor.queue.length": ("asyncio_executor_queue_length", "gauge", "", [LOOP, "executor"]),
     "asyncio.executor.thread.count": ("asyncio_executor_threads", "gauge", "", [LOOP, "executor"]),
     "asyncio.executor.thread.active": ("asyncio_executor_thread_active", "gauge", "", [LOOP, "executor"]),

@@ -1,0 +1,179 @@
+"""A request's share of the loop, for ASGI applications: on its span, and on request in a ``Server-Timing`` header.
+
+It measures with ``obsloop.measure_tasks``, so that inner tasks are included, and needs no framework. OpenTelemetry is
+used where the program has loaded it. Whatever goes wrong here, the application runs as if it were alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from obsloop.probes.tasks import TaskTimes as _TaskTimes, measure_tasks as _measure_tasks
+from obsloop.watch.guarded import guarded as _guarded
+
+_Scope = MutableMapping[str, Any]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_log = logging.getLogger("obsloop")
+_told: set[str] = set()
+_App = Callable[[_Scope, _Receive, _Send], Awaitable[Any]]
+
+
+class Middleware:
+    """An ASGI 3 middleware: where the time of each request went, its inner tasks included.
+
+    ``app.add_middleware(obsloop.asgi.Middleware)`` in FastAPI and Starlette, or ``Middleware(app)`` around any ASGI
+    application. Three times and a number, as ``obsloop.measure_tasks`` has them: running and waiting for the loop,
+    summed over the request's task and its inner tasks; suspended, which is the request's own task, also while it waits
+    for an inner one; and steps.
+
+    HTTP requests and WebSocket connections get them as the attributes ``asyncio.task.running``, ``.waiting``,
+    ``.suspended`` (seconds) and ``.steps`` of the OpenTelemetry span that is current when the middleware is called: so
+    it has its place inside of what begins that span. They are set before the last part of the response is sent, since
+    instrumentations end the span with it, and once more at the end where the span is still open.
+
+    ``server_timing=True`` adds a ``Server-Timing`` header to each response; a callable is given the scope of a request
+    and answers whether this one gets it. The header leaves with the beginning of the response, and so tells what
+    is known by then. It is off by default, since it tells strangers about the server.
+    """
+
+    def __init__(self, app: _App, *, server_timing: bool | Callable[[_Scope], bool] = False) -> None:
+        if not isinstance(server_timing, bool) and not callable(server_timing):
+            raise TypeError(
+                "server_timing must be True, False, or a callable that takes the scope and returns one of them,"
+                f" not {type(server_timing).__name__}"
+            )
+        self.app = app
+        self.server_timing = server_timing
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> Any:
+        """The request, as an ASGI server hands it in."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        request = _Request(send)
+        _guarded(request.begin, scope, self.server_timing)
+        if not request.measured:  # it has been said why
+            return await self.app(scope, receive, send)
+        try:
+            return await self.app(scope, receive, request.send)
+        finally:
+            _guarded(request.end)
+
+
+class _Request:
+    """One request while it is measured."""
+
+    __slots__ = ("_header", "_loop", "_measure", "_send", "_span", "_task", "_trailers", "measured")
+
+    def __init__(self, send: _Send) -> None:
+        self.measured = False
+        self._send = send
+        self._header = self._trailers = False
+
+    def begin(self, scope: _Scope, server_timing: bool | Callable[[_Scope], bool]) -> None:
+        """From here on, where the loop is observed."""
+        self._span = _active_span()
+        if scope["type"] == "http":
+            self._header = server_timing if isinstance(server_timing, bool) else _asked(server_timing, scope)
+        try:
+            self._measure = _measure_tasks().__enter__()
+        except RuntimeError as error:  # not observed, or not asyncio's
+            _tell_once("loop", "obsloop.asgi.Middleware measures nothing, the application runs without it: %s", error)
+            return
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(self._loop)
+        self.measured = True
+
+    async def send(self, message: _Message) -> None:
+        """What the application sends, handed on; it may do so from one of its inner tasks."""
+        told = [message]
+        _guarded(self._look_at, told)
+        await self._send(told[0])
+
+    def _look_at(self, told: list[_Message]) -> None:
+        """Replace the message by what is to be sent: the application's own is not changed."""
+        message = told[0]
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._trailers = bool(message.get("trailers"))
+            if self._header:
+                ours = (b"server-timing", _server_timing_of(self._measure.times()))
+                headers: Iterable[Any] = message.get("headers") or ()
+                told[0] = {**message, "headers": [*headers, ours]}
+        elif self._span is not None and _is_last(message, self._trailers):
+            _set_attributes(self._span, self._measure.times())
+
+    def end(self) -> None:
+        """The application is done with the request, or has failed, or was cancelled."""
+        if asyncio.current_task(self._loop) is not self._task:
+            return  # the coroutine is thrown away, by whoever it is: nobody waits for figures
+        self._measure.__exit__(None, None, None)
+        if self._span is not None:
+            _set_attributes(self._span, self._measure.times())
+
+
+def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:
+    """What the program's own function says of a request; no header where it cannot say."""
+    try:
+        return bool(server_timing(scope))
+    except Exception as error:
+        _tell_once(
+            "server_timing",
+            "obsloop.asgi.Middleware: server_timing(scope) raised %s; such responses have no Server-Timing header",
+            type(error).__name__,
+            exc_info=True,
+        )
+        return False
+
+
+def _tell_once(what: str, line: str, *args: object, exc_info: bool = False) -> None:
+    if what not in _told:
+        _told.add(what)
+        _log.warning(line, *args, exc_info=exc_info)
+
+
+def _server_timing_of(times: _TaskTimes) -> bytes:
+    """The value of the header: milliseconds, in the syntax of W3C Server Timing."""
+    return (
+        f'loop;dur={times.running * 1e3:.1f};desc="running", wait;dur={times.waiting * 1e3:.1f},'
+        f" suspended;dur={times.suspended * 1e3:.1f}"
+    ).encode("ascii")
+
+
+def _is_last(message: _Message, trailers: bool) -> bool:
+    """Whether the response ends with this message."""
+    match message["type"]:
+        case "http.response.body" | "http.response.zerocopysend":
+            return not trailers and not message.get("more_body")
+        case "http.response.pathsend":
+            return not trailers
+        case "http.response.trailers":
+            return not message.get("more_trailers")
+        case _:
+            return False
+
+
+def _active_span() -> Any:
+    """OpenTelemetry's, if it is one that records; None where there is none, or no OpenTelemetry."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    span = trace.get_current_span()
+    return span if span.is_recording() else None
+
+
+def _set_attributes(span: Any, times: _TaskTimes) -> None:
+    if span.is_recording():  # else it has ended, and would complain
+        span.set_attributes(
+            {
+                "asyncio.task.running": times.running,
+                "asyncio.task.waiting": times.waiting,
+                "asyncio.task.suspended": times.suspended,
+                "asyncio.task.steps": times.steps,
+            }
+        )
