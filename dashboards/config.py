@@ -27,7 +27,7 @@ BLOCKED = Threshold(
     1.0, "0s", "as /healthz (`unhealthy_after`): whoever waits has noticed; it is over before it has held long"
 )
 DELAY_BOUND = 0.1
-"""Seconds that a callback may wait for its turn: asyncio's own `slow_callback_duration`, and a bound of the histogram."""
+"""Seconds that a callback may wait for its turn: asyncio's `slow_callback_duration`; a bound of the histogram."""
 DELAY_OBJECTIVE = 0.99
 """The share of callbacks that wait no longer than that: one in a hundred is felt by whoever makes many requests."""
 DELAY_FAST = Threshold(14.4, "2m", "burns 2 % of a month's budget in an hour: the usual factor for waking somebody")
