@@ -15,7 +15,7 @@ ENVIRONMENT := $(PYTHON) tools/environment.py $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all conformance bench lint format wheel clean
+.PHONY: help demo test test-all conformance bench lint dashboards format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -46,12 +46,17 @@ bench: ## CPU time against the stock loop, both cores, and the reports; fails fa
 	@$(ENVIRONMENT) test
 	@$(BIN)/python -m tests.bench --limits
 
-lint: ## linter, format, and types by two checkers in strict mode
+lint: ## linter, format, types by two checkers in strict mode, and whether generated files are fresh
 	@$(ENVIRONMENT) lint test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python dashboards/build.py --check
+
+dashboards: ## make dashboards/generated from the catalogue and dashboards/config.py
+	@$(ENVIRONMENT) test
+	@$(BIN)/python dashboards/build.py
 
 format: ## let ruff format the code and mend what it can
 	@$(ENVIRONMENT) lint

@@ -1,0 +1,148 @@
+"""Two tests of each alert for `promtool test rules`: silent just below its threshold, firing just above.
+
+The series that go in are made from the configuration's thresholds. Whether an alert fires is asked of `ALERTS`, the
+series that Prometheus keeps of its alerts: so its labels are compared too.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import config
+from alerts import ALERTS
+from config import Threshold
+from queries import LOOP, metric
+
+WHO = 'job="shop",instance="a:9464"'
+ON = f'{WHO},{LOOP}="main"'
+LABELS = {"job": "shop", "instance": "a:9464", LOOP: "main"}
+MINUTES = 60 * 8
+Inputs = dict[str, str]
+
+
+def near(threshold: Threshold, above: bool) -> float:
+    """A value two per cent on one side of the threshold."""
+    return threshold.value * (1.02 if above else 0.98)
+
+
+def _counter(per_second: float, minutes: int = MINUTES, start: float = 0) -> str:
+    return f"{start:g}+{per_second * 60:.9g}x{minutes}"
+
+
+def _constant(value: float) -> str:
+    return f"{value:.9g}x{MINUTES}"
+
+
+def _series(name: str, labels: str, part: str = "") -> str:
+    return f"{metric(name, part)}{{{labels}}}"
+
+
+def _blocked(above: bool) -> Inputs:
+    return {_series("asyncio.eventloop.blocked.time", ON): _constant(near(config.BLOCKED, above))}
+
+
+def _delay(threshold: Threshold) -> Callable[[bool], Inputs]:
+    def inputs(above: bool) -> Inputs:
+        bad = near(threshold, above) * (1 - config.DELAY_OBJECTIVE)
+        labels, name = f'{ON},kind="timer"', "asyncio.eventloop.schedule.delay"
+        return {
+            _series(name, f'{labels},le="{config.DELAY_BOUND:g}"', "bucket"): _counter(100 * (1 - bad)),
+            _series(name, labels, "count"): _counter(100),
+        }
+
+    return inputs
+
+
+def _saturated(above: bool) -> Inputs:
+    busy = near(config.SATURATED, above)
+    time = "asyncio.eventloop.time"
+    return {
+        _series(time, f'{ON},state="idle"'): _counter(1 - busy),
+        _series(time, f'{ON},state="callback"'): _counter(busy),
+    }
+
+
+def _starved(above: bool) -> Inputs:
+    labels = f'{ON},executor="default"'
+    return {
+        _series("asyncio.executor.oldest_job.age", labels): _constant(near(config.STARVED, above)),
+        _series("asyncio.executor.queue.length", labels): _constant(1),
+    }
+
+
+def _leaking(above: bool) -> Inputs:
+    # From the second to the third hour the number goes up by the threshold, and stays.
+    more = round(near(config.LEAKING, above))
+    return {_series("asyncio.task.active", ON): f"50x{MINUTES - 60} {50 + more}x59"}
+
+
+def _paused(above: bool) -> Inputs:
+    return {
+        _series("asyncio.transport.write_paused.time", ON): _counter(10 * near(config.PAUSED, above)),
+        _series("asyncio.transport.active", f'{ON},network_transport="tcp",role="server"'): _constant(10),
+    }
+
+
+def _exceptions(above: bool) -> Inputs:
+    labels = f'{ON},error_type="ValueError",origin="task"'
+    rate = near(config.EXCEPTIONS, above)
+    # None for hours, then these.
+    return {_series("asyncio.eventloop.exceptions", labels): f"0x{MINUTES - 10} {_counter(rate, 9)}"}
+
+
+def _dropped(above: bool) -> Inputs:
+    return {_series("obsloop.dropped", f'{WHO},what="executor"'): _counter(near(config.DROPPED, above) / (15 * 60))}
+
+
+def _disabled(above: bool) -> Inputs:
+    return {_series("obsloop.instrument.disabled", f'{WHO},what="on_slow_callback"'): _constant(1 if above else 0)}
+
+
+def _gone(above: bool) -> Inputs:
+    return {
+        _series("asyncio.eventloop.utilization", ON): f"0.1x{MINUTES - 10} stale",
+        f"up{{{WHO}}}": f"1x{MINUTES - 10} {'0' if above else '1'}x9",
+    }
+
+
+EXECUTOR = {**LABELS, "executor": "default"}
+PROCESS = {"job": "shop", "instance": "a:9464"}
+CASES: dict[str, tuple[Callable[[bool], Inputs], dict[str, str]]] = {
+    "AsyncioLoopBlocked": (_blocked, LABELS),
+    "AsyncioScheduleDelayHigh": (_delay(config.DELAY_FAST), LABELS),
+    "AsyncioScheduleDelayRising": (_delay(config.DELAY_SLOW), LABELS),
+    "AsyncioLoopSaturated": (_saturated, LABELS),
+    "AsyncioExecutorStarved": (_starved, EXECUTOR),
+    "AsyncioTasksLeaking": (_leaking, LABELS),
+    "AsyncioTransportsPaused": (_paused, LABELS),
+    "AsyncioExceptionsRising": (_exceptions, LABELS),
+    "AsyncioObserverDropping": (_dropped, {**PROCESS, "what": "executor"}),
+    "AsyncioObserverDisabled": (_disabled, {**PROCESS, "what": "on_slow_callback"}),
+    "AsyncioTargetGone": (_gone, PROCESS),
+}
+
+
+def document() -> dict[str, Any]:
+    """The file that promtool reads."""
+    return {
+        "rule_files": ["rules.yaml", "alerts.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [_test(alert.name, alert.severity, above) for alert in ALERTS for above in (False, True)],
+    }
+
+
+def _test(name: str, severity: str, above: bool) -> dict[str, Any]:
+    inputs, labels = CASES[name]
+    firing = {"alertname": name, "alertstate": "firing", **labels, "severity": severity}
+    named = ",".join(f'{key}="{value}"' for key, value in firing.items())
+    return {
+        "name": f"{name}: {'firing just above' if above else 'silent just below'}",
+        "interval": "1m",
+        "input_series": [{"series": series, "values": values} for series, values in inputs(above).items()],
+        "promql_expr_test": [
+            {
+                "expr": f'ALERTS{{alertname="{name}",alertstate="firing"}}',
+                "eval_time": f"{MINUTES - 1}m",
+                "exp_samples": [{"labels": f"ALERTS{{{named}}}", "value": 1}] if above else [],
+            }
+        ],
+    }

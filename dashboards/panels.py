@@ -1,0 +1,234 @@
+"""Grafana's classic dashboard model in a few functions: panels on a grid, their links, the dashboard around them.
+
+Only what Grafana 11 writes itself; nothing here knows a signal.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+import config
+from queries import LOOP, metric, promql
+
+Kind = Literal["timeseries", "stat", "heatmap", "table"]
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+TARGET = 'job=~"$job",instance=~"$instance"'
+OF_LOOP = f'{LOOP}=~"$loop"'
+WIDTH = 24
+# What Explore opens: the spans of slow callbacks in the trace store that the dashboard's variable names.
+_TRACES = {
+    "obsloop": {
+        "datasource": "TRACES",
+        "queries": [{"refId": "A", "queryType": "traceql", "query": '{ name =~ "asyncio .*" }', "limit": 20}],
+        "range": {"from": "FROM", "to": "TO"},
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel: its queries are `(query, legend)`; signals are written as in `queries`."""
+
+    title: str
+    queries: tuple[tuple[str, str], ...]
+    description: str = ""
+    kind: Kind = "timeseries"
+    unit: str = "s"
+    width: int = 8
+    height: int = 8
+    stacked: bool = False
+    limit: float | None = None
+    """A red line: the configuration's threshold."""
+    alert: str = ""
+    """The alert whose entry of the runbook the panel leads to."""
+    traces: bool = False
+    """Whether slow callbacks' spans say more."""
+    condition: str = ""
+    """What must have happened for there to be data; empty where there always is."""
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def expressions(self) -> list[str]:
+        """Its queries, as Grafana sends them."""
+        return [promql(query, TARGET, OF_LOOP) for query, _ in self.queries]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A heading and the panels below it."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def dashboard(uid: str, title: str, description: str, rows: tuple[Row, ...]) -> dict[str, Any]:
+    """The whole of it, as JSON takes it."""
+    return {
+        "uid": uid,
+        "title": title,
+        "description": description,
+        "tags": ["asyncio", "obsloop", "python"],
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "schemaVersion": 39,
+        "time": {"from": "now-1h", "to": "now"},
+        "timezone": "browser",
+        "links": [
+            _link("Runbook", config.RUNBOOK),
+            {**_link("obsloop's dashboards", ""), "type": "dashboards", "tags": ["obsloop"], "includeVars": True,
+             "keepTime": True, "asDropdown": True, "targetBlank": False},
+        ],
+        "templating": {"list": _variables()},
+        "annotations": {"list": []},
+        "panels": list(_placed(rows)),
+    }  # fmt: skip
+
+
+def _link(title: str, url: str) -> dict[str, Any]:
+    return {
+        "title": title, "type": "link", "icon": "external link", "tooltip": "", "url": url, "tags": [],
+        "asDropdown": False, "targetBlank": True, "includeVars": False, "keepTime": False,
+    }  # fmt: skip
+
+
+def _variables() -> list[dict[str, Any]]:
+    anchor = metric("asyncio.eventloop.utilization")
+
+    def source(name: str, label: str, kind: str) -> dict[str, Any]:
+        return {"name": name, "label": label, "type": "datasource", "query": kind, "hide": 0, "skipUrlSync": False,
+                "multi": False, "includeAll": False, "refresh": 1, "regex": ""}  # fmt: skip
+
+    def labels(name: str, title: str, label: str, matchers: str) -> dict[str, Any]:
+        query = f"label_values({anchor}{{{matchers}}}, {label})" if matchers else f"label_values({anchor}, {label})"
+        return {
+            "name": name, "label": title, "type": "query", "datasource": SOURCE, "hide": 0, "skipUrlSync": False,
+            "query": {"query": query, "refId": "Variable"}, "refresh": 2, "sort": 1, "regex": "",
+            "multi": True, "includeAll": True, "allValue": ".*",
+            "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
+        }  # fmt: skip
+
+    return [
+        source("datasource", "Prometheus", "prometheus"),
+        source("traces", "Traces", "tempo"),
+        labels("job", "Job", "job", ""),
+        labels("instance", "Instance", "instance", 'job=~"$job"'),
+        labels("loop", "Loop", LOOP, TARGET),
+    ]
+
+
+def _placed(rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:
+    number, top = 1, 0
+    for row in rows:
+        yield {"id": number, "type": "row", "title": row.title, "collapsed": False, "panels": [],
+               "gridPos": {"h": 1, "w": WIDTH, "x": 0, "y": top}}  # fmt: skip
+        number, top, left, tall = number + 1, top + 1, 0, 0
+        for panel in row.panels:
+            if left + panel.width > WIDTH:
+                top, left, tall = top + tall, 0, 0
+            yield {
+                "id": number,
+                "gridPos": {"h": panel.height, "w": panel.width, "x": left, "y": top},
+                **_panel(panel),
+            }
+            number, left, tall = number + 1, left + panel.width, max(tall, panel.height)
+        top += tall
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    if panel.limit is not None:
+        steps.append({"color": "red", "value": panel.limit})
+    description = panel.description
+    if panel.condition:
+        description = f"{description} Empty until {panel.condition}.".strip()
+    return {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": description,
+        "datasource": SOURCE,
+        "targets": [_target(panel, index) for index in range(len(panel.queries))],
+        "links": _links(panel),
+        "fieldConfig": {
+            "defaults": {
+                "unit": panel.unit,
+                "thresholds": {"mode": "absolute", "steps": steps},
+                "custom": _custom(panel),
+            },
+            "overrides": [],
+        },
+        "options": {**_options(panel.kind, panel.unit), **panel.options},
+        **({"transformations": [{"id": "merge", "options": {}}]} if panel.kind == "table" else {}),
+    }
+
+
+def _target(panel: Panel, index: int) -> dict[str, Any]:
+    instant = panel.kind in ("table",)
+    return {
+        "refId": chr(ord("A") + index),
+        "datasource": SOURCE,
+        "expr": panel.expressions()[index],
+        "legendFormat": panel.queries[index][1],
+        "instant": instant,
+        "range": not instant,
+        "exemplar": not instant and "_bucket{" in panel.expressions()[index],
+        "format": {"heatmap": "heatmap", "table": "table"}.get(panel.kind, "time_series"),
+    }
+
+
+def _links(panel: Panel) -> list[dict[str, Any]]:
+    links: list[dict[str, Any]] = []
+    if panel.alert:
+        url = f"{config.RUNBOOK}#{panel.alert.lower()}"
+        links.append(_link(f"Runbook: {panel.alert}", url))
+    if panel.traces:
+        panes = quote(json.dumps(_TRACES, separators=(",", ":")), safe="")
+        for word, variable in (("TRACES", "${traces}"), ("FROM", "${__from}"), ("TO", "${__to}")):
+            panes = panes.replace(word, variable)
+        url = f"/explore?schemaVersion=1&orgId=1&panes={panes}"
+        links.append(_link("Traces of slow callbacks", url))
+    return links
+
+
+def _custom(panel: Panel) -> dict[str, Any]:
+    if panel.kind != "timeseries":
+        return {}
+    return {
+        "drawStyle": "line",
+        "lineWidth": 1,
+        "fillOpacity": 60 if panel.stacked else 5,
+        "showPoints": "never",
+        "spanNulls": False,
+        "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
+        "thresholdsStyle": {"mode": "line" if panel.limit is not None else "off"},
+    }
+
+
+def _options(kind: Kind, unit: str) -> dict[str, Any]:
+    if kind == "timeseries":
+        return {
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        }
+    if kind == "stat":
+        return {
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "colorMode": "value", "graphMode": "area", "justifyMode": "auto", "orientation": "auto",
+            "textMode": "auto", "wideLayout": True, "showPercentChange": False, "percentChangeColorMode": "standard",
+        }  # fmt: skip
+    if kind == "table":
+        return {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": "Value", "desc": True}]}
+    return {
+        "calculate": False,
+        "cellGap": 1,
+        "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange",
+                  "scale": "exponential", "reverse": False},
+        "exemplars": {"color": "rgba(255,0,255,0.7)"},
+        "filterValues": {"le": 1e-9},
+        "legend": {"show": True},
+        "rowsFrame": {"layout": "auto"},
+        "showValue": "never",
+        "tooltip": {"mode": "single", "yHistogram": False, "showColorScale": False},
+        "yAxis": {"axisPlacement": "left", "reverse": False, "unit": unit},
+    }  # fmt: skip

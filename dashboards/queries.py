@@ -1,0 +1,76 @@
+"""Queries with signals of the catalogue in them, and their way to PromQL.
+
+A signal is written `<asyncio.eventloop.time>`, a part of a histogram `<dns.lookup.duration:count>`, with matchers
+`<asyncio.eventloop.time|state="idle">`. The Prometheus name comes from the exporter's own mapping. What is not in the
+catalogue, a part that it has not, or a label that it has not, is an error: no query can name what nobody measures.
+"""
+
+import re
+from functools import cache
+
+from obsloop_exporters._common import COUNT_BUCKETS, SECONDS_BUCKETS
+from obsloop_exporters._families import Family, families
+
+LOOP = "asyncio_eventloop_name"
+TARGET = ("job", "instance")
+PARTS = {"counter": ("",), "gauge": ("",), "histogram": ("bucket", "count", "sum")}
+_SIGNAL = re.compile(r"<([a-z][a-z_]*(?:\.[a-z_]+)+)(?::(\w+))?(?:\|([^>]*))?>")
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
+_MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(?:[^"\\]|\\.)*"')
+
+
+class QueryError(ValueError):
+    """A query names what is not there; the message says what, and what there is."""
+
+
+@cache
+def known() -> dict[str, Family]:
+    """The exporter's families by the catalogue's name."""
+    return {family.signal.name: family for family in families(SECONDS_BUCKETS, COUNT_BUCKETS)}
+
+
+def family(name: str) -> Family:
+    """The family of a signal."""
+    try:
+        return known()[name]
+    except KeyError:
+        raise QueryError(f"{name} is not in obsloop/_catalog.py; there are {', '.join(known())}") from None
+
+
+def metric(name: str, part: str = "") -> str:
+    """The name of its series in Prometheus."""
+    found = family(name)
+    if part not in PARTS[found.type]:
+        raise QueryError(f"{name} is a {found.type}: expected the part {' or '.join(map(repr, PARTS[found.type]))}")
+    if found.type == "counter":
+        return f"{found.name}_total"
+    return f"{found.name}_{part}" if part else found.name
+
+
+def promql(text: str, target: str = "", loop: str = "") -> str:
+    """`text` as PromQL; `target` and `loop` are matchers for every series, and for every series of a loop."""
+    labels: set[str] = set()
+
+    def replace(found: re.Match[str]) -> str:
+        name, part, extra = found[1], found[2] or "", found[3] or ""
+        own = {*family(name).label_names, "le" if part == "bucket" else ""}
+        for matcher in filter(None, extra.split(",")):
+            parsed = _MATCHER.fullmatch(matcher)
+            if not parsed or parsed[1] not in own | set(TARGET):
+                raise QueryError(f"{matcher!r} matches no label of {name}; it has {', '.join(sorted(own - {''}))}")
+        labels.update(own)
+        matchers = [target, loop if family(name).signal.scope == "loop" else "", extra]
+        inside = ",".join(filter(None, matchers))
+        return metric(name, part) + (f"{{{inside}}}" if inside else "")
+
+    result = _SIGNAL.sub(replace, text)
+    for grouping in _GROUPING.findall(text):
+        for label in filter(None, (word.strip() for word in grouping.split(","))):
+            if labels and label not in labels | set(TARGET):
+                raise QueryError(f"grouped by {label!r}, which is no label of the signals in {text}")
+    return result
+
+
+def signals(text: str) -> list[str]:
+    """The catalogue's names in `text`."""
+    return [found[1] for found in _SIGNAL.finditer(text)]

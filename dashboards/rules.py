@@ -1,0 +1,77 @@
+"""Recording rules: what dashboards and alerts ask for again and again, and what a server above this one keeps.
+
+Names are Prometheus' own way, level:metric:operation. `loop:` is one loop of one process (job, instance and the loop's
+name), `job:` all loops of a job: federate or remote-write the latter and leave the rest.
+"""
+
+from typing import Any
+
+from config import DELAY_BOUND
+from queries import LOOP, promql
+
+LEVELS = {"loop": f"job, instance, {LOOP}", "job": "job"}
+DELAY_WINDOWS = ("5m", "30m", "1h", "6h")
+BAD = "asyncio_eventloop_schedule_delay:bad_ratio_rate"
+
+
+def groups() -> list[dict[str, Any]]:
+    """The rule groups, as Prometheus takes them."""
+    return [
+        {"name": "obsloop.loops", "interval": "30s", "rules": [*_busy(), *_delays(), *_rates()]},
+        # Long windows over many series: less often.
+        {"name": "obsloop.delays", "interval": "1m", "rules": [_bad("loop", window) for window in DELAY_WINDOWS]},
+    ]
+
+
+def _rule(record: str, expr: str) -> dict[str, Any]:
+    return {"record": record, "expr": promql(expr)}
+
+
+def _busy() -> list[dict[str, Any]]:
+    idle, every = 'rate(<asyncio.eventloop.time|state="idle">[5m])', "rate(<asyncio.eventloop.time>[5m])"
+    return [
+        _rule(
+            f"{level}:asyncio_eventloop_utilization:ratio_rate5m",
+            f"1 - sum by ({by}) ({idle}) / sum by ({by}) ({every})",
+        )
+        for level, by in LEVELS.items()
+    ]
+
+
+def _bad(level: str, window: str) -> dict[str, Any]:
+    by = LEVELS[level]
+    delay = "asyncio.eventloop.schedule.delay"
+    good = f'sum by ({by}) (rate(<{delay}:bucket|le="{DELAY_BOUND:g}">[{window}]))'
+    every = f"sum by ({by}) (rate(<{delay}:count>[{window}]))"
+    return _rule(f"{level}:{BAD}{window}", f"1 - {good} / ({every} > 0)")
+
+
+def _delays() -> list[dict[str, Any]]:
+    buckets = "rate(<asyncio.eventloop.schedule.delay:bucket>[5m])"
+    return [
+        _rule(
+            f"{level}:asyncio_eventloop_schedule_delay_seconds:p99_rate5m",
+            f"histogram_quantile(0.99, sum by ({by}, le) ({buckets}))",
+        )
+        for level, by in LEVELS.items()
+    ]
+
+
+def _rates() -> list[dict[str, Any]]:
+    return [
+        _rule(
+            f"job:{name}:rate5m",
+            f"sum by (job{label}) (rate(<{signal}>[5m]))",
+        )
+        for name, signal, label in (
+            ("asyncio_eventloop_time_seconds", "asyncio.eventloop.time", ", state"),
+            ("asyncio_eventloop_block_episodes", "asyncio.eventloop.block.episodes", ", cause"),
+            ("asyncio_eventloop_exceptions", "asyncio.eventloop.exceptions", ""),
+            ("asyncio_task_finished", "asyncio.task.finished", ", outcome"),
+            ("asyncio_transport_io_bytes", "asyncio.transport.io", ", direction"),
+        )
+    ] + [
+        _rule("job:asyncio_task_active:sum", "sum by (job) (<asyncio.task.active>)"),
+        _rule("job:asyncio_transport_active:sum", "sum by (job) (<asyncio.transport.active>)"),
+        _rule("job:asyncio_eventloop_blocked_time_seconds:max", "max by (job) (<asyncio.eventloop.blocked.time>)"),
+    ]

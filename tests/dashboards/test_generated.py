@@ -1,0 +1,144 @@
+"""What is committed is what would be made, nothing in it is unknown or unused, and promtool agrees."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import obsloop
+
+DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
+GENERATED = DASHBOARDS / "generated"
+BOARDS = sorted(GENERATED.glob("*.json"))
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """The modules of dashboards/, which is a folder of a script's and no package."""
+    monkeypatch.syspath_prepend(str(DASHBOARDS))
+    import alert_tests
+    import alerts
+    import queries
+
+    return alerts, alert_tests, queries
+
+
+def build(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(DASHBOARDS / "build.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def promtool(*arguments: str) -> str:
+    """What promtool says; it must be content."""
+    command = shutil.which("promtool")
+    assert command, "promtool is missing: install the package `prometheus` (it is part of it on Debian)"
+    done = subprocess.run(
+        [command, *arguments], cwd=GENERATED, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_committed_files_are_fresh():
+    """`--check` is content with what is committed."""
+    done = build("--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_stale_file_is_named(tmp_path):
+    """A changed, a missing and a foreign file are each told, and nothing is written."""
+    assert build("--out", str(tmp_path)).returncode == 0
+    (tmp_path / "rules.yaml").write_text("groups: []\n")
+    (tmp_path / "signals.md").unlink()
+    (tmp_path / "left-over.json").write_text("{}")
+    done = build("--check", "--out", str(tmp_path))
+    assert done.returncode == 1
+    for name in ("rules.yaml", "signals.md", "left-over.json"):
+        assert f"{name};" in done.stderr
+    assert (tmp_path / "rules.yaml").read_text() == "groups: []\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("<asyncio.eventloop.nonsense>", "asyncio.eventloop.nonsense is not in obsloop/_catalog.py"),
+        ("<asyncio.eventloop.time:bucket>", "is a counter"),
+        ("<asyncio.eventloop.schedule.delay>", "is a histogram"),
+        ('<asyncio.eventloop.time|kind="timer">', "matches no label"),
+        ("sum by (kind) (<asyncio.eventloop.time>)", "grouped by 'kind'"),
+    ],
+)
+def test_a_query_cannot_name_what_nobody_measures(modules, query, said):
+    """Names, parts, matchers and groupings are held against the catalogue."""
+    _, _, queries = modules
+    with pytest.raises(queries.QueryError, match=re.escape(said)):
+        queries.promql(query)
+
+
+def test_every_signal_is_on_a_dashboard_and_in_the_reference(modules):
+    """What is measured can be looked at."""
+    _, _, queries = modules
+    shown = " ".join(path.read_text() for path in BOARDS)
+    page = (GENERATED / "signals.md").read_text()
+    for signal in obsloop.SIGNALS:
+        part = "bucket" if signal.kind == "histogram" else ""
+        assert queries.metric(signal.name, part) in shown, signal.name
+        assert f"## {signal.name}\n" in page
+
+
+def test_dashboards_can_be_provisioned():
+    """A stable uid, no `__inputs`, data source and targets by variable, each panel with an id and a place of its own."""
+    assert [json.loads(path.read_text())["uid"] for path in BOARDS] == [path.stem for path in BOARDS]
+    for path in BOARDS:
+        board = json.loads(path.read_text())
+        assert "__inputs" not in board
+        assert "id" not in board
+        names = [variable["name"] for variable in board["templating"]["list"]]
+        assert names == ["datasource", "traces", "job", "instance", "loop"]
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+        cells: set[tuple[int, int]] = set()
+        for panel in board["panels"]:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24
+            mine = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not mine & cells, panel["title"]
+            cells |= mine
+            if panel["type"] != "row":
+                assert panel["datasource"]["uid"] == "${datasource}"
+                assert all('job=~"$job",instance=~"$instance"' in target["expr"] for target in panel["targets"])
+
+
+def test_every_alert_has_an_entry_in_the_runbook_and_two_tests(modules):
+    """Anchors are there, in both directions; links of panels lead to them too."""
+    alerts, alert_tests, _ = modules
+    text = (DASHBOARDS / "runbook.md").read_text()
+    entries = re.findall(r"^## (\w+)$", text, re.MULTILINE)
+    assert entries == [alert.name for alert in alerts.ALERTS]
+    assert list(alert_tests.CASES) == entries
+    for entry in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        for part in ("What it means", "How to look", "What usually causes it", "What to do"):
+            assert f"**{part}.**" in entry
+    anchors = {entry.lower() for entry in entries}
+    linked = re.findall(r"runbook\.md#(\w+)", " ".join(path.read_text() for path in GENERATED.iterdir()))
+    assert set(linked) == anchors
+    assert set(re.findall(r"\(#(\w+)\)", text)) <= anchors
+
+
+@pytest.mark.once
+def test_promtool_takes_the_rules():
+    """Names, expressions, templates."""
+    assert "FAILED" not in promtool("check", "rules", "rules.yaml", "alerts.yaml")
+
+
+@pytest.mark.once
+def test_alerts_are_silent_just_below_and_firing_just_above_their_thresholds():
+    """Two per cent on either side, from the configuration's own figures."""
+    assert "SUCCESS" in promtool("test", "rules", "alerts_test.yaml")

@@ -1,0 +1,18 @@
+"""How many series one loop has: what a server of Prometheus pays for each worker."""
+
+from pathlib import Path
+
+from obsloop_exporters.prometheus import Exporter
+from tests.exporters.programs import everything, run
+
+DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
+
+
+def test_series_of_one_loop_do_not_grow(monkeypatch, clean_ledger):
+    """Of a program that fills every signal; a new label or bucket must say in the configuration what it costs."""
+    monkeypatch.syspath_prepend(str(DASHBOARDS))
+    import config
+
+    text = run(everything(lambda: Exporter().render(None)[1].decode()))
+    series = [line for line in text.splitlines() if "asyncio_eventloop_name=" in line and not line.startswith("#")]
+    assert 400 < len(series) <= config.SERIES_PER_LOOP
