@@ -15,7 +15,7 @@ ENVIRONMENT := $(PYTHON) tools/environment.py $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all conformance bench lint format wheel clean
+.PHONY: help demo stack test test-all conformance bench lint format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -26,6 +26,9 @@ help: ## this list
 demo: ## a FastAPI application on an observed loop, with requests, and its figures as they move
 	@$(ENVIRONMENT) demo
 	@$(BIN)/python demo/run.py --seconds $(SECONDS)
+
+stack: ## the demo with Prometheus, Grafana, Alertmanager, collector and traces, in containers (needs docker compose)
+	@docker compose -p obsloop -f deploy/compose.yaml up --build
 
 test: ## every test, on this machine's interpreter
 	@$(ENVIRONMENT) test clients
@@ -46,6 +49,7 @@ bench: ## CPU time against the stock loop, both cores, and the reports; fails fa
 
 lint: ## linter, format, and types by two checkers in strict mode
 	@$(ENVIRONMENT) lint test
+	@$(PYTHON) deploy/build.py --check
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -50,15 +50,17 @@ def main() -> int:
 
 def files() -> Iterator[tuple[Path, str]]:
     """Each file that is made, and its text."""
+    gateway = ROOT / "deploy" / "collector" / "gateway.yaml"
+    yield KUBERNETES / "collector-config.yaml", config_map("collector", {}, gateway)
+    if not DASHBOARDS.parent.exists():
+        print("build: there is no dashboards/ yet; rules and dashboards are not made", file=sys.stderr)
+        return
     boards = sorted(DASHBOARDS.glob("*.json"))
     if not boards:
         raise BuildError(f"no dashboard in {DASHBOARDS.relative_to(ROOT)}; run python dashboards/build.py first")
     yield KUBERNETES / "prometheusrule.yaml", prometheus_rule(DASHBOARDS / "rules.yaml", DASHBOARDS / "alerts.yaml")
     # Grafana's sidecar takes every ConfigMap with this label.
-    labels = {"grafana_dashboard": "1"}
-    yield KUBERNETES / "dashboards.yaml", config_map("obsloop-dashboards", labels, *boards)
-    gateway = ROOT / "deploy" / "collector" / "gateway.yaml"
-    yield KUBERNETES / "collector-config.yaml", config_map("collector", {}, gateway)
+    yield KUBERNETES / "dashboards.yaml", config_map("obsloop-dashboards", {"grafana_dashboard": "1"}, *boards)
 
 
 def prometheus_rule(*sources: Path) -> str:
@@ -90,7 +92,9 @@ def config_map(name: str, labels: dict[str, str], *sources: Path) -> str:
     for source in sources:
         content = source.read_text()
         if not content.endswith("\n") or content.startswith((" ", "\n")):
-            raise BuildError(f"{source.relative_to(ROOT)}: expected a text that ends with one newline and begins with none")
+            raise BuildError(
+                f"{source.relative_to(ROOT)}: expected a text that ends with one newline and begins with none"
+            )
         text += f"  {source.name}: |\n" + textwrap.indent(content, "    ")
     if len(text) > LIMIT:
         raise BuildError(f"ConfigMap {name} would have {len(text)} bytes, expected at most {LIMIT}; make it two")

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "demo"))  # in the image they lie side by side
-from run import PHASES  # noqa: E402
+from run import PHASES
 
 
 async def main(url: str) -> None:

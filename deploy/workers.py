@@ -45,6 +45,7 @@ def serve(app: str, descriptor: int) -> int:
     """One worker: uvicorn on our loop, on the socket that the parent listens on."""
     import uvicorn  # noqa: PLC0415 - the parent needs none
 
+    sys.path.insert(0, os.getcwd())  # the application is looked for here, as uvicorn's own command does
     config = uvicorn.Config(app, loop="obsloop:new_event_loop", access_log=False)
     # Not uvicorn's `fd`: it takes whatever it is given for a Unix socket, and so would all figures.
     server = uvicorn.Server(config)
@@ -83,7 +84,7 @@ def worker(options: argparse.Namespace, index: int, listener: socket.socket) -> 
     command = [sys.executable, os.path.abspath(__file__), options.app]
     if options.instrument:
         command = ["opentelemetry-instrument", *command]
-    return subprocess.Popen(  # noqa: S603 - ourselves
+    return subprocess.Popen(
         command, env=os.environ | {LISTENER: str(descriptor), "OBSLOOP_ADDRESS": address}, pass_fds=[descriptor]
     )
 

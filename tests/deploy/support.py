@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: the files, read as YAML, and the tools that judge them."""
+"""What the tests of deploy/ share: where the files are, the tools that judge them, and patience."""
 
 import os
 import shutil
@@ -10,31 +10,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 LIMIT = 60.0
 """Seconds after which something will not happen any more. Far above what the busiest machine needs."""
-
-
-def documents(path: Path) -> list[dict]:
-    """All the documents of a YAML file; a key that is there twice is an error."""
-    return [document for document in yaml.load_all(path.read_text(), Unique) if document is not None]
-
-
-class Unique(yaml.SafeLoader):
-    """YAML that knows no key twice: the second one would silently win."""
-
-
-def _mapping(loader: Unique, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-    assert len(keys) == len(set(keys)), f"a key twice at {node.start_mark}"
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-Unique.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def tool(name: str, package: str) -> str:

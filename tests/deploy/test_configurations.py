@@ -9,7 +9,8 @@ import re
 import pytest
 import yaml
 
-from tests.deploy.support import DEPLOY, ROOT, check, documents, tool
+from tests.deploy.documents import documents
+from tests.deploy.support import DEPLOY, ROOT, check, tool
 
 pytestmark = pytest.mark.clients
 IMAGE = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*$")
@@ -37,7 +38,9 @@ def test_what_compose_names_is_there_under_that_name():
     services = documents(DEPLOY / "compose.yaml")[0]["services"]
     asked = {"prometheus/compose.yml", "compose/alertmanager.yml", "compose/grafana/datasources.yaml", "compose.yaml"}
     urls = [
-        found for path in sorted(asked) for found in re.findall(r'(?:http://|")([a-z]+):(\d+)', (DEPLOY / path).read_text())
+        found
+        for path in sorted(asked)
+        for found in re.findall(r'(?:http://|")([a-z]+):(\d+)', (DEPLOY / path).read_text())
     ]
     known = {
         "demo": {"8000", "9464", "9465"}, "prometheus": {"9090"}, "alertmanager": {"9093"}, "alerts": {"9094"},
@@ -72,7 +75,9 @@ def test_the_image_copies_what_is_there_and_is_allowed_to_be_sent():
 def test_promtool_accepts_the_configuration(name, tmp_path):
     """With a rule file where it will lie, so that the path is looked at too."""
     (tmp_path / "rules").mkdir()
-    (tmp_path / "rules" / "rules.yaml").write_text("groups: [{name: a, rules: [{record: 'job:up:sum', expr: sum(up)}]}]\n")
+    (tmp_path / "rules" / "rules.yaml").write_text(
+        "groups: [{name: a, rules: [{record: 'job:up:sum', expr: sum(up)}]}]\n"
+    )
     config = tmp_path / name
     config.write_text((DEPLOY / "prometheus" / name).read_text())
     options = ["--agent"] if name == "agent.yml" else []
@@ -125,7 +130,11 @@ def test_a_collectors_parts_hang_together(name):
     for kind, known in COMPONENTS.items():
         for part, settings in config[kind].items():
             assert set(settings) <= known[part], part
-        used = config["service"]["extensions"] if kind == "extensions" else sum((p[kind] for p in pipelines.values()), [])
+        used = (
+            config["service"]["extensions"]
+            if kind == "extensions"
+            else [part for p in pipelines.values() for part in p[kind]]
+        )
         assert set(used) == set(config[kind])
     for pipeline in pipelines.values():
         assert pipeline["processors"][0] == "memory_limiter"
