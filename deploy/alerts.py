@@ -2,8 +2,8 @@
 
     python alerts.py [--host 0.0.0.0] [--port 9094]
 
-For the compose stack, so that `docker compose logs -f alerts` shows what would have been sent. In earnest Alertmanager's
-receiver is a pager's or a chat's, and this file is not needed.
+For the compose stack, so that `docker compose -p obsloop logs -f alerts` shows what would have been sent. In earnest
+Alertmanager's receiver is a pager's or a chat's, and this file is not needed.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The configurations, each judged by the tool that it is for; where there is none to be had, by its structure.
 
-No image is pulled and no collector is run: the collector's own `validate` is not in any package registry. So of its files
-only this is known: that they hang together, and use the components and settings that are listed here.
+No image is pulled and no collector is run: the collector's own `validate` is not in a package registry. So of its
+files only this is known: that they hang together, and use the components and settings that are listed here.
 """
 
 import re
@@ -54,7 +54,7 @@ def test_what_compose_names_is_there_under_that_name():
 
 
 def test_the_image_copies_what_is_there_and_is_allowed_to_be_sent():
-    """Each COPY of the Dockerfile names files that exist, and the ignore file lets them through. It runs as nobody much."""
+    """Each COPY of the Dockerfile names files that exist and that the ignore file lets through; the user is not root."""
     text = (DEPLOY / "Dockerfile").read_text()
     copied = [words.split()[:-1] for words in re.findall(r"^COPY (?!--)(.*)$", text, re.MULTILINE)]
     allowed = [
@@ -105,7 +105,9 @@ def test_amtool_accepts_the_routes():
 COMPONENTS = {
     "receivers": {"otlp": {"protocols"}},
     "processors": {
-        "memory_limiter": {"check_interval", "limit_percentage", "spike_limit_percentage", "limit_mib", "spike_limit_mib"},
+        "memory_limiter": {
+            "check_interval", "limit_percentage", "spike_limit_percentage", "limit_mib", "spike_limit_mib",
+        },
         "batch": {"send_batch_size", "send_batch_max_size", "timeout"},
         "tail_sampling": {"decision_wait", "num_traces", "expected_new_traces_per_sec", "policies"},
         "resourcedetection": {"detectors", "system", "override"},
@@ -122,7 +124,7 @@ COMPONENTS = {
 
 @pytest.mark.parametrize("name", ["gateway", "agent"])
 def test_a_collectors_parts_hang_together(name):
-    """Every part is a known one with known settings, in a pipeline; memory is limited first, and sent in batches last."""
+    """Every part is known, with known settings, and used; memory is limited first, and batches are made last."""
     (config,) = documents(DEPLOY / "collector" / f"{name}.yaml")
     assert set(config) == {*COMPONENTS, "service"}
     pipelines = config["service"]["pipelines"]

@@ -1,7 +1,7 @@
-"""The Kubernetes manifests against Kubernetes' own published schemas; the Prometheus Operator's kinds by a list of fields.
+"""The Kubernetes manifests against Kubernetes' published schemas; the Prometheus Operator's kinds by a list of fields.
 
-The Operator's definitions are in no package that could be installed beside the tests (the one there is brings a pytest plugin
-that does not load). So of PodMonitor and PrometheusRule only this is known: no field but those listed here.
+The Operator's definitions are in no package that could be installed beside the tests (the one there is brings a pytest
+plugin that does not load). So of PodMonitor and PrometheusRule only this is known: no field but those listed here.
 """
 
 import copy
