@@ -32,11 +32,13 @@ stack: ## the demo with Prometheus, Grafana, Alertmanager, collector and traces,
 
 test: ## every test, on this machine's interpreter
 	@$(ENVIRONMENT) test clients
+	@$(PYTHON) tools/phoenix.py
 	@$(BIN)/python -m pytest $(TESTS)
 
 # tests/clients only on this machine's interpreter: the others get no clients (tools/test_all.py says so in their runs).
 test-all: ## tests and conformance on every interpreter that is found, on both cores, and a table
 	@$(ENVIRONMENT) test clients
+	@$(PYTHON) tools/phoenix.py
 	@$(PYTHON) tools/test_all.py $(ALL)
 
 conformance: ## CPython's own asyncio tests on our loop, on this machine's interpreter

@@ -3,8 +3,8 @@
     python deploy/build.py [--check]
 
 From the dashboards, rules and alerts (dashboards/) and the collector's configuration (deploy/collector/). `--check`
-writes nothing, and fails when a committed file is not what would be written. Text goes in as it is: no YAML is read here, so
-nothing needs to be installed; the tests read it back as YAML and compare.
+writes nothing and fails when a committed file is not what would be written. Text goes in as it is: no YAML is read here,
+so nothing needs to be installed; the tests read it back as YAML and compare.
 """
 
 import argparse

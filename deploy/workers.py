@@ -5,7 +5,7 @@
 `uvicorn --workers` serves as well, but nobody can tell its workers apart from outside, and of those only the first gets
 the port that was asked for. A loop's figures belong to one process, so each worker is a target of its own: worker 0 is
 at `--metrics-port`, worker 1 at the next port, and so on. The listening socket is one, as uvicorn's is. A worker that
-ends takes the others with it, and whoever runs containers starts them again: a target that is gone does not stay unseen.
+ends takes the others with it, and whoever runs containers starts them again: a target that is gone is not unseen.
 `opentelemetry-instrument` in front of this would see nobody but the parent; `--instrument` puts it in front of each.
 """
 

@@ -24,19 +24,32 @@ from obsloop._instruments import (
     remove_instrument as remove_instrument,
 )
 from obsloop._ledger import (
+    count_dropped_spans as count_dropped_spans,
     count_export as count_export,
     process_snapshot as process_snapshot,
     snapshots as snapshots,
 )
-from obsloop._settings import Settings as Settings, SettingsError as SettingsError
-from obsloop._snapshot import ExponentialBuckets as ExponentialBuckets, Histogram as Histogram, Snapshot as Snapshot
+from obsloop._settings import (
+    Settings as Settings,
+    SettingsError as SettingsError,
+    SpanSettings as SpanSettings,
+)
+from obsloop._snapshot import (
+    CoroutineTime as CoroutineTime,
+    Exemplar as Exemplar,
+    ExponentialBuckets as ExponentialBuckets,
+    Histogram as Histogram,
+    Snapshot as Snapshot,
+)
 from obsloop._start import (
     InstrumentError as InstrumentError,
     Loop as Loop,
     instrument as instrument,
     new_event_loop as new_event_loop,
+    observe_new_loops as observe_new_loops,
     run as run,
 )
 from obsloop._version import __version__ as __version__
+from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 
 core = _core.kind

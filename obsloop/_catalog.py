@@ -8,8 +8,8 @@ Names follow OpenTelemetry's style; no convention for asyncio exists yet, so the
 from dataclasses import dataclass
 from typing import Literal
 
-from obsloop._cells import KINDS, NETWORKS
-from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, OUTCOMES, ROLES
+from obsloop._cells import FINISHES, KINDS, NETWORKS
+from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, LINTS, OUTCOMES, ROLES
 from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
 
@@ -78,7 +78,17 @@ _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
 BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
-DROPPED = (LOOP_NAME_LABEL, "torn_snapshot", "child_end", "export", *(label.name for label in BOUNDED))
+DROPPED = (
+    LOOP_NAME_LABEL,
+    "torn_snapshot",
+    "child_end",
+    "coroutine",
+    "export",
+    "span",
+    "task_creation",
+    "task_lint",
+    *(label.name for label in BOUNDED),
+)
 _KIND = Label("kind", tuple(sorted(KINDS)))
 _CAUSE = Label("cause", CAUSES)
 _OUTCOME = Label("outcome", OUTCOMES)
@@ -140,6 +150,12 @@ SIGNALS: tuple[Signal, ...] = (
         "Calls of the loop's exception handler: errors that nobody caught, by the exception's class and by origin.",
         (_ERROR_TYPE, Label("origin", ORIGINS)), rare=True,
     ),
+    Signal(
+        "asyncio.eventloop.callback.time", "counter", "s",
+        "Time that callbacks took, by the coroutine of the task whose steps they were: the busiest by name. In the pure"
+        " core an estimate from one step in sixteen.",
+        (Label("code.function.name", bound=MAX_SITES),),
+    ),
     Signal("asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration."),
     Signal("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
     Signal("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers still in the heap."),
@@ -150,6 +166,37 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.blocked.time", "gauge", "s",
         "How long the loop has been in its present callback, computed at the reading; 0 when it waits or does not run.",
+    ),
+    Signal(
+        "asyncio.task.created", "counter", "{task}",
+        "Tasks that were created; of those from before the loop was observed, the ones that have had a step since. In"
+        " the pure core tasks are counted, here and as active, from their first step on.",
+    ),
+    Signal(
+        "asyncio.task.finished", "counter", "{task}",
+        "Tasks that have ended, by outcome. abandoned: destroyed while pending, or left behind by a loop that was"
+        " closed.",
+        (Label("outcome", FINISHES),),
+    ),
+    Signal("asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done."),
+    Signal(
+        "asyncio.task.oldest.age", "gauge", "s",
+        "How long ago the oldest task that is not done was created, computed at the reading; 0 when there is none.",
+    ),
+    Signal(
+        "asyncio.task.first_step.delay", "histogram", "s",
+        "How long tasks waited for their first step, from creation to its first instruction; those that begin at once"
+        " (eager ones) are not among them.",
+    ),
+    Signal(
+        "asyncio.task.duration", "histogram", "s", "How long tasks took, from creation to their end.",
+    ),
+    Signal(
+        "asyncio.task.lint", "counter", "{finding}",
+        "What was found to be wrong with tasks. never_yields: one did not let others run for too long, or gave way only"
+        " to go on at once; never_woken: one waits for a future that nobody can set; growing: ever more tasks of one"
+        " kind; exception_never_retrieved: an exception that nobody asked for.",
+        (Label("lint", LINTS),), rare=True,
     ),
     Signal(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
@@ -290,7 +337,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "obsloop.dropped", "counter", "{item}",
         "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
-        " writer kept from being consistent; children whose end nobody waited for; exports that failed.",
+        " writer kept from being consistent; children whose end nobody waited for; exports that failed; creations of"
+        " tasks, and tasks with something wrong, for which there was no more room.",
         (Label("what", DROPPED),), "process",
     ),
     Signal(

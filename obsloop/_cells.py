@@ -16,7 +16,10 @@ from obsloop import _clock
 from obsloop._partition import COUNTS, SECONDS
 
 KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other", "threadsafe")
-"""The ways onto the loop, in the order of their blocks in ``durations_ns`` and ``delays_ns``."""
+"""The ways onto the loop, in the order of their blocks in a ``Reading``."""
+
+KIND_OF_BLOCK = (KINDS[0], *KINDS)
+"""The same by the blocks of ``Cells``, where first steps of tasks have one to themselves, before the others."""
 
 STRIDE = SECONDS.size + 1
 """One block: the sum in nanoseconds, then a counter for each bucket."""
@@ -24,8 +27,11 @@ STRIDE = SECONDS.size + 1
 NETWORKS = ("tcp", "unix", "udp", "pipe")
 """What transports are over, in the order of their bytes in ``io_bytes``: read, then written, of each."""
 
-# A kind is carried as the offset of its block, so that the hot path adds and does not multiply.
-TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (STRIDE * i for i in range(len(KINDS)))
+# A kind is carried as the offset of its block, so that the hot path adds and does not multiply. What is up to TASK_STEP
+# is the step of a task.
+FIRST_STEP, TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (
+    STRIDE * i for i in range(len(KIND_OF_BLOCK))
+)
 
 # What the loop is doing since `tick_ns`.
 STOPPED, IN_IDLE, IN_POLL, IN_OVERHEAD, IN_CALLBACK, FORKED = range(6)
@@ -61,6 +67,10 @@ class Raw(NamedTuple):
     iteration: list[int]
     depth: list[int]
     io_bytes: list[int]
+    tasks_created: int
+    tasks_finished: list[int]
+    task_durations: list[int]
+    coroutines: dict[int, tuple[int, int]]
 
 
 class Reading(NamedTuple):
@@ -87,6 +97,12 @@ class Reading(NamedTuple):
     iteration: list[int]
     depth: list[int]
     io_bytes: list[int]
+    first_step_delays: list[int]
+    tasks_created: int
+    tasks_finished: list[int]
+    task_durations: list[int]
+    coroutines: dict[int, tuple[int, int]]
+    """Nanoseconds and steps, by the coroutine's number in ``_coroutines``."""
 
 
 def count_value(counters: list[int], block: int, value_ns: int) -> None:
@@ -131,11 +147,16 @@ class Flows:
         self.pause(-self.pauses[0], _clock.monotonic_ns())
 
 
+FINISHES = ("ok", "error", "cancelled", "abandoned")
+"""How tasks end; ``abandoned``: destroyed while pending, or left behind by a loop that was closed."""
+
+
 class Cells:
     """One block of counters, leased by a ledger to one loop at a time."""
 
     __slots__ = (
         "began_ns",
+        "coroutines",
         "delays",
         "depth",
         "durations",
@@ -155,20 +176,30 @@ class Cells:
         "run_started_ns",
         "slow_iteration_ns",
         "slow_ns",
+        "slow_task_ns",
         "state",
+        "task_durations",
+        "tasks_created",
+        "tasks_finished",
         "tick_ns",
         "waits",
     )
 
     def __init__(self) -> None:
-        self.durations = [0] * (STRIDE * len(KINDS))
-        self.delays = [0] * (STRIDE * len(KINDS))
+        self.durations = [0] * (STRIDE * len(KIND_OF_BLOCK))
+        self.delays = [0] * (STRIDE * len(KIND_OF_BLOCK))
         self.poll = [0] * STRIDE
         self.iteration = [0] * STRIDE
         self.depth = [0] * (COUNTS.size + 1)
         # What transports read and wrote, and what they are at.
         self.io_bytes = [0] * (2 * len(NETWORKS))
         self.flows = Flows()
+        # Of tasks whose first step is not on the loop: the others are counted by the first steps' histogram.
+        self.tasks_created = 0
+        self.tasks_finished = [0] * len(FINISHES)
+        self.task_durations = [0] * STRIDE
+        # Nanoseconds and steps of each coroutine, by its number.
+        self.coroutines: dict[int, tuple[int, int]] = {}
         self.idle_ns = self.run_ns = self.run_started_ns = self.tick_ns = 0
         # Time of iterations that ran within a callback of this loop: they are counted by themselves, and in it.
         self.nested_ns = 0
@@ -185,6 +216,7 @@ class Cells:
         # below which nobody is, so that the hot path needs no further look.
         self.notable_ns = self.slow_ns = self.slow_iteration_ns = NEVER_NS
         self.fast_ns = FAST_NS
+        self.slow_task_ns = NEVER_NS  # likewise of a task, from created to done
 
     def set_thresholds(self, slow_ns: int, slow_iteration_ns: int) -> None:
         """From when on callbacks and iterations are slow; may be called at any time, from any thread.
@@ -251,13 +283,23 @@ class Cells:
         """
         running = self.run_started_ns
         tick_ns = self.tick_ns
-        for name in ("durations", "delays", "poll", "iteration", "depth", "gc_ns", "io_bytes"):
+        for name in (
+            "durations", "delays", "poll", "iteration", "depth", "gc_ns", "io_bytes", "tasks_finished", "task_durations"
+        ):  # fmt: skip
             counters = getattr(self, name)
             counters[:] = [0] * len(counters)
+        self.tasks_created = 0
+        self.coroutines.clear()
         self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = tick_ns if running else 0
         self.state = FORKED if running else STOPPED
         self.flows.forked()
+
+    def finished(self, outcome: int, duration_ns: int | None) -> None:
+        """A task has ended, by the number of its outcome in ``FINISHES``."""
+        self.tasks_finished[outcome] += 1
+        if duration_ns is not None:
+            count_value(self.task_durations, 0, max(0, duration_ns))
 
     def looks(self) -> tuple[int, list[tuple[int, ...]]] | None:
         """What the watchdog measured of this run without the GIL: of which thread, and one or two, the older first.
@@ -273,7 +315,8 @@ class Cells:
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
             self.nested_ns, self.gc_started_ns, self.gc_ns[:], self.events, self.events_waiting,
             self.durations[:], self.delays[:], self.poll[:], self.iteration[:], self.depth[:],
-            self.io_bytes[:],
+            self.io_bytes[:], self.tasks_created + sum(self.delays[FIRST_STEP + 1 : TASK_STEP]),
+            self.tasks_finished[:], self.task_durations[:], dict(self.coroutines),
         )  # fmt: skip
 
 
@@ -312,10 +355,23 @@ def read(cells: Cells) -> Reading:
         overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - collecting_ns),
         events=raw.events,
         events_waiting=raw.events_waiting,
-        durations=raw.durations,
-        delays=raw.delays,
+        durations=_by_kind(raw.durations),
+        delays=_by_kind(raw.delays),
         poll=raw.poll,
         iteration=raw.iteration,
         depth=raw.depth,
         io_bytes=raw.io_bytes,
+        first_step_delays=raw.delays[FIRST_STEP : FIRST_STEP + STRIDE],
+        tasks_created=raw.tasks_created,
+        tasks_finished=raw.tasks_finished,
+        task_durations=raw.task_durations,
+        coroutines=raw.coroutines,
     )
+
+
+def _by_kind(blocks: list[int]) -> list[int]:
+    """First steps are steps, too."""
+    later = blocks[TASK_STEP:]
+    for i, n in enumerate(blocks[FIRST_STEP:TASK_STEP]):
+        later[i] += n
+    return later

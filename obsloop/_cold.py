@@ -37,8 +37,8 @@ _SELECT = _EpollSelector.select if _EpollSelector is not None else None
 _ASKS_MAP = "get_map" in private_selector_events.BaseSelectorEventLoop._add_reader.__code__.co_names
 
 
-def _task_step_type() -> Any:
-    """The C type of the callback with which a task schedules its own step; no module gives it a name."""
+def a_step() -> tuple[Any, Any]:
+    """The callback with which a task schedules its own step, and that task: no module gives its type a name."""
     seen: list[Any] = []
 
     class Probe:
@@ -56,12 +56,15 @@ def _task_step_type() -> Any:
     task: Any = asyncio.Task(coro, loop=probe, name="obsloop")
     task._log_destroy_pending = False
     coro.close()
-    # Without the accelerator a step is a bound method, which PY_STEPS knows; then no type stands for steps alone.
-    step: Any = seen[0]
-    return Probe if isinstance(step, MethodType) else step.__class__
+    return seen[0], task
 
 
-STEP = _task_step_type()
+class _NoStep:
+    pass
+
+
+# Without the accelerator a step is a bound method, which PY_STEPS knows; then no type stands for steps alone.
+STEP: Any = _NoStep if isinstance(a_step()[0], MethodType) else a_step()[0].__class__
 _PY_TASK = private_tasks._PyTask
 PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
 

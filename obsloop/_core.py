@@ -48,6 +48,13 @@ def forget() -> None:
         _hotc.forget()
 
 
+def new_tally(loop: Any) -> Any:
+    """What counts the tasks of ``loop``; None on an interpreter without a core."""
+    if _hotc:
+        return _hotc.tally_of(loop)
+    return _hot.new_tally() if _hot else None
+
+
 def adopt(loop: Any, cls: type) -> None:
     """Make ``loop``, which may run already, a loop of ``cls``."""
     if _hotc:
@@ -61,6 +68,11 @@ def running_handle(loop: Any, frame: Any) -> Any:
     if _hotc:
         return _hotc.running_handle(loop)
     return _hot.running_handle(loop, frame) if _hot else None
+
+
+def queue(loop: Any) -> Any:
+    """What is ready to run, next first: for the loop's own thread, to be looked at and not to be kept or changed."""
+    return _hotc.queue(loop) if _hotc else loop._ready
 
 
 def set_clock(monotonic_ns: Callable[[], int]) -> None:

@@ -6,6 +6,7 @@ epoch. ``obsloop.events`` shows them to the outside.
 
 from __future__ import annotations
 
+from contextvars import Context
 from dataclasses import dataclass, field
 from traceback import FrameSummary
 
@@ -29,6 +30,10 @@ DIRECTIONS = ("read", "write")
 
 CLOSINGS = ("eof", "local", "reset", "error", "aborted")
 """Why a transport was closed: the peer ended first; this side did; the peer broke it off; an error; ``abort()``."""
+
+LINTS = ("exception_never_retrieved", "growing", "never_woken", "never_yields")
+"""What can be wrong with tasks: an exception that nobody asked for; ever more tasks of one kind; a task that waits for
+what nobody can bring about; a task that does not let others run, or gives way only to go on at once."""
 
 Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""
@@ -64,6 +69,15 @@ class Event:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowCallback(Event):
     """One callback took ``loop.slow_callback_duration`` or longer. Emitted when it returned, in the loop's thread."""
+
+    cpu_time: float | None = None
+    """Seconds of CPU that its thread used meanwhile; None where nobody knows."""
+    samples: tuple[Sample, ...] = ()
+    """What the watchdog saw of it; the seconds are from its first instruction."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """The context that it ran in, as it was when it returned: the task's own, or that of ``call_soon``."""
+    context_seen: Context | None = field(default=None, repr=False, compare=False)
+    """A copy of it from when the watchdog looked last, while the callback ran; None where it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +120,48 @@ class CallbackError(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDone(Event):
+    """A task has failed, or took ``Settings.slow_task`` or longer. Emitted in the loop's thread, after its last step.
+
+    Name and place are those of its coroutine; ``duration`` is from its creation until it was done, what it waited for
+    included.
+    """
+
+    outcome: str
+    """``ok``, ``error`` or ``cancelled``."""
+    error_type: str = ""
+    """The exception's class with its module; empty where it raised none."""
+    running: float | None = None
+    """Seconds in its steps; None where nobody knows: in the pure core of tasks whose times were not asked for."""
+    waiting: float | None = None
+    """Seconds that it was ready to run while the loop was busy; likewise."""
+    steps: int | None = None
+    """How often it was resumed; likewise."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """The task's context: what a span of it needs for its parent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLint(Event):
+    """Something is wrong with a task, or with all tasks of one coroutine. Emitted in the watchdog's thread; for an
+    exception that was never retrieved in the thread that let go of the task.
+
+    Name and place are the coroutine's; where tasks grow by the line that creates them, that line's. ``started_at`` is
+    when it was first seen to be so, ``duration`` the seconds since. Told once; again when there are twice as many; or
+    when it had been over. ``task_name`` is that of one of them.
+    """
+
+    lint: str
+    """One of ``LINTS``."""
+    message: str
+    """What is wrong, in words."""
+    count: int = 1
+    """How many tasks it is true of; of exceptions, how many there have been."""
+    last_seen: float
+    """When it was seen last, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorJob(Event):
     """A job handed to an executor has ended, and its result is on the loop. Emitted in the loop's thread.
 
@@ -124,8 +180,12 @@ class ExecutorJob(Event):
     """Seconds from its end to the callback that delivers the result."""
     thread_name: str = ""
     """The worker that ran it; empty where that is not known."""
+    thread_id: int = 0
+    """Its ``threading.get_ident()``; 0 where it is not known which one ran it, or none did."""
     error_type: str = ""
     """The exception's class with its module; empty where it raised none."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """A context that holds the caller's OpenTelemetry context and nothing else; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +203,8 @@ class SubprocessExit(Event):
     """One of ``EXITS``."""
     reap_delay: float | None = None
     """Seconds from its end until it was reaped; None where nobody waited for its end (more than 64 at once)."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """A copy of the context in which it was started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +239,8 @@ class Attempt:
     port: int
     duration: float
     """Seconds until it was connected, refused, timed out or given up."""
+    started_at: float = 0.0
+    """When it began, in seconds since the epoch."""
     error_type: str = ""
     """As in ``asyncio.connect.duration``; empty where it was connected."""
 
@@ -199,11 +263,17 @@ class ConnectionSetUp(Event):
     """0 where there is none."""
     dns_duration: float | None = None
     """Seconds that looking the name up took, the executor's queue included; None where there was no name."""
+    dns_started_at: float | None = None
+    """When that began, in seconds since the epoch; None where there was no name."""
     attempts: tuple[Attempt, ...] = ()
     """In the order in which they began."""
     tls_duration: float | None = None
     """Seconds that the TLS handshake took; None where there was none."""
+    tls_started_at: float | None = None
+    """When that began, in seconds since the epoch; None where there was none."""
     error_type: str = ""
     """The exception's class with its module, or the system's or resolver's name for it; empty when fine."""
     phase: str = ""
     """In which of ``PHASES`` it failed; empty when fine."""
+    context: Context | None = field(default=None, repr=False, compare=False)
+    """A copy of the context in which it was asked for."""

@@ -26,7 +26,7 @@ from obsloop._cells import (
     IN_IDLE,
     IN_OVERHEAD,
     IN_POLL,
-    KINDS,
+    KIND_OF_BLOCK,
     READER,
     STRIDE,
     TASK_STEP,
@@ -56,13 +56,24 @@ from obsloop._private import (
     private_selector_events,
 )
 from obsloop._slow import CHUNK, in_chunks, notable, slow_iteration
+from obsloop._tally import (
+    CANCELLED,
+    METHODS as TASK_METHODS,
+    OK,
+    SAMPLED,
+    Tally,
+    count_step,
+    ended,
+    sample,
+    step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
 
-_LOCKED = THREADSAFE if LockedHandle is not None else STRIDE * len(KINDS)
+_LOCKED = THREADSAFE if LockedHandle is not None else STRIDE * len(KIND_OF_BLOCK)
 
 # The bucket of a duration: below FAST_NS (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by
 # microseconds, which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0
@@ -260,10 +271,16 @@ def run_once(self: Any) -> None:
     index, fast, locked = _INDEX, cells.fast_ns, _LOCKED
     coarse_index = _COARSE_INDEX
     began = kind = ready_ns = 0
+    task: Any = None
+    tally = obs.tasks
+    created, timed, step_kind, left = tally.created, tally._timed, TASK_STEP, SAMPLED
+    finished, task_cells = cells.tasks_finished, cells.task_durations
+    callback: Any = None
     i: int
+    j: int
     start: int
     waited_ns: int
-    j: int
+    age_ns: int
     handle: Any = None
     selector: Any = None
     fd_to_key: Any = None
@@ -413,6 +430,7 @@ def run_once(self: Any) -> None:
                         obs.foreign.pop(id(handle), None)
                     handle = None
                     continue
+                callback = handle._callback
                 try:
                     kind = handle._kind
                     ready_ns = handle._ready_ns
@@ -430,9 +448,9 @@ def run_once(self: Any) -> None:
                     else:
                         try:
                             if handle._args:
-                                handle._context.run(handle._callback, *handle._args)
+                                handle._context.run(callback, *handle._args)
                             else:  # a call without unpacking is cheaper, and task steps have no arguments
-                                handle._context.run(handle._callback)
+                                handle._context.run(callback)
                         except (SystemExit, KeyboardInterrupt):
                             raise
                         except BaseException as exc:
@@ -440,14 +458,37 @@ def run_once(self: Any) -> None:
                 end = clock_ns()
                 spent_ns = end - start
                 waited_ns = start - ready_ns
+                if kind <= step_kind:
+                    task = callback.__self__
+                    if timed:
+                        step(tally, task, spent_ns, waited_ns)
+                    left -= 1
+                    if not left:
+                        left = sample(cells, task, spent_ns)
+                    if task.done():
+                        # In its first step it has not been noted yet.
+                        created_ns = created.pop(id(task), 0) if kind == step_kind else ready_ns
+                        age_ns = end - created_ns
+                        if timed or not created_ns or task._exception is not None or age_ns >= cells.slow_task_ns:
+                            ended(self, cells, task, handle._context, end, created_ns)
+                        else:
+                            i = CANCELLED if task.cancelled() else OK
+                            j = index[age_ns] if age_ns < fast else bisect_left(_BOUNDS_NS, age_ns)
+                            finished[i] += 1
+                            task_cells[0] += age_ns
+                            task_cells[j] += 1
+                    elif kind != step_kind:
+                        created[id(task)] = ready_ns
                 if spent_ns < fast:
                     i = kind + index[spent_ns]
                 elif spent_ns < cells.notable_ns:
                     i = kind + bisect_left(_BOUNDS_NS, spent_ns)
                 else:
+                    if kind <= step_kind:
+                        count_step(cells, task, spent_ns)
                     cells.record(kind, ready_ns, end)
                     cells.tick_ns = start = notable(self, cells, handle, kind, ready_ns, start, end, began)
-                    handle = None
+                    handle = callback = task = None
                     continue
                 if waited_ns < fast:
                     if waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
@@ -463,7 +504,7 @@ def run_once(self: Any) -> None:
                 delays[kind] += waited_ns
                 delays[j] += 1
                 cells.tick_ns = start = end
-                handle = None  # what leaves the loop from here on left through no callback
+                handle = callback = task = None  # what leaves the loop from here on left through no callback
             cells.state = IN_OVERHEAD
 
             if self._stopping or not many:
@@ -472,12 +513,15 @@ def run_once(self: Any) -> None:
         now_ns = clock_ns()
         if handle is not None:  # it left through a callback, which is timed as well
             cells.record(kind, ready_ns, now_ns)
+            if kind <= step_kind and callback is not None and callback.__self__.done():
+                created_ns = created.pop(id(callback.__self__), 0) if kind == step_kind else ready_ns
+                ended(self, cells, callback.__self__, handle._context, now_ns, created_ns)
         leave(self, cells, began, now_ns, outer, stopped=True)
         raise
     else:
         leave(self, cells, began, clock_ns(), outer, stopped=self._stopping or self._thread_id is None)
     finally:
-        handle = None
+        handle = callback = task = None
 
 
 def running_handle(loop: Any, frame: Any) -> Any:
@@ -495,6 +539,7 @@ def running_handle(loop: Any, frame: Any) -> Any:
     return None
 
 
+new_tally = Tally
 METHODS: dict[str, Any] = {
     "call_soon": call_soon,
     "call_soon_threadsafe": call_soon_threadsafe,
@@ -503,5 +548,6 @@ METHODS: dict[str, Any] = {
     "_run_once": run_once,
     "_add_reader": add_reader,
     "_add_writer": add_writer,
+    **TASK_METHODS,
 }
 """What a loop class takes from the core."""

@@ -27,14 +27,16 @@ from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport EBADF, EINTR, errno
 from libc.math cimport ceil
-from libc.stdint cimport int64_t, uint64_t
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from obsloop import _cells, _clock, _cold, _slow
+from obsloop import _cells, _clock, _cold, _coroutines, _created, _slow
 from obsloop._cells import Raw
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import private_base_events, private_selector_events
+from obsloop.probes import tasks as _probe
 
 cdef extern from *:
     """
@@ -228,6 +230,7 @@ cdef enum:
     SUB_BITS = 3
     STATES = 6
     MAX_IO = 8
+    MAX_FINISHES = 4
 
 cdef struct Line:
     int size                        # number of bounds
@@ -279,8 +282,9 @@ cdef inline void count(int64_t *block, Line *line, int64_t value) noexcept nogil
 # ---- the cells -------------------------------------------------------------------------------------------------------
 
 cdef int STRIDE = _cells.STRIDE
-cdef int KINDS = len(_cells.KINDS)
+cdef int KINDS = len(_cells.KIND_OF_BLOCK)
 cdef int DEPTH = COUNTS.size + 1
+cdef int FIRST_STEP = _cells.FIRST_STEP
 cdef int TASK_STEP = _cells.TASK_STEP
 cdef int CALLBACK = _cells.CALLBACK
 cdef int TIMER = _cells.TIMER
@@ -304,6 +308,8 @@ if FORKED + 1 != STATES:
     raise ImportError("the compiled core was built for another list of states")
 if 2 * len(_cells.NETWORKS) != MAX_IO:
     raise ImportError("the compiled core was built for another list of networks")
+if len(_cells.FINISHES) != MAX_FINISHES:
+    raise ImportError("the compiled core was built for another list of outcomes")
 
 
 cdef list as_list(int64_t *values, int n):
@@ -339,6 +345,11 @@ cdef class Cells:
     cdef public int state
     cdef int64_t io_bytes[MAX_IO]
     cdef public object flows
+    cdef public int64_t tasks_created, slow_task_ns
+    cdef int64_t tasks_finished[MAX_FINISHES]
+    cdef int64_t *task_durations
+    cdef int64_t *coroutines        # nanoseconds and steps of each, by its number
+    cdef uint32_t n_coroutines
     cdef Looks *seen                # not here: another thread writes it, and would take the loop's cache lines
 
     def __cinit__(self):
@@ -351,17 +362,42 @@ cdef class Cells:
         self.delays = self.durations + STRIDE * KINDS
         self.poll = self.delays + STRIDE * KINDS
         self.iteration = self.poll + STRIDE
-        self.depth = self.iteration + STRIDE
+        self.task_durations = self.iteration + STRIDE
+        self.depth = self.task_durations + STRIDE
         self.state = STOPPED
         self.flows = _cells.Flows()
-        self.notable_ns = self.slow_ns = self.slow_iteration_ns = NEVER_NS
+        self.notable_ns = self.slow_ns = self.slow_iteration_ns = self.slow_task_ns = NEVER_NS
 
     cdef int total(self):
-        return STRIDE * KINDS * 2 + STRIDE * 2 + DEPTH
+        return STRIDE * KINDS * 2 + STRIDE * 3 + DEPTH
 
     def __dealloc__(self):
         free(self.durations)
         free(self.seen)
+        free(self.coroutines)
+
+    cdef inline int count_step(self, uint32_t coroutine, int64_t spent_ns) except -1:
+        if coroutine >= self.n_coroutines:
+            self.know(coroutine)
+        self.coroutines[2 * coroutine] += spent_ns
+        self.coroutines[2 * coroutine + 1] += 1
+        return 0
+
+    cdef int know(self, uint32_t coroutine) except -1:
+        """Make room for the counters of this one, and some."""
+        cdef uint32_t n = max(64, coroutine + coroutine // 2 + 1)
+        cdef int64_t *more = <int64_t *>realloc(self.coroutines, 2 * n * sizeof(int64_t))
+        if more is NULL:
+            raise MemoryError
+        memset(more + 2 * self.n_coroutines, 0, 2 * (n - self.n_coroutines) * sizeof(int64_t))
+        self.coroutines = more
+        self.n_coroutines = n
+        return 0
+
+    def finished(self, int outcome, duration_ns):
+        self.tasks_finished[outcome] += 1
+        if duration_ns is not None:
+            count(self.task_durations, &seconds_line, max(0, <int64_t>duration_ns))
 
     def set_thresholds(self, int64_t slow_ns, int64_t slow_iteration_ns):
         self.slow_ns = slow_ns
@@ -412,6 +448,10 @@ cdef class Cells:
         memset(self.durations, 0, self.total() * sizeof(int64_t))
         memset(self.gc_ns, 0, sizeof(self.gc_ns))
         memset(self.io_bytes, 0, sizeof(self.io_bytes))
+        memset(self.tasks_finished, 0, sizeof(self.tasks_finished))
+        if self.n_coroutines:
+            memset(self.coroutines, 0, 2 * self.n_coroutines * sizeof(int64_t))
+        self.tasks_created = 0
         self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = self.tick_ns if running else 0
         self.state = FORKED if running else STOPPED
@@ -441,8 +481,16 @@ cdef class Cells:
             self.nested_ns, self.gc_started_ns, as_list(self.gc_ns, STATES), self.events, self.events_waiting,
             as_list(self.durations, STRIDE * KINDS), as_list(self.delays, STRIDE * KINDS),
             as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE), as_list(self.depth, DEPTH),
-            as_list(self.io_bytes, MAX_IO),
+            as_list(self.io_bytes, MAX_IO), self.tasks_created, as_list(self.tasks_finished, MAX_FINISHES),
+            as_list(self.task_durations, STRIDE), self.coroutine_times(),
         )
+
+    cdef dict coroutine_times(self):
+        cdef uint32_t i
+        return {
+            i: (self.coroutines[2 * i], self.coroutines[2 * i + 1])
+            for i in range(self.n_coroutines) if self.coroutines[2 * i + 1]
+        }
 
 
 cdef tuple as_tuple(Look *look):
@@ -776,6 +824,7 @@ cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
 
 cdef object STEP = _cold.STEP
 cdef object FUNCTION = type(lambda: None)
+cdef object BUILTIN = type(len)  # a C task's wake-up: not its first step
 cdef object PY_STEPS = _cold.PY_STEPS
 cdef object Task = asyncio.Task
 cdef object report = _cold.report
@@ -891,6 +940,9 @@ cdef int show_all(State state, bint nested) except -1:
 
 # ---- the loop's fields -----------------------------------------------------------------------------------------------
 
+cdef class Tally
+
+
 cdef class State:
     """The fields of one loop that the hot path reads."""
 
@@ -900,6 +952,11 @@ cdef class State:
     cdef epoll_event *events
     cdef int capacity
     cdef PyObject *current  # the handle that runs, borrowed: it lives while it stands here
+    cdef Tally tally
+    cdef Cells cells        # while run_once runs: where what is scheduled is counted
+
+    def __cinit__(self):
+        self.tally = Tally()
 
     def __dealloc__(self):
         global last_loop, last_state
@@ -1034,6 +1091,7 @@ def adopt(loop, cls):
     state.debug = loop._debug
     state.stopping = loop._stopping
     state.timer_cancelled_count = loop._timer_cancelled_count
+    state.tally = loop._obsloop.tasks
     loop._obsloop_state = state
     loop.__class__ = cls
 
@@ -1058,6 +1116,8 @@ def call_soon(self, callback, *args, context=None):
         hide(handle)
     if recording:
         handle._ready_ns = now_ns()
+        if handle._kind == TASK_STEP and type(callback) is not BUILTIN and state.cells is not None:
+            scheduled_step(state, handle, callback)
     queue_append(state.ready, handle)
     return handle
 
@@ -1162,9 +1222,7 @@ cdef object watch(self, fd, int event, callback, args, context):
     return handle
 
 
-# ---- tasks and futures: not timed, but each would cost a frame of Python or two ------------------------------------------
-
-cdef object STOCK_CREATE_TASK = private_base_events.BaseEventLoop.create_task
+# ---- futures: not timed, but each would cost a frame of Python or two ---------------------------------------------------
 
 
 def create_future(self):
@@ -1177,29 +1235,7 @@ def get_debug(self):
     return own_state(self).debug
 
 
-def create_task_by_name(self, coro, *, name=None, context=None):
-    """Schedule a coroutine object: with no task factory and out of debug mode, a plain ``asyncio.Task``."""
-    cdef State state = own_state(self)
-    if state.debug or state.closed or self._task_factory is not None:
-        return STOCK_CREATE_TASK(self, coro, name=name, context=context)
-    if name is None and context is None:
-        return tasks.Task(coro, loop=self)
-    return tasks.Task(coro, loop=self, name=name, context=context)
-
-
-def create_task_by_keywords(self, coro, **kwargs):
-    """Schedule or begin executing a coroutine object: with no task factory and out of debug mode, a plain Task."""
-    cdef State state = own_state(self)
-    if state.debug or state.closed or self._task_factory is not None:
-        return STOCK_CREATE_TASK(self, coro, **kwargs)
-    return tasks.Task(coro, loop=self, **kwargs) if kwargs else tasks.Task(coro, loop=self)
-
-
-# Since 3.14 it takes whatever keywords the task takes; the signature is kept as this interpreter has it.
-cdef object create_task = (
-    create_task_by_keywords if "kwargs" in inspect.signature(STOCK_CREATE_TASK).parameters else create_task_by_name
-)
-create_task.__name__ = "create_task"
+include "_tallyc.pxi"
 
 
 # ---- the iteration ---------------------------------------------------------------------------------------------------
@@ -1273,6 +1309,9 @@ def run_once(self):
     cdef TimerHandle timer_handle
     cdef PyObject *found_key
     cdef PyObject *outer_current = state.current
+    cdef Cells outer_cells = state.cells
+    cdef PyObject *outer_task = NULL if state.tally.present is NULL else state.tally.present.task
+    cdef object callback = None
     cdef object handle = None, selector = None, fd_to_key = None, found, key, timer
     cdef list scheduled
     ready = None
@@ -1280,6 +1319,8 @@ def run_once(self):
     try:
         not_before_ns = cells.run_started_ns
         state.running = True
+        state.cells = cells
+        state.tally.present = NULL
         while True:
             if type(state.scheduled) is not list:
                 raise TypeError(f"loop._scheduled must be a list, not {type(state.scheduled).__name__}")
@@ -1417,6 +1458,10 @@ def run_once(self):
                     kind = h._kind
                     ready_ns = h._ready_ns
                     state.current = <PyObject *>handle
+                    if kind <= TASK_STEP:
+                        callback = h._callback
+                        if step_begins(state, cells, callback, ready_ns):
+                            kind = FIRST_STEP
                     if state.debug:
                         run_in_debug(self, handle)
                     else:
@@ -1441,8 +1486,12 @@ def run_once(self):
                         handle._run()
                     state.current = NULL
                 if not recording:
+                    callback = None
                     continue
                 end = now_ns()
+                if callback is not None:
+                    step_ended(self, state, cells, h, callback, start, end)
+                    callback = None
                 waited_ns = start - ready_ns
                 count(cells.durations + kind, &seconds_line, end - start)
                 count(cells.delays + kind, &seconds_line, waited_ns if waited_ns > 0 else 0)
@@ -1466,12 +1515,16 @@ def run_once(self):
         if handle is not None:
             if type(handle) is Handle:
                 show(handle, 0)
+            if callback is not None:
+                step_ended(self, state, cells, h, callback, start, now)
             cells.record(kind, ready_ns, now)
-        handle = h = None
+        handle = h = callback = None
+        leave_tasks(state, outer_cells, outer_task)
         show_all(state, outer is not None)
         _cold.leave(self, cells, began, now, outer, stopped=True)
         raise
     state.current = outer_current
+    leave_tasks(state, outer_cells, outer_task)
     show_all(state, outer is not None)
     _cold.leave(self, cells, began, now_ns(), outer, stopped=state.stopping or self._thread_id is None)
 
@@ -1480,6 +1533,12 @@ def running_handle(loop):
     """The handle that ``loop`` runs at this moment, or None; from any thread."""
     cdef State state = loop._obsloop_state
     return <object>state.current if state.current is not NULL else None
+
+
+def queue(loop):
+    """The ready queue of ``loop``, to be looked at and nothing else: the handles in it stay hidden."""
+    cdef State state = state_of(loop)
+    return state.ready if state is not None else ()
 
 
 cdef inline bint is_cancelled(object handle) except -1:

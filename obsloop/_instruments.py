@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         SlowCallback,
         SlowIteration,
         SubprocessExit,
+        TaskDone,
+        TaskLint,
         TransportClosed,
     )
 
@@ -54,6 +56,9 @@ class Instrument:
     def on_callback_error(self, event: CallbackError) -> None:
         """The loop's exception handler was called. In the thread that called it, before the program's handler."""
 
+    def on_task_done(self, event: TaskDone) -> None:
+        """A task has failed, or took long from its creation to its end. In the loop's thread, after its last step."""
+
     def on_executor_job(self, event: ExecutorJob) -> None:
         """An executor's job has ended and its result is on the loop. In the loop's thread, after it was delivered."""
 
@@ -65,6 +70,9 @@ class Instrument:
 
     def on_subprocess_exit(self, event: SubprocessExit) -> None:
         """A subprocess was reaped. In the loop's thread, before its protocol or who waits for it hears of it."""
+
+    def on_task_lint(self, event: TaskLint) -> None:
+        """Something is wrong with a task. In the watchdog's thread, or in that which let go of a failed task."""
 
 
 HOOKS = tuple(name for name in vars(Instrument) if name.startswith("on_"))

@@ -12,24 +12,31 @@ import os
 import threading
 import time
 import weakref
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _instruments, _running, _tasks
+from obsloop import _coroutines, _instruments, _running, _tasks
 from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
+from obsloop._exemplars import Exemplars
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import deaths, executors, gc as gc_probe, processes, servers, transports
-from obsloop.watch import recent, watchdog
+from obsloop.probes import deaths, executors, gc as gc_probe, processes, servers, tasks, transports
+from obsloop.watch import lints, recent, watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _lock = threading.Lock()
 _ledgers: dict[str, Ledger] = {}
-_dropped = {LOOP_NAME_LABEL: 0, "torn_snapshot": 0, "export": 0}  # what else is dropped is counted where it is
+_dropped = {
+    LOOP_NAME_LABEL: 0,
+    "torn_snapshot": 0,
+    "export": 0,
+    "span": 0,
+}  # what else is dropped is counted where it is
 _self_time_ns = {"snapshot": 0, "scrape": 0, "export": 0}
 _began = time.time()
 
@@ -37,12 +44,14 @@ _began = time.time()
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "name", "rare")
+    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "exemplars", "name", "rare", "seats")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.began = time.time()
         self.rare = Rare()
+        self.seats = _coroutines.Seats()
+        self.exemplars = Exemplars()
         self._free: list[Cells] = []
         self._live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
@@ -79,6 +88,7 @@ class Ledger:
         self._shown_ns = dict.fromkeys(STATES, 0)
         self._free.clear()
         self.rare.forked()
+        self.exemplars = Exemplars()
         for ref, cells in self._live.items():
             cells.forked()
             loop = ref()
@@ -115,6 +125,7 @@ class Ledger:
         blocked_time = max((r.blocked_ns for r in readings), default=0) / 1e9
         by_kind = {(kind,): slice(i * STRIDE, (i + 1) * STRIDE) for i, kind in enumerate(KINDS)}
         timer = by_kind["timer",]
+        coroutines = tasks.coroutine_times(readings)
 
         def total(field: str) -> int:
             return sum(getattr(r, field) for r in readings)
@@ -145,9 +156,13 @@ class Ledger:
             **processes.points(loops),
             **servers.points(loops, self.rare),
             **transports.points(blocks, readings),
+            **tasks.points(loops, readings),
+            "asyncio.eventloop.callback.time": tasks.coroutine_points(self.seats, coroutines),
             **self.rare.points(),
         }
-        return Snapshot(self.name, any(r.running for r in readings), blocked_time, frozen(data), self.began)
+        running = any(r.running for r in readings)
+        self.exemplars.put_into(data)
+        return Snapshot(self.name, running, blocked_time, frozen(data), self.began, MappingProxyType(coroutines))
 
 
 def _add(blocks: Iterable[list[int]]) -> list[int]:
@@ -180,6 +195,8 @@ def process_snapshot() -> Snapshot:
     dropped = {
         **_dropped,
         **deaths.dropped,
+        **_coroutines.dropped,
+        **lints.dropped(),
         **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
     }
     self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": _tasks.census_time_ns()}
@@ -208,6 +225,13 @@ def count_export(spent: float, *, failed: bool = False) -> None:
         _dropped["export"] += failed
 
 
+def count_dropped_spans(number: int = 1) -> None:
+    """An exporter of spans did not make so many, since it may only make so many a minute: that many more in
+    ``obsloop.dropped{what="span"}``. May be called in any thread."""
+    with _lock:
+        _dropped["span"] += number
+
+
 def _after_fork_in_child() -> None:
     global _lock, _began  # noqa: PLW0603 - the old one may be held by a thread that is gone
     _lock = threading.Lock()
@@ -218,7 +242,7 @@ def _after_fork_in_child() -> None:
             del _ledgers[name]
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, _instruments, _running, recent, deaths):
+    for part in (gc_probe, _instruments, _running, recent, deaths, _coroutines):
         part.forked()
 
 

@@ -47,6 +47,7 @@ class Observation:
         "settings",
         "setup",
         "slow_ns",
+        "tasks",
         "unstamped",
         "usage",
     )
@@ -69,6 +70,8 @@ class Observation:
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()
+        self.tasks: Any = None
+        """The core's tally of the loop's tasks; None where there is no core."""
         self.episode: Any = None
         """The watchdog's, while it sees the loop blocked."""
         self.usage: Any = None
@@ -104,6 +107,7 @@ class Observation:
         """From when on this loop's callbacks and iterations are slow."""
         if self.cells is not None:
             self.cells.set_thresholds(self.slow_ns, self.slow_iteration_ns)
+            self.cells.slow_task_ns = nanoseconds(self.settings.slow_task)
 
     @property
     def slow_iteration_ns(self) -> int:
@@ -121,6 +125,8 @@ class Observation:
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is closed: its counters go back to the ledger."""
+        if self.tasks is not None:
+            self.tasks.close(self.cells)
         if self.cells is not None:
             self.cells.flows.end()
         if self.ledger is not None:
@@ -225,6 +231,7 @@ def observe(loop: Any, settings: Settings) -> None:
     loop._obsloop_slow = loop.slow_callback_duration
     obs.slow_ns = nanoseconds(loop._obsloop_slow)
     obs.exception_handler, loop._exception_handler = loop._exception_handler, errors.on_exception
+    obs.tasks = _core.new_tally(loop)
     loop._obsloop = obs
     _loops.add(loop)
     gc_probe.install()

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from obsloop.service.address import parse_address
 
@@ -21,6 +21,9 @@ _NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_
 _KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")
 
 _MAX_NAME = 100
+_MOST_A_MINUTE = 1_000_000
+
+_AnySettings = TypeVar("_AnySettings", bound="Settings | SpanSettings")
 
 
 class SettingsError(ValueError):
@@ -39,10 +42,27 @@ class Settings:
     """Seconds in one callback after which ``/healthz`` says that the loop is blocked, and a log line does."""
     slow_iteration: float | None = None
     """Seconds after which an iteration is slow; without it, as long as a slow callback (``slow_callback_duration``)."""
+    slow_task: float = 10.0
+    """Seconds from its creation to its end after which a task is told to instruments (``on_task_done``), as one that
+    failed is at any age."""
     log_slow_callbacks: bool = False
     """Whether slow callbacks and iterations are logged outside debug mode as well, where asyncio logs them."""
     watchdog: bool = True
     """Whether a thread looks for blocked loops while they are blocked."""
+    lints: bool = True
+    """Whether that thread also looks for tasks with which something is wrong (``obsloop.events.TaskLint``)."""
+    never_yields_after: float | None = None
+    """Seconds in one step after which a task does not let others run; without it ten slow callbacks, at least one
+    second: what is slow is told of as such already. A task that is ready at every look is told of after ten times as
+    long, for computing in small steps is polite as long as it comes to an end."""
+    never_woken_after: float = 30.0
+    """Seconds after which a task that waits for what nobody can bring about is told of: long enough for whoever is
+    about to hand the future on, short beside the time that such a task would wait."""
+    growing_after: float = 60.0
+    """Seconds over which the tasks of one kind must have become more and more without a pause: a load that comes on has
+    mostly come by then."""
+    growing_by: int = 100
+    """How many more they must have become, and twice as many as there were: fewer are a nuisance, and no leak yet."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -51,23 +71,68 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Settings from ``OBSLOOP_NAME``, ``OBSLOOP_ADDRESS`` and so on; an empty variable is none."""
-        fields = {PREFIX + field.name.upper(): field.name for field in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for variable, text in environ.items():
-            if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or not text:
-                continue
-            if _KUBERNETES.fullmatch(variable):
-                continue
-            if variable not in fields:
-                raise SettingsError(f"unknown variable {variable}; accepted: {', '.join(fields)}")
-            name = fields[variable]
+        return _read(cls, environ)
+
+    @classmethod
+    def variables(cls) -> tuple[str, ...]:
+        """The variables' names, in the order of the fields."""
+        return tuple(PREFIX + field.name.upper() for field in dataclasses.fields(cls))
+
+
+@dataclass(frozen=True, slots=True)
+class SpanSettings:
+    """Which OpenTelemetry spans are made, and how many. Raises ``SettingsError`` for a value that is not accepted."""
+
+    spans_per_minute: int = 60
+    """So many spans a minute, on average, and so many at once; what is more is counted and not made. 0: none."""
+    slow_job: float = 1.0
+    """Seconds from its submission to its end after which an executor's job has a span, as a failed one has; 0: each."""
+    slow_connection: float = 1.0
+    """Seconds after which a connection that was set up has a span, as one that failed has; 0: each."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), f"argument {field.name}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> SpanSettings:
+        """From ``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB`` and so on; an empty variable is none."""
+        return _read(cls, environ)
+
+    @classmethod
+    def variables(cls) -> tuple[str, ...]:
+        """The variables' names, in the order of the fields."""
+        return tuple(PREFIX + field.name.upper() for field in dataclasses.fields(cls))
+
+
+def _read(cls: type[_AnySettings], environ: Mapping[str, str]) -> _AnySettings:
+    """Those of ``cls``; a variable that is in neither class is an error."""
+    known = (*Settings.variables(), *SpanSettings.variables())
+    own = cls.variables()
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or not text:
+            continue
+        if _KUBERNETES.fullmatch(variable):
+            continue
+        if variable not in known:
+            raise SettingsError(f"unknown variable {variable}; accepted: {', '.join(known)}")
+        if variable in own:
+            name = variable.removeprefix(PREFIX).lower()
             values[name] = _check(name, _READ.get(name, str)(text), f"variable {variable}")
-        return cls(**values)
+    return cls(**values)
 
 
 def _number(text: str) -> float | str:
     try:
         return float(text)
+    except ValueError:
+        return text  # _check says what is wrong with it
+
+
+def _whole_number(text: str) -> int | str:
+    try:
+        return int(text)
     except ValueError:
         return text  # _check says what is wrong with it
 
@@ -82,8 +147,17 @@ def _yes_or_no(text: str) -> bool | str:
 _READ: dict[str, Callable[[str], Any]] = {
     "unhealthy_after": _number,
     "slow_iteration": _number,
+    "slow_task": _number,
     "log_slow_callbacks": _yes_or_no,
     "watchdog": _yes_or_no,
+    "spans_per_minute": _whole_number,
+    "slow_job": _number,
+    "slow_connection": _number,
+    "lints": _yes_or_no,
+    "never_yields_after": _number,
+    "never_woken_after": _number,
+    "growing_after": _number,
+    "growing_by": _whole_number,
 }
 
 
@@ -127,6 +201,22 @@ def _check_seconds_or_none(value: Any) -> str:
     return "" if value is None else _check_seconds(value)
 
 
+def _check_seconds_from_zero(value: Any) -> str:
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return "" if ok else "expected a number of seconds, 0 or above"
+
+
+def _check_number_a_minute(value: Any) -> str:
+    ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_A_MINUTE
+    return "" if ok else f"expected a whole number from 0 to {_MOST_A_MINUTE}"
+
+
+def _check_count(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return ""
+    return "expected a whole number above 0"
+
+
 def _check_yes_or_no(value: Any) -> str:
     return "" if isinstance(value, bool) else "expected True or False (in a variable 1 or 0, yes or no, on or off)"
 
@@ -136,6 +226,15 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "address": _check_address,
     "unhealthy_after": _check_seconds,
     "slow_iteration": _check_seconds_or_none,
+    "slow_task": _check_seconds,
     "log_slow_callbacks": _check_yes_or_no,
     "watchdog": _check_yes_or_no,
+    "spans_per_minute": _check_number_a_minute,
+    "slow_job": _check_seconds_from_zero,
+    "slow_connection": _check_seconds_from_zero,
+    "lints": _check_yes_or_no,
+    "never_yields_after": _check_seconds_or_none,
+    "never_woken_after": _check_seconds,
+    "growing_after": _check_seconds,
+    "growing_by": _check_count,
 }

@@ -101,6 +101,16 @@ def site_of_coroutine(coro: Any) -> Site:
         return _least(coro)
 
 
+def site_of_code(code: Any, qualname: str) -> Site:
+    """The coroutine function with this code and qualified name; or the class of what is no coroutine of Python's."""
+    try:
+        if class_of(code) is CodeType:
+            return _bounded(Site(*_of_code(code, qualname or code.co_qualname)))
+        return _bounded(Site(class_name(code), "", 0))
+    except Exception:
+        return _least(code)
+
+
 def waiting_at(coro: Any) -> tuple[str, int, str]:
     """File, line and qualified name of the innermost frame that ``coro`` waits in; ``("", 0, "")`` if there is none."""
     found = "", 0, ""
@@ -435,6 +445,10 @@ def _of_coroutine(coro: Any) -> Site:
     if class_of(code) is not CodeType or not _is_generator(coro):  # Cython's know their module
         place = (code.co_filename, code.co_firstlineno) if class_of(code) is CodeType else ("", 0)
         return Site(join(get(coro, "__module__"), qualname), *place)
+    return Site(*_of_code(code, qualname))
+
+
+def _of_code(code: CodeType, qualname: str) -> tuple[str, str, int]:
     # A finished coroutine has no globals left to ask for its module, so it is found by what both have: the code.
     key = code.co_filename, code.co_firstlineno, qualname
     found = _named.get(key)
@@ -449,7 +463,7 @@ def _of_coroutine(coro: Any) -> Site:
         if len(_named) >= _MOST:
             _named.clear()
         _named[key] = found
-    return Site(*found)
+    return found
 
 
 def _spaces() -> list[Any]:

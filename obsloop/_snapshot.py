@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import sub
 from types import MappingProxyType
@@ -27,6 +27,19 @@ class ExponentialBuckets(NamedTuple):
     zero_threshold: float
 
 
+class Exemplar(NamedTuple):
+    """One real case of what a histogram counted: a value, and the trace in which it happened."""
+
+    value: float
+    """In exported units (seconds)."""
+    time: float
+    """Unix time, in seconds, at which it was seen."""
+    trace_id: str
+    """As W3C's Trace Context writes it: 32 hexadecimal digits."""
+    span_id: str
+    """16 hexadecimal digits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """Counts over a partition that classic and exponential buckets are exact sums of."""
@@ -35,6 +48,9 @@ class Histogram:
     bucket_counts: tuple[int, ...]
     sum: float
     """The sum of all values, in exported units (seconds, or a plain count)."""
+    exemplars: tuple[Exemplar, ...] = ()
+    """Real cases, ascending: of each bucket of slow ones at most one, the latest that was in a sampled span. Of
+    callbacks' duration, schedule delay and the queue time of executors' jobs, in a program that has OpenTelemetry."""
 
     @classmethod
     def from_block(cls, partition: Partition, block: Sequence[int]) -> Histogram:
@@ -81,6 +97,17 @@ Points = Mapping[tuple[str, ...], Value]
 """Values by their label values, in the order of ``Signal.labels``."""
 
 
+class CoroutineTime(NamedTuple):
+    """What all tasks of one coroutine function took of the loop."""
+
+    time: float
+    """Seconds in their steps."""
+    steps: int
+    """How often they were resumed."""
+    filename: str
+    lineno: int
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The figures of one loop name, or of the process, at one moment. ``snapshot[signal name]`` gives the points."""
@@ -95,6 +122,10 @@ class Snapshot:
     began: float = 0.0
     """Unix time, in seconds, at which all of it was zero: a loop of this name ran first, or obsloop was loaded; after a
     fork, that of the fork. 0.0 where it is not known."""
+    coroutines: Mapping[str, CoroutineTime] = field(default_factory=dict[str, CoroutineTime])
+    """What the tasks of each coroutine function took of the loop, by its name with its module, longest first: all of
+    them, where ``asyncio.eventloop.callback.time`` shows the busiest. In the pure core an estimate from one step in
+    sixteen."""
 
     def __getitem__(self, signal_name: str) -> Points:
         try:

@@ -5,6 +5,7 @@ from obsloop._events import (
     CLOSINGS,
     DIRECTIONS,
     EXITS,
+    LINTS,
     OUTCOMES,
     PHASES,
     ROLES,
@@ -19,6 +20,8 @@ from obsloop._events import (
     SlowCallback,
     SlowIteration,
     SubprocessExit,
+    TaskDone,
+    TaskLint,
     TransportClosed,
 )
 
@@ -27,6 +30,7 @@ __all__ = [
     "CLOSINGS",
     "DIRECTIONS",
     "EXITS",
+    "LINTS",
     "OUTCOMES",
     "PHASES",
     "ROLES",
@@ -41,5 +45,7 @@ __all__ = [
     "SlowCallback",
     "SlowIteration",
     "SubprocessExit",
+    "TaskDone",
+    "TaskLint",
     "TransportClosed",
 ]

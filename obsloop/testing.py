@@ -133,6 +133,11 @@ class Recorder:
         return self._of(_events.CallbackError)
 
     @property
+    def lints(self) -> list[_events.TaskLint]:
+        """What was found to be wrong with tasks. Mostly from the watchdog's thread: ``wait_for`` them."""
+        return self._of(_events.TaskLint)
+
+    @property
     def dropped(self) -> int:
         """How many events arrived when there was no more room, and were not kept."""
         return self._dropped

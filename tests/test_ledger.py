@@ -215,6 +215,14 @@ def test_a_snapshot_says_since_when_it_counts(clean_ledger):
     assert [snapshot.began for snapshot in obsloop.snapshots().values()] == [began]
 
 
+def test_an_exporter_of_spans_counts_what_it_did_not_make():
+    """One, or several at once."""
+    before = obsloop.process_snapshot().value("obsloop.dropped", "span")
+    obsloop.count_dropped_spans()
+    obsloop.count_dropped_spans(4)
+    assert obsloop.process_snapshot().value("obsloop.dropped", "span") == before + 5
+
+
 def test_an_exporter_counts_what_it_costs_and_loses():
     """From several threads at once nothing is lost."""
 

@@ -9,14 +9,15 @@ import obsloop.testing
 from .support import output
 
 PUBLIC = {
-    "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL", "Label", "Loop", "SIGNALS",
-    "Settings", "SettingsError", "Signal", "Snapshot", "add_instrument", "core", "count_export", "instrument",
-    "new_event_loop", "process_snapshot", "remove_instrument", "run", "snapshots",
+    "CoroutineTime", "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL",
+    "Label", "Loop", "SIGNALS", "Settings", "SettingsError", "Signal", "Snapshot", "SpanSettings", "TaskTimes",
+    "add_instrument", "core", "count_dropped_spans", "count_export", "instrument", "measure_tasks", "new_event_loop",
+    "observe_new_loops", "process_snapshot", "remove_instrument", "run", "snapshots", "task_times",
 }  # fmt: skip
 PUBLIC_EVENTS = {
     "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",
-    "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
-    "SubprocessExit", "TransportClosed",
+    "LINTS", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
+    "SubprocessExit", "TaskDone", "TaskLint", "TransportClosed",
 }  # fmt: skip
 PUBLIC_TESTING = {"Recorder", "StepClock"}
 

@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import obsloop
 from obsloop_exporters.prometheus import Exporter
 from tests.exporters.otlp import HttpReceiver, receiving
+from tests.exporters.traces import spans_of, until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -33,11 +34,11 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [
     line.split("#")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line
 ]
-SERVERS = [command for command in COMMANDS if "uvicorn" in command]
+SERVERS = [command for command in COMMANDS if "uvicorn" in command and "opentelemetry" not in command]
 URLS = [command.removeprefix("curl ") for command in COMMANDS if command.startswith("curl ")]
 # The rest: what this test run itself, or test_demo.py, has done already; and what has a test of its own below.
-INSTRUMENTED = next(command for command in COMMANDS if "opentelemetry-instrument" in command)
-DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"', "pytest test_report.py", INSTRUMENTED}
+TRACED, INSTRUMENTED = (command for command in COMMANDS if "opentelemetry-instrument" in command)
+DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"', "pytest test_report.py", TRACED, INSTRUMENTED}
 
 
 def name_of(program):
@@ -97,11 +98,11 @@ def run(folder, *arguments):
 
 
 @contextlib.contextmanager
-def served(command, folder):
+def served(command, folder, **variables):
     """The URL of an application that a command of README serves, and that of its figures."""
     app, figures = free_port(), free_port()
     # The ports that README names are the defaults, and may be taken here: the same places, other numbers.
-    variables = {"UVICORN_PORT": str(app)}
+    variables |= {"UVICORN_PORT": str(app)}
     if command.startswith("obsloop run"):
         variables["OBSLOOP_ADDRESS"] = f"127.0.0.1:{figures}"
     with subprocess.Popen(
@@ -192,6 +193,21 @@ def test_opentelemetry_instrument_exports_the_figures(folder):
         assert "asyncio.eventloop.schedule.delay" in receiver.last
 
 
+def test_a_server_under_opentelemetry_instrument_sends_spans(folder):
+    """A request that blocks for 3 s: the callback's span arrives, with the stack that the watchdog saw."""
+    with receiving(HttpReceiver) as receiver:
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.base, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+        with served(TRACED, folder, **variables) as (app, _):
+            assert get(f"{app}/bad")[0] == 200
+
+            def slow():
+                return [span for span in spans_of(receiver) if span.name.startswith("asyncio callback")]
+
+            span = max(until(slow, "a span arrives"), key=lambda span: span.seconds)
+        assert 3 <= span.seconds < SECONDS
+        assert any("in bad" in attributes["code.stacktrace"] for _, _, attributes in span.events)
+
+
 def test_nothing_is_left_untried():
     """Each block is of a language that is run here or shows something, and each command is one that is run."""
     assert {language for language, _ in BLOCKS} <= {"python", "sh", "text", "promql"}
@@ -222,7 +238,8 @@ def test_every_figure_named_is_exported_and_every_exported_one_is_named():
 def test_the_settings_table_is_whole():
     """Every setting, its variable and its default, and no other."""
     rows = re.findall(r"^\| `(\w+)` \| `(OBSLOOP_\w+)` \| (.*?) \|", README, re.MULTILINE)
-    fields = {field.name: field.default for field in dataclasses.fields(obsloop.Settings)}
+    every = [*dataclasses.fields(obsloop.Settings), *dataclasses.fields(obsloop.SpanSettings)]
+    fields = {field.name: field.default for field in every}
     assert [(name, variable) for name, variable, _ in rows] == [(name, f"OBSLOOP_{name.upper()}") for name in fields]
     for name, _, default in rows:
         if fields[name] is not None:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 import obsloop
-from obsloop import Settings, SettingsError
+from obsloop import Settings, SettingsError, SpanSettings
 
 from .support import output, program
 
@@ -42,6 +42,12 @@ BAD = [
     ("unhealthy_after", "-1", "number of seconds above 0"),
     ("unhealthy_after", "inf", "number of seconds above 0"),
     ("unhealthy_after", "nan", "number of seconds above 0"),
+    ("lints", "maybe", "yes or no"),
+    ("never_yields_after", "long", "number of seconds above 0"),
+    ("never_woken_after", "?", "number of seconds above 0"),
+    ("growing_after", "-", "number of seconds above 0"),
+    ("growing_by", "1.5", "whole number above 0"),
+    ("growing_by", "many", "whole number above 0"),
 ]
 
 
@@ -53,12 +59,14 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_accepted(name, text,
     message = str(raised.value)
     assert message.startswith(f"variable OBSLOOP_{name.upper()}: ")
     assert accepted in message
-    if name != "unhealthy_after" or text == "soon":
+    if not name.endswith("_after") or text == "soon":
         assert repr(text) in message
 
 
 BAD_ARGUMENTS = [
     ("name", "", "printable"), ("name", 7, "printable"), ("address", 9464, '"HOST:PORT"'), ("address", "", "no port"),
+    ("lints", 1, "True or False"), ("growing_by", 0, "whole number above 0"), ("growing_by", True, "whole number"),
+    ("growing_by", 2.0, "whole number"), ("never_woken_after", 0, "seconds"), ("never_yields_after", -1, "seconds"),
     ("unhealthy_after", "1", "seconds"), ("unhealthy_after", True, "seconds"), ("unhealthy_after", None, "seconds"),
 ]  # fmt: skip
 
@@ -80,6 +88,29 @@ def test_an_unknown_variable_is_an_error_that_lists_the_known():
     assert "OBSLOOP_ADRESS" in message
     for known in ("OBSLOOP_NAME", "OBSLOOP_ADDRESS", "OBSLOOP_UNHEALTHY_AFTER"):
         assert known in message
+
+
+def test_the_settings_of_spans_are_apart_and_held_to_the_same():
+    """Either kind accepts the other's variables, and says what is wrong with its own."""
+    variables = {
+        "OBSLOOP_NAME": "api", "OBSLOOP_SPANS_PER_MINUTE": "7", "OBSLOOP_SLOW_JOB": "0",
+        "OBSLOOP_SLOW_CONNECTION": "2.5",
+    }  # fmt: skip
+    assert Settings.from_env(variables) == Settings(name="api")
+    assert SpanSettings.from_env(variables) == SpanSettings(spans_per_minute=7, slow_job=0, slow_connection=2.5)
+    assert SpanSettings.from_env({"OBSLOOP_SLOW_JOB": ""}) == SpanSettings()
+    for name, bad, accepted in (
+        ("spans_per_minute", "1.5", "whole number from 0 to 1000000"),
+        ("spans_per_minute", "-1", "whole number from 0 to 1000000"),
+        ("slow_job", "-1", "number of seconds, 0 or above"),
+        ("slow_connection", "nan", "number of seconds, 0 or above"),
+    ):
+        with pytest.raises(SettingsError, match=f"^variable OBSLOOP_{name.upper()}: .*{accepted}"):
+            SpanSettings.from_env({f"OBSLOOP_{name.upper()}": bad})
+        with pytest.raises(SettingsError, match=f"^argument {name}: .*{accepted}"):
+            SpanSettings(**{name: bad})
+    with pytest.raises(SettingsError, match=r"OBSLOOP_SPANS_PER_MINUT; accepted: OBSLOOP_NAME.*OBSLOOP_SLOW_JOB"):
+        SpanSettings.from_env({"OBSLOOP_SPANS_PER_MINUT": "7"})
 
 
 def test_variables_that_are_no_settings_are_left_alone():

@@ -14,5 +14,11 @@ public names only, as a stranger's exporter has to, and is found the same way: b
     _otel_points.py   from points to the SDK's data, as a reader prefers it
     _otel_views.py    what Views want
     _otel_instruments.py  the API alone: instruments that are observed
+    otel_spans.py   install, uninstall: OpenTelemetry spans for what is rare through the program's TracerProvider
+    _otel_span_shapes.py  from an event to the span that tells of it
+    _otel_span_parents.py  whose child it is, or what it has a link to
+    _otel_span_budget.py  how many may be made
+    _otel_span_others.py  what OpenTelemetry's asyncio instrumentation has a span for already
+    otel_instrumentor.py  the door for opentelemetry-instrument; otel_environment_variables.py: what can be set
     _common.py      what all of them share
 """

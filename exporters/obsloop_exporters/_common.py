@@ -1,14 +1,16 @@
-"""What all our exporters share: the bounds that they begin with, which bounds are exact, label values to be written.
+"""What all our exporters share: the bounds that they begin with, which bounds are exact, label values to be written,
+and which exemplars go with which buckets.
 
 Shared, so that one run looks the same wherever it is looked at. No third-party module is needed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-from obsloop import Signal
+from obsloop import Exemplar, Signal
 
 SECONDS_BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds for durations and delays, unless others are asked for."""
@@ -32,6 +34,21 @@ def bounds_for(signal: Signal, seconds_buckets: Iterable[float], count_buckets: 
                 f" choose among {', '.join(f'{b:g}' for b in signal.bounds)}"
             )
     return tuple(sorted({float(bound) for bound in bounds} - {inf}))
+
+
+def latest(exemplars: Iterable[Exemplar], bucket_of: Callable[[float], int]) -> dict[int, Exemplar]:
+    """Of each bucket that is exported the latest exemplar: obsloop's own buckets are finer."""
+    found: dict[int, Exemplar] = {}
+    for exemplar in exemplars:
+        bucket = bucket_of(exemplar.value)
+        if bucket not in found or found[bucket].time < exemplar.time:
+            found[bucket] = exemplar
+    return found
+
+
+def bucket_within(bounds: Sequence[float]) -> Callable[[float], int]:
+    """Which of the buckets with these upper bounds, and one more for the rest, a value is in."""
+    return lambda value: bisect_left(bounds, value)
 
 
 def encodable(value: str) -> str:

@@ -5,11 +5,13 @@ All of obsloop's buckets come out exactly: sums over its own partition. Only pub
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, log2
 from operator import sub
 from typing import Any
 
+from opentelemetry.sdk import metrics
 from opentelemetry.sdk.metrics import export as sdk
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.metrics.view import (
@@ -25,6 +27,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 import obsloop
 from obsloop import SIGNALS, ExponentialBuckets, Histogram, Signal
 from obsloop_exporters import _otel_reading as reading
+from obsloop_exporters._common import bucket_within, latest
 from obsloop_exporters._otel_reading import Point, Reading, attempt
 
 SCOPE = InstrumentationScope("obsloop", obsloop.__version__)
@@ -33,6 +36,8 @@ _SCALE = 2
 """The finest scale at which obsloop's buckets are exact."""
 # The smallest and the largest value are not kept: OTLP leaves the fields out then, and the console shows null.
 _UNKNOWN: Any = None
+_EXEMPLAR: Any = getattr(metrics, "Exemplar", None)
+"""None in older SDKs, whose points have no room for exemplars."""
 _NOT_ASKED: object = getattr(ExplicitBucketHistogramAggregation(), "_boundaries", None)
 """What stands where no bounds were given: None, or in older SDKs bounds made for milliseconds."""
 
@@ -59,6 +64,8 @@ class Wishes:
     """Of histograms."""
     bounds: Mapping[str, tuple[float, ...]]
     """Of explicit buckets, by signal, where neither the reader nor a View has bounds."""
+    exemplars: Callable[[], bool] = lambda: True
+    """Whether the provider has not switched exemplars off."""
 
 
 Streams = Mapping[str, tuple[Stream, ...]]
@@ -70,15 +77,15 @@ PLAIN: Streams = {signal.name: (Stream(signal.name, signal.help),) for signal in
 
 def scope_metrics(now: Reading, base: Reading | None, wishes: Wishes, streams: Streams) -> sdk.ScopeMetrics:
     """All signals, in the catalogue's order; without those of which there are no series."""
-    metrics: list[sdk.Metric] = []
+    found: list[sdk.Metric] = []
     for signal in SIGNALS:
         if streams[signal.name]:
             points = reading.points(signal, now, base)
             for stream in streams[signal.name]:
                 data = attempt(stream.name, _data, signal, stream, points, now.time_ns, wishes)
                 if data is not None and data.data_points:
-                    metrics.append(sdk.Metric(stream.name, stream.description, signal.unit, data))
-    return sdk.ScopeMetrics(SCOPE, metrics, SCOPE.schema_url or "")
+                    found.append(sdk.Metric(stream.name, stream.description, signal.unit, data))
+    return sdk.ScopeMetrics(SCOPE, found, SCOPE.schema_url or "")
 
 
 def _data(signal: Signal, stream: Stream, points: Iterable[Point], time_ns: int, wishes: Wishes) -> sdk.DataT | None:
@@ -99,8 +106,9 @@ def _data(signal: Signal, stream: Stream, points: Iterable[Point], time_ns: int,
     if signal.kind != "histogram" or isinstance(aggregation, SumAggregation):
         numbers = [_number(point, start_ns, time_ns, _plain(value)) for point, start_ns, value in changes]
         return sdk.Sum(numbers, temporality, signal.kind != "updowncounter")
+    with_exemplars = wishes.exemplars()
     histograms = [
-        (point.attributes, start_ns, time_ns, value)
+        (point.attributes, start_ns, time_ns, value if with_exemplars else replace(value, exemplars=()))
         for point, start_ns, value in changes
         if isinstance(value, Histogram) and (not delta or value.count)
     ]
@@ -152,7 +160,30 @@ def _explicit(
     count = value.count
     upto = (*value.cumulative(bounds), count)
     counts = tuple(map(sub, upto, (0, *upto)))
-    return sdk.HistogramDataPoint(attributes, start_ns, time_ns, count, value.sum, counts, bounds, _UNKNOWN, _UNKNOWN)
+    return sdk.HistogramDataPoint(
+        attributes,
+        start_ns,
+        time_ns,
+        count,
+        value.sum,
+        counts,
+        bounds,
+        _UNKNOWN,
+        _UNKNOWN,
+        *_exemplars(value, bucket_within(bounds)),
+    )
+
+
+def _exemplars(value: Histogram, bucket_of: Callable[[float], int]) -> tuple[list[Any], ...]:
+    """What a point takes as its last argument, where there are any: of each bucket the latest."""
+    if not value.exemplars or _EXEMPLAR is None:
+        return ()
+    return (
+        [
+            _EXEMPLAR({}, of, round(at * 1e9), int(span_id, 16), int(trace_id, 16))
+            for of, at, trace_id, span_id in latest(value.exemplars, bucket_of).values()
+        ],
+    )
 
 
 def _bounds(signal: Signal, aggregation: Aggregation, wishes: Wishes) -> tuple[float, ...]:
@@ -199,6 +230,7 @@ def exponential(
         0,
         _UNKNOWN,
         _UNKNOWN,
+        *_exemplars(value, lambda of: ceil(log2(of) * 2.0**buckets.scale) - 1),
     )
 
 

@@ -111,7 +111,8 @@ def _points(signal: Signal, snapshot: Snapshot, before: Snapshot | None, base: R
 def plus(a: Value, b: Value) -> Value:
     """The sum; of histograms the histogram of both."""
     if isinstance(a, Histogram) and isinstance(b, Histogram):
-        return Histogram(a.partition, tuple(map(add, a.bucket_counts, b.bucket_counts)), a.sum + b.sum)
+        counts = tuple(map(add, a.bucket_counts, b.bucket_counts))
+        return Histogram(a.partition, counts, a.sum + b.sum, a.exemplars + b.exemplars)
     if isinstance(a, Histogram) or isinstance(b, Histogram):
         raise TypeError(f"{a!r} and {b!r} are of different kinds")
     return a + b
@@ -122,7 +123,9 @@ def minus(a: Value, b: Value | None) -> Value:
     if b is None:
         return a
     if isinstance(a, Histogram) and isinstance(b, Histogram):
-        return Histogram(a.partition, tuple(map(sub, a.bucket_counts, b.bucket_counts)), a.sum - b.sum)
+        counts = tuple(map(sub, a.bucket_counts, b.bucket_counts))
+        new = tuple(exemplar for exemplar in a.exemplars if exemplar not in b.exemplars)
+        return Histogram(a.partition, counts, a.sum - b.sum, new)
     if isinstance(a, Histogram) or isinstance(b, Histogram):
         raise TypeError(f"{a!r} and {b!r} are of different kinds")
     return a - b

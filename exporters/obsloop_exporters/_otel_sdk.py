@@ -2,7 +2,7 @@
 
 The SDK has no way in for histograms that are counted already. So they are added where a collection leaves it, between
 the reader and the exporter, in public data classes. The private names that this needs are all in ``readers``,
-``exporter_of`` and ``wishes_of``: each is looked for, not leant on.
+``exporter_of``, ``wishes_of`` and ``exemplars_wanted``: each is looked for, not leant on.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Attached:
             return lambda: None
         there = self._figures.get(reader)
         if there is None or there[0] is not inside:
-            wishes = wishes_of(reader if inside is None else inside, self.bounds)
+            wishes = wishes_of(reader if inside is None else inside, self.bounds, lambda: self.provider)
             there = self._figures[reader] = inside, Figures(wishes, lambda: streams_of(self.provider))
         owner: Any = reader
         if inside is None:
@@ -224,7 +224,7 @@ def exporter_of(reader: MetricReader) -> MetricExporter | None:
     return found if isinstance(found, MetricExporter) else None
 
 
-def wishes_of(owner: MetricExporter | MetricReader, bounds: Bounds) -> Wishes:
+def wishes_of(owner: MetricExporter | MetricReader, bounds: Bounds, provider: Callable[[], object]) -> Wishes:
     """What an exporter or a reader prefers, by its arguments or the environment; cumulative where it says nothing."""
     temporalities: Mapping[type, AggregationTemporality] = (
         getattr(owner, "_preferred_temporality", None) or getattr(owner, "_instrument_class_temporality", None) or {}
@@ -242,7 +242,18 @@ def wishes_of(owner: MetricExporter | MetricReader, bounds: Bounds) -> Wishes:
         )
         for kind, wanted in _CLASSES.items()
     }
-    return Wishes(temporality, aggregation, bounds)
+    return Wishes(temporality, aggregation, bounds, lambda: exemplars_wanted(provider()))
+
+
+def exemplars_wanted(provider: object) -> bool:
+    """Whether a provider lets exemplars out: not with ``OTEL_METRICS_EXEMPLAR_FILTER=always_off``, or that filter.
+
+    Ours are of sampled spans only, which "trace_based", the SDK's default, wants; "always_on" would be for values
+    without a trace, too.
+    """
+    chosen = getattr(getattr(provider, "_sdk_config", None), "exemplar_filter", None)
+    off = getattr(sdk, "AlwaysOffExemplarFilter", None)
+    return off is None or not isinstance(chosen, off)
 
 
 def wrapped(inside: MetricExporter, bounds: Bounds) -> Exporter:
@@ -250,10 +261,14 @@ def wrapped(inside: MetricExporter, bounds: Bounds) -> Exporter:
     if isinstance(inside, Exporter):
         return inside
 
-    def streams() -> Streams:
-        provider = exporter.provider()
-        mine = any(exporter_of(reader) is exporter for reader in readers(provider) or ())
-        return streams_of(provider) if mine else PLAIN
+    def provider() -> object:
+        found = exporter.provider()
+        mine = any(exporter_of(reader) is exporter for reader in readers(found) or ())
+        return found if mine else None
 
-    exporter = Exporter(inside, Figures(wishes_of(inside, bounds), streams))
+    def streams() -> Streams:
+        found = provider()
+        return PLAIN if found is None else streams_of(found)
+
+    exporter = Exporter(inside, Figures(wishes_of(inside, bounds, provider), streams))
     return exporter

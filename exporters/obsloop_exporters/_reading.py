@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import obsloop
-from obsloop import Histogram, Snapshot
-from obsloop_exporters._common import encodable
+from obsloop import Exemplar, Histogram, Snapshot
+from obsloop_exporters._common import bucket_within, encodable, latest
 from obsloop_exporters._families import Family
 
 _UTILIZATION = "asyncio.eventloop.utilization"
@@ -32,6 +32,8 @@ class Buckets(NamedTuple):
     counts: tuple[int, ...]
     """Cumulative, one for each of ``Family.bound_texts``; the last is the count of all."""
     sum: float
+    exemplars: Mapping[int, Exemplar] = {}
+    """By the place of the bucket among ``counts``."""
 
 
 class Series(NamedTuple):
@@ -117,7 +119,8 @@ def _series(family: Family, snapshot: Snapshot, previous: Snapshot | None) -> li
             raise TypeError(f"expected a {family.type}, got {value!r}")
         if isinstance(value, Histogram):
             counts = (*value.cumulative(family.bounds), value.count)
-            result.append(Series(labels, Buckets(counts, float(value.sum))))
+            exemplars = latest(value.exemplars, bucket_within(family.bounds)) if value.exemplars else {}
+            result.append(Series(labels, Buckets(counts, float(value.sum), exemplars)))
         else:
             result.append(Series(labels, float(value)))
     return result

@@ -1,4 +1,5 @@
-"""The two text formats, written straight from a reading: Prometheus 0.0.4 (and 1.0.0) and OpenMetrics 1.0.
+"""The two text formats, written straight from a reading: Prometheus 0.0.4 (and 1.0.0) and OpenMetrics 1.0, which alone
+has exemplars.
 
 The same bytes as prometheus_client writes, and a test holds it to that, in a fraction of its time: it makes
 an object, sorts a dictionary and matches several patterns for each of hundreds of samples.
@@ -20,7 +21,7 @@ def render(reading: Reading, *, openmetrics: bool) -> bytes:
         for labels, value in all_series:
             pairs = sorted(zip(family.label_names, labels, strict=True))
             if isinstance(value, Buckets):
-                _histogram(parts, family, pairs, value)
+                _histogram(parts, family, pairs, value, openmetrics)
             else:
                 parts.append(f"{name}{_braced(pairs)} {number(value)}\n")
     if openmetrics:
@@ -38,16 +39,23 @@ def _head(family: Family, openmetrics: bool) -> str:
     return f"# HELP {name} {text}\n# TYPE {name} {family.type}\n{unit}"
 
 
-def _histogram(parts: list[str], family: Family, pairs: list[tuple[str, str]], value: Buckets) -> None:
+def _histogram(
+    parts: list[str], family: Family, pairs: list[tuple[str, str]], value: Buckets, openmetrics: bool
+) -> None:
     # Labels are written in the order of their names, and `le` is one of them.
     before = "".join(f"{_pair(*pair)}," for pair in pairs if pair[0] < "le")
     after = "".join(f",{_pair(*pair)}" for pair in pairs if pair[0] > "le")
     head, tail = f'{family.name}_bucket{{{before}le="', f'"{after}}} '
     last, text = -1, ""
+    first = len(parts)
     for bound, count in zip(family.bound_texts, value.counts, strict=True):
         if count != last:  # most buckets are empty and repeat the one before
             last, text = count, number(count)
         parts.append(f"{head}{bound}{tail}{text}\n")
+    if openmetrics:
+        for place, (of, at, trace_id, span_id) in value.exemplars.items():
+            ids = _braced([("span_id", span_id), ("trace_id", trace_id)])
+            parts[first + place] = f"{parts[first + place][:-1]} # {ids} {number(of)} {at}\n"
     labels = _braced(pairs)
     parts.append(f"{family.name}_count{labels} {text}\n{family.name}_sum{labels} {number(value.sum)}\n")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import (
     CollectorRegistry,
     CounterMetricFamily,
+    Exemplar,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
@@ -109,10 +110,14 @@ def _samples(family: Family, all_series: list[Series]) -> list[Sample]:
     for values, value in all_series:
         labels = dict(zip(family.label_names, values, strict=True))
         if isinstance(value, Buckets):
+            first = len(samples)
             samples += [
                 Sample(f"{name}_bucket", {**labels, "le": bound}, count)
                 for bound, count in zip(family.bound_texts, value.counts, strict=True)
             ]
+            for place, (of, at, trace_id, span_id) in value.exemplars.items():
+                exemplar = Exemplar({"trace_id": trace_id, "span_id": span_id}, of, at)
+                samples[first + place] = samples[first + place]._replace(exemplar=exemplar)
             samples.append(Sample(f"{name}_count", labels, value.counts[-1]))
             samples.append(Sample(f"{name}_sum", labels, value.sum))
         else:

@@ -34,6 +34,8 @@ _said: set[str] = set()
 _observed: list[Any] = []
 # How many asked for observed loops and have not taken it back.
 _asked = 0
+# Whether who asks for a uvloop loop gets ours.
+_instead_of_uvloop = False
 _MARK = "_obsloop_autoload"
 
 
@@ -55,6 +57,28 @@ def install(root: str | None = None) -> None:
             _run_hook(hooks.pop(name), module)
     if hooks:
         sys.meta_path.insert(0, _AfterImport(hooks))
+
+
+def observe() -> Callable[[], None]:
+    """`install`, until what is returned is called. Where the process is observed from its start, both do nothing."""
+    if hasattr(sys, _MARK):
+        return lambda: None
+    install()
+    undone: list[bool] = []
+
+    def undo() -> None:
+        global _asked, _instead_of_uvloop  # noqa: PLW0603
+        if undone:
+            return
+        undone.append(True)
+        delattr(sys, _MARK)
+        waiting = [finder for finder in sys.meta_path if isinstance(finder, _AfterImport)]
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in waiting]
+        if not any("asyncio.unix_events" in finder.hooks for finder in waiting):
+            _asked -= 1
+        _instead_of_uvloop = False
+
+    return undo
 
 
 def _say_once(line: str) -> None:
@@ -161,15 +185,19 @@ def _loop_class() -> Any:
 
 def _replace_uvloop(uvloop: Any) -> None:
     """Make every public way to a uvloop loop lead to an observed asyncio loop."""
+    global _instead_of_uvloop  # noqa: PLW0603
     native: Any = uvloop.Loop
+    _instead_of_uvloop = True
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if cls is native:
+        if not _instead_of_uvloop:
+            pass
+        elif cls is native:
             observed = _loop_class()
             if observed is not None:
                 _say_once(
                     "uvloop cannot be observed yet: where the program asks for a uvloop loop it gets "
-                    "obsloop.Loop, an observed asyncio loop. Without `obsloop run` it gets uvloop as before."
+                    "obsloop.Loop, an observed asyncio loop. Not observed, it gets uvloop as before."
                 )
                 # No instance of `cls`: so type.__call__ hands it out as it is and initializes nothing.
                 return observed()

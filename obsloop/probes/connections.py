@@ -12,6 +12,7 @@ import os
 import socket
 from asyncio import CancelledError, current_task
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any
 
 from obsloop import _clock, _sites
@@ -69,7 +70,11 @@ class _Attempting:
         duration_ns = self.duration_ns if over else _clock.monotonic_ns() - self.started_ns
         host, port = _host_and_port(self.address)
         return Attempt(
-            address=host, port=port, duration=duration_ns / 1e9, error_type=self.error_type if over else _CANCELLED
+            address=host,
+            port=port,
+            duration=duration_ns / 1e9,
+            started_at=epoch(self.started_ns),
+            error_type=self.error_type if over else _CANCELLED,
         )
 
 
@@ -79,6 +84,7 @@ class Setup:
     __slots__ = (
         "_address",
         "_attempts",
+        "_context",
         "_error_type",
         "_factory",
         "_first_step",
@@ -89,6 +95,7 @@ class Setup:
         "_started_ns",
         "_tls",
         "_tls_ns",
+        "_tls_started_ns",
         "transport",
     )
 
@@ -96,11 +103,13 @@ class Setup:
         self._loop, self._factory, self.transport = loop, factory, transport
         self._tls = bool(kwargs.get("ssl"))
         self._address = host, port
+        self._context = copy_context()
         self._started_ns = _clock.monotonic_ns()
         self._look_ups: list[tuple[Any, dict[str, Any], int, int]] = []
         """Address, what asyncio was to find for it, when that began and ended; 0 while it has not."""
         self._attempts: list[_Attempting] = []
         self._tls_ns: int | None = None
+        self._tls_started_ns = 0
         self._error_type = self._phase = ""
         self._protocol: Any = None
         sock = kwargs.get("sock")
@@ -155,6 +164,7 @@ class Setup:
     def shook_hands(self, duration_ns: int, error_type: str) -> None:
         """The handshake is over."""
         self._tls_ns = duration_ns
+        self._tls_started_ns = _clock.monotonic_ns() - duration_ns
         self._error_type = error_type
         if not error_type:
             self._phase = _PROTOCOL
@@ -188,11 +198,11 @@ class Setup:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    def _dns_duration(self) -> float | None:
-        """Of the names among what was looked up."""
+    def _dns(self) -> tuple[float | None, float | None]:
+        """How long the names among what was looked up took, and when the first began."""
         now_ns = _clock.monotonic_ns()
-        took_ns = [(end or now_ns) - began for address, how, began, end in self._look_ups if _is_name(address, **how)]
-        return sum(took_ns) / 1e9 if took_ns else None
+        names = [(began, end or now_ns) for address, how, began, end in self._look_ups if _is_name(address, **how)]
+        return (sum(end - began for began, end in names) / 1e9, epoch(names[0][0])) if names else (None, None)
 
     def _ended(self, exc: BaseException | None) -> None:
         obs = self._loop._obsloop
@@ -208,6 +218,7 @@ class Setup:
         if site.name.startswith("asyncio."):
             task = current_task(self._loop)
             site = site if task is None else _sites.site_of_task(task)
+        dns_duration, dns_started_at = self._dns()
         event = ConnectionSetUp(
             loop_name=obs.ledger_of(self._loop).name,
             kind="other",
@@ -218,11 +229,14 @@ class Setup:
             transport=self.transport,
             address=host,
             port=port or next((p for a in self._attempts if (p := _host_and_port(a.address)[1])), 0),
-            dns_duration=self._dns_duration(),
+            dns_duration=dns_duration,
+            dns_started_at=dns_started_at,
             attempts=tuple(attempt.shown() for attempt in self._attempts),
             tls_duration=None if self._tls_ns is None else self._tls_ns / 1e9,
+            tls_started_at=None if self._tls_ns is None else epoch(self._tls_started_ns),
             error_type="" if exc is None else self._error_type or _name_of(exc),
             phase="" if exc is None else self._phase,
+            context=self._context,
         )
         emit(obs.instruments, "on_connection_set_up", event)
 

@@ -14,21 +14,25 @@ from typing import Any
 
 from obsloop import _sites
 from obsloop._catalog import ORIGINS
-from obsloop._cells import KINDS, OTHER, STRIDE
+from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import CallbackError
 from obsloop._instruments import emit
 from obsloop._peek import class_name, class_of, clean
 from obsloop._private import private_base_events
 from obsloop._sites import Site
+from obsloop.watch import lints
 from obsloop.watch.guarded import guarded
 
 _CALLBACK, _TASK, _FUTURE, _TRANSPORT, _SERVER, _OTHER = ORIGINS
+_DESTROYED = "Task was destroyed but it is pending!"
 _NOWHERE = Site("", "", 0)
 
 
 def on_exception(loop: Any, context: dict[str, Any]) -> None:
     """Stands as the loop's exception handler, in front of the program's own."""
     guarded(_count, loop, context)
+    if context.get("message") == _DESTROYED and loop._obsloop.tasks is not None:
+        guarded(loop._obsloop.tasks.destroyed, context.get("task"), loop._obsloop.cells)
     handler = loop._obsloop.exception_handler
     if handler is not None:
         handler(loop, context)  # asyncio deals with what it raises
@@ -52,6 +56,8 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
     ledger.rare.count("asyncio.eventloop.exceptions", error_type, origin)
     if obs.servers.accepting is not None and "socket" in context and isinstance(exception, OSError):
         obs.servers.accepting.failed(exception)  # asyncio reports it here, and tries again later
+    raised_at = _raised_at(exception)
+    lints.exception_seen(loop, context, error_type, raised_at)
     emit(
         obs.instruments,
         "on_callback_error",
@@ -62,7 +68,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
             duration=0.0,
             schedule_delay=0.0,
             started_at=time.time(),
-            detail=" ".join(filter(None, (site.detail, _raised_at(exception)))),
+            detail=" ".join(filter(None, (site.detail, raised_at))),
             error_type=error_type,
             origin=origin,
             exception=exception if isinstance(exception, BaseException) else None,
@@ -91,7 +97,7 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
     handle = context.get("handle")
     if handle is not None:
         marks = getattr(handle, "_kind", OTHER)
-        return _CALLBACK, KINDS[marks // STRIDE], _sites.site_of_handle(handle)
+        return _CALLBACK, KIND_OF_BLOCK[marks // STRIDE], _sites.site_of_handle(handle)
     for key in ("task", "future"):
         future = context.get(key)
         if isinstance(future, asyncio.Task):

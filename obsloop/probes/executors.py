@@ -22,9 +22,9 @@ from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
-from obsloop import _clock, _sites
+from obsloop import _clock, _exemplars, _sites
 from obsloop._catalog import EXECUTOR
-from obsloop._cells import KINDS, STRIDE, THREADSAFE
+from obsloop._cells import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop._events import ExecutorJob
 from obsloop._instruments import emit, process
 from obsloop._peek import class_of, clean, get, qualname_of, text
@@ -263,6 +263,8 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     else:
         queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
     ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
+    if queued_ns >= obs.slow_ns and job.context is not None:
+        guarded(_exemplars.job, ledger, pool.name, outcome, queued_ns, job.context)
     if pool.ref() is None and not pool.jobs:
         _forget(obs.executors, pool)
     if job.via and began_ns:
@@ -272,7 +274,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
         site = _sites.site_of_callback(job.__wrapped__)
         event = ExecutorJob(
             loop_name=ledger.name,
-            kind=KINDS[THREADSAFE // STRIDE],
+            kind=KIND_OF_BLOCK[THREADSAFE // STRIDE],
             name=site.name,
             filename=site.filename,
             lineno=site.lineno,
@@ -284,7 +286,9 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
             via=job.via or _via(job.__wrapped__),
             result_delay=max(0, delay_ns) / 1e9,
             thread_name=next((t.name for t in threading.enumerate() if t.ident == job.thread_id), ""),
+            thread_id=job.thread_id,
             error_type="" if exception is None else type_name(class_of(exception)),
+            context=None if job.context is None else _holding(job.context),
         )
         emit(obs.instruments, "on_executor_job", event)
 
@@ -387,6 +391,13 @@ def _current(otel: Any) -> Any:
         return otel.get_current() or None
     except Exception:
         return None
+
+
+def _holding(context: Any) -> Context:
+    """A context of the interpreter's in which that OpenTelemetry context is current."""
+    holder = Context()
+    holder.run(_attach, context)
+    return holder
 
 
 def _attach(context: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock
@@ -38,7 +39,7 @@ class Processes:
 class Child:
     """One child. Its watcher calls ``on_exit`` in place of the loop's own method."""
 
-    __slots__ = ("awaited", "callback", "ended_ns", "loop", "program", "started_ns")
+    __slots__ = ("awaited", "callback", "context", "ended_ns", "loop", "program", "started_ns")
 
     def __init__(self, loop: Any, program: str) -> None:
         self.loop, self.program = loop, program
@@ -46,6 +47,7 @@ class Child:
         self.awaited = False
         self.ended_ns = 0
         """When it ended, as far as it is ``awaited``; 0 while it lives."""
+        self.context = copy_context()
         self.started_ns = _clock.monotonic_ns()
 
     def on_exit(self, pid: int, returncode: int, transport: Any) -> None:
@@ -122,5 +124,6 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
             returncode=returncode,
             exit=how,
             reap_delay=None if delay_ns is None else delay_ns / 1e9,
+            context=child.context,
         )
         emit(obs.instruments, "on_subprocess_exit", event)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from html import escape as escape  # noqa: PLC0414  (for those who make pages with this)
 from typing import Any
 
@@ -70,6 +71,14 @@ def place(filename: str, lineno: int | None, limit: int = MAX_TEXT) -> str | Non
     if len(filename) > limit:
         filename = f"...{filename[3 - limit :]}"
     return f"{clean(filename, limit)}:{lineno or 0}"
+
+
+def moment(timestamp: float) -> str | None:
+    """ISO 8601 in UTC; None for what is no moment of this calendar."""
+    try:
+        return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _format(query: str) -> str:

@@ -2,14 +2,13 @@
 
 import os
 import time
-from datetime import UTC, datetime
 from html import escape
 from traceback import FrameSummary
 from typing import Any
 
 from obsloop._events import LoopBlocked, LoopUnblocked, Sample, SlowCallback, SlowIteration
 from obsloop.service.messages import Request, Response
-from obsloop.service.pages import answer, clean, page, place, table
+from obsloop.service.pages import answer, clean, moment, page, place, table
 from obsloop.watch.recent import Noted, kept
 
 MAX_FRAMES = 50  # of one stack
@@ -62,7 +61,7 @@ def _shape(event: Noted, now: float) -> dict[str, Any]:
         "file": place(event.filename, event.lineno),
         "duration_seconds": max(event.duration, now - event.started_at) if lasting else event.duration,
         "schedule_delay_seconds": event.schedule_delay,
-        "started_at": _moment(event.started_at),
+        "started_at": moment(event.started_at),
         "task": None if event.task_name is None else clean(event.task_name),
         "detail": clean(event.detail),
         "cause": event.cause,
@@ -82,14 +81,6 @@ def _sample(sample: Sample, limit: int) -> dict[str, Any]:
 def _frame(frame: FrameSummary) -> str:
     # Not frame.line: it would read the source file.
     return f"{place(frame.filename, frame.lineno, 120)} in {clean(frame.name, 80)}"
-
-
-def _moment(timestamp: float) -> str | None:
-    """ISO 8601 in UTC; None for what is no moment of this calendar."""
-    try:
-        return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):
-        return None
 
 
 def _page(report: dict[str, Any]) -> Response:

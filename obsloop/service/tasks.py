@@ -1,12 +1,16 @@
-"""/tasks: the live tasks of every running loop. How they are found, and their age, is in obsloop/_tasks.py."""
+"""/tasks: the live tasks of every running loop, and what the lints told last. How tasks are found, and their age, is in
+obsloop/_tasks.py; the lints are in obsloop/watch/lints.
+"""
 
 import os
 from html import escape
 from typing import Any
 
+from obsloop._events import TaskLint
 from obsloop._tasks import TaskInfo, listing
 from obsloop.service.messages import Request, Response
-from obsloop.service.pages import answer, clean, page, place, table
+from obsloop.service.pages import answer, clean, moment, page, place, table
+from obsloop.watch import lints
 
 
 def tasks(request: Request) -> Response:
@@ -16,12 +20,14 @@ def tasks(request: Request) -> Response:
 
 def report() -> dict[str, Any]:
     """The same for programs."""
-    found = listing()
+    found, told = listing(), lints.kept()
     return {
         "process": os.getpid(),
         "not_shown": found.not_shown,
         "unseen": found.unseen,
         "tasks": [_shape(task) for task in found.tasks],
+        "older_lints": told.older,
+        "lints": [_finding(event) for event in told.events],
     }
 
 
@@ -37,6 +43,21 @@ def _shape(task: TaskInfo) -> dict[str, Any]:
         "in": clean(task.function),
         "age_seconds": task.age,
         "age_resolution_seconds": task.age_resolution,
+    }
+
+
+def _finding(event: TaskLint) -> dict[str, Any]:
+    return {
+        "lint": event.lint,
+        "loop": clean(event.loop_name),
+        "name": clean(event.name),
+        "file": place(event.filename, event.lineno),
+        "task": None if event.task_name is None else clean(event.task_name),
+        "message": clean(event.message),
+        "count": event.count,
+        "first_seen": moment(event.started_at),
+        "last_seen": moment(event.last_seen),
+        "detail": clean(event.detail),
     }
 
 
@@ -56,7 +77,29 @@ def _page(report: dict[str, Any]) -> Response:
     ]
     shown = table(head, rows) if rows else "<p>No observed loop runs, or none has a task.</p>"
     more = f"<p>And {report['not_shown']} more.</p>" if report["not_shown"] else ""
-    return page("Tasks", shown + more)
+    return page("Tasks", shown + more + _findings(report))
+
+
+def _findings(report: dict[str, Any]) -> str:
+    """What the lints told, newest first; nothing where they had nothing to tell."""
+    if not report["lints"]:
+        return ""
+    head = ("when", "loop", "lint", "coroutine", "defined at", "what is wrong", "tasks", "")
+    rows = [
+        (
+            escape(event["last_seen"] or ""),
+            escape(event["loop"]),
+            escape(event["lint"].replace("_", " ")),
+            escape(" ".join(filter(None, (event["name"], event["task"] and f"({event['task']})")))),
+            escape(event["file"] or ""),
+            escape(event["message"]),
+            str(event["count"]),
+            escape(event["detail"]),
+        )
+        for event in report["lints"]
+    ]
+    older = f"<p>And {report['older_lints']} before these, no longer kept.</p>" if report["older_lints"] else ""
+    return f"<h2>What is wrong with tasks</h2>\n{table(head, rows)}{older}"
 
 
 def _state(task: dict[str, Any]) -> str:

@@ -143,16 +143,24 @@ def _within(m: Measured, late: Late) -> int:
 
 def why(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> str:
     """Why the loop was blocked from ``started_ns`` to ``ended_ns``, which is now. From any thread; never raises."""
+    return why_and_cpu(obs, cells, started_ns, ended_ns)[0]
+
+
+def why_and_cpu(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> tuple[str, float | None]:
+    """The same, and the seconds of CPU that the loop's thread used meanwhile; None where nobody knows."""
     try:
         if _clock.monotonic_ns is not time.monotonic_ns:
-            return "unknown"  # a test's clock: real CPU time tells nothing
+            return "unknown", None  # a test's clock: real CPU time tells nothing
         known = usage.known(obs, cells)
         if known is None or ended_ns <= started_ns:
-            return "unknown"
+            return "unknown", None
         measured = _measure(obs, cells, known, started_ns, ended_ns)
-        return "unknown" if measured is None else decide(measured)
+        if measured is None:
+            return "unknown", None
+        cpu_ns = measured.cpu_ns
+        return decide(measured), None if cpu_ns is None else min(cpu_ns, ended_ns - started_ns) / 1e9
     except Exception:  # rather no answer than an error in the loop
-        return "unknown"
+        return "unknown", None
 
 
 def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: int) -> Measured | None:

@@ -6,6 +6,7 @@ An episode is counted where and when it ends, in the loop's thread. Its events c
 from __future__ import annotations
 
 import time
+from contextvars import Context
 from typing import Any, NamedTuple
 
 from obsloop import _clock
@@ -31,6 +32,8 @@ class Sight(NamedTuple):
     where: str
     """The line alone: ``at app.py:12 in fetch``."""
     schedule_delay: float
+    context: Context | None = None
+    """A copy of the context that was current."""
 
 
 class Story(NamedTuple):

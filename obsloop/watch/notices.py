@@ -6,7 +6,7 @@ import logging
 import time
 from contextlib import suppress
 
-from obsloop._events import LoopBlocked
+from obsloop._events import LoopBlocked, TaskLint
 from obsloop.watch import stacks
 
 _log = logging.getLogger("obsloop")
@@ -15,6 +15,8 @@ _EVERY_SECONDS = 10.0
 
 _told: dict[str, tuple[float, int]] = {}
 """Loop name -> when a line was last written, and how many have been left out since."""
+_linted: dict[tuple[str, str], tuple[float, int]] = {}
+"""The same by loop name and lint."""
 
 
 def blocked(event: LoopBlocked, duration: float, cause: str, where: str, *, over: bool) -> None:
@@ -36,6 +38,27 @@ def blocked(event: LoopBlocked, duration: float, cause: str, where: str, *, over
         )  # fmt: skip
 
 
+def lint(event: TaskLint) -> None:
+    """Say that something is wrong with tasks; at most once in a while for each loop and lint."""
+    now = time.monotonic()
+    key = (event.loop_name, event.lint)
+    last, left_out = _linted.get(key, (now - _EVERY_SECONDS, 0))
+    if now - last < _EVERY_SECONDS:
+        _linted[key] = last, left_out + 1
+        return
+    _linted[key] = now, 0
+    with suppress(Exception):  # a logging handler of the program's that raises: there is nobody left to tell
+        _log.warning(
+            "%s on loop %s: %s%s (%s:%d) %s%s%s%s",
+            event.lint, event.loop_name, event.name, f" (task {event.task_name})" if event.task_name else "",
+            event.filename, event.lineno, event.message,
+            f"; {event.count} tasks" if event.count > 1 and event.lint != "growing" else "",
+            f"; {event.detail}" if event.detail else "",
+            f" ({left_out} more such findings were not logged)" if left_out else "",
+        )  # fmt: skip
+
+
 def forked() -> None:
     """In a forked child nothing has been said yet."""
     _told.clear()
+    _linted.clear()

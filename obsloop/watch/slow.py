@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from contextvars import Context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _sites
-from obsloop._cells import KINDS, OTHER, STRIDE
+from obsloop import _exemplars, _sites
+from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import SlowCallback, SlowIteration
-from obsloop._instruments import emit
+from obsloop._instruments import emit, heard
 from obsloop._sites import Site
-from obsloop.watch import cause, recent, watchdog
+from obsloop.watch import cause, recent, stacks, watchdog
 from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
@@ -113,19 +115,24 @@ def callback(
     obs = loop._obsloop
     site = _sites.site_of_handle(handle)
     spent_ns, delay_ns = end_ns - start_ns, max(0, start_ns - ready_ns)
-    kind_name = KINDS[kind // STRIDE]
+    kind_name = KIND_OF_BLOCK[kind // STRIDE]
     slow = spent_ns >= cells.slow_ns
     seen = watchdog.seen(obs, start_ns) if slow else None
     if seen is not None:
         site, kind_name = seen.site, seen.kind  # as it was seen: of an eager task, the child and not the parent
     notes = obs.notes.of(began_ns)
     notes.add(site, kind_name, spent_ns, delay_ns)
+    ledger = obs.ledger_of(loop)
+    if slow or delay_ns >= cells.slow_ns:
+        ids = stacks.span_ids(seen.context) if seen is not None else None  # it may be over before the callback is
+        ids = ids or stacks.span_ids(stacks.context(handle, None))
+        _exemplars.callback(ledger.exemplars, cells, kind, spent_ns, delay_ns, ids)
     if not slow:
         return
     notes.slow_seen = True
     cells.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
-    ledger = obs.ledger_of(loop)
     ledger.rare.count("asyncio.eventloop.callback.slow", site.name)
+    why, cpu_time = cause.why_and_cpu(obs, cells, start_ns, end_ns)
     event = SlowCallback(
         loop_name=ledger.name,
         kind=kind_name,
@@ -134,12 +141,22 @@ def callback(
         schedule_delay=delay_ns / 1e9,
         started_at=epoch(start_ns),
         detail=seen.detail if seen is not None else site.detail,
-        cause=cause.why(obs, cells, start_ns, end_ns),
+        cause=why,
+        cpu_time=cpu_time,
     )
-    recent.note(event)
-    emit(obs.instruments, "on_slow_callback", event)
+    recent.note(event)  # without what follows: it is kept for long, and contexts hold what the program put into them
+    if heard(obs.instruments, "on_slow_callback"):
+        context = getattr(handle, "_context", None)
+        event = replace(
+            event,
+            samples=watchdog.samples_of(obs, start_ns),
+            context=context if isinstance(context, Context) else None,
+            context_seen=None if seen is None else seen.context,
+        )
+        emit(obs.instruments, "on_slow_callback", event)
     if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
         log(event, "slow callback")
+    _exemplars.behind(loop, ledger.exemplars, cells)  # last: until now they wait
 
 
 def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
@@ -181,8 +198,10 @@ def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
 
 def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> None:
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
-    kind = KINDS[getattr(handle, "_kind", OTHER) // STRIDE]
-    loop._obsloop.notes.of(began_ns).sample(_sites.site_of_handle(handle), kind, cells.tick_ns, calls)
+    kind = KIND_OF_BLOCK[getattr(handle, "_kind", OTHER) // STRIDE]
+    obs = loop._obsloop
+    obs.notes.of(began_ns).sample(_sites.site_of_handle(handle), kind, cells.tick_ns, calls)
+    _exemplars.next_one(loop, obs.ledger_of(loop).exemplars, cells, handle, cells.tick_ns)
 
 
 def log(event: SlowCallback | SlowIteration, what: str) -> None:

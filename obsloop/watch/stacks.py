@@ -10,6 +10,7 @@ import os
 import sys
 from asyncio import base_events, events
 from contextlib import suppress
+from contextvars import Context
 from os.path import dirname, join, sep
 from traceback import FrameSummary
 from types import FrameType
@@ -21,6 +22,7 @@ from obsloop._sites import Site
 MAX_FRAMES = 100
 """So many innermost frames of a stack are kept."""
 _MAX_WALK = 10_000
+_SAMPLED = 1  # the bit of a span's flags
 
 _OURS = dirname(_private.__file__) + sep
 _EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
@@ -111,24 +113,56 @@ def inner_task(loop: Any, handle: Any) -> Any:
     return task
 
 
-def span(handle: Any, task: Any) -> str:
-    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in the task's or handle's context.
+class Ids(NamedTuple):
+    """A sampled span, as W3C's Trace Context writes it: hexadecimal, 32 and 16 digits."""
 
-    The context itself is not entered: the loop's thread is in it. A copy of it is.
+    trace_id: str
+    span_id: str
+
+
+def context(handle: Any, task: Any) -> Context | None:
+    """A copy of the context that is current: the task's or, where there is no task but the handle's own, the handle's.
+
+    The context itself cannot be entered: the loop's thread is in it.
     """
     try:
-        trace: Any = sys.modules.get("opentelemetry.trace")
-        if trace is None:
-            return ""
         get_context = getattr(task, "get_context", None)  # since 3.12
-        context: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
-        if context is None:
-            return ""
-        active: Any = context.copy().run(trace.get_current_span)
-        ids: Any = active.get_span_context()
-        if not ids.is_valid:
+        current: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
+        return current.copy() if isinstance(current, Context) else None
+    except Exception:  # a task class of somebody's
+        return None
+
+
+def span(context: Context | None) -> str:
+    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in ``context``, which is run in."""
+    try:
+        active = _active_span(context)
+        ids: Any = active and active.get_span_context()
+        if not ids or not ids.is_valid:
             return ""
         name = getattr(active, "name", "")  # a span of another process has none
         return f"in span {name or '?'} trace {ids.trace_id:032x}"
     except Exception:  # somebody else's code, of any version
         return ""
+
+
+def span_ids(context: Context | None) -> Ids | None:
+    """The same span's ids; None where there is none, or where it is not sampled and so will not be found anywhere."""
+    try:
+        return ids_of(_active_span(context))
+    except Exception:  # as above
+        return None
+
+
+def ids_of(active: Any) -> Ids | None:
+    """The ids of a span, if it is sampled. Raises whatever OpenTelemetry's API, or what takes its place, raises."""
+    ids: Any = active.get_span_context() if active is not None else None
+    if ids is None or not ids.is_valid or not ids.trace_flags & _SAMPLED:
+        return None
+    return Ids(f"{ids.trace_id:032x}", f"{ids.span_id:016x}")
+
+
+def _active_span(context: Context | None) -> Any:
+    """OpenTelemetry's current span in that context, which is run in; None where OpenTelemetry is not loaded."""
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    return None if trace is None or context is None else context.run(trace.get_current_span)

@@ -17,18 +17,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock, _core, _running, _sites
-from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KINDS, NEVER_NS, STRIDE
+from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop._sites import Site
 from obsloop._threads import start_without_signals
-from obsloop.watch import cause as causes, episodes, notices, stacks, usage
+from obsloop.watch import cause as causes, episodes, lints, notices, stacks, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
+    from obsloop._events import Sample
     from obsloop._running import Run
 
-__all__ = ["iteration_ended", "seen", "self_time_ns"]
+__all__ = ["iteration_ended", "samples_of", "seen", "self_time_ns"]
 
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
@@ -97,13 +98,24 @@ class Bell:
 class _Life:
     """The thread, from its start to its end; a fork ends it, and the next run of a loop begins another."""
 
-    __slots__ = ("bell", "cpu_ns", "looked_ns", "next_ns", "patience", "stop", "swept_ns", "thread", "watched_ns")
+    __slots__ = (
+        "bell",
+        "cpu_ns",
+        "lints_ns",
+        "looked_ns",
+        "next_ns",
+        "patience",
+        "stop",
+        "swept_ns",
+        "thread",
+        "watched_ns",
+    )
 
     def __init__(self) -> None:
         self.bell: Any = (_core.compiled_bell or Bell)(_MIN_THRESHOLD_NS, _FLOOR_NS, usage.LATE_NS)
         self.stop = False
         self.patience = 1
-        self.cpu_ns = self.looked_ns = self.next_ns = self.watched_ns = self.swept_ns = 0
+        self.cpu_ns = self.lints_ns = self.looked_ns = self.next_ns = self.watched_ns = self.swept_ns = 0
         self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
 
 
@@ -142,6 +154,15 @@ def seen(obs: Any, started_ns: int) -> Sight | None:
     """What the watchdog saw last of a loop that it has seen blocked since ``started_ns``; in the loop's thread."""
     episode: Episode | None = obs.episode
     return episode.sight if episode is not None and episode.sight.at_ns >= started_ns else None
+
+
+def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
+    """What it saw of the callback that began at ``started_ns`` and has just ended; in the loop's thread."""
+    episode: Episode | None = obs.episode
+    if episode is None:
+        return ()
+    before = (started_ns - episode.began_ns) / 1e9
+    return tuple((seconds - before, frames) for seconds, frames in episode.samples.copy() if seconds >= before)
 
 
 def iteration_ended(
@@ -254,9 +275,16 @@ def _pass(life: _Life) -> None:
         guarded(_look, life, run)
     if _open:
         guarded(_close_gone, life)
+    guarded(_look_at_tasks, life)
     if life.looked_ns - life.swept_ns > _SWEEP_NS:
         life.swept_ns = life.looked_ns
         usage.close_unused()
+
+
+def _look_at_tasks(life: _Life) -> None:
+    """The lints have a look, or a slice of one, when it is time."""
+    life.lints_ns = life.looked_ns + _REST_NS  # should they raise
+    life.lints_ns = lints.go_on()
 
 
 def _sleep(life: _Life) -> None:
@@ -280,6 +308,7 @@ def _sleep(life: _Life) -> None:
         watched, until_ns = list(_watched), now_ns + _REST_NS
     elif life.patience > 1 and not _open:
         until_ns = patient_ns
+    until_ns = max(now_ns + _FLOOR_NS, min(until_ns, life.lints_ns))
     usage.falls_asleep(until_ns, life.bell)
     rung = life.bell.wait(watched, until_ns, patient_ns)
     life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1
@@ -408,7 +437,7 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
         if handle is not None:
             site = _sites.site_of_handle(handle)
             marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
-            kind = KINDS[marks[0] // STRIDE]
+            kind = KIND_OF_BLOCK[marks[0] // STRIDE]
             ready_ns = marks[1]
             delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
         task = stacks.inner_task(loop, handle)
@@ -417,8 +446,9 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
         elif site in (_THE_LOOP, _sites.CANCELLED) and stack.outermost is not None:
             site = stack.outermost
         where = stacks.where(stack.frames)
-        detail = "; ".join(text for text in (site.detail, where, stacks.span(handle, task)) if text)
-        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9), stack.frames
+        context = stacks.context(handle, task)
+        detail = "; ".join(text for text in (site.detail, where, stacks.span(context)) if text)
+        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, context), stack.frames
     finally:
         del frame, handle, task
 
@@ -489,7 +519,7 @@ def _after_fork_in_child() -> None:
     _life, _asleep, _spent_before_ns = None, True, 0
     _starting = _thread.allocate_lock()
     _ended, _open, _watched = deque(), [], {}
-    for part in (usage, notices):
+    for part in (usage, notices, lints):
         part.forked()
     for run in list(_running.runs.values()):
         loop = run.loop()

@@ -54,7 +54,7 @@ def test_what_compose_names_is_there_under_that_name():
 
 
 def test_the_image_copies_what_is_there_and_is_allowed_to_be_sent():
-    """Each COPY of the Dockerfile names files that exist and that the ignore file lets through; the user is not root."""
+    """Each COPY of the Dockerfile names files that exist and that the ignore file lets through; not root runs it."""
     text = (DEPLOY / "Dockerfile").read_text()
     copied = [words.split()[:-1] for words in re.findall(r"^COPY (?!--)(.*)$", text, re.MULTILINE)]
     allowed = [

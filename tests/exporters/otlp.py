@@ -14,6 +14,15 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+PATHS: dict[str, tuple[Any, Any]] = {
+    "/v1/metrics": (ExportMetricsServiceRequest, ExportMetricsServiceResponse),
+    "/v1/traces": (ExportTraceServiceRequest, ExportTraceServiceResponse),
+}
 
 Series = dict[str, dict[frozenset[tuple[str, str]], Any]]
 
@@ -23,12 +32,13 @@ class Receiver:
 
     def __init__(self) -> None:
         self.requests: list[ExportMetricsServiceRequest] = []
+        self.traces: list[ExportTraceServiceRequest] = []
         self.behaviour = "ok"
         """`ok`, `unavailable` (503, UNAVAILABLE), or `slow`: no answer while it lasts."""
         self.turned_away = 0
         self.arrived = threading.Condition()
 
-    def take(self, request: ExportMetricsServiceRequest) -> bool:
+    def take(self, request: ExportMetricsServiceRequest | ExportTraceServiceRequest) -> bool:
         """Keep the request, or not; whether it was kept."""
         with self.arrived:
             if self.behaviour == "slow":
@@ -39,7 +49,7 @@ class Receiver:
             if self.behaviour == "unavailable":
                 self.turned_away += 1
             else:
-                self.requests.append(request)
+                (self.traces if isinstance(request, ExportTraceServiceRequest) else self.requests).append(request)
             self.arrived.notify_all()
             return self.behaviour == "ok"
 
@@ -50,10 +60,10 @@ class Receiver:
             self.arrived.notify_all()
 
     def wait_for(self, number: int, what: str = "requests") -> None:
-        """Until so many have arrived (or were turned away)."""
+        """Until so many have arrived (`requests`: of metrics; `traces`), or were turned away."""
 
         def count() -> int:
-            return len(self.requests) if what == "requests" else self.turned_away
+            return self.turned_away if what == "turned_away" else len(getattr(self, what))
 
         with self.arrived:
             assert self.arrived.wait_for(lambda: count() >= number, 60), f"{count()} {what} of {number}"
@@ -101,6 +111,11 @@ class HttpReceiver(Receiver):
         """The URL for metrics."""
         return f"http://127.0.0.1:{self.port}/v1/metrics"
 
+    @property
+    def base(self) -> str:
+        """The URL for all that there is."""
+        return f"http://127.0.0.1:{self.port}"
+
     def up(self) -> None:
         """Serve."""
         receiver = self
@@ -108,8 +123,9 @@ class HttpReceiver(Receiver):
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                kept = self.path == "/v1/metrics" and receiver.take(ExportMetricsServiceRequest.FromString(body))
-                answer = ExportMetricsServiceResponse().SerializeToString()
+                asked, answered = PATHS[self.path]
+                kept = receiver.take(asked.FromString(body))
+                answer = answered().SerializeToString()
                 try:
                     self.send_response(200 if kept else 503)
                     self.send_header("Content-Type", "application/x-protobuf")
@@ -144,18 +160,27 @@ class GrpcReceiver(Receiver):
     def up(self) -> None:
         """Serve, on the same port as before."""
         import grpc
-        from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as stubs
+        from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as traces
 
         receiver = self
 
-        class Service(stubs.MetricsServiceServicer):
+        def export(request: Any, context: Any, answered: Any) -> Any:
+            if not receiver.take(request):
+                context.abort(grpc.StatusCode.UNAVAILABLE, "as it was told to")
+            return answered()
+
+        class Metrics(metrics.MetricsServiceServicer):
             def Export(self, request: Any, context: Any) -> Any:
-                if not receiver.take(request):
-                    context.abort(grpc.StatusCode.UNAVAILABLE, "as it was told to")
-                return ExportMetricsServiceResponse()
+                return export(request, context, ExportMetricsServiceResponse)
+
+        class Traces(traces.TraceServiceServicer):
+            def Export(self, request: Any, context: Any) -> Any:
+                return export(request, context, ExportTraceServiceResponse)
 
         self.server = grpc.server(futures.ThreadPoolExecutor(4))
-        stubs.add_MetricsServiceServicer_to_server(Service(), self.server)
+        metrics.add_MetricsServiceServicer_to_server(Metrics(), self.server)
+        traces.add_TraceServiceServicer_to_server(Traces(), self.server)
         self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         self.server.start()
 

@@ -14,12 +14,15 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import prometheus_client
+from opentelemetry import trace
 
 import obsloop
 import obsloop_exporters.prometheus
 from tests.exporters.programs import connections
 
 BLOCKS, BLOCK_SECONDS = 40, 0.03
+TRACE_ID, SPAN_ID = 0x5CA1AB1E << 96 | 1, 0xB10C << 48 | 1
+"""Of the span that each block is in."""
 OTHER_LOOP = 'say "hi" to C:\\new line 🦔'
 
 exporter = obsloop_exporters.prometheus.Exporter()
@@ -77,7 +80,9 @@ def main() -> None:
         own.observe(time.monotonic() - began)
 
     loop.add_reader(sys.stdin, loop.stop)
-    loop.call_later(0, block, BLOCKS)
+    sampled = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+    with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(TRACE_ID, SPAN_ID, False, sampled))):
+        loop.call_later(0, block, BLOCKS)
     loop.run_forever()
     loop.close()
 

@@ -60,6 +60,7 @@ def test_the_core_never_imports_an_exporter(file):
 def test_exporters_use_public_names_only(file):
     """Nothing of obsloop that begins with an underscore, by import or by attribute, but its version."""
     public = {f"obsloop.{name}" for name in vars(obsloop) if not name.startswith("_") or name == "__version__"}
+    public |= {f"obsloop.events.{name}" for name in obsloop.events.__all__}
     used = {name for name in imported(file) if name.partition(".")[0] == "obsloop" and name != "obsloop"}
     assert used <= public
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

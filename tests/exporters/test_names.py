@@ -1,5 +1,7 @@
 """Names, types, units, labels and help: what dashboards and alerts are written against."""
 
+import re
+
 import pytest
 from prometheus_client.core import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -48,6 +50,18 @@ EXPECTED = {
         "asyncio_eventloop_timer_lateness_seconds", "histogram", "seconds", [LOOP],
     ),
     "asyncio.eventloop.blocked.time": ("asyncio_eventloop_blocked_time_seconds", "gauge", "seconds", [LOOP]),
+    "asyncio.eventloop.callback.time": (
+        "asyncio_eventloop_callback_time_seconds", "counter", "seconds", [LOOP, "code_function_name"],
+    ),
+    "asyncio.task.created": ("asyncio_task_created", "counter", "", [LOOP]),
+    "asyncio.task.finished": ("asyncio_task_finished", "counter", "", [LOOP, "outcome"]),
+    "asyncio.task.active": ("asyncio_task_active", "gauge", "", [LOOP]),
+    "asyncio.task.oldest.age": ("asyncio_task_oldest_age_seconds", "gauge", "seconds", [LOOP]),
+    "asyncio.task.first_step.delay": (
+        "asyncio_task_first_step_delay_seconds", "histogram", "seconds", [LOOP],
+    ),
+    "asyncio.task.duration": ("asyncio_task_duration_seconds", "histogram", "seconds", [LOOP]),
+    "asyncio.task.lint": ("asyncio_task_lint", "counter", "", [LOOP, "lint"]),
     "asyncio.executor.queue.length": ("asyncio_executor_queue_length", "gauge", "", [LOOP, "executor"]),
     "asyncio.executor.thread.count": ("asyncio_executor_threads", "gauge", "", [LOOP, "executor"]),
     "asyncio.executor.thread.active": ("asyncio_executor_thread_active", "gauge", "", [LOOP, "executor"]),
@@ -185,8 +199,9 @@ def test_no_series_tells_when_it_was_created(accept):
     registry = CollectorRegistry()
     registry.register(Collector())
     encoder, _ = choose_encoder(accept)
-    assert b"_created" not in encoder(registry)
-    assert b"_created" not in Exporter().render(accept)[1]
+    for body in (encoder(registry), Exporter().render(accept)[1]):
+        assert not re.search(rb"^\w+_created[{ ]", body, re.MULTILINE)
+        assert b"asyncio_task_created_total{" in body  # the tasks', which is no such series
 
 
 def test_a_unit_without_a_word_in_prometheus_is_refused(monkeypatch):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import obsloop
-from tests.exporters.target import BLOCK_SECONDS, BLOCKS, OTHER_LOOP
+from tests.exporters.target import BLOCK_SECONDS, BLOCKS, OTHER_LOOP, SPAN_ID, TRACE_ID
 from tests.exporters.test_names import EXPECTED
 
 DEADLINE_SECONDS = 60.0
@@ -202,6 +202,26 @@ def test_quantiles_are_of_the_delay_that_was_put_in(prometheus, job):
     own = prometheus.one("histogram_quantile(0.99, program_block_seconds_bucket)")
     assert p99 > 0.025
     assert own / 2.5 <= p99 <= own * 2.5  # one bucket: a block measured on both sides of a bound
+
+
+def test_the_slow_buckets_lead_to_the_trace(prometheus, job):
+    """Each block was slow, in one span: Prometheus has stored it, at a value that is a block's."""
+    name = "asyncio_eventloop_callback_duration_seconds_bucket"
+    selector = loop(job, kind="timer")
+    now = time.time()
+    found = eventually(
+        lambda: prometheus.api("query_exemplars", query=f"{name}{selector}", start=f"{now - 600}", end=f"{now + 60}"),
+        "exemplars are stored",
+    )
+    stored = [exemplar for series in found for exemplar in series["exemplars"]]
+    for exemplar in stored:
+        assert exemplar["labels"] == {"trace_id": f"{TRACE_ID:032x}", "span_id": f"{SPAN_ID:016x}"}
+        assert BLOCK_SECONDS <= float(exemplar["value"]) < BLOCK_SECONDS + 2
+        assert now - 600 < float(exemplar["timestamp"]) <= now
+    for series in found:
+        assert series["seriesLabels"]["job"] == job
+        le = float(series["seriesLabels"]["le"])
+        assert all(float(exemplar["value"]) <= le for exemplar in series["exemplars"])
 
 
 def test_a_query_gives_back_exactly_what_the_page_says(prometheus, job, target_ports):

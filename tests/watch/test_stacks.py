@@ -102,11 +102,11 @@ def test_the_span_comes_from_a_copy_of_the_context(monkeypatch):
 
     def entered() -> None:
         active.set(span)
-        found.append(stacks.span(Handle, None))
+        found.append(stacks.span(stacks.context(Handle, None)))
 
-    assert stacks.span(Handle, None) == ""
+    assert stacks.span(stacks.context(Handle, None)) == ""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", api)
-    assert stacks.span(Handle, None) == ""  # none is active, and the stand-in's None is no span
+    assert stacks.span(stacks.context(Handle, None)) == ""  # none is active, and the stand-in's None is no span
     Handle._context.run(entered)
     assert found == [f"in span GET / trace {0xABC:032x}"]
 

@@ -1,0 +1,41 @@
+"""What OpenTelemetry's own asyncio instrumentation has a span for already, where it is there: no second one from us.
+
+It makes spans for the functions given to ``to_thread`` and the coroutines whose names it is told, and says so in no
+public attribute. Its threading instrumentation makes no spans.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+
+from obsloop.events import ExecutorJob, TaskDone
+
+_THEIRS = "opentelemetry.instrumentation.asyncio"
+_WRAPPER = f"{_THEIRS}.AsyncioInstrumentor.trace_coroutine"
+
+
+def traced_to_thread(event: ExecutorJob) -> bool:
+    """Whether the job has a span of theirs, ``asyncio to_thread-NAME``."""
+    return event.via == "to_thread" and _last(event.name) in _names("_to_thread_name_to_trace")
+
+
+def traced_coroutine(event: TaskDone) -> bool:
+    """Whether the task's coroutine has a span of theirs, ``asyncio coro-NAME``.
+
+    What they wrap has the wrapper's name, and nothing tells whose coroutine was in it: where they are told any names, a
+    wrapped one may be one of them.
+    """
+    names = _names("_coros_name_to_trace")
+    return bool(names) and (event.name == _WRAPPER or _last(event.name) in names)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _names(attribute: str) -> Collection[str]:
+    instrumentor = getattr(sys.modules.get(_THEIRS), "AsyncioInstrumentor", None)
+    theirs = getattr(instrumentor, "_instance", None)
+    names = getattr(theirs, attribute, None) if getattr(theirs, "is_instrumented_by_opentelemetry", False) else None
+    return names if isinstance(names, (set, frozenset, list, tuple)) else ()  # pyright: ignore[reportUnknownVariableType]

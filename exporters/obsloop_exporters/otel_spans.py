@@ -1,0 +1,166 @@
+"""OpenTelemetry: spans for what is rare, through the program's own TracerProvider.
+
+    obsloop_exporters.otel_spans.install()
+
+works for the global TracerProvider, whoever makes it and whenever; ``install(provider)`` takes another one. A slow
+callback, a slow or failed executor's job, connection or task, and each subprocess become a span when they are over,
+with their own times, beneath the span that was active for them. Spans are made in the loop's thread, which a processor
+that sends at once (``SimpleSpanProcessor``) would block: ``BatchSpanProcessor``, everybody's default, does not.
+
+Only OpenTelemetry's API is needed. More than ``OBSLOOP_SPANS_PER_MINUTE`` are counted, and not made.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Status, StatusCode, TracerProvider
+
+import obsloop
+from obsloop import SpanSettings
+from obsloop.events import ConnectionSetUp, Event, ExecutorJob, SlowCallback, SubprocessExit, TaskDone
+from obsloop_exporters import _otel_span_shapes as shapes
+from obsloop_exporters._otel_reading import say_once
+from obsloop_exporters._otel_span_budget import Budget
+from obsloop_exporters._otel_span_others import traced_coroutine, traced_to_thread
+from obsloop_exporters._otel_span_parents import origin
+from obsloop_exporters._otel_span_shapes import Shape
+
+__all__ = ["install", "uninstall"]
+
+_E = TypeVar("_E", bound=Event)
+
+_lock = threading.RLock()
+
+
+class _Spans(obsloop.Instrument):
+    """The instrument that makes the spans of one TracerProvider."""
+
+    def __init__(self, provider: TracerProvider | None, settings: SpanSettings) -> None:
+        self._provider = provider
+        """None for the global one, which may be yet to come."""
+        self._tracer = trace.get_tracer("obsloop", obsloop.__version__, provider)
+        self.settings = settings
+        self.budget = Budget(settings.spans_per_minute)
+
+    def provider(self) -> TracerProvider:
+        return trace.get_tracer_provider() if self._provider is None else self._provider
+
+    # ---- the hooks ---------------------------------------------------------------------------------------------------
+
+    def on_slow_callback(self, event: SlowCallback) -> None:
+        """Each has a span."""
+        self._make(event, shapes.slow_callback, event.context, event.context_seen)
+
+    def on_executor_job(self, event: ExecutorJob) -> None:
+        """One that took long, or raised."""
+        slow = event.schedule_delay + event.duration >= self.settings.slow_job
+        if (slow or event.outcome == "error") and not traced_to_thread(event):
+            self._make(event, shapes.executor_job, event.context)
+
+    def on_connection_set_up(self, event: ConnectionSetUp) -> None:
+        """One that took long, or failed."""
+        if event.duration >= self.settings.slow_connection or event.error_type:
+            self._make(event, shapes.connection, event.context)
+
+    def on_subprocess_exit(self, event: SubprocessExit) -> None:
+        """Each has a span."""
+        self._make(event, shapes.subprocess_exit, event.context)
+
+    def on_task_done(self, event: TaskDone) -> None:
+        """It is told of those only that took long or failed."""
+        if not traced_coroutine(event):
+            self._make(event, shapes.task, event.context, outlived=True)
+
+    # ---- the spans ---------------------------------------------------------------------------------------------------
+
+    def _make(
+        self, event: _E, shape_of: Callable[[_E], Shape], *contexts: contextvars.Context | None, outlived: bool = False
+    ) -> None:
+        """The span of ``event``. A processor of the program's that raises is told of once, and we go on."""
+        try:
+            self._made(shape_of(event), contexts, outlived)
+        except Exception as error:
+            obsloop.count_dropped_spans()
+            what = type(event).__name__
+            say_once(f"no span for {what}: {error!r}; further ones are tried, and those lost counted", error, once=what)
+
+    def _made(self, shape: Shape, contexts: tuple[contextvars.Context | None, ...], outlived: bool) -> None:
+        begins = origin(contexts, shape.start_ns, shape.end_ns, outlived=outlived)
+        if begins is None:
+            return
+        number = 1 + len(shape.parts)
+        if not self.budget.take(number):
+            obsloop.count_dropped_spans(number)
+            return
+        if not self._begin_and_end(shape._replace(start_ns=begins.start_ns), begins.context, begins.links):
+            self.budget.give_back(number)  # a sampler does not want it
+
+    def _begin_and_end(self, shape: Shape, context: Context, links: Any = ()) -> bool:
+        """Make it and what is beneath it; whether it is recorded."""
+        span = self._tracer.start_span(
+            shape.name, context, shape.kind, shape.attributes, links, start_time=shape.start_ns
+        )  # not attached: what runs in this thread next is not beneath it
+        recorded = span.is_recording()
+        if recorded:
+            if shape.failed:
+                span.set_status(Status(StatusCode.ERROR))
+            for moment in shape.moments:
+                span.add_event(moment.name, moment.attributes, moment.at_ns)
+            beneath = trace.set_span_in_context(span, context)
+            for part in shape.parts:
+                self._begin_and_end(part, beneath)
+        span.end(max(shape.start_ns, shape.end_ns))
+        return recorded
+
+
+_installed: list[_Spans] = []
+
+
+def install(tracer_provider: TracerProvider | None = None, *, settings: SpanSettings | None = None) -> None:
+    """Make spans through ``tracer_provider``, or through the global one, whenever that is set.
+
+    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises ``SettingsError``. Calling it again changes
+    nothing but the settings.
+    """
+    chosen = settings or SpanSettings.from_env()
+    with _lock:
+        spans = _of(tracer_provider)
+        if spans is None:
+            is_global = tracer_provider is None or tracer_provider is trace.get_tracer_provider()
+            spans = _Spans(None if is_global else tracer_provider, chosen)
+            obsloop.add_instrument(spans)
+            _installed.append(spans)
+        elif spans.settings != chosen:
+            spans.settings, spans.budget = chosen, Budget(chosen.spans_per_minute)
+
+
+def uninstall(tracer_provider: TracerProvider | None = None) -> None:
+    """Undo ``install``: nothing of obsloop's is recorded there any more."""
+    with _lock:
+        spans = _of(tracer_provider)
+        if spans is not None:
+            _installed.remove(spans)
+            obsloop.remove_instrument(spans)
+
+
+def _of(provider: TracerProvider | None) -> _Spans | None:
+    wanted = trace.get_tracer_provider() if provider is None else provider
+    return next((spans for spans in _installed if spans.provider() is wanted), None)
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
+    _lock = threading.RLock()
+    for spans in _installed:
+        spans.budget.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,103 @@
+"""What each coroutine function takes of the loops' time: numbers for the hot path, names for readers.
+
+A coroutine function, by its code object, gets a number when its first task is seen. Names are looked up when somebody
+asks for figures, never on the loop. The table is bounded by the program's text, and in case that has no end, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from types import CoroutineType, GeneratorType
+from typing import Any
+
+from obsloop import _sites
+from obsloop._catalog import MAX_SITES, OTHER
+from obsloop._peek import class_of, get, text
+from obsloop._snapshot import CoroutineTime
+
+MAX_KNOWN = 4096
+"""How many coroutine functions have a number; what comes later is counted together, and as dropped."""
+
+REST = 0
+"""The number of what has none of its own."""
+
+dropped = {"coroutine": 0}
+
+_TASK: Any = asyncio.Task
+
+_numbers: dict[int, int] = {}
+"""By ``id``, which stays taken: what it is of is kept in ``_known``."""
+_known: list[tuple[Any, str]] = [(None, OTHER)]
+"""By number: the code object, or the class of what is no coroutine of Python's own; and the qualified name."""
+_found: dict[int, _sites.Site] = {REST: _sites.Site(OTHER, "", 0)}
+
+
+def number_of(coro: Any) -> int:
+    """The number of the function that made ``coro``; ``REST`` when there are too many."""
+    cls = coro.__class__
+    key: Any = class_of(coro)
+    if cls is CoroutineType:
+        key = coro.cr_code
+    elif cls is GeneratorType:
+        key = coro.gi_code
+    number = _numbers.get(id(key))
+    if number is None:
+        if len(_known) > MAX_KNOWN:
+            dropped["coroutine"] += 1
+            return REST
+        number = len(_known)
+        _known.append((key, text(get(coro, "__qualname__")) or ""))
+        _numbers[id(key)] = number
+    return number
+
+
+def number_of_task(task: Any) -> int:
+    """The same of a task's coroutine; ``REST`` where it has let go of it, as an eager task that is done has."""
+    coro = task._coro if task.__class__ is _TASK else _sites.coroutine_of(task)
+    return REST if coro is None else number_of(coro)
+
+
+def times(readings: Iterable[Mapping[int, tuple[int, int]]]) -> dict[str, CoroutineTime]:
+    """By name, longest first, from nanoseconds and steps by number. Functions of the same name are one."""
+    sums: dict[str, tuple[int, int, _sites.Site]] = {}
+    for reading in readings:
+        for number, (ns, steps) in reading.items():
+            site = _site(number)
+            before = sums.get(site.name)
+            sums[site.name] = (ns, steps, site) if before is None else (before[0] + ns, before[1] + steps, before[2])
+    ranked = sorted(sums.items(), key=lambda entry: entry[1][0], reverse=True)
+    return {name: CoroutineTime(ns / 1e9, steps, site.filename, site.lineno) for name, (ns, steps, site) in ranked}
+
+
+class Seats:
+    """Who is shown by name: at each reading the busiest that have no place yet get those that are free.
+
+    Nobody gives a place back. A counter that gave way to a busier one would go back, and rates over it would lie.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def seconds(self, found: Mapping[str, CoroutineTime]) -> dict[tuple[str, ...], float | int]:
+        """Seconds by the name that they are shown under; of the rest the sum, as ``_OTHER``."""
+        shown: dict[tuple[str, ...], float | int] = {}
+        for name, spent in found.items():
+            if name not in self._taken and len(self._taken) < MAX_SITES and name != OTHER:
+                self._taken.add(name)
+            label = (name if name in self._taken else OTHER,)
+            shown[label] = shown.get(label, 0.0) + spent.time
+        return shown
+
+
+def _site(number: int) -> _sites.Site:
+    site = _found.get(number)
+    if site is None:
+        key, qualname = _known[number]
+        site = _found[number] = _sites.site_of_code(key, qualname)
+    return site
+
+
+def forked() -> None:
+    """Start counting losses from nothing in a forked child; numbers stay."""
+    dropped.update(coroutine=0)

@@ -1,0 +1,87 @@
+"""Where tasks are created: a sample of one in ``EVERY`` creations, so that live tasks can be told apart by the line
+that made them.
+
+``create_task`` calls ``sample``; everything else is read by the lints, in the watchdog's thread. Strings and weak
+references are kept, no frame and no task, and at most ``MAX_SAMPLED`` of them: more are counted in ``dropped``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from typing import Any, NamedTuple
+
+from obsloop.watch.stacks import _LOOPS_OWN
+
+EVERY = 64
+"""One creation in so many is sampled: each live sample stands for so many live tasks."""
+MASK = EVERY - 1
+MAX_SAMPLED = 1_000
+"""64,000 live tasks, on the average: a leak has been told of long before."""
+_MAX_WALK = 100  # frames of asyncio's and ours in between
+_BETWEEN = ("asyncio.", "obsloop.")
+
+
+class Place(NamedTuple):
+    """A line that creates tasks."""
+
+    filename: str
+    lineno: int
+    function: str
+    """Its function, with the module."""
+
+
+dropped = {"task_creation": 0}
+"""What was not kept, as ``obsloop.dropped`` has it."""
+
+_sampled: dict[int, tuple[weakref.ref[asyncio.Task[Any]], Place]] = {}
+"""By ``id`` of the weak reference, which is kept beside it."""
+
+
+def sample(loop: Any, task: Any) -> None:
+    """Note where ``task`` was created: in the innermost frame that is neither asyncio's nor ours. In the loop's thread,
+    on the stack of the creation. Never raises.
+    """
+    try:
+        if len(_sampled) >= MAX_SAMPLED:
+            dropped["task_creation"] += 1
+            return
+        ref = weakref.ref(task, _forget)
+        _sampled[id(ref)] = ref, _place(sys._getframe(1))
+    except Exception:  # a task of the program's own kind that cannot be referred to
+        return
+
+
+def living() -> list[tuple[asyncio.Task[Any], Place]]:
+    """The sampled tasks that are alive, done or not. From any thread; do not keep it."""
+    return [(task, place) for ref, place in list(_sampled.values()) if (task := ref()) is not None]
+
+
+def forked() -> None:
+    """In a forked child nothing is dropped yet; tasks that live on there are still known."""
+    dropped["task_creation"] = 0
+
+
+def _forget(ref: weakref.ref[asyncio.Task[Any]]) -> None:
+    _sampled.pop(id(ref), None)
+
+
+def _place(frame: Any) -> Place:
+    """Where the program is; where the loop called asyncio's own code, that."""
+    last = frame
+    for _ in range(_MAX_WALK):
+        if frame is None:
+            break
+        code = frame.f_code
+        if (code.co_filename, code.co_name) in _LOOPS_OWN:
+            break
+        last = frame
+        module = frame.f_globals.get("__name__")
+        if not (type(module) is str and module.startswith(_BETWEEN)):
+            break
+        frame = frame.f_back
+    code = last.f_code
+    module = last.f_globals.get("__name__")
+    prefix = f"{module}." if type(module) is str else ""
+    return Place(code.co_filename, last.f_lineno or 0, f"{prefix}{code.co_qualname}")

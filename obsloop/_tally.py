@@ -1,0 +1,283 @@
+"""The hot path of tasks in pure Python: who was created, who ended and how, and what their steps took.
+
+Nothing keeps a task alive: a tally knows tasks by ``id`` and forgets them when they are done, are destroyed while
+pending (asyncio reports it) or are left behind by a loop that is closed. What all tasks have is the moment of creation.
+Per-task times are kept for tasks that asked (``task_times``) and for those of a ``Group``; per-coroutine times are
+sampled. The compiled twin (``_tallyc.pxi``) keeps both of all tasks, exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _clock, _coroutines, _created
+from obsloop._cells import FIRST_STEP, TASK_STEP
+from obsloop._created import MASK
+from obsloop._private import private_base_events
+from obsloop.probes import tasks
+
+if TYPE_CHECKING:
+    from obsloop._cells import Cells
+
+OK, _ERROR, CANCELLED, _ABANDONED = range(4)  # of _cells.FINISHES
+_Task: Any = asyncio.Task
+_STOCK: Any = private_base_events.BaseEventLoop.create_task
+
+SAMPLED = 16
+"""One step in so many stands for all of them, on average: the gaps are random, since programs go round and round."""
+_GAPS = 2 * SAMPLED - 1
+_random = Random(0).random  # noqa: S311 - for gaps, not for secrets
+
+
+class Group:
+    """What the steps of some tasks took together: those of the task that began it and of all that came of it since."""
+
+    __slots__ = ("outer", "run_ns", "steps", "wait_ns")
+
+    def __init__(self, outer: Group | None) -> None:
+        self.outer = outer
+        self.run_ns = self.wait_ns = self.steps = 0
+
+
+class _Times:
+    """The same of one task."""
+
+    __slots__ = ("group", "run_ns", "since_ns", "steps", "wait_ns")
+
+    def __init__(self, since_ns: int, group: Group | None) -> None:
+        self.since_ns = since_ns
+        self.group = group
+        self.run_ns = self.wait_ns = self.steps = 0
+
+
+class Tally:
+    """The tasks of one loop; written in its thread. See ``probes.tasks`` for what is made of it."""
+
+    __slots__ = ("_timed", "created", "n")
+
+    def __init__(self) -> None:
+        self.created: dict[int, int] = {}
+        """When each live task was created, by ``id``: of those that have begun, the first to begin first."""
+        self._timed: dict[int, _Times] = {}
+        self.n = 0
+        """How many went through ``create_task``."""
+
+    def live(self) -> int:
+        """How many tasks there are that are not done."""
+        return len(self.created)
+
+    def oldest_ns(self) -> int:
+        """When the oldest of them was created; 0 when there is none."""
+        return min(list(self.created.values()), default=0)
+
+    def destroyed(self, task: Any, cells: Cells | None) -> None:
+        """A task has died before it was done."""
+        self._timed.pop(id(task), None)
+        if self.created.pop(id(task), None) is not None and cells is not None:
+            cells.finished(_ABANDONED, None)
+
+    def close(self, cells: Cells | None) -> None:
+        """The loop is closed: who is left will not end any more."""
+        if cells is not None:
+            for _ in self.created:
+                cells.finished(_ABANDONED, None)
+        self.created.clear()
+        self._timed.clear()
+
+    def times_of(self, task: Any, start_ns: int, ready_ns: int) -> tuple[int, int, int, int]:
+        """Since when there are times of the running ``task``, and what its earlier steps ran, waited, and numbered.
+
+        Its present step began at ``start_ns`` and was ready at ``ready_ns``: the times begin there at the latest.
+        """
+        times = self._times(task, min(start_ns, ready_ns))
+        return times.since_ns, times.run_ns, times.wait_ns, times.steps
+
+    def enter(self, task: Any, start_ns: int, ready_ns: int) -> Group:
+        """From now on the running ``task`` is in a group of its own, within the one that it was in."""
+        times = self._times(task, min(start_ns, ready_ns))
+        times.group = group = Group(times.group)
+        return group
+
+    def leave(self, task: Any, group: Group) -> None:
+        """And from now on in the one before, again."""
+        times = self._timed.get(id(task))
+        if times is not None and times.group is group:
+            times.group = group.outer
+
+    def present_step(self, loop: Any, task: Any) -> int | None:
+        """When the step that ``loop`` runs was ready; None where it is not one of ``task``: of an eager one's first."""
+        handle = _hot_part().running_handle(loop, sys._getframe())
+        try:
+            return handle._ready_ns if handle._kind <= TASK_STEP and handle._callback.__self__ is task else None
+        except AttributeError:
+            return None
+
+    def _times(self, task: Any, since_ns: int) -> _Times:
+        times = self._timed.get(id(task))
+        if times is None:
+            times = self._timed[id(task)] = _Times(since_ns, None)
+        return times
+
+
+def _stock_task(self: Any, coro: Any, **kwargs: Any) -> Any:
+    """A task of the stock method's making, by the program's factory or in debug mode."""
+    task = _STOCK(self, coro, **kwargs)
+    if self._task_factory is None and task._source_traceback:
+        del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
+    return task
+
+
+def settle(self: Any, task: Any, before_ns: int) -> Any:
+    """A task was made by the program's factory, or in debug mode, or began at once: of any class, and maybe done."""
+    obs = self._obsloop
+    cells = obs.cells
+    if id(task) in obs.tasks.created or not tasks.is_task(task):
+        return task
+    if not task.done() and _is_next(self, task):
+        return _created_now(self, task)
+    if cells is not None:  # it has begun at once
+        if task.done():
+            ended(self, cells, task, None, _clock.monotonic_ns(), before_ns)
+        else:
+            obs.tasks.created[id(task)] = before_ns
+        cells.tasks_created += 1
+    return _created_now(self, task)
+
+
+def _is_next(self: Any, task: Any) -> bool:
+    """Whether what has just been scheduled is its first step; then it is marked so."""
+    try:
+        handle = self._ready[-1]
+        if handle._kind > TASK_STEP or handle._callback.__self__ is not task:
+            return False
+        handle._kind = FIRST_STEP
+    except (AttributeError, IndexError):
+        return False
+    return True
+
+
+def _created_now(self: Any, task: Any) -> Any:
+    tally: Tally = self._obsloop.tasks
+    tally.n += 1
+    if not tally.n & MASK:
+        _created.sample(self, task)
+    if tally._timed:
+        _join(self, tally, task)
+    return task
+
+
+def _join(self: Any, tally: Tally, task: Any) -> None:
+    """A task belongs to the group of the one that creates it."""
+    creator = tally._timed.get(id(asyncio.current_task(self)))
+    if creator is not None and creator.group is not None:
+        tally._timed[id(task)] = _Times(_clock.monotonic_ns(), creator.group)
+
+
+def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
+    """Schedule a coroutine object; return a task object."""
+    if self._task_factory is not None or self._debug or self._closed:
+        before_ns = _clock.monotonic_ns()
+        return settle(self, _stock_task(self, coro, name=name, context=context), before_ns)
+    task = _Task(coro, loop=self, name=name, context=context)
+    # What `_is_next` and `_created_now` do. Nothing else can have been scheduled since.
+    try:
+        handle = self._ready[-1]
+        if handle._kind == TASK_STEP:
+            handle._kind = FIRST_STEP
+    except (AttributeError, IndexError):  # somebody else schedules it
+        pass
+    tally = self._obsloop.tasks
+    tally.n = n = tally.n + 1
+    if not n & MASK:
+        _created.sample(self, task)
+    if tally._timed:
+        _join(self, tally, task)
+    return task
+
+
+def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
+    """Schedule or begin executing a coroutine object; return a task object."""
+    if self._task_factory is not None or self._debug or self._closed or "eager_start" in kwargs:
+        before_ns = _clock.monotonic_ns()
+        return settle(self, _stock_task(self, coro, **kwargs), before_ns)
+    task = _Task(coro, loop=self, **kwargs)
+    try:
+        handle = self._ready[-1]
+        if handle._kind == TASK_STEP:
+            handle._kind = FIRST_STEP
+    except (AttributeError, IndexError):
+        pass
+    tally = self._obsloop.tasks
+    tally.n = n = tally.n + 1
+    if not n & MASK:
+        _created.sample(self, task)
+    if tally._timed:
+        _join(self, tally, task)
+    return task
+
+
+# Since 3.14 it takes whatever keywords the task takes; the signature is kept as this interpreter has it.
+create_task: Any = (
+    _create_task_by_keywords if "kwargs" in inspect.signature(_STOCK).parameters else _create_task_by_name
+)
+create_task.__name__ = "create_task"
+create_task.__qualname__ = "create_task"
+
+
+def ended(self: Any, cells: Cells, task: Any, context: Any, end_ns: int, created_ns: int) -> None:
+    """``task`` is done now; ``created_ns`` is 0 where nobody knows. The usual is inline in ``run_once``."""
+    tally: Tally = self._obsloop.tasks
+    if not created_ns:  # made by hand, or before the loop was observed
+        cells.tasks_created += 1
+    times = tally._timed.pop(id(task), None) if tally._timed else None
+    outcome = CANCELLED if task.cancelled() else OK if task._exception is None else _ERROR
+    duration_ns = max(0, end_ns - created_ns) if created_ns else None
+    cells.finished(outcome, duration_ns)
+    if outcome == _ERROR or (duration_ns is not None and duration_ns >= cells.slow_task_ns):
+        run_ns, wait_ns, steps = (-1, -1, 0) if times is None else (times.run_ns, times.wait_ns, times.steps)
+        tasks.done(self, task, context, outcome, created_ns or end_ns, end_ns, run_ns, wait_ns, steps)
+
+
+def step(tally: Tally, task: Any, spent_ns: int, waited_ns: int) -> None:
+    """One step of a task, where there are tasks whose times are kept."""
+    times = tally._timed.get(id(task))
+    if times is None:
+        return
+    waited_ns = max(0, waited_ns)
+    times.run_ns += spent_ns
+    times.wait_ns += waited_ns
+    times.steps += 1
+    group = times.group
+    while group is not None:
+        group.run_ns += spent_ns
+        group.wait_ns += waited_ns
+        group.steps += 1
+        group = group.outer
+
+
+def sample(cells: Cells, task: Any, spent_ns: int) -> int:
+    """This step stands for the short ones since the last that did. Returns how many it is to the next one."""
+    if spent_ns < cells.notable_ns:  # else it is counted by itself
+        count_step(cells, task, spent_ns, SAMPLED)
+    return 1 + int(_random() * _GAPS)
+
+
+def count_step(cells: Cells, task: Any, spent_ns: int, weight: int = 1) -> None:
+    """``weight`` steps for the coroutine of ``task``; those that took long are counted one by one."""
+    number = _coroutines.number_of_task(task)
+    ns, steps = cells.coroutines.get(number, (0, 0))
+    cells.coroutines[number] = (ns + weight * spent_ns, steps + weight)
+
+
+def _hot_part() -> Any:
+    from obsloop import _hot  # noqa: PLC0415 - which takes its methods from here
+
+    return _hot
+
+
+METHODS: dict[str, Any] = {"create_task": create_task}
+"""What a loop class takes from here."""

@@ -1,0 +1,171 @@
+"""Lints: what is wrong with tasks, told with a name, a place and a reason, while the program runs.
+
+Four detectors, one file each, and apart from all measurement: they look at the live tasks from the watchdog's thread,
+now and then, and the hot path knows nothing of them. ``findings`` is what they have in common afterwards. A look is
+taken in slices between which the watchdog does its own work, and the next one comes the later the more this one cost.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _clock, _created, _peek, _running, _tasks
+from obsloop.watch.lints import findings, look
+from obsloop.watch.lints.growing import Growing
+from obsloop.watch.lints.look import Look
+from obsloop.watch.lints.retrieved import NEVER_RETRIEVED, NeverRetrieved
+from obsloop.watch.lints.woken import NeverWoken
+from obsloop.watch.lints.yields import AlwaysReady, Steps
+
+if TYPE_CHECKING:
+    from obsloop._running import Run
+
+LOOK_NS = 1_000_000_000
+"""Between two looks; but the looks have one thousandth of a core at most."""
+SHARE = 1_000
+SLICE = 256
+"""So many tasks are looked at in one go, less than a millisecond; the loop may want the interpreter."""
+SLICE_PAUSE_NS = 5_000_000
+
+
+class _Lints:
+    """All lints of this process. A child after fork gets new ones."""
+
+    def __init__(self) -> None:
+        self.steps = Steps()
+        self.always_ready = AlwaysReady()
+        self.never_woken = NeverWoken()
+        self.growing = Growing()
+        self.never_retrieved = NeverRetrieved()
+        self.going_on: Iterator[None] | None = None
+        """The look that has begun."""
+        self.next_ns = 0
+        self.cost_ns = 0
+        """CPU time of this look so far."""
+
+    def look(self, now_ns: int) -> int:
+        """Look, or look on, if it is time; returns when it is time again."""
+        runs = _runs()
+        due_ns = self.steps.look(runs, now_ns)
+        if now_ns < self.next_ns:
+            return min(due_ns, self.next_ns)
+        if not runs and self.going_on is None:
+            return now_ns + LOOK_NS
+        if self.going_on is None:
+            self.going_on, self.cost_ns = self._all(Look(now_ns, runs)), 0
+        going_on, self.going_on = self.going_on, None  # what raises is not gone on with
+        began_ns = time.thread_time_ns()
+        self.next_ns = now_ns + LOOK_NS
+        if next(going_on, self) is self:
+            self.cost_ns += time.thread_time_ns() - began_ns
+            self.next_ns = now_ns + max(LOOK_NS, SHARE * self.cost_ns)
+        else:
+            self.cost_ns += time.thread_time_ns() - began_ns
+            self.going_on = going_on
+            self.next_ns = now_ns + SLICE_PAUSE_NS
+        return min(due_ns, self.next_ns)
+
+    def _all(self, now: Look) -> Iterator[None]:
+        """One look, slice by slice; between two of them no task is held."""
+        self.always_ready.begin(now)
+        self.never_woken.begin(now)
+        loops = [loop for run in now.runs.values() if (loop := run.loop()) is not None]
+        references: list[Any] = _tasks._references(loops)
+        del loops
+        if len(references) > look.MAX_LOOKED:
+            # By chance, and not every tenth: their order is that of their addresses, and so may be what they are.
+            now.every = len(references) / look.MAX_LOOKED
+            references = random.sample(references, look.MAX_LOOKED)
+        for n, ref in enumerate(references, 1):
+            self._see(now, ref)
+            if n % SLICE == 0:
+                yield
+        yield
+        self.never_woken.end(now)
+        yield
+        self.always_ready.end(now)
+        self.growing.end(now)
+
+    def _see(self, now: Look, ref: Any) -> None:
+        task = ref()
+        if task is None:
+            return
+        try:
+            loop_id = look.loop_id_of(task)
+            run = now.runs.get(loop_id) if loop_id is not None else None
+            if run is None or loop_id is None:
+                return
+            waiter = look.waiter_of(task)
+            waits_for = None if waiter is None else _peek.class_of(waiter)
+            del waiter
+            now.count(ref, run, loop_id, look.coroutine_of(task))
+            if waits_for is None:
+                self.always_ready.see(now, run, ref, id(task))
+            else:
+                self.never_woken.see(ref, id(task), waits_for)
+        except Exception:  # a task of the program's own kind that is not as tasks are
+            return
+
+
+_lints = _Lints()
+
+
+def go_on() -> int:
+    """Look at the tasks of all loops that run, if it is time; returns when it is time again. For the watchdog."""
+    now_ns = time.monotonic_ns()
+    if _clock.monotonic_ns is not time.monotonic_ns:
+        return now_ns + LOOK_NS  # nothing is seen of a world whose clock is a test's
+    return _lints.look(now_ns)
+
+
+def exception_seen(loop: Any, context: dict[str, Any], error_type: str, detail: str) -> None:
+    """The loop's exception handler was called, in any thread: two of its messages are findings."""
+    obs = loop._obsloop
+    message = _peek.text(context.get("message"))
+    if not (obs.settings.lints and message):
+        return
+    if message.endswith(NEVER_RETRIEVED):
+        _lints.never_retrieved.add(obs, context.get("future"), error_type, detail)
+    elif message == "Task was destroyed but it is pending!":
+        _lints.never_woken.destroyed(loop, context.get("task"))
+
+
+def kept() -> findings.Recent:
+    """What was told last. From any thread."""
+    return findings.kept()
+
+
+def dropped() -> dict[str, int]:
+    """What found no room, as ``obsloop.dropped`` has it."""
+    return {**findings.dropped, **_created.dropped}
+
+
+def forked() -> None:
+    """Start from nothing in a forked child."""
+    global _lints  # noqa: PLW0603 - as a whole: the parent's may have been half-way through a look
+    _lints = _Lints()
+    findings.forked()
+    _created.forked()
+
+
+def _runs() -> dict[int, Run]:
+    """The runs of all loops that want to be looked at, by the loop's ``id``; those within which others run, too."""
+    found: dict[int, Run] = {}
+    for run in _all_runs(list(_running.runs.values())):
+        loop = run.loop()
+        if loop is not None:
+            settings = loop._obsloop.settings
+            if settings.lints and settings.watchdog:
+                found[id(loop)] = run
+    return found
+
+
+def _all_runs(innermost: Iterable[Run]) -> Iterator[Run]:
+    for one in innermost:
+        run: Run | None = one
+        while run is not None:
+            yield run
+            run = run.outer

@@ -1,0 +1,170 @@
+"""Tasks that become more and more, by the coroutine and by the line that creates them.
+
+A program's tasks come and go, and when a load comes on there are more for a while. What is told of has not come to an
+end: the smallest number of live tasks in each of five windows, one after the other, was larger than in the one before,
+by a hundred and by a factor of two in all. The smallest, so that short-lived tasks of the same kind hide nothing, and
+are not mistaken for it. Told once, again when there are twice as many; and it is over when half of them are gone.
+
+By coroutine a look counts all live tasks (of more than ``look.MAX_LOOKED`` a known share). Of the lines that create
+tasks one creation in ``_created.EVERY`` is known, which is an estimate; it names the line where a coroutine's tasks
+grow, and it finds a line that makes tasks of many different coroutines.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _created, _peek
+from obsloop._sites import Site
+from obsloop.watch.lints import findings, look
+from obsloop.watch.lints.look import Kind, Look
+
+if TYPE_CHECKING:
+    from obsloop._created import Place
+    from obsloop._running import Run
+
+LINT = "growing"
+WINDOWS = 5
+FACTOR = 2
+MAX_KINDS = 1_000
+"""Coroutines and lines that are followed at once."""
+MIN_SAMPLES = 16
+"""So many more samples of a line there must be: about a thousand tasks. Fewer may be chance."""
+
+
+class Trend:
+    """How many there were, window by window."""
+
+    __slots__ = ("base", "began_ns", "ends_ns", "last", "low", "rises")
+
+    def __init__(self, n: int, now_ns: int, window_ns: int) -> None:
+        self.base = self.last = -1
+        """The smallest number of the window before the first rise; and of the last one."""
+        self.low = n
+        """The smallest number of the present window."""
+        self.began_ns = now_ns
+        self.ends_ns = now_ns + window_ns
+        self.rises = 0
+
+    def add(self, n: int, now_ns: int, window_ns: int) -> bool:
+        """There are ``n`` now: whether a window has ended."""
+        self.low = min(self.low, n)
+        if now_ns < self.ends_ns:
+            return False
+        if self.low > self.last >= 0:
+            self.rises += 1
+        else:
+            self.rises = 0
+            self.base = self.low
+            self.began_ns = self.ends_ns - window_ns
+        self.last = self.low
+        self.low = n
+        self.ends_ns = now_ns + window_ns
+        return True
+
+    def grows(self, by: float) -> bool:
+        """Whether it has grown long enough, and by so much."""
+        return self.rises >= WINDOWS and self.last >= FACTOR * self.base and self.last - self.base >= by
+
+
+class Growing:
+    """The lint."""
+
+    __slots__ = ("_groups", "_trends")
+
+    def __init__(self) -> None:
+        self._groups = findings.Groups()
+        self._trends: dict[findings.Key, Trend] = {}
+
+    def end(self, now: Look) -> None:
+        """The look is over, and all that live are counted."""
+        places, of_kind = self._living(now)
+        present: set[findings.Key] = set()
+        for kind in now.kinds.values():
+            present.add(kind.key)
+            trend = self._follow(kind.key, round(kind.n * now.every), now, kind.run)
+            if trend is not None:
+                self._tell_of_kind(kind, trend, now, of_kind.get(kind.key, Counter()))
+        for key, (run, place, samples, kinds) in places.items():
+            present.add(key)
+            trend = self._follow(key, samples * _created.EVERY, now, run)
+            most, n = kinds.most_common(1)[0]
+            if trend is not None and not (self._groups.level(most) and 2 * n >= samples):
+                self._tell_of_place(key, run, place, trend, now, len(kinds))
+        for key in list(self._trends):
+            if key not in present:
+                del self._trends[key]
+        self._groups.settle(present)
+
+    def _follow(self, key: findings.Key, n: int, now: Look, run: Run) -> Trend | None:
+        """There are ``n``; returns the trend when a window has ended."""
+        loop = run.loop()
+        if loop is None:
+            return None
+        window_ns = round(loop._obsloop.settings.growing_after * 1e9 / WINDOWS)
+        trend = self._trends.get(key)
+        if trend is None:
+            if len(self._trends) < MAX_KINDS:
+                self._trends[key] = Trend(n, now.began_ns, window_ns)
+            else:
+                findings.dropped["task_lint"] += 1
+            return None
+        return trend if trend.add(n, now.began_ns, window_ns) else None
+
+    def _is_news(self, key: findings.Key, trend: Trend, by: float) -> bool:
+        """Whether this growth is to be told. It is over when half of what was told is gone."""
+        level = self._groups.level(key)
+        if level and trend.last <= level // 2:
+            return self._groups.is_news(key, 0)
+        return bool(level or trend.grows(by)) and self._groups.is_news(key, trend.last)
+
+    def _tell_of_kind(self, kind: Kind, trend: Trend, now: Look, places: Counter[Place]) -> None:
+        loop = kind.run.loop()
+        if loop is None or not self._is_news(kind.key, trend, loop._obsloop.settings.growing_by * now.every):
+            return
+        known = look.site_and_place(kind.ref)
+        if known is None:
+            return
+        site, detail = known
+        if places:
+            place, n = places.most_common(1)[0]
+            of = sum(places.values())
+            detail = f"created at {place.filename}:{place.lineno} in {place.function} ({n} of {of} samples); {detail}"
+        self._tell(loop._obsloop, site, trend, now, detail, "live tasks of this coroutine")
+
+    def _tell_of_place(
+        self, key: findings.Key, run: Run, place: Place, trend: Trend, now: Look, coroutines: int
+    ) -> None:
+        loop = run.loop()
+        if loop is None:
+            return
+        obs = loop._obsloop
+        if not self._is_news(key, trend, max(obs.settings.growing_by, MIN_SAMPLES * _created.EVERY)):
+            return
+        site = Site(_peek.clean(place.function), place.filename, place.lineno)
+        self._tell(obs, site, trend, now, f"tasks of {coroutines} coroutines", "live tasks created here, by estimate")
+
+    def _tell(self, obs: Any, site: Site, trend: Trend, now: Look, detail: str, what: str) -> None:
+        findings.add(obs, LINT)
+        seconds = (now.began_ns - trend.began_ns) / 1e9
+        message = f"{trend.last} {what}, and ever more for {seconds:.0f} s: there were {trend.base}"
+        findings.tell(obs, LINT, site, message, n=trend.last, seconds=seconds, detail=detail)
+
+    def _living(
+        self, now: Look
+    ) -> tuple[dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]], dict[findings.Key, Counter[Place]]]:
+        """The live samples: by the line that created them, and which lines created the tasks of each coroutine."""
+        places: dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]] = {}
+        of_kind: dict[findings.Key, Counter[Place]] = {}
+        for task, place in _created.living():
+            run = now.runs.get(look.loop_id_of(task) or 0)
+            if run is None:
+                continue
+            kind = look.key_of(run, look.coroutine_of(task))
+            key = (id(run.cells), "created", *place)
+            _, _, n, kinds = places.get(key, (run, place, 0, Counter[findings.Key]()))
+            kinds[kind] += 1
+            places[key] = run, place, n + 1, kinds
+            of_kind.setdefault(kind, Counter())[place] += 1
+        return places, of_kind

@@ -1,0 +1,152 @@
+"""One look at the live tasks: what every lint wants to know of a task, read once, from outside the loop's thread and
+without running code of the program's.
+"""
+
+from __future__ import annotations
+
+from traceback import FrameSummary
+from types import CodeType, CoroutineType, FrameType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _peek, _sites, _tasks
+from obsloop._private import private_tasks
+from obsloop._sites import Site
+from obsloop.watch import stacks
+
+if TYPE_CHECKING:
+    import asyncio
+    import weakref
+
+    from obsloop._running import Run
+
+MAX_LOOKED = 10_000
+"""Of more tasks so many are looked at, chosen by chance, and stand for the others."""
+
+_DEEPEST = 100  # coroutines that await each other
+_C_TASK: Any = getattr(private_tasks, "_CTask", None)
+# Past what a subclass of the program's makes of them.
+_c_waiter: Any = _peek.find(_C_TASK, "_fut_waiter").__get__ if _C_TASK is not None else None
+_c_coro: Any = _peek.find(_C_TASK, "_coro").__get__ if _C_TASK is not None else None
+_c_done: Any = _C_TASK.done if _C_TASK is not None else None
+_c_loop: Any = _C_TASK.get_loop if _C_TASK is not None else None
+
+
+class Kind:
+    """The live tasks of one coroutine on one loop, as one look has found them."""
+
+    __slots__ = ("key", "n", "ref", "run")
+
+    def __init__(self, key: tuple[Any, ...], run: Run, ref: Any) -> None:
+        self.key = key
+        self.run = run
+        self.ref: weakref.ref[asyncio.Task[Any]] = ref
+        """One of them."""
+        self.n = 0
+
+
+class Look:
+    """What a look is at, and what it has found so far."""
+
+    __slots__ = ("_codes", "began_ns", "every", "kinds", "runs")
+
+    def __init__(self, began_ns: int, runs: dict[int, Run]) -> None:
+        self.began_ns = began_ns
+        self.runs = runs
+        """The runs of the loops that are looked at, by the loop's ``id``."""
+        self.every = 1.0
+        """One task in so many is looked at."""
+        self.kinds: dict[tuple[int, int], Kind] = {}
+        """By the ``id`` of the loop and that of the coroutine's code or class."""
+        self._codes: list[Any] = []  # what those ids belong to, alive
+
+    def count(self, ref: Any, run: Run, loop_id: int, coro: Any) -> None:
+        """One more task of its kind."""
+        code = code_of(coro)
+        found = self.kinds.get((loop_id, id(code)))
+        if found is None:
+            self._codes.append(code)
+            found = self.kinds[loop_id, id(code)] = Kind((id(run.cells), *_name(code)), run, ref)
+        found.n += 1
+
+
+def loop_id_of(task: Any) -> int | None:
+    """The ``id`` of its loop; None where it is done, or not asyncio's own kind of task."""
+    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+        return None if _c_done(task) else id(_c_loop(task))
+    if not _peek.is_a(task, _sites._TASKS) or _tasks._ask(task, "done"):
+        return None
+    return id(_tasks._ask(task, "get_loop"))
+
+
+def waiter_of(task: Any) -> Any:
+    """The future that it waits for; None where it runs, or is ready and has not been woken by a future."""
+    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+        return _c_waiter(task)
+    return _peek.get(task, "_fut_waiter")
+
+
+def coroutine_of(task: Any) -> Any:
+    """Its coroutine."""
+    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+        return _c_coro(task)
+    return _sites.coroutine_of(task)
+
+
+def code_of(coro: Any) -> Any:
+    """What all tasks of one coroutine function have in common: its code or, where there is none, the class."""
+    cls = _peek.class_of(coro)
+    if cls is CoroutineType:
+        return coro.cr_code
+    if cls is GeneratorType:
+        return coro.gi_code
+    inner = _sites._generator_in(coro)
+    code = _peek.get(inner, f"{_sites._prefix(inner)}_code")
+    return code if _peek.class_of(code) is CodeType else cls
+
+
+def key_of(run: Run, coro: Any) -> tuple[Any, ...]:
+    """The key that ``Kind`` has for it."""
+    return (id(run.cells), *_name(code_of(coro)))
+
+
+def _name(code: Any) -> tuple[Any, ...]:
+    """The same from look to look, and no object of the program's."""
+    if _peek.class_of(code) is CodeType:
+        return code.co_filename, code.co_firstlineno, code.co_qualname
+    return (_peek.class_name(code),)
+
+
+def site_and_place(ref: Any) -> tuple[Site, str] | None:
+    """Who a task is, and ``at FILE:LINE in FUNCTION`` where it waits: in the innermost coroutine that is the program's
+    own. None where it is gone.
+    """
+    task = ref()
+    if task is None:
+        return None
+    frames: list[FrameSummary] = []
+    for coro in chain_of(coroutine_of(task)):
+        frame = _peek.get(coro, f"{_sites._prefix(coro)}_frame")
+        if _peek.class_of(frame) is FrameType:
+            code = frame.f_code
+            frames.append(FrameSummary(code.co_filename, frame.f_lineno or 0, code.co_qualname, lookup_line=False))
+        del frame
+    return _sites.site_of_task(task), _peek.clean(stacks.where(tuple(frames)))
+
+
+def chain_of(coro: Any) -> list[Any]:
+    """The coroutines that await each other, the outermost first, and last what the innermost one iterates with; empty
+    where that is not seen.
+    """
+    found: list[Any] = []
+    for _ in range(_DEEPEST):
+        if coro is None:
+            return found
+        if _peek.class_of(coro) is CoroutineType:
+            found.append(coro)
+            coro = coro.cr_await
+            continue
+        coro = _sites._generator_in(coro)
+        found.append(coro)
+        prefix = _sites._prefix(coro)
+        coro = _peek.get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+    return []

@@ -1,0 +1,43 @@
+"""Exceptions that were never retrieved: a task failed, or a future was given an exception, and nobody asked.
+
+asyncio notices when the task is let go, and calls the loop's exception handler, from where ``probes.errors`` comes
+here. So this is no matter of looking, and is told by whatever thread let go of the task. asyncio tells of it, too,
+to the program's handler or in the log: there is no second log line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from obsloop import _peek, _sites
+from obsloop._sites import Site
+from obsloop.watch.lints import findings
+
+LINT = "exception_never_retrieved"
+MAX_KINDS = 1_000
+NEVER_RETRIEVED = " exception was never retrieved"
+"""How asyncio's message ends, after the class of the future."""
+
+
+class NeverRetrieved:
+    """The lint."""
+
+    __slots__ = ("_groups", "_seen")
+
+    def __init__(self) -> None:
+        self._groups = findings.Groups()
+        self._seen: dict[findings.Key, int] = {}
+
+    def add(self, obs: Any, future: Any, error_type: str, detail: str) -> None:
+        """One was not retrieved."""
+        findings.add(obs, LINT)
+        is_task = _peek.is_a(future, _sites._TASKS)
+        site = _sites.site_of_task(future) if is_task else Site(_peek.class_name(_peek.class_of(future)), "", 0)
+        key = (id(obs.cells), error_type, *site[:3])
+        if key not in self._seen and len(self._seen) >= MAX_KINDS:
+            findings.dropped["task_lint"] += 1
+            return
+        n = self._seen[key] = self._seen.get(key, 0) + 1
+        if self._groups.is_news(key, n):
+            message = f"{'failed' if is_task else 'was given an exception'}, and nobody retrieved it: {error_type}"
+            findings.tell(obs, LINT, site, message, n=n, detail=detail, log=False)

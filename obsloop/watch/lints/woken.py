@@ -1,0 +1,368 @@
+"""A task that nobody is able to wake: it waits for a plain future to which nothing refers but the task itself.
+
+Whoever is to set a future's result refers to it: a timer, a transport, a lock's queue, an executor's job, another task.
+So the future's references are counted, and those are taken away that the waiting task accounts for: its own
+``_fut_waiter``, what it iterates with, and the variables of its coroutines, all of which the garbage collector's own
+``gc.get_referents`` shows of these few objects (who refers to an object, of the whole heap, would be too dear). If none
+is left, at every look for long enough, nobody can set the future any more.
+
+That is told of where nothing refers to the task either, so that nobody can even cancel it; and where the future is in
+a variable of the coroutine, so that it was made for somebody else to set. It is not told of a task that somebody has
+and that says ``await asyncio.Future()``: this is how programs wait for ever, until they are cancelled. For the same
+reason the task that a run is for is left alone, and one within a time-out, which will wake it.
+
+How an interpreter counts is not promised by anyone. So the count is tried on known examples first, for tasks and
+futures in C and in Python; a combination for which it is not exact is left alone, and one line says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import weakref
+from types import BuiltinMethodType, MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from obsloop import _peek, _sites
+from obsloop._private import private_base_events, private_futures, private_tasks
+from obsloop.watch.lints import findings, look
+from obsloop.watch.lints.look import Look
+
+if TYPE_CHECKING:
+    from obsloop._running import Run
+
+LINT = "never_woken"
+MAX_CHECKED = 200
+"""Tasks whose references are counted in one look; of more, others at the next."""
+MAX_SUSPECTS = 1_000
+MIN_LOOKS = 3
+_ENDS_A_WAIT = ("timeout", "cancelscope")
+
+_log = logging.getLogger("obsloop")
+_is_root: Any = getattr(private_base_events, "_run_until_complete_cb", None)
+_get: Any = gc.get_referents
+
+
+class Count(NamedTuple):
+    """References to what a task waits for, and to the task, that the two do not account for themselves."""
+
+    future: int
+    variables: int
+    """How many of the future's are variables of the task's coroutines."""
+    task: int
+
+
+class _Suspect:
+    __slots__ = ("future_id", "held", "looks", "ref", "since_ns", "told")
+
+    def __init__(self, ref: Any, future_id: int, since_ns: int, *, held: bool) -> None:
+        self.ref = ref
+        self.future_id = future_id
+        self.since_ns = since_ns
+        self.looks = 0
+        self.held = held
+        self.told = False
+
+
+class NeverWoken:
+    """The lint."""
+
+    __slots__ = ("_eligible", "_exact", "_from", "_groups", "_refs", "_suspects")
+
+    def __init__(self) -> None:
+        self._groups = findings.Groups()
+        self._suspects: dict[int, _Suspect] = {}
+        """By the ``id`` of the task."""
+        self._exact: frozenset[tuple[bool, bool]] | None = None
+        """For which combinations of tasks and futures in C (True) or Python counting is exact; None: not tried yet."""
+        self._refs: list[tuple[int, Any]] = []
+        self._eligible = self._from = 0
+
+    def begin(self, now: Look) -> None:
+        """Look at those that are suspected."""
+        if self._exact is None:
+            self._exact = exact()
+            if len(self._exact) < len(_COMBINATIONS):
+                _log.warning(
+                    "on this interpreter references are not counted as expected: tasks that nobody can wake are looked"
+                    " for among %d of %d combinations of tasks and futures", len(self._exact), len(_COMBINATIONS),
+                )  # fmt: skip
+        self._eligible = 0
+        self._refs = []
+        for key, suspect in list(self._suspects.items()):
+            loop_id = _loop_id(suspect.ref)
+            if loop_id is None:
+                del self._suspects[key]
+            elif loop_id in now.runs:
+                future_id, held = self._lost(suspect.ref)
+                if future_id == suspect.future_id:
+                    suspect.looks += 1
+                    suspect.held = held
+                else:
+                    del self._suspects[key]
+
+    def see(self, ref: Any, task_id: int, waits_for: type[Any] | None) -> None:
+        """One task of the look, and the class of what it waits for. References are counted when nobody has the task."""
+        if waits_for in _PLAIN and self._exact:
+            self._eligible += 1
+            if self._from < self._eligible <= self._from + MAX_CHECKED and task_id not in self._suspects:
+                self._refs.append((task_id, ref))
+
+    def end(self, now: Look) -> None:
+        """Tell of those that nobody could have woken for long enough."""
+        for task_id, ref in self._refs:
+            future_id, held = self._lost(ref)
+            if not future_id:
+                continue
+            if len(self._suspects) < MAX_SUSPECTS:
+                self._suspects[task_id] = _Suspect(ref, future_id, now.began_ns, held=held)
+            else:
+                findings.dropped["task_lint"] += 1
+        self._refs = []
+        self._from = self._from + MAX_CHECKED if self._from + MAX_CHECKED < self._eligible else 0
+        found: dict[findings.Key, list[_Suspect]] = {}
+        runs: dict[findings.Key, Run] = {}
+        for suspect in list(self._suspects.values()):
+            run = now.runs.get(_loop_id(suspect.ref) or 0)
+            loop = run.loop() if run is not None else None
+            if run is None or loop is None or suspect.looks < MIN_LOOKS:
+                continue
+            obs = loop._obsloop
+            if (now.began_ns - suspect.since_ns) / 1e9 < obs.settings.never_woken_after:
+                continue
+            if not suspect.told:
+                suspect.told = True
+                findings.add(obs, LINT)
+            key = look.key_of(run, look.coroutine_of(suspect.ref()))
+            found.setdefault(key, []).append(suspect)
+            runs[key] = run
+        for key, suspects in found.items():
+            loop = runs[key].loop()
+            known = look.site_and_place(suspects[0].ref)
+            if loop is None or known is None or not self._groups.is_news(key, len(suspects)):
+                continue
+            site, where = known
+            seconds = (now.began_ns - min(suspect.since_ns for suspect in suspects)) / 1e9
+            end = "only cancelling ends it" if suspects[0].held else "nothing refers to the task, either"
+            message = f"has waited for {seconds:.1f} s for a future that nobody can set: nothing refers to it; {end}"
+            findings.tell(loop._obsloop, LINT, site, message, n=len(suspects), seconds=seconds, detail=where)
+        self._groups.settle(set(found))
+
+    def is_told(self, task: Any) -> bool:
+        """Whether this task has been found already."""
+        suspect = self._suspects.get(id(task))
+        return suspect is not None and suspect.told
+
+    def destroyed(self, loop: Any, task: Any) -> None:
+        """asyncio says that a task was collected as garbage while it waited: nobody was able to wake it, for sure."""
+        if loop.is_running() and not self.is_told(task):
+            obs = loop._obsloop
+            findings.add(obs, LINT)
+            site = _sites.site_of_task(task)
+            if self._groups.is_news((id(obs.cells), "destroyed", *site[:3]), 1):
+                findings.tell(
+                    obs, LINT, site, "was destroyed while it waited: nothing referred to it any more", log=False
+                )
+
+    def _lost(self, ref: Any) -> tuple[int, bool]:
+        """The ``id`` of the future, and whether anybody has the task; ``(0, False)`` where somebody can wake it."""
+        found = count(ref)
+        task = ref()
+        if found is None or found.future or task is None or not self._exact or _combination(task) not in self._exact:
+            return 0, False
+        held = found.task > 0
+        if held and not found.variables:
+            return 0, False
+        future = look.waiter_of(task)
+        if _peek.class_of(future) not in _PLAIN or future.done() or weakref.getweakrefcount(future):
+            return 0, False
+        if held and (_is_for_a_run(task) or _has_a_timeout(task)):
+            return 0, False
+        return id(future), held
+
+
+def _loop_id(ref: Any) -> int | None:
+    task = ref()
+    return None if task is None else look.loop_id_of(task)
+
+
+def count(ref: Any, *, fully: bool = False) -> Count | None:
+    """Count the references to the task and to what it waits for that they do not account for; None where the chain of
+    its coroutines does not end at a plain future. Who calls this must not have the task or the future in a variable.
+    Where somebody else has the future, those to the task are not counted, unless ``fully``.
+    """
+    task = ref()
+    future = None if task is None else look.waiter_of(task)
+    if future is None or _peek.class_of(future) not in _PLAIN:
+        return None
+    chain = look.chain_of(look.coroutine_of(task))
+    iterator = _times(chain[-1], future) if chain else 0
+    if not iterator:
+        return None
+    own = _times(task, future) + _times_within(task, future)
+    variables = sum(_times(coro, future) for coro in chain[:-1])
+    of_future = sys.getrefcount(future) - own - iterator - variables - _ours[0]
+    if of_future > 0 and not fully:
+        return Count(of_future, variables, -1)
+    of_task = _to_task(future, task) + sum(_times(coro, task) for coro in chain)
+    return Count(of_future, variables, sys.getrefcount(task) - of_task - _ours[1])
+
+
+def _times(holder: Any, held: Any) -> int:
+    """How many references ``holder`` has to ``held``."""
+    found = 0
+    for obj in _get(holder):
+        if obj is held:
+            found += 1
+    return found
+
+
+def _times_within(task: Any, held: Any) -> int:
+    """The same of the dictionary of an object that has one of its own."""
+    spaces: list[Any] = [obj for obj in _get(task) if type(obj) is dict]
+    return sum(value is held for space in spaces for value in space.values())
+
+
+def _to_task(future: Any, task: Any) -> int:
+    """How many references the future has to the task: in its callbacks, and since 3.14 as the one that awaits it."""
+    found = 0
+    level = [future]
+    for _ in range(4):
+        below: list[Any] = []
+        for obj in level:
+            for held in _get(obj):
+                if held is task:
+                    found += 1
+                elif type(held) in (list, tuple, MethodType, BuiltinMethodType) or type(held).__name__ in _WRAPPERS:
+                    below.append(held)
+        level = below
+    return found
+
+
+def _is_for_a_run(task: Any) -> bool:
+    """Whether ``run_until_complete`` runs until it is done."""
+    callbacks = _peek.get(task, "_callbacks")
+    return bool(callbacks) and any(entry[0] is _is_root for entry in callbacks)
+
+
+def _has_a_timeout(task: Any) -> bool:
+    """Whether a coroutine of the task's is within a time-out: asyncio's, or another that is called so."""
+    for coro in look.chain_of(look.coroutine_of(task)):
+        for obj in _get(coro):
+            owner = _peek.get(obj, "__self__") if type(obj) in (MethodType, BuiltinMethodType) else obj
+            within = _peek.get(owner, "gen")  # contextlib's
+            for one in (owner, *(_get(_sites._generator_in(within)) if within is not None else ())):
+                inner = _peek.get(one, "__self__") if type(one) in (MethodType, BuiltinMethodType) else one
+                name = _peek.qualname_of(_peek.class_of(inner)).lower()
+                if any(part in name for part in _ENDS_A_WAIT):
+                    return True
+    return False
+
+
+# ---- is it exact? ----------------------------------------------------------------------------------------------------
+
+_PY_FUTURE: Any = private_futures._PyFuture
+_C_FUTURE: Any = getattr(private_futures, "_CFuture", None)
+_PY_TASK: Any = private_tasks._PyTask
+_C_TASK: Any = getattr(private_tasks, "_CTask", None)
+_TASKS: dict[bool, Any] = {False: _PY_TASK, **({True: _C_TASK} if _C_TASK is not None else {})}
+_FUTURES: dict[bool, Any] = {False: _PY_FUTURE, **({True: _C_FUTURE} if _C_FUTURE is not None else {})}
+_PLAIN = frozenset(_FUTURES.values())
+_COMBINATIONS = [(task, future) for task in _TASKS for future in _FUTURES]
+_WRAPPERS = ("TaskWakeupMethWrapper", "TaskStepMethWrapper")
+_ours = (0, 0)
+"""References that counting itself adds, to the future and to the task: found out with the first example."""
+
+
+class _Probe:
+    """As much of a loop as a task needs for its first step."""
+
+    def __init__(self) -> None:
+        self.scheduled: list[Any] = []
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:
+        self.scheduled.append((callback, args))
+
+    def get_debug(self) -> bool:
+        return False
+
+    def step(self) -> None:
+        """Run what was scheduled last."""
+        callback, args = self.scheduled.pop()
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)  # type: ignore[arg-type]
+        try:
+            callback(*args)
+        finally:
+            asyncio._set_running_loop(running)
+
+
+def _combination(task: Any) -> tuple[bool, bool]:
+    future = look.waiter_of(task)
+    return (
+        _C_TASK is not None and _peek.is_a(task, _C_TASK),
+        _C_FUTURE is not None and _peek.is_a(future, _C_FUTURE),
+    )
+
+
+def exact() -> frozenset[tuple[bool, bool]]:
+    """The combinations for which counting finds what is there, tried on known examples. In a thread without a loop."""
+    global _ours  # noqa: PLW0603 - the same for the whole process
+    if not getattr(sys, "_is_gil_enabled", bool)() and sys.version_info >= (3, 13):
+        return frozenset()  # without the GIL references are counted in two places
+    found: list[tuple[bool, bool]] = []
+    for combination in _COMBINATIONS:
+        try:
+            if not found:
+                _ours = (0, 0)
+                first = _try(combination)[0]
+                if first is not None:
+                    _ours = first.future, first.task - 1
+            if _try(combination) == _EXPECTED:
+                found.append(combination)
+        except Exception:  # noqa: S112  an interpreter that differs in more than in counting
+            continue
+    return frozenset(found)
+
+
+_EXPECTED = [Count(0, 1, 1), Count(1, 1, 1), Count(0, 1, 0), Count(1, 1, 0), Count(0, 0, 1), Count(0, 0, 0)]
+"""Of a task that is in a variable; its future, too; of neither; of the future only; without a variable of its own."""
+
+
+def _try(combination: tuple[bool, bool]) -> list[Count | None]:
+    """What is counted of known examples."""
+    task_type, future_type = _TASKS[combination[0]], _FUTURES[combination[1]]
+    probe = _Probe()
+
+    async def with_variable() -> None:
+        future = future_type(loop=probe)
+        await future
+
+    async def without() -> None:
+        await future_type(loop=probe)
+
+    results: list[Count | None] = []
+    for example in (with_variable, without):
+        coro = example()  # keeps the rest alive, and refers to neither the task nor, but as expected, the future
+        task = task_type(coro, loop=probe, name="obsloop")
+        task._log_destroy_pending = False
+        probe.step()
+        ref = weakref.ref(task)
+        results.append(count(ref, fully=True))
+        if example is with_variable:
+            future = look.waiter_of(task)
+            results.append(count(ref, fully=True))
+            del task, future
+            results.append(count(ref, fully=True))
+            future = look.waiter_of(ref())
+            results.append(count(ref, fully=True))
+        else:
+            del task
+            results.append(count(ref, fully=True))
+            future = look.waiter_of(ref())
+        future.set_result(None)
+        del future
+        probe.step()  # the task ends, and no cycle is left to the garbage collector
+    return results

@@ -1,0 +1,196 @@
+"""A task that never yields: one step of it has lasted too long, or it gives way only to go on at once.
+
+The first is seen while it lasts. The second, ``while True: await asyncio.sleep(0)`` in one form or another, keeps the
+loop from ever waiting, and uses a whole CPU for it. From outside it is told by two facts. A task that gave way with
+nothing to wait for has no future that it waits for, and is called as a step; one that was woken by a future keeps that
+until it runs, and is called as a wake-up. And while such a task is there, no poll may wait. So a task is told of if it
+was found so at every look for long enough, and the loop has gone round from look to look without one poll that waited.
+A server under full load is no false alarm: its tasks wait for futures, however shortly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from obsloop import _cold, _core, _peek, _sites
+from obsloop._cells import IN_CALLBACK
+from obsloop._private import private_tasks
+from obsloop.watch import stacks
+from obsloop.watch.lints import findings, look
+from obsloop.watch.lints.look import Look
+
+if TYPE_CHECKING:
+    from obsloop._running import Run
+
+_PY_STEP: Any = private_tasks._PyTask._Task__step
+
+LINT = "never_yields"
+SLOW_CALLBACKS = 10
+LEAST_NS = 1_000_000_000
+PATIENCE = 10
+"""A task that is always ready is told of after so many times the time of a step."""
+MIN_LOOKS = 5
+MAX_READY = 1_000
+"""So many tasks that may be always ready are followed at once."""
+
+
+def limit_ns(obs: Any) -> int:
+    """How long one step of a task may last."""
+    seconds = obs.settings.never_yields_after
+    slow_ns: int = obs.slow_ns
+    return max(LEAST_NS, SLOW_CALLBACKS * slow_ns) if seconds is None else round(seconds * 1e9)
+
+
+class Steps:
+    """Steps that last too long: looked for whenever the watchdog looks."""
+
+    __slots__ = ("_groups", "_told")
+
+    def __init__(self) -> None:
+        self._groups = findings.Groups()
+        self._told: dict[int, int] = {}
+        """By the ``id`` of a run's cells: when the step began that was counted."""
+
+    def look(self, runs: dict[int, Run], now_ns: int) -> int:
+        """Look at what these loops do at this moment; returns when there may be something to find."""
+        for key in list(self._told):
+            if all(id(run.cells) != key for run in runs.values()):
+                self._told.pop(key, None)
+        due_ns = now_ns + LEAST_NS
+        for run in runs.values():
+            cells, loop = run.cells, run.loop()
+            began_ns = cells.tick_ns
+            if loop is None or cells.state != IN_CALLBACK or self._told.get(id(cells)) == began_ns:
+                continue
+            limit = limit_ns(loop._obsloop)
+            if now_ns - began_ns < limit:
+                due_ns = min(due_ns, began_ns + limit)
+            elif self._see(run, loop, began_ns, now_ns):
+                self._told[id(cells)] = began_ns
+        return due_ns
+
+    def _see(self, run: Run, loop: Any, began_ns: int, now_ns: int) -> bool:
+        """A callback lasts too long: if it is a task's step, tell whose."""
+        frame = sys._current_frames().get(run.ident)
+        task: Any = None
+        with suppress(Exception):
+            task = asyncio.current_task(loop)
+        if task is None or frame is None:
+            return False
+        site, where = _sites.site_of_task(task), stacks.where(stacks.take(frame).frames)
+        del frame, task
+        if run.cells.tick_ns != began_ns:
+            return False
+        obs = loop._obsloop
+        findings.add(obs, LINT)
+        key = (id(run.cells), *site[:3])
+        seconds = (now_ns - began_ns) / 1e9
+        if self._groups.is_news(key, 1):
+            self._groups.settle(set())  # each step is a finding of its own: news again after a while
+            findings.tell(obs, LINT, site, f"has not let others run for {seconds:.1f} s", seconds=seconds, detail=where)
+        return True
+
+
+class _Ready:
+    """A task that may be always ready."""
+
+    __slots__ = ("looks", "ref", "since_ns", "told")
+
+    def __init__(self, ref: Any, since_ns: int) -> None:
+        self.ref = ref
+        self.since_ns = since_ns
+        self.looks = 1
+        self.told = False
+
+
+class AlwaysReady:
+    """Tasks that give way only to go on at once."""
+
+    __slots__ = ("_busy", "_groups", "_loops", "_ready")
+
+    def __init__(self) -> None:
+        self._groups = findings.Groups()
+        self._loops: dict[int, tuple[int, int, int]] = {}
+        """By the ``id`` of a loop's cells: its run, polls that waited, and when the last poll was, at the last look."""
+        self._busy: set[int] = set()
+        """Of the loops that have gone round since without waiting: the ``id`` of their cells."""
+        self._ready: dict[int, _Ready] = {}
+        """By the ``id`` of the task."""
+
+    def begin(self, now: Look) -> None:
+        """Settle which loops have been busy all the time, and look at who is followed."""
+        before, self._loops = self._loops, {}
+        self._busy = set()
+        for run in now.runs.values():
+            cells = run.cells
+            state = cells.run_started_ns, cells.waits, cells.began_ns
+            self._loops[id(cells)] = state
+            last = before.get(id(cells))
+            if last is not None and last[:2] == state[:2] and last[2] != state[2]:
+                self._busy.add(id(cells))
+        for key, entry in list(self._ready.items()):
+            gave_way, of = _gave_way(entry.ref(), now)
+            if gave_way is False or of is None or id(of.cells) not in self._busy:
+                del self._ready[key]
+            elif gave_way:
+                entry.looks += 1
+
+    def see(self, now: Look, run: Run, ref: Any, task_id: int) -> None:
+        """One task of the look that waits for no future."""
+        if id(run.cells) not in self._busy or task_id in self._ready:
+            return
+        if len(self._ready) < MAX_READY:
+            self._ready[task_id] = _Ready(ref, now.began_ns)
+        else:
+            findings.dropped["task_lint"] += 1
+
+    def end(self, now: Look) -> None:
+        """Tell of those that have been ready for too long."""
+        found: dict[findings.Key, list[_Ready]] = {}
+        runs: dict[findings.Key, Run] = {}
+        for entry in list(self._ready.values()):
+            task = entry.ref()
+            run = now.runs.get(look.loop_id_of(task) or 0) if task is not None else None
+            loop = run.loop() if run is not None else None
+            if run is None or loop is None or entry.looks < MIN_LOOKS:
+                continue
+            obs = loop._obsloop
+            if now.began_ns - entry.since_ns < PATIENCE * limit_ns(obs):
+                continue
+            if not entry.told:
+                entry.told = True
+                findings.add(obs, LINT)
+            key = look.key_of(run, look.coroutine_of(task))
+            found.setdefault(key, []).append(entry)
+            runs[key] = run
+            del task
+        for key, entries in found.items():
+            loop = runs[key].loop()
+            known = look.site_and_place(entries[0].ref)
+            if loop is None or known is None or not self._groups.is_news(key, len(entries)):
+                continue
+            site, where = known
+            seconds = (now.began_ns - min(entry.since_ns for entry in entries)) / 1e9
+            message = f"has been ready at every look for {seconds:.1f} s: it gives way only to go on at once"
+            findings.tell(loop._obsloop, LINT, site, message, n=len(entries), seconds=seconds, detail=where)
+        self._groups.settle(set(found))
+
+
+def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
+    """Whether it is ready or runs, and not since a future has woken it (None: that cannot be seen now); and its run."""
+    loop_id = None if task is None else look.loop_id_of(task)
+    run = now.runs.get(loop_id) if loop_id is not None else None
+    loop = run.loop() if run is not None else None
+    if run is None or loop is None or look.waiter_of(task) is not None:
+        return False, None
+    if asyncio.current_task(loop) is not task:
+        return True, run
+    handle = _core.running_handle(loop, sys._current_frames().get(run.ident))
+    callback = None if handle is None else _peek.get(handle, "_callback")
+    if callback is None or _peek.get(callback, "__self__") is not task:
+        return None, run  # it has gone on meanwhile, or is in its first, eager step
+    is_step = _peek.class_of(callback) is _cold.STEP or _peek.get(callback, "__func__") is _PY_STEP
+    return is_step, run

@@ -1,0 +1,40 @@
+"""Installs Arize Phoenix, a store of traces that others wrote, into `.venv-phoenix`: tests read spans back from it.
+
+    python3 tools/phoenix.py
+
+In an environment of its own, for it wants its own versions of much that the tests use, and without obsloop, which only
+sends to it. Takes about a minute, and nothing when it is there. Standard library only.
+"""
+
+# ruff: noqa: S603  (it runs the interpreter that runs it)
+
+import os
+import subprocess
+import sys
+
+import environment
+
+FOLDER = os.path.join(environment.ROOT, ".venv-phoenix")
+WANTED = "arize-phoenix==20.26.1"
+"""Pinned: the tests read its answers, and it changes often."""
+
+
+def main() -> None:
+    """Make it; exit with a message when that cannot be."""
+    note = os.path.join(FOLDER, "installed.txt")
+    if os.path.exists(note):
+        with open(note) as file:
+            if file.read() == WANTED:
+                return
+    python = os.path.join(FOLDER, "bin", "python")
+    environment.create(FOLDER, python)
+    pip = [python, "-m", "pip"] if environment.can(python, "pip") else [sys.executable, "-m", "pip", "--python", python]
+    print(f"Installing {WANTED} into {FOLDER} ...", flush=True)
+    if subprocess.call([*pip, "install", "--quiet", "--only-binary=:all:", WANTED]):
+        sys.exit(f"{FOLDER}: the installation failed; pip says why above.")
+    with open(note, "w") as file:
+        file.write(WANTED)
+
+
+if __name__ == "__main__":
+    main()
