@@ -3,7 +3,7 @@
     python deploy/build.py [--check]
 
 From the dashboards, rules and alerts (dashboards/) and the collector's configuration (deploy/collector/). `--check`
-writes nothing and fails when a committed file is not what would be written. Text goes in as it is: no YAML is read here,
+writes nothing, and fails when a committed file is not what would be written. Text goes in as it is: no YAML is read,
 so nothing needs to be installed; the tests read it back as YAML and compare.
 """
 
