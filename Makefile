@@ -15,7 +15,7 @@ ENVIRONMENT := $(PYTHON) tools/environment.py $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all conformance bench lint dashboards format wheel clean
+.PHONY: help demo stack test test-all conformance bench lint dashboards format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -26,6 +26,9 @@ help: ## this list
 demo: ## a FastAPI application on an observed loop, with requests, and its figures as they move
 	@$(ENVIRONMENT) demo
 	@$(BIN)/python demo/run.py --seconds $(SECONDS)
+
+stack: ## the demo with Prometheus, Grafana, Alertmanager, collector and traces, in containers (needs docker compose)
+	@docker compose -p obsloop -f deploy/compose.yaml up --build
 
 test: ## every test, on this machine's interpreter
 	@$(ENVIRONMENT) test clients
@@ -53,10 +56,12 @@ lint: ## linter, format, types by two checkers in strict mode, and whether gener
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/python dashboards/build.py --check
+	@$(PYTHON) deploy/build.py --check
 
-dashboards: ## make dashboards/generated from the catalogue and dashboards/config.py
+dashboards: ## make dashboards/generated from the catalogue and dashboards/config.py, and what Kubernetes gets of it
 	@$(ENVIRONMENT) test
 	@$(BIN)/python dashboards/build.py
+	@$(PYTHON) deploy/build.py
 
 format: ## let ruff format the code and mend what it can
 	@$(ENVIRONMENT) lint

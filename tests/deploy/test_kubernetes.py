@@ -1,0 +1,128 @@
+"""The Kubernetes manifests against Kubernetes' published schemas; the Prometheus Operator's kinds by a list of fields.
+
+The Operator's definitions are in no package that could be installed beside the tests (the one there is brings a pytest
+plugin that does not load). So of PodMonitor and PrometheusRule only this is known: no field but those listed here.
+"""
+
+import copy
+import sys
+from typing import Any
+
+import pytest
+
+from tests.deploy.documents import documents
+from tests.deploy.support import DEPLOY, check
+
+pytestmark = pytest.mark.clients
+KUBERNETES = DEPLOY / "kubernetes"
+VERSION = "1.33"
+MANIFESTS = [(path.name, document) for path in sorted(KUBERNETES.glob("*.yaml")) for document in documents(path)]
+NAMED = {(document["kind"], document["metadata"]["name"]): document for _, document in MANIFESTS}
+
+
+#: The fields of the Prometheus Operator's kinds that are used here, by path; "[]" is each element of a list.
+OPERATORS = {
+    "PodMonitor": {
+        "spec": {"selector", "jobLabel", "sampleLimit", "podMetricsEndpoints"},
+        "spec.selector": {"matchLabels"},
+        "spec.podMetricsEndpoints[]": {"port", "interval", "relabelings"},
+        "spec.podMetricsEndpoints[].relabelings[]": {"sourceLabels", "regex", "targetLabel"},
+    },
+    "PrometheusRule": {
+        "spec": {"groups"},
+        "spec.groups[]": {"name", "interval", "rules"},
+        "spec.groups[].rules[]": {"record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"},
+    },
+}
+
+
+def elements(value: Any, path: str) -> list[dict]:
+    """What is at a path."""
+    found = [value]
+    for part in path.split("."):
+        name, is_list = part.removesuffix("[]"), part.endswith("[]")
+        found = [each[name] for each in found if name in each]
+        if is_list:
+            found = [each for several in found for each in several]
+    return found
+
+
+def judge(document: dict) -> None:
+    """Raise where a manifest is not what its schema says, or the list above."""
+    if not document["apiVersion"].startswith("monitoring.coreos.com/"):
+        import kubernetes_validate
+
+        kubernetes_validate.validate(document, VERSION, strict=True)
+        return
+    assert document["apiVersion"] == "monitoring.coreos.com/v1"
+    assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
+    for path, known in OPERATORS[document["kind"]].items():
+        found = elements(document, path)
+        assert found, path
+        for each in found:
+            assert set(each) <= known, f"{path}: {set(each) - known}"
+
+
+@pytest.mark.parametrize(
+    ("name", "document"), MANIFESTS, ids=[f"{name}-{document['kind']}" for name, document in MANIFESTS]
+)
+def test_a_manifest_is_as_its_schema_says(name, document):
+    """No unknown field, no missing one, no wrong type."""
+    judge(document)
+
+
+def test_a_wrong_field_is_seen_in_both_kinds_of_schema():
+    """What was misspelt here on purpose is refused, so that the test above can fail."""
+    wrong = copy.deepcopy(NAMED["Deployment", "demo"])
+    wrong["spec"]["template"]["spec"]["containers"][0]["portz"] = []
+    with pytest.raises(Exception, match="portz"):
+        judge(wrong)
+    wrong = copy.deepcopy(NAMED["PodMonitor", "demo"])
+    wrong["spec"]["podMetricsEndpoints"][0]["intervall"] = "15s"
+    with pytest.raises(Exception, match="intervall"):
+        judge(wrong)
+
+
+def test_every_worker_is_scraped():
+    """As many ports as workers, from workers.py's first on, each in the PodMonitor, open to the scraper only."""
+    pod = NAMED["Deployment", "demo"]["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    workers = int(container["args"][container["args"].index("--workers") + 1])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    scraped = [f"metrics-{worker}" for worker in range(workers)]
+    assert [ports[name] for name in scraped] == [9464 + worker for worker in range(workers)]
+    assert {name for name in ports if name.startswith("metrics")} == set(scraped)
+    monitor = NAMED["PodMonitor", "demo"]["spec"]
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == scraped
+    assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    everybody, scraper = NAMED["NetworkPolicy", "demo"]["spec"]["ingress"]
+    assert [port["port"] for port in everybody["ports"]] == ["http"]
+    assert [port["port"] for port in scraper["ports"]] == scraped
+
+
+def test_services_and_volumes_point_at_something():
+    """What a Service selects is a pod's label and port; a ConfigMap that is mounted is among the files."""
+    pods = [d["spec"]["template"] for (kind, _), d in NAMED.items() if kind == "Deployment"]
+    for (kind, name), document in NAMED.items():
+        if kind == "Service":
+            wanted = document["spec"]["selector"].items()
+            (pod,) = [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
+            known = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+            assert {port["targetPort"] for port in document["spec"]["ports"]} <= known, name
+    for pod in pods:
+        for volume in pod["spec"].get("volumes", ()):
+            assert ("ConfigMap", volume["configMap"]["name"]) in NAMED
+        assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+        for container in pod["spec"]["containers"]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_collectors_configuration_is_the_checked_one():
+    """Read back as YAML, it is deploy/collector's file to the letter."""
+    data = NAMED["ConfigMap", "collector"]["data"]
+    assert data == {"gateway.yaml": (DEPLOY / "collector" / "gateway.yaml").read_text()}
+
+
+def test_made_files_are_up_to_date():
+    """`deploy/build.py --check`."""
+    check(sys.executable, DEPLOY / "build.py", "--check")
