@@ -21,13 +21,13 @@ from obsloop._instruments import emit, heard
 from obsloop._peek import class_of, clean
 from obsloop._private import private_base_events
 from obsloop.probes.errors import error_name, type_name
+from obsloop.probes.families import UNIX, is_unix
 from obsloop.probes.names import error_name as look_up_error_name
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
 _DNS, _CONNECT, _TLS, _PROTOCOL = PHASES
-_UNIX = getattr(socket, "AF_UNIX", None)
-_NETWORK_TYPES = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6", _UNIX: "unix"}
+_NETWORK_TYPES = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6", UNIX: "unix"}
 _CANCELLED = type_name(CancelledError)
 
 
@@ -189,7 +189,7 @@ class Setup:
 
     def _of_socket(self, sock: Any) -> None:
         """The program gives a socket, which may be connected."""
-        if sock.family == _UNIX:
+        if is_unix(sock):
             self.transport = "unix"
         try:
             self._address = _host_and_port(sock.getpeername())
