@@ -15,7 +15,7 @@ ENVIRONMENT := $(PYTHON) tools/environment.py $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all conformance bench lint dashboards format wheel clean
+.PHONY: help demo stack test test-all conformance bench lint dashboards pictures format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -62,6 +62,11 @@ dashboards: ## make dashboards/generated from the catalogue and dashboards/confi
 	@$(ENVIRONMENT) test
 	@$(BIN)/python dashboards/build.py
 	@$(PYTHON) deploy/build.py
+
+# Needs chromium, node, npm and prometheus; not part of the CI.
+pictures: ## draw the dashboards from live data in headless Chromium (6 minutes), and keep the README's two
+	@$(ENVIRONMENT) pictures
+	@$(BIN)/python tools/pictures/make.py
 
 format: ## let ruff format the code and mend what it can
 	@$(ENVIRONMENT) lint
