@@ -43,6 +43,9 @@ ROWS = (
         heat("Duration", "asyncio.task.duration", "From creation to end.", condition="a task has ended"),
         heat("First step", "asyncio.task.first_step.delay"),
         Panel("Created", ((rate("asyncio.task.created", BY), NAME),), unit="cps"),
+        Panel("Lints", (("sum by (lint) (increase(<asyncio.task.lint>[$__rate_interval]))", "{{lint}}"),),
+              "What was found to be wrong with tasks; which they are is in the log and in the service's /tasks.",
+              unit="short", condition="something was found"),
     )),
     Row("Executors", (
         heat("Wait for a worker", "asyncio.executor.job.queue_duration", condition=_JOB),

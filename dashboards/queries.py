@@ -8,7 +8,6 @@ catalogue, a part that it has not, or a label that it has not, is an error: no q
 import re
 from functools import cache
 
-from obsloop_exporters._common import COUNT_BUCKETS, SECONDS_BUCKETS
 from obsloop_exporters._families import Family, families
 
 LOOP = "asyncio_eventloop_name"
@@ -26,7 +25,7 @@ class QueryError(ValueError):
 @cache
 def known() -> dict[str, Family]:
     """The exporter's families by the catalogue's name."""
-    return {family.signal.name: family for family in families(SECONDS_BUCKETS, COUNT_BUCKETS)}
+    return {family.signal.name: family for family in families()}
 
 
 def family(name: str) -> Family:

@@ -35,6 +35,17 @@ MAX_CONNECTION_ERRORS = 20
 MAX_SERVER_ADDRESSES = 8
 NETWORK_TYPES = ("ipv4", "ipv6", "unix", "other")
 
+# Bounds of buckets to begin with. Each costs a server one series for each set of labels of each loop, so a histogram
+# has no bounds where its values cannot be; the sum is in dashboards/config.py, and a test holds it.
+SHORT = (1e-4, 1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+"""Of what ought to be short, or somebody waits."""
+LONG = (1e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0)
+"""Of what lasts as long as the program likes: tasks, jobs, subprocesses."""
+BLOCKED = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Of blocks: shorter ones are none."""
+DEPTH = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
+"""Of counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -62,10 +73,13 @@ class Signal:
     scope: Literal["loop", "process"] = "loop"
     rare: bool = False
     """Whether it is counted by itself when it happens (``_rare``), and not read from the loop's counters."""
+    buckets: tuple[float, ...] = ()
+    """Of a histogram: the upper bounds, in its unit and without +Inf, that it is exported with unless others are asked
+    for; OpenTelemetry's advisory parameter ``ExplicitBucketBoundaries``."""
 
     @property
     def bounds(self) -> tuple[float, ...]:
-        """Of a histogram: the decimal bounds, in its unit, that it can be exported with exactly; else none."""
+        """Of a histogram: all the decimal bounds, in its unit, that it can be exported with exactly; else none."""
         if self.kind != "histogram":
             return ()
         return (SECONDS if self.unit == "s" else COUNTS).decimal_bounds
@@ -116,20 +130,21 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.poll.duration", "histogram", "s",
         "Duration of polls with timeout 0, from the call of select to its return. Polls that may wait are idle time.",
+        buckets=SHORT,
     ),
     Signal(
         "asyncio.eventloop.iteration.duration", "histogram", "s",
-        "Duration of iterations, from the return of select to its next call.",
+        "Duration of iterations, from the return of select to its next call.", buckets=SHORT,
     ),
     Signal(
         "asyncio.eventloop.schedule.delay", "histogram", "s",
         "How long callbacks waited, from ready (scheduled, returned by a poll, or due) to their first instruction.",
-        (_KIND,),
+        (_KIND,), buckets=SHORT,
     ),
     Signal(
         "asyncio.eventloop.callback.duration", "histogram", "s",
         "Duration of callbacks, from the first instruction (the end of the one before) to the return.",
-        (_KIND,),
+        (_KIND,), buckets=SHORT,
     ),
     Signal(
         "asyncio.eventloop.callback.slow", "counter", "{callback}",
@@ -144,6 +159,7 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.eventloop.block.duration", "histogram", "s",
         "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,), rare=True,
+        buckets=BLOCKED,
     ),
     Signal(
         "asyncio.eventloop.exceptions", "counter", "{exception}",
@@ -156,12 +172,15 @@ SIGNALS: tuple[Signal, ...] = (
         " core an estimate from one step in sixteen.",
         (Label("code.function.name", bound=MAX_SITES),),
     ),
-    Signal("asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration."),
+    Signal(
+        "asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration.",
+        buckets=DEPTH,
+    ),
     Signal("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
     Signal("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers still in the heap."),
     Signal(
         "asyncio.eventloop.timer.lateness", "histogram", "s",
-        "How late timers ran, from the time they were due to their first instruction.",
+        "How late timers ran, from the time they were due to their first instruction.", buckets=SHORT,
     ),
     Signal(
         "asyncio.eventloop.blocked.time", "gauge", "s",
@@ -186,10 +205,10 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.task.first_step.delay", "histogram", "s",
         "How long tasks waited for their first step, from creation to its first instruction; those that begin at once"
-        " (eager ones) are not among them.",
+        " (eager ones) are not among them.", buckets=SHORT,
     ),
     Signal(
-        "asyncio.task.duration", "histogram", "s", "How long tasks took, from creation to their end.",
+        "asyncio.task.duration", "histogram", "s", "How long tasks took, from creation to their end.", buckets=LONG,
     ),
     Signal(
         "asyncio.task.lint", "counter", "{finding}",
@@ -215,18 +234,18 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "asyncio.executor.job.queue_duration", "histogram", "s",
         "How long jobs waited for a worker, from submitted to begun, or to cancelled where they never began.",
-        (EXECUTOR, _OUTCOME), rare=True,
+        (EXECUTOR, _OUTCOME), rare=True, buckets=SHORT,
     ),
     Signal(
         "asyncio.executor.job.duration", "histogram", "s",
         "How long jobs ran, from begun to ended in the worker; where their beginning cannot be seen (process pools),"
         " from submitted.",
-        (EXECUTOR, _OUTCOME), rare=True,
+        (EXECUTOR, _OUTCOME), rare=True, buckets=LONG,
     ),
     Signal(
         "asyncio.executor.result.delay", "histogram", "s",
         "How long results waited for the loop, from the job's end to the beginning of the callback that delivers it.",
-        (EXECUTOR, _OUTCOME), rare=True,
+        (EXECUTOR, _OUTCOME), rare=True, buckets=SHORT,
     ),
     Signal(
         "asyncio.executor.oldest_job.age", "gauge", "s",
@@ -269,7 +288,7 @@ SIGNALS: tuple[Signal, ...] = (
         "dns.lookup.duration", "histogram", "s",
         "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
         " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
-        (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True,
+        (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True, buckets=SHORT,
     ),
     Signal(
         "asyncio.connect.duration", "histogram", "s",
@@ -278,13 +297,14 @@ SIGNALS: tuple[Signal, ...] = (
         " OSError (ENETUNREACH); asyncio.exceptions.CancelledError for one that was given up: a time-out of the"
         " program's, or another address was faster. Empty when fine.",
         (Label("network.type", NETWORK_TYPES), Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
+        buckets=SHORT,
     ),
     Signal(
         "asyncio.tls.handshake.duration", "histogram", "s",
         "How long TLS handshakes took, from the connection being there to the end of the handshake. The error is the"
         " exception's class: ssl.SSLCertVerificationError; TimeoutError for asyncio's own handshake time-out;"
         " asyncio.exceptions.CancelledError where nobody waits for it any more. Empty when fine.",
-        (_ROLE, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
+        (_ROLE, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True, buckets=SHORT,
     ),
     Signal(
         "asyncio.server.accepted", "counter", "{connection}",
@@ -309,12 +329,12 @@ SIGNALS: tuple[Signal, ...] = (
         "asyncio.subprocess.duration", "histogram", "s",
         "How long subprocesses lived, from just before the fork until they were reaped; by exit: ok is status 0, error"
         " another one, signal a death by signal.",
-        (Label("exit", EXITS),), rare=True,
+        (Label("exit", EXITS),), rare=True, buckets=LONG,
     ),
     Signal(
         "asyncio.subprocess.reap.delay", "histogram", "s",
         "How long subprocesses had been dead when they were reaped, from their end, as the kernel tells another thread"
-        " of ours, until the loop came to it.", rare=True,
+        " of ours, until the loop came to it.", rare=True, buckets=SHORT,
     ),
     Signal(
         "asyncio.signal.delivered", "counter", "{signal}",
@@ -327,6 +347,7 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "cpython.gc.pause.duration", "histogram", "s",
         "Duration of garbage collections, from gc's start callback to its stop callback.", (_GENERATION,), "process",
+        buckets=SHORT,
     ),
     Signal(
         "obsloop.self.time", "counter", "s",

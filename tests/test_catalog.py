@@ -46,6 +46,16 @@ def test_every_signal_says_what_it_is():
         assert "\n" not in signal.help
 
 
+def test_buckets_are_bounds_that_can_be_exact():
+    """Every histogram has its own, ascending; a tenth of a second and a second are in each of times."""
+    for signal in SIGNALS:
+        assert bool(signal.buckets) == (signal.kind == "histogram"), signal.name
+        assert set(signal.buckets) <= set(signal.bounds), signal.name
+        assert list(signal.buckets) == sorted(set(signal.buckets)), signal.name
+        if signal.buckets and signal.unit == "s":
+            assert {0.1, 1.0} <= set(signal.buckets), signal.name
+
+
 def test_label_values_are_unique_and_bounded():
     """A label holds all its values, at most a hundred."""
     for signal in SIGNALS:

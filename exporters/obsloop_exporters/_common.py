@@ -1,4 +1,4 @@
-"""What all our exporters share: the bounds that they begin with, which bounds are exact, label values to be written,
+"""What all our exporters share: which bounds a histogram has, and which are exact, label values to be written,
 and which exemplars go with which buckets.
 
 Shared, so that one run looks the same wherever it is looked at. No third-party module is needed here.
@@ -12,21 +12,18 @@ from math import inf
 
 from obsloop import Exemplar, Signal
 
-SECONDS_BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Upper bounds for durations and delays, unless others are asked for."""
-COUNT_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
-"""Upper bounds for everything that is counted and not timed, unless others are asked for."""
 
+def bounds_for(
+    signal: Signal, seconds_buckets: Iterable[float] | None, count_buckets: Iterable[float] | None
+) -> tuple[float, ...]:
+    """Of a histogram: those of the two that it takes, or else its own; ascending, each once, without +Inf.
 
-def bounds_for(signal: Signal, seconds_buckets: Iterable[float], count_buckets: Iterable[float]) -> tuple[float, ...]:
-    """Of a histogram: those of the two that it takes, ascending, each once, without +Inf; of anything else none.
-
-    Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
+    Of anything else none. Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
     """
     if signal.kind != "histogram":
         return ()
     argument, bounds = ("seconds_buckets", seconds_buckets) if signal.unit == "s" else ("count_buckets", count_buckets)
-    bounds = tuple(bounds)
+    bounds = signal.buckets if bounds is None else tuple(bounds)
     for bound in bounds:
         if bound != inf and bound not in signal.bounds:
             raise ValueError(

@@ -54,12 +54,15 @@ class Family:
         return self.signal.help
 
 
-def families(seconds_buckets: Iterable[float], count_buckets: Iterable[float]) -> tuple[Family, ...]:
-    """One family for each signal of the catalogue, in its order.
+def families(
+    seconds_buckets: Iterable[float] | None = None, count_buckets: Iterable[float] | None = None
+) -> tuple[Family, ...]:
+    """One family for each signal of the catalogue, in its order; with its own bounds where none are given.
 
     Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
     """
-    seconds, counts = tuple(seconds_buckets), tuple(count_buckets)
+    seconds = None if seconds_buckets is None else tuple(seconds_buckets)
+    counts = None if count_buckets is None else tuple(count_buckets)
     return tuple(_family(signal, bounds_for(signal, seconds, counts)) for signal in SIGNALS)
 
 

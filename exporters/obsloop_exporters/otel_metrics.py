@@ -22,7 +22,7 @@ from opentelemetry.metrics import MeterProvider, get_meter_provider
 
 import obsloop
 from obsloop import SIGNALS
-from obsloop_exporters._common import COUNT_BUCKETS, SECONDS_BUCKETS, bounds_for
+from obsloop_exporters._common import bounds_for
 from obsloop_exporters._otel_instruments import Shared, anchors, everything
 from obsloop_exporters._otel_reading import attempt, log
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from obsloop_exporters._otel_sdk import Attached
 
-__all__ = ["COUNT_BUCKETS", "SECONDS_BUCKETS", "install", "uninstall", "wrap"]
+__all__ = ["install", "uninstall", "wrap"]
 
 _lock = threading.RLock()
 
@@ -120,14 +120,15 @@ _ways: weakref.WeakSet[_Way] = weakref.WeakSet()
 def install(
     meter_provider: MeterProvider | None = None,
     *,
-    seconds_buckets: Iterable[float] = SECONDS_BUCKETS,
-    count_buckets: Iterable[float] = COUNT_BUCKETS,
+    seconds_buckets: Iterable[float] | None = None,
+    count_buckets: Iterable[float] | None = None,
 ) -> None:
     """Export obsloop's figures through ``meter_provider``, or through the global one, whenever that is set.
 
     Each reader gets what it prefers: exponential histograms at scale 2 or coarser, or explicit buckets; cumulative or
     delta; Views are obeyed. ``seconds_buckets`` and ``count_buckets`` are the bounds of explicit buckets, of times and
-    of counts, where neither the reader nor a View has bounds: each must be one that obsloop can give exactly (1, 2.5 or
+    of counts, where neither the reader nor a View has bounds, and without them each histogram has its own
+    (``obsloop.Signal.buckets``): each must be one that obsloop can give exactly (1, 2.5 or
     5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten); ``ValueError`` says which there are.
 
     Utilization is since the reader's last export that arrived. Calling it again changes nothing but the bounds of
@@ -149,8 +150,8 @@ def uninstall(meter_provider: MeterProvider | None = None) -> None:
 def wrap(
     exporter: MetricExporter,
     *,
-    seconds_buckets: Iterable[float] = SECONDS_BUCKETS,
-    count_buckets: Iterable[float] = COUNT_BUCKETS,
+    seconds_buckets: Iterable[float] | None = None,
+    count_buckets: Iterable[float] | None = None,
 ) -> MetricExporter:
     """``exporter``, made to send obsloop's figures along: for a program that makes its exporter itself.
 
@@ -173,8 +174,11 @@ def wrap(
     return wrapped(exporter, bounds)
 
 
-def _bounds(seconds_buckets: Iterable[float], count_buckets: Iterable[float]) -> dict[str, tuple[float, ...]]:
-    seconds, counts = tuple(seconds_buckets), tuple(count_buckets)
+def _bounds(
+    seconds_buckets: Iterable[float] | None, count_buckets: Iterable[float] | None
+) -> dict[str, tuple[float, ...]]:
+    seconds = None if seconds_buckets is None else tuple(seconds_buckets)
+    counts = None if count_buckets is None else tuple(count_buckets)
     return {signal.name: bounds_for(signal, seconds, counts) for signal in SIGNALS}
 
 

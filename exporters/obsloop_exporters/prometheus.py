@@ -22,12 +22,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from obsloop_exporters._common import COUNT_BUCKETS, SECONDS_BUCKETS
 from obsloop_exporters._families import Family, families
 from obsloop_exporters._reading import Buckets, Reader, Series
 from obsloop_exporters._text import render
 
-__all__ = ["COUNT_BUCKETS", "SECONDS_BUCKETS", "Collector", "Exporter"]
+__all__ = ["Collector", "Exporter"]
 
 # What `_text` writes: versions in which these families look as they do in 0.0.4 and in OpenMetrics 1.0.
 _TEXT_VERSIONS = {("text/plain", "0.0.4"), ("text/plain", "1.0.0")}
@@ -39,9 +38,10 @@ _ESCAPINGS = {None, "underscores", "allow-utf-8", "values"}
 class Collector:
     """A custom collector: every signal of obsloop's catalogue, for every loop name of this process.
 
-    ``seconds_buckets`` and ``count_buckets`` are the upper bounds of the histograms, of times and of counts.
-    Each must be one that obsloop can give exactly (1, 2.5 or 5 times a power of ten seconds; a count of 1, 2
-    or 5 times a power of ten); ``ValueError`` says which there are.
+    ``seconds_buckets`` and ``count_buckets`` are the upper bounds of all histograms of times and of counts; where they
+    are not given, each histogram has its own (``obsloop.Signal.buckets``). Each must be one that obsloop can give exactly
+    (1, 2.5 or 5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten); ``ValueError`` says which there
+    are.
 
     Utilization is since this collector's last scrape. Where several scrapers ask one collector they shorten
     one another's interval: take the rate of ``asyncio_eventloop_time_seconds_total`` then.
@@ -50,8 +50,8 @@ class Collector:
     def __init__(
         self,
         *,
-        seconds_buckets: Iterable[float] = SECONDS_BUCKETS,
-        count_buckets: Iterable[float] = COUNT_BUCKETS,
+        seconds_buckets: Iterable[float] | None = None,
+        count_buckets: Iterable[float] | None = None,
     ) -> None:
         self._reader = Reader(families(seconds_buckets, count_buckets))
 

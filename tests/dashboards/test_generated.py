@@ -91,7 +91,7 @@ def test_every_signal_is_on_a_dashboard_and_in_the_reference(modules):
 
 
 def test_dashboards_can_be_provisioned():
-    """A stable uid, no `__inputs`, data source and targets by variable, each panel with an id and a place of its own."""
+    """A stable uid, no `__inputs`, data source and targets by variable, each panel with an id and its own place."""
     assert [json.loads(path.read_text())["uid"] for path in BOARDS] == [path.stem for path in BOARDS]
     for path in BOARDS:
         board = json.loads(path.read_text())

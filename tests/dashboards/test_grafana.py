@@ -53,7 +53,7 @@ def test_grafanas_types_take_it(compiler, path):
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
 def test_grafanas_models_lose_nothing(path):
-    """Read into grafana-foundation-sdk's models and written again: every field that was there is there, and the same."""
+    """Read into grafana-foundation-sdk's models and written again: every field is there, and the same."""
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
     from grafana_foundation_sdk.models.dashboard import Dashboard

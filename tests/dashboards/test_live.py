@@ -1,7 +1,7 @@
 """A loop that is really blocked, a real Prometheus with the committed rules, a real Alertmanager, and its webhook.
 
-The program is in a process of its own: it blocks its loop when it is told to, for a known time. Every query of every panel
-is asked of that Prometheus too.
+The program is in a process of its own: it blocks its loop when it is told to, for a known time. Every query of every
+panel is asked of that Prometheus too.
 """
 
 import json

@@ -5,6 +5,7 @@ from pathlib import Path
 from obsloop_exporters.prometheus import Exporter
 from tests.exporters.programs import everything, run
 
+GOAL = 600
 DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
 
 
@@ -13,6 +14,10 @@ def test_series_of_one_loop_do_not_grow(monkeypatch, clean_ledger):
     monkeypatch.syspath_prepend(str(DASHBOARDS))
     import config
 
-    text = run(everything(lambda: Exporter().render(None)[1].decode()))
+    def scraped() -> str:
+        return Exporter().render(None)[1].decode()
+
+    text = run(everything(scraped))
     series = [line for line in text.splitlines() if "asyncio_eventloop_name=" in line and not line.startswith("#")]
     assert 400 < len(series) <= config.SERIES_PER_LOOP
+    assert config.SERIES_PER_LOOP <= GOAL

@@ -15,16 +15,16 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
 import obsloop
 from obsloop_exporters import otel_metrics
-from obsloop_exporters.otel_metrics import SECONDS_BUCKETS
 
 DELAY = "asyncio.eventloop.schedule.delay"
+BOUNDS = next(signal.buckets for signal in obsloop.SIGNALS if signal.name == DELAY)
 
 
 def report() -> dict[str, object]:
     """Cumulative counts of the delays by bound, failed exports, and how much memory is in use."""
     gc.collect()
     snapshot = obsloop.snapshots()["main"]
-    delays = [(*value.cumulative(SECONDS_BUCKETS), value.count) for value in snapshot[DELAY].values()]
+    delays = [(*value.cumulative(BOUNDS), value.count) for value in snapshot[DELAY].values()]
     return {
         "delays": [sum(column) for column in zip(*delays, strict=True)],
         "failed": obsloop.process_snapshot().value("obsloop.dropped", "export"),

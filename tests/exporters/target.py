@@ -26,9 +26,8 @@ TRACE_ID, SPAN_ID = 0x5CA1AB1E << 96 | 1, 0xB10C << 48 | 1
 OTHER_LOOP = 'say "hi" to C:\\new line 🦔'
 
 exporter = obsloop_exporters.prometheus.Exporter()
-own = prometheus_client.Histogram(
-    "program_block_seconds", "As the program sees it.", buckets=obsloop_exporters.prometheus.SECONDS_BUCKETS
-)
+DURATION = next(signal for signal in obsloop.SIGNALS if signal.name == "asyncio.eventloop.callback.duration")
+own = prometheus_client.Histogram("program_block_seconds", "As the program sees it.", buckets=DURATION.buckets)
 
 
 class Handler(BaseHTTPRequestHandler):

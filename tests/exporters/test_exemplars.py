@@ -21,7 +21,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 import obsloop
 from obsloop import Exemplar, Histogram
 from obsloop_exporters import otel_metrics
-from obsloop_exporters._common import SECONDS_BUCKETS
 from obsloop_exporters.prometheus import Exporter
 from tests.exporters.otel import metrics, provider_with
 from tests.exporters.otlp import receiving
@@ -30,6 +29,7 @@ from tests.exporters.test_formats import OPENMETRICS, registry
 from tests.exporters.test_otel_receivers import DELTAS, EXPONENTIAL, FORMS, NEVER, WIRES, exporter_for, kind_of
 
 DURATION, DELAY = "asyncio.eventloop.callback.duration", "asyncio.eventloop.schedule.delay"
+BUCKETS = next(signal.buckets for signal in obsloop.SIGNALS if signal.name == DURATION)
 QUEUED = "asyncio.executor.job.queue_duration"
 SLOW, BLOCK = 0.25, 0.3
 pytestmark = pytest.mark.once  # tests/watch/test_exemplars.py has what differs between interpreters and cores
@@ -131,7 +131,7 @@ def test_openmetrics_has_them_at_the_buckets_that_they_are_in(case):
         (meant,) = every(snapshot)[signal]
         assert exemplar.labels == {"trace_id": trace_id, "span_id": span_id}
         assert (exemplar.value, float(exemplar.timestamp)) == (meant.value, pytest.approx(meant.time, abs=1e-6))
-        bounds = [0.0, *SECONDS_BUCKETS, float("inf")]
+        bounds = [0.0, *BUCKETS, float("inf")]
         assert bounds[bounds.index(le) - 1] < exemplar.value <= le
         assert sum(len(key) + len(value) for key, value in exemplar.labels.items()) <= 128
 
@@ -161,7 +161,7 @@ def test_of_several_in_one_bucket_the_latest_goes_out(freeze):
     held = every(loops["main"])[DURATION]
     newest = {}
     for exemplar in sorted(held, key=lambda exemplar: exemplar.time):
-        newest[min(bound for bound in (*SECONDS_BUCKETS, float("inf")) if exemplar.value <= bound)] = exemplar.trace_id
+        newest[min(bound for bound in (*BUCKETS, float("inf")) if exemplar.value <= bound)] = exemplar.trace_id
     found = scraped(Exporter().render(OPENMETRICS)[1])["asyncio_eventloop_callback_duration_seconds"]
     assert {le: exemplar.labels["trace_id"] for le, exemplar in found} == newest
     assert len(held) >= 2

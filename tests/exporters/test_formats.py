@@ -118,7 +118,10 @@ def test_signals_that_are_yet_to_come(monkeypatch, accept):
     some = obsloop.process_snapshot().histogram("cpython.gc.pause.duration", "0")
     executor, outcome = obsloop.Label("executor", ("a",)), obsloop.Label("outcome", ("ok",))
     signals = {
-        obsloop.Signal("a", "histogram", "s", 'Say "hi",\nC:\\new.', (outcome, executor), "process"): ("o", 'e"'),
+        obsloop.Signal("a", "histogram", "s", 'Say "hi",\nC:\\new.', (outcome, executor), "process", buckets=(0.01,)): (
+            "o",
+            'e"',
+        ),
         obsloop.Signal("b", "histogram", "s", "No labels.", (), "process"): (),
         obsloop.Signal("c", "histogram", "s", "One after.", (outcome,), "process"): ("ok",),
         obsloop.Signal("d", "counter", "{x}", 'A "number".', (), "process"): (),

@@ -28,7 +28,6 @@ import obsloop
 from obsloop import Histogram, Snapshot
 from obsloop._partition import COUNTS, SECONDS, Partition
 from obsloop_exporters import _otel_points, _otel_reading, otel_metrics
-from obsloop_exporters.otel_metrics import COUNT_BUCKETS, SECONDS_BUCKETS
 from tests.exporters.otel import (
     CUMULATIVE,
     DELTA,
@@ -75,7 +74,7 @@ def test_a_reader_is_given_what_the_snapshot_says(freeze, aggregation):
                 continue
             assert (point.count, point.sum, point.min, point.max) == (value.count, value.sum, None, None)
             if aggregation is None:
-                bounds = SECONDS_BUCKETS if SIGNALS[name].unit == "s" else COUNT_BUCKETS
+                bounds = SIGNALS[name].buckets
                 assert (tuple(point.explicit_bounds), list(point.bucket_counts)) == (bounds, explicit(value, bounds))
             else:
                 assert (point.scale, exponential_of(point)) == (2, exponential(value, 2))
