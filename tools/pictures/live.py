@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
 SCRAPE = 1
 """Seconds from one scrape to the next: minutes here are to look like hours."""
-# How often each route is asked for in a second, from and to which part of the time, of which worker (2: the busier one).
+# How often each route is asked for in a second, from and to which part of the time, of which worker (2 has more to do).
 STORY: tuple[tuple[str, float, float, float, tuple[int, ...]], ...] = (
     ("/wait?seconds=0.1", 12.0, 0.0, 1.0, (1, 2)),
     ("/wait?seconds=1.5", 4.0, 0.0, 1.0, (1, 2)),
@@ -86,9 +86,7 @@ class Prometheus:
         if found is None:
             raise LiveError("prometheus is missing: install the package `prometheus`")
         self.folder, self.port = folder, free_port()
-        workers = [
-            {"targets": [f"{HOST}:{port}"], "labels": {"instance": name}} for name, port in targets.items()
-        ]
+        workers = [{"targets": [f"{HOST}:{port}"], "labels": {"instance": name}} for name, port in targets.items()]
         config = {
             "global": {"scrape_interval": f"{SCRAPE}s", "scrape_timeout": f"{SCRAPE}s"},
             "scrape_configs": [{"job_name": "shop", "static_configs": workers}],
@@ -138,11 +136,10 @@ def collect(folder: Path, seconds: float) -> None:
         raise LiveError(f"{command} is not there; run `make pictures`, which installs what is needed")
     with contextlib.ExitStack() as stack:
         for name, (port, metrics) in ports.items():
-            words = [str(command), "run", "--address", f"{HOST}:{metrics}", "uvicorn", "program:app", "--port", str(port)]
+            words = [str(command), "run", "--address", f"{HOST}:{metrics}", "uvicorn", "program:app"]
+            words += ["--port", str(port), "--no-access-log"]
             log = folder / f"{name}.log"
-            process = stack.enter_context(
-                running([*words, "--no-access-log"], log, cwd=HERE, env={**os.environ, "OBSLOOP_NAME": "main"})
-            )
+            process = stack.enter_context(running(words, log, cwd=HERE, env={**os.environ, "OBSLOOP_NAME": "main"}))
             wait(f"http://{HOST}:{port}/wait?seconds=0", process, log)
         targets = {name: metrics for name, (_, metrics) in ports.items()}
         stack.enter_context(Prometheus(folder, targets).running())

@@ -95,6 +95,8 @@ def bundle(folder: Path) -> None:
     ])  # fmt: skip
     (folder / "index.html").write_text(
         '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><link rel="stylesheet" href="page.css">'
+        # Two lines of a legend are to fit into the height that Perses gives it.
+        "<style>ul > .MuiListItem-root { padding-top: 0; padding-bottom: 0; line-height: 20px; height: 20px }</style>"
         '<div id="page"></div><script src="page.js"></script>\n'
     )
 

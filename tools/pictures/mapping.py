@@ -1,13 +1,15 @@
 """From Grafana's panels to Perses's: what each panel of a dashboard asks, and what Perses's component is given for it.
 
-Everything that is decided about a panel is decided here, from the committed JSON and from Prometheus' answers; the page only
-hands it on. A type, a unit or a colour that is not known here is an error, and a test asks for each that the dashboards have.
+Everything that is decided about a panel is decided here, from the committed JSON and from Prometheus' answers; the page
+only hands it on. A type, a unit or a colour that is not known here is an error, and a test asks for each that the
+dashboards have.
 """
 
 import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 Json = dict[str, Any]
@@ -21,10 +23,10 @@ UNITS: dict[str, Json] = {
     "bytes": {"unit": "bytes"},
     "short": {"unit": "decimal"},
 }
-# Grafana's names of colours in thresholds and overrides, as its own palette has them, in a dark and a light theme.
+# Grafana's names of colours in thresholds and overrides.
 COLOURS = {
-    "green": "#73BF69", "red": "#F2495C", "orange": "#FF9830", "yellow": "#FADE2A", "blue": "#5794F2", "purple": "#B877D9",
-    "semi-dark-red": "#E02F44", "dark-red": "#C4162A", "text": "#8e8e8e",
+    "green": "#73BF69", "red": "#F2495C", "orange": "#FF9830",
+    "yellow": "#FADE2A", "blue": "#5794F2", "purple": "#B877D9",
 }  # fmt: skip
 _LEGEND_LABEL = re.compile(r"{{\s*(\w+)\s*}}")
 
@@ -89,13 +91,37 @@ def drawn(panel: Json, window: Window, ask: Ask) -> Json:
         raise UnknownError(
             f"{panel['title']!r}: {missing} is not known to tools/pictures/mapping.py; add it there"
         ) from None
-    answers = [
-        (target, ask(window.fill_in(target["expr"]), bool(target["instant"]))) for target in panel["targets"]
-    ]
+    answers = [(target, ask(window.fill_in(target["expr"]), bool(target["instant"]))) for target in panel["targets"]]
     made = {"title": panel["title"], "kind": panel["type"], "place": dict(panel["gridPos"]), "spec": spec}
     if panel["type"] == "heatmap":
         return {**made, "heat": heat(answers[0][1], window)}
-    return {**made, "results": [list(series(target["legendFormat"], answer)) for target, answer in answers]}
+    results = [list(series(target["legendFormat"], answer)) for target, answer in answers]
+    if panel["type"] == "timeseries":
+        # Perses colours by query: a series with a colour of its own stands for one.
+        results = [[one] for one in chain.from_iterable(results)]
+        names = [one["formattedName"] for (one,) in results]
+        spec["querySettings"] = [
+            {"queryIndex": names.index(name), "colorMode": "fixed", "colorValue": colour}
+            for name, colour in fixed(panel).items()
+            if name in names
+        ]
+    return {**made, "results": results}
+
+
+def fixed(panel: Json) -> dict[str, str]:
+    """The colours that series have by their names. An override of another kind is not known here."""
+    found: dict[str, str] = {}
+    for override in panel["fieldConfig"]["overrides"]:
+        matcher, properties = override["matcher"], override["properties"]
+        if matcher["id"] != "byName" or [one["id"] for one in properties] != ["color"]:
+            raise UnknownError(f"{panel['title']!r}: the override {override} is not known to tools/pictures/mapping.py")
+        found[matcher["options"]] = colour(properties[0]["value"]["fixedColor"])
+    return found
+
+
+def colour(name: str) -> str:
+    """Of Grafana's name for it, or as it is."""
+    return name if name.startswith("#") else COLOURS[name]
 
 
 def unit(panel: Json) -> Json:
@@ -109,8 +135,8 @@ def thresholds(panel: Json) -> Json:
     first, *others = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     return {
         "mode": "absolute",
-        "defaultColor": COLOURS[first["color"]],
-        "steps": [{"value": step["value"], "color": COLOURS[step["color"]], "name": "limit"} for step in others],
+        "defaultColor": colour(first["color"]),
+        "steps": [{"value": step["value"], "color": colour(step["color"]), "name": "limit"} for step in others],
     }
 
 
@@ -119,8 +145,14 @@ def timeseries(panel: Json) -> Json:
     custom = panel["fieldConfig"]["defaults"]["custom"]
     axis = {"show": True, "format": unit(panel)}
     axis.update({name: value for name, value in panel["fieldConfig"]["defaults"].items() if name in ("min", "max")})
+    legend = panel["options"]["legend"]
     return {
-        "legend": {"position": panel["options"]["legend"]["placement"], "mode": "list", "size": "small"},
+        "legend": {
+            "position": legend["placement"],
+            "mode": legend["displayMode"],
+            "size": "small",
+            "values": legend["calcs"],
+        },
         "yAxis": axis,
         "visual": {
             "display": "line",
@@ -194,8 +226,10 @@ def number(text: str) -> float | None:
 
 
 def heat(answer: list[Json], window: Window) -> Json:
-    """Classic buckets as cells: what each bucket has that the one below has not. Empty rows at both ends are left out."""
-    cumulative = {float(one["metric"]["le"]): {float(at): float(value) for at, value in one["values"]} for one in answer}
+    """Classic buckets as cells: what each has that the one below has not. Empty rows at both ends are left out."""
+    cumulative: dict[float, dict[float, float]] = {}
+    for one in answer:
+        cumulative[float(one["metric"]["le"])] = {float(at): float(value) for at, value in one["values"]}
     bounds = sorted(cumulative)
     counts: list[list[float]] = []
     for index, bound in enumerate(bounds):
@@ -203,7 +237,5 @@ def heat(answer: list[Json], window: Window) -> Json:
         counts.append([max(0.0, cumulative[bound].get(at, 0.0) - below.get(at, 0.0)) for at in window.times])
     used = [index for index, row in enumerate(counts) if any(value > 1e-9 for value in row)]
     kept = range(used[0], used[-1] + 1) if used else range(0)
-    cells = [
-        [x, y - kept.start, value] for y in kept for x, value in enumerate(counts[y]) if value > 1e-9
-    ]
+    cells = [[x, y - kept.start, value] for y in kept for x, value in enumerate(counts[y]) if value > 1e-9]
     return {"times": [at * 1000 for at in window.times], "bounds": [bounds[y] for y in kept], "cells": cells}

@@ -2,6 +2,7 @@
 // What is decided about a panel is decided in mapping.py. The frame around a panel (its title) is this page's own.
 import React from 'react';
 import { createRoot } from 'react-dom/client';
+import { platformApi } from 'zrender/lib/core/platform.js';
 import { CssBaseline, ThemeProvider } from '@mui/material';
 import { ChartsProvider, SnackbarProvider, TimeZoneProvider, generateChartsTheme, getTheme } from '@perses-dev/components';
 import { TimeRangeProvider } from '@perses-dev/plugin-system';
@@ -23,6 +24,10 @@ const mode = wanted.get('mode');
 const ground = mode === 'dark' ? '#111217' : '#f4f5f5';
 const card = mode === 'dark' ? '#181b1f' : '#ffffff';
 const line = mode === 'dark' ? '#2b2d33' : '#dfe1e4';
+
+// ECharts takes the width of a Chinese character for the height of a line, and cuts labels off where no font has it.
+const measureText = platformApi.measureText;
+platformApi.measureText = (text, font) => (text === '国' ? { width: parseFloat(/([\d.]+)px/.exec(font)?.[1] ?? 12) } : measureText(text, font));
 
 function Content({ panel, window: shown, size }) {
   if (panel.kind === 'heatmap') {
@@ -85,6 +90,7 @@ async function main() {
   const data = await (await fetch('data.json')).json();
   const board = data.boards[wanted.get('board')];
   const theme = getTheme(mode);
+  theme.palette.background.default = card; // what legends are drawn on
   const charts = generateChartsTheme(theme, { echartsTheme: { color: PALETTE } });
   const column = document.documentElement.clientWidth / 24;
   createRoot(document.getElementById('page')).render(

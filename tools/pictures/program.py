@@ -1,6 +1,6 @@
 """The program of the pictures: the demo's application, and a route for each thing that the dashboards have a panel for.
 
-Started by live.py as `obsloop run uvicorn program:app`, with demo/ on the path. All that goes wrong here does so on purpose.
+Started by live.py as `obsloop run uvicorn program:app`. All that goes wrong here does so on purpose.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
 
-from app import app  # noqa: E402
-from fastapi.responses import StreamingResponse  # noqa: E402
+from app import app
+from fastapi.responses import StreamingResponse
 
 _background: set[asyncio.Task[Any]] = set()
 
@@ -118,7 +118,9 @@ async def download(chunks: int = 64, size: int = 262_144) -> StreamingResponse:
 @app.get("/refuse")
 async def refuse() -> dict[str, str]:
     """A server whose accept fails: its socket is shut down under it."""
-    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    port = getattr(app.state, "refusing", 0)  # the same each time, as a server has it
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", port)
+    app.state.refusing = server.sockets[0].getsockname()[1]
     server.sockets[0].shutdown(socket.SHUT_RDWR)
     await asyncio.sleep(0.01)
     server.close()
