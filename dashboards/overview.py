@@ -70,7 +70,7 @@ ROWS = (
               unit="cps"),
         Panel("Slow callbacks by function", (
                   ("topk(20, sum by (code_function_name) (increase(<asyncio.eventloop.callback.slow>[$__range])))", ""),
-              ), "In the time that is shown. File and line are in the service's /slow.", "table", "short", 8,
+              ), "In the time that is shown. File and line are in the service's /slow.", "table", "short", 10,
               alert="AsyncioLoopBlocked", traces=True, condition="a callback was slow",
               headings={"code_function_name": "Function", "Value": "Times slow"}),
         Panel("Time by coroutine", (
@@ -79,7 +79,7 @@ ROWS = (
               ), "What the loop's time went into.", alert="AsyncioLoopSaturated", options=_RANKED),
         Panel("Garbage collection, p99 pause", ((p99("cpython.gc.pause.duration", "cpython_gc_generation"),
                                                  "generation {{cpython_gc_generation}}"),),
-              "Stops every thread.", condition="garbage was collected"),
+              "Stops every thread.", width=6, condition="garbage was collected"),
     )),
     Row("What waits?", (
         Panel("Ready queue, p99 depth", ((p99("asyncio.eventloop.ready.depth", BY), NAME),), "Callbacks in the queue.",

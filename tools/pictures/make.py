@@ -51,8 +51,8 @@ def main() -> int:
             print(f"Two workers, their load and Prometheus run for {options.minutes:g} minutes ...", flush=True)
             begun = int(time.time())
             collect(folder, options.minutes * 60)
-            # The first scrapes have no rate yet, the last may be of a worker that ends.
-            (folder / "window.json").write_text(json.dumps([begun + RATE_INTERVAL, int(time.time()) - 2]))
+            # Rates of the first seconds are of fewer; the last scrapes may be of a worker that ends.
+            (folder / "window.json").write_text(json.dumps([begun + 2 * RATE_INTERVAL, int(time.time()) - 2]))
         if not (folder / "window.json").exists():
             raise LiveError(f"{folder} has no scraped data; run without --again first")
         ask_everything(folder)
@@ -96,7 +96,7 @@ def bundle(folder: Path) -> None:
     (folder / "index.html").write_text(
         '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><link rel="stylesheet" href="page.css">'
         # Two lines of a legend are to fit into the height that Perses gives it.
-        "<style>ul > .MuiListItem-root { padding-top: 0; padding-bottom: 0; line-height: 20px; height: 20px }</style>"
+        "<style>ul .MuiListItemText-root { margin-top: 0; margin-bottom: 0 }</style>"
         '<div id="page"></div><script src="page.js"></script>\n'
     )
 
@@ -133,7 +133,8 @@ def keep(folder: Path) -> None:
     for mode in ("dark", "light"):
         path = KEPT / f"overview-{mode}.png"
         picture = Image.open(folder / f"kept-{mode}.png").convert("RGB")
-        picture.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+        # Not by the median cut, which takes rare colours, as those of thin lines, for their neighbours.
+        picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
         size = path.stat().st_size
         print(f"{path.relative_to(ROOT)}: {picture.width} x {picture.height}, {size:,} bytes", flush=True)
         if size > LARGEST:

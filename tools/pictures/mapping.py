@@ -7,7 +7,7 @@ dashboards have.
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -98,7 +98,7 @@ def drawn(panel: Json, window: Window, ask: Ask) -> Json:
     results = [list(series(target["legendFormat"], answer)) for target, answer in answers]
     if panel["type"] == "timeseries":
         # Perses colours by query: a series with a colour of its own stands for one.
-        results = [[one] for one in chain.from_iterable(results)]
+        results = [[one] for one in ranked(panel, chain.from_iterable(results))]
         names = [one["formattedName"] for (one,) in results]
         spec["querySettings"] = [
             {"queryIndex": names.index(name), "colorMode": "fixed", "colorValue": colour}
@@ -187,7 +187,7 @@ def table(panel: Json) -> Json:
     sort = {by["displayName"]: "desc" if by["desc"] else "asc" for by in panel["options"]["sortBy"]}
     labels = sorted(set(renamed) - {"Time", "Value"})
     columns: list[Json] = [{"name": "timestamp", "header": "Time", "hide": bool(hidden.get("Time"))}]
-    columns += [{"name": label, "header": renamed[label], "align": "left"} for label in labels]
+    columns += [{"name": label, "header": renamed[label], "align": "left", "width": "auto"} for label in labels]
     heading = renamed.get("Value", "Value")
     value: Json = {"name": "value", "header": heading, "align": "right", "format": unit(panel), "width": 90}
     if heading in sort:
@@ -217,6 +217,21 @@ def series(legend: str, answer: list[Json]) -> Iterator[Json]:
             "labels": {key: value for key, value in labels.items() if key != "__name__"},
             "values": [[round(float(at) * 1000), number(value)] for at, value in points],
         }
+
+
+def ranked(panel: Json, found: Iterable[Json]) -> list[Json]:
+    """The series as a legend that is a table has them: Perses does not sort it by itself."""
+    legend = panel["options"]["legend"]
+    if "sortBy" not in legend:
+        return list(found)
+    if legend["sortBy"] != "Mean":
+        raise UnknownError(f"{panel['title']!r}: a legend sorted by {legend['sortBy']!r} is not known to mapping.py")
+
+    def mean(one: Json) -> float:
+        values = [value for _, value in one["values"] if value is not None]
+        return sum(values) / len(values) if values else 0.0
+
+    return sorted(found, key=mean, reverse=legend["sortDesc"])
 
 
 def number(text: str) -> float | None:

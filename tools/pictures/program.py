@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ from fastapi.responses import StreamingResponse
 _background: set[asyncio.Task[Any]] = set()
 
 
+def in_background(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task that is kept until it is done."""
+    task = asyncio.get_running_loop().create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+    return task
+
+
 @app.get("/report")
 async def report(seconds: float = 0.2) -> dict[str, str]:
     """A job for one of four workers: where more come than they can do, a queue grows."""
@@ -34,13 +42,30 @@ async def report(seconds: float = 0.2) -> dict[str, str]:
     return {"did": "a report"}
 
 
-@app.get("/encrypt")
-async def encrypt(seconds: float = 0.3) -> dict[str, str]:
+async def encrypt_upload(seconds: float) -> None:
     """Computes on the loop for long: the cause is cpu."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         sum(range(1000))
-    return {"did": "encrypted"}
+
+
+@app.get("/encrypt")
+async def encrypt(seconds: float = 0.3) -> dict[str, str]:
+    """Answers at once, and does the work in a task of its own."""
+    in_background(encrypt_upload(seconds))
+    return {"did": "will be encrypted"}
+
+
+def write_audit_log(seconds: float) -> None:
+    """A plain callback that waits for a disk."""
+    time.sleep(seconds)
+
+
+@app.get("/note")
+async def note(seconds: float = 0.12) -> dict[str, str]:
+    """Leaves a callback behind that is slow."""
+    asyncio.get_running_loop().call_soon(write_audit_log, seconds)
+    return {"did": "will be noted"}
 
 
 @app.get("/native")
@@ -67,12 +92,8 @@ async def fail() -> dict[str, str]:
     async def broken() -> None:
         raise LookupError("as an example")
 
-    for coroutine, cancelled in ((broken(), False), (asyncio.sleep(10), True)):
-        task = loop.create_task(coroutine)
-        if cancelled:
-            loop.call_later(0.05, task.cancel)
-        _background.add(task)
-        task.add_done_callback(_background.discard)
+    in_background(broken())
+    loop.call_later(0.05, in_background(asyncio.sleep(10)).cancel)
     return {"did": "failed"}
 
 
