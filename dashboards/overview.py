@@ -123,8 +123,9 @@ ROWS = (
                                              "{{error_type}} in a {{origin}}"),), unit="cps",
               limit=config.EXCEPTIONS.value, alert="AsyncioExceptionsRising",
               condition="an error reached the loop's exception handler"),
-        Panel("Tasks by outcome", ((rate("asyncio.task.finished", "outcome"), "{{outcome}}"),),
-              "A cancelled task is no failure; an abandoned one is.", unit="cps", colours=_OUTCOMES),
+        Panel("Tasks that did not end well", ((rate("asyncio.task.finished", "outcome", '|outcome!="ok"'), "{{outcome}}"),),
+              "Beside those that did, no failure is to be seen. A cancelled task is none; an abandoned one is.", unit="cps",
+              colours=_OUTCOMES),
         Panel("Transports closed, by reason", ((rate("asyncio.transport.closed", "reason"), "{{reason}}"),), unit="cps",
               colours=_CLOSINGS),
         Panel("Connects and look-ups that failed", (

@@ -78,7 +78,7 @@ def test_what_is_unknown_is_said(mapping, window, change, said):
 
 def test_series_keep_their_values_and_their_colours(mapping, window):
     """Names as the legend has them; what is no number is a gap; the colour goes with the name, wherever that comes."""
-    panel = next(panel for panel in PANELS if panel["title"] == "Tasks by outcome")
+    panel = next(panel for panel in PANELS if panel["title"] == "Jobs of executors by outcome")
     answer = [{"metric": {"outcome": outcome}, "values": [[1000, "1.5"], [1001, "NaN"]]} for outcome in ("ok", "error")]
     drawn = mapping.drawn(panel, window, lambda query, instant: answer)
     (error,), (ok,) = drawn["results"]

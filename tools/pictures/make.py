@@ -85,7 +85,8 @@ def ask_everything(folder: Path) -> None:
 
 def bundle(folder: Path) -> None:
     """The page and Perses, in one file."""
-    if not (HERE / "node_modules" / ".package-lock.json").exists():
+    installed = HERE / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
         run(["npm", "ci", "--no-audit", "--no-fund"])
     run([
         str(HERE / "node_modules" / ".bin" / "esbuild"), "page.jsx", "--bundle", "--minify", "--jsx=automatic",

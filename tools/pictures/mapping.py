@@ -187,7 +187,7 @@ def table(panel: Json) -> Json:
     sort = {by["displayName"]: "desc" if by["desc"] else "asc" for by in panel["options"]["sortBy"]}
     labels = sorted(set(renamed) - {"Time", "Value"})
     columns: list[Json] = [{"name": "timestamp", "header": "Time", "hide": bool(hidden.get("Time"))}]
-    columns += [{"name": label, "header": renamed[label], "align": "left", "width": "auto"} for label in labels]
+    columns += [{"name": label, "header": renamed[label], "align": "left"} for label in labels]
     heading = renamed.get("Value", "Value")
     value: Json = {"name": "value", "header": heading, "align": "right", "format": unit(panel), "width": 90}
     if heading in sort:

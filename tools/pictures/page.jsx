@@ -50,7 +50,16 @@ function Content({ panel, window: shown, size }) {
   }));
   if (!queryResults.some((result) => result.data.series.length)) return <Nothing size={size} />;
   const Component = { timeseries: TimeSeriesChartPanel, stat: StatChartPanel, table: TablePanel }[panel.kind];
-  return <Component spec={panel.spec} contentDimensions={size} queryResults={queryResults} />;
+  return <Component spec={widened(panel, size)} contentDimensions={size} queryResults={queryResults} />;
+}
+
+// A table's columns without a width share what the others leave; Perses would give each the same.
+function widened({ kind, spec }, size) {
+  if (kind !== 'table') return spec;
+  const shown = spec.columnSettings.filter((column) => !column.hide);
+  const open = shown.filter((column) => !column.width).length;
+  const left = size.width - shown.reduce((sum, column) => sum + (column.width ?? 0), 0);
+  return { ...spec, columnSettings: spec.columnSettings.map((column) => ({ width: left / open, ...column })) };
 }
 
 function Nothing({ size }) {
