@@ -15,7 +15,7 @@ ENVIRONMENT := $(PYTHON) tools/environment.py $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all conformance bench lint dashboards format wheel clean
+.PHONY: help demo stack test test-all conformance bench lint dashboards pictures format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -63,6 +63,11 @@ dashboards: ## make dashboards/generated from the catalogue and dashboards/confi
 	@$(BIN)/python dashboards/build.py
 	@$(PYTHON) deploy/build.py
 
+# Needs chromium, node, npm and prometheus; not part of the CI.
+pictures: ## draw the dashboards from live data in headless Chromium (6 minutes), and keep the README's two
+	@$(ENVIRONMENT) pictures
+	@$(BIN)/python tools/pictures/make.py
+
 format: ## let ruff format the code and mend what it can
 	@$(ENVIRONMENT) lint
 	@$(BIN)/ruff format .
@@ -73,5 +78,5 @@ wheel: ## build the wheel, and try it in an empty environment, away from the che
 	@$(BIN)/python tools/try_wheel.py dist
 
 clean: ## remove what the other targets made, interpreters and environments included
-	rm -rf .venv .venv-* .pythons .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tests/bench/results obsloop/*.so
+	rm -rf .venv .venv-* .pythons .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tests/bench/results tools/pictures/node_modules obsloop/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,6 +29,16 @@ _SLOW_ITERATIONS = (
 )
 _PAUSED = f"sum by ({BY}) (rate(<asyncio.transport.write_paused.time>[$__rate_interval]))"
 
+# Colours that mean the same on each panel; grey is nobody's trouble.
+_GREY = "#808080"
+_STATES = {"callback": "blue", "gc": "purple", "idle": _GREY, "overhead": "red", "poll": "yellow"}
+_CAUSES = {"cpu": "orange", "gc": "purple", "gil": "yellow", "off_cpu": "blue", "syscall": "red", "unknown": _GREY}
+_OUTCOMES = {"ok": "green", "error": "red", "cancelled": "yellow", "abandoned": "orange"}
+_CLOSINGS = {"local": "green", "eof": "blue", "reset": "yellow", "aborted": "orange", "error": "red"}
+# Of functions: their names are long, and the busiest is what one looks for.
+_RANKED = {"legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["mean"],
+                      "sortBy": "Mean", "sortDesc": True}}  # fmt: skip
+
 ROWS = (
     Row("Is the loop healthy?", (
         Panel("Utilization", ((f"max({_BUSY})", "busiest loop"),), "The busiest loop's share of time that is not idle.",
@@ -42,31 +52,34 @@ ROWS = (
         Panel("Utilization by loop", ((_BUSY, NAME),), "Near 1 the loop has no time left, and the queue grows.",
               unit="percentunit", limit=config.SATURATED.value, alert="AsyncioLoopSaturated"),
         Panel("Where the time goes", ((rate(_TIME, "state"), "{{state}}"),),
-              "Seconds in a second; the states add up to the number of loops that run.", stacked=True),
+              "Seconds in a second; the states add up to the number of loops that run.", stacked=True,
+              colours=_STATES),
         Panel("Schedule delay by loop, p99", ((p99("asyncio.eventloop.schedule.delay", BY), NAME),),
               limit=config.DELAY_BOUND, alert="AsyncioScheduleDelayHigh", traces=True),
     )),
     Row("What blocked it?", (
         Panel("Episodes by cause", ((rate("asyncio.eventloop.block.episodes", "cause"), "{{cause}}"),),
               "Blocks in a second. cpu: it computed; syscall: a blocking call; gil: another thread held the interpreter;"
-              " off_cpu: the machine was busy.", unit="cps", stacked=True, alert="AsyncioLoopBlocked", traces=True),
+              " off_cpu: the machine was busy.", unit="cps", stacked=True, alert="AsyncioLoopBlocked", traces=True,
+              colours=_CAUSES),
         Panel("Time blocked by cause", ((rate("asyncio.eventloop.block.duration", "cause", ":sum"), "{{cause}}"),),
-              "Seconds in a second.", stacked=True, traces=True,
+              "Seconds in a second.", stacked=True, traces=True, colours=_CAUSES,
               condition="a loop has been blocked"),
         Panel("Slow iterations", ((_SLOW_ITERATIONS, NAME),),
               f"Iterations over {config.DELAY_BOUND:g} s, in a second: many short callbacks block as one long one does.",
               unit="cps"),
         Panel("Slow callbacks by function", (
                   ("topk(20, sum by (code_function_name) (increase(<asyncio.eventloop.callback.slow>[$__range])))", ""),
-              ), "In the time that is shown. File and line are in the service's /slow.", "table", "short", 8,
-              alert="AsyncioLoopBlocked", traces=True, condition="a callback was slow"),
+              ), "In the time that is shown. File and line are in the service's /slow.", "table", "short", 10,
+              alert="AsyncioLoopBlocked", traces=True, condition="a callback was slow",
+              headings={"code_function_name": "Function", "Value": "Times slow"}),
         Panel("Time by coroutine", (
                   ("topk(10, sum by (code_function_name) (rate(<asyncio.eventloop.callback.time>[$__rate_interval])))",
                    "{{code_function_name}}"),
-              ), "What the loop's time went into.", alert="AsyncioLoopSaturated"),
+              ), "What the loop's time went into.", alert="AsyncioLoopSaturated", options=_RANKED),
         Panel("Garbage collection, p99 pause", ((p99("cpython.gc.pause.duration", "cpython_gc_generation"),
                                                  "generation {{cpython_gc_generation}}"),),
-              "Stops every thread.", condition="garbage was collected"),
+              "Stops every thread.", width=6, condition="garbage was collected"),
     )),
     Row("What waits?", (
         Panel("Ready queue, p99 depth", ((p99("asyncio.eventloop.ready.depth", BY), NAME),), "Callbacks in the queue.",
@@ -110,9 +123,11 @@ ROWS = (
                                              "{{error_type}} in a {{origin}}"),), unit="cps",
               limit=config.EXCEPTIONS.value, alert="AsyncioExceptionsRising",
               condition="an error reached the loop's exception handler"),
-        Panel("Tasks by outcome", ((rate("asyncio.task.finished", "outcome"), "{{outcome}}"),),
-              "A cancelled task is no failure; an abandoned one is.", unit="cps"),
-        Panel("Transports closed, by reason", ((rate("asyncio.transport.closed", "reason"), "{{reason}}"),), unit="cps"),
+        Panel("Tasks that did not end well", ((rate("asyncio.task.finished", "outcome", '|outcome!="ok"'), "{{outcome}}"),),
+              "Beside those that did, no failure is to be seen. A cancelled task is none; an abandoned one is.", unit="cps",
+              colours=_OUTCOMES),
+        Panel("Transports closed, by reason", ((rate("asyncio.transport.closed", "reason"), "{{reason}}"),), unit="cps",
+              colours=_CLOSINGS),
         Panel("Connects and look-ups that failed", (
                   ('sum by (error_type) (rate(<asyncio.connect.duration:count|error_type!="">[$__rate_interval]))',
                    "connect: {{error_type}}"),
@@ -125,7 +140,7 @@ ROWS = (
                                        "{{server_address}} {{error_type}}"),), "EMFILE: too many open files.",
               unit="cps", condition="an accept failed"),
         Panel("Jobs of executors by outcome", ((rate("asyncio.executor.job.duration", "outcome", ":count"), "{{outcome}}"),),
-              unit="cps", condition="a job was handed to an executor"),
+              unit="cps", colours=_OUTCOMES, condition="a job was handed to an executor"),
     )),
     Row("What do we cost?", (
         Panel("obsloop's own time", ((rate("obsloop.self.time", "what"), "{{what}}"),),

@@ -47,6 +47,10 @@ class Panel:
     """Whether slow callbacks' spans say more."""
     condition: str = ""
     """What must have happened for there to be data; empty where there always is."""
+    colours: dict[str, str] = field(default_factory=dict[str, str])
+    """Of series that mean something, by their name in the legend; the others get Grafana's, in order."""
+    headings: dict[str, str] = field(default_factory=dict[str, str])
+    """Of a table's columns, by the label that is in it; what it counts is `Value`."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def expressions(self) -> list[str]:
@@ -153,13 +157,14 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "fieldConfig": {
             "defaults": {
                 "unit": panel.unit,
+                **_scale(panel),
                 "thresholds": {"mode": "absolute", "steps": steps},
                 "custom": _custom(panel),
             },
-            "overrides": [],
+            "overrides": [_coloured(name, colour) for name, colour in panel.colours.items()],
         },
-        "options": {**_options(panel.kind, panel.unit), **panel.options},
-        **({"transformations": [{"id": "merge", "options": {}}]} if panel.kind == "table" else {}),
+        "options": {**_options(panel), **panel.options},
+        **({"transformations": _columns(panel)} if panel.kind == "table" else {}),
     }
 
 
@@ -205,7 +210,30 @@ def _custom(panel: Panel) -> dict[str, Any]:
     }
 
 
-def _options(kind: Kind, unit: str) -> dict[str, Any]:
+def _scale(panel: Panel) -> dict[str, Any]:
+    """Nothing here is below 0, and a share not above 1: an axis that begins elsewhere makes noise look like news."""
+    if panel.kind == "timeseries":
+        return {"min": 0, "max": 1} if panel.unit == "percentunit" else {"min": 0}
+    if panel.kind == "table":
+        return {"decimals": 0}  # `increase` extrapolates to fractions of what is counted in whole numbers
+    return {}
+
+
+def _coloured(name: str, colour: str) -> dict[str, Any]:
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+    }
+
+
+def _columns(panel: Panel) -> list[dict[str, Any]]:
+    """All queries in one table, without the time that each row has, and with headings that people read."""
+    organized = {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": panel.headings}
+    return [{"id": "merge", "options": {}}, {"id": "organize", "options": organized}]
+
+
+def _options(panel: Panel) -> dict[str, Any]:
+    kind = panel.kind
     if kind == "timeseries":
         return {
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
@@ -218,7 +246,8 @@ def _options(kind: Kind, unit: str) -> dict[str, Any]:
             "textMode": "auto", "wideLayout": True, "showPercentChange": False, "percentChangeColorMode": "standard",
         }  # fmt: skip
     if kind == "table":
-        return {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": "Value", "desc": True}]}
+        sort = {"displayName": panel.headings.get("Value", "Value"), "desc": True}
+        return {"showHeader": True, "cellHeight": "sm", "sortBy": [sort]}
     return {
         "calculate": False,
         "cellGap": 1,
@@ -230,5 +259,5 @@ def _options(kind: Kind, unit: str) -> dict[str, Any]:
         "rowsFrame": {"layout": "auto"},
         "showValue": "never",
         "tooltip": {"mode": "single", "yHistogram": False, "showColorScale": False},
-        "yAxis": {"axisPlacement": "left", "reverse": False, "unit": unit},
+        "yAxis": {"axisPlacement": "left", "reverse": False, "unit": panel.unit},
     }  # fmt: skip

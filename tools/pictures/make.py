@@ -1,0 +1,162 @@
+"""Draws the Grafana dashboards from live data, with Perses's panel components in headless Chromium.
+
+    python tools/pictures/make.py [--minutes 5] [--again]
+
+Writes dashboards/pictures/overview-{dark,light}.png, which the README shows, and each row of each dashboard into
+build/pictures/, to be looked at. `--again` draws what the last run has scraped, without running anything for it.
+"""
+
+import argparse
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+from live import SCRAPE, LiveError, Prometheus, collect  # noqa: E402
+from mapping import UnknownError, Window, rows  # noqa: E402
+
+BOARDS = ("obsloop-overview", "obsloop-loops")
+KEPT = ROOT / "dashboards" / "pictures"
+WIDTH = 1200
+LARGEST = 150_000
+"""Bytes of a picture that is kept."""
+RATE_INTERVAL = 15
+"""Seconds; Grafana takes four scrapes or more, and a p99 of four seconds is mostly chance."""
+
+
+def main() -> int:
+    """Scrape, draw, keep two; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long the load lasts (default 5)")
+    parser.add_argument("--again", action="store_true", help="draw what the last run has scraped")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "pictures", help="for what is not kept")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    try:
+        if not options.again:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            print(f"Two workers, their load and Prometheus run for {options.minutes:g} minutes ...", flush=True)
+            begun = int(time.time())
+            collect(folder, options.minutes * 60)
+            # Rates of the first seconds are of fewer; the last scrapes may be of a worker that ends.
+            (folder / "window.json").write_text(json.dumps([begun + 2 * RATE_INTERVAL, int(time.time()) - 2]))
+        if not (folder / "window.json").exists():
+            raise LiveError(f"{folder} has no scraped data; run without --again first")
+        ask_everything(folder)
+        bundle(folder)
+        shoot(folder)
+        keep(folder)
+    except (LiveError, UnknownError) as error:
+        print(f"pictures: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def ask_everything(folder: Path) -> None:
+    """Every panel's queries, asked of Prometheus, as the page wants them."""
+    start, end = json.loads((folder / "window.json").read_text())
+    step = max(SCRAPE, (end - start) // 150)
+    window = Window(end - (end - start) // step * step, end, step, max(RATE_INTERVAL, 4 * SCRAPE))
+    boards: dict[str, Any] = {}
+    with Prometheus(folder, {}).running() as prometheus:
+        for name in BOARDS:
+            board = json.loads((ROOT / "dashboards" / "generated" / f"{name}.json").read_text())
+            boards[name] = rows(board, window, lambda query, instant: prometheus.ask(query, window, instant))
+    for name, found in boards.items():
+        for panel in (panel for row in found for panel in row["panels"]):
+            if not panel["heat"]["cells"] if "heat" in panel else not any(panel["results"]):
+                print(f"  {name}: {panel['title']!r} has no data", flush=True)
+    shown = {"start": window.start * 1000, "end": window.end * 1000, "step": window.step * 1000}
+    (folder / "data.json").write_text(json.dumps({"window": shown, "boards": boards}))
+
+
+def bundle(folder: Path) -> None:
+    """The page and Perses, in one file."""
+    installed = HERE / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
+        run(["npm", "ci", "--no-audit", "--no-fund"])
+    run([
+        str(HERE / "node_modules" / ".bin" / "esbuild"), "page.jsx", "--bundle", "--minify", "--jsx=automatic",
+        "--loader:.woff2=dataurl", "--loader:.woff=empty", '--define:process.env.NODE_ENV="production"',
+        # Perses loads plugins at run time with it; ours are in the bundle.
+        "--external:@perses-dev/explore", "--log-level=warning", f"--outfile={folder / 'page.js'}",
+    ])  # fmt: skip
+    (folder / "index.html").write_text(
+        '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><link rel="stylesheet" href="page.css">'
+        # Two lines of a legend are to fit into the height that Perses gives it.
+        "<style>ul .MuiListItemText-root { margin-top: 0; margin-bottom: 0 }</style>"
+        '<div id="page"></div><script src="page.js"></script>\n'
+    )
+
+
+def shoot(folder: Path) -> None:
+    """A picture of each row, dark and light, and of what is kept."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        raise LiveError("chromium is missing: install the package `chromium`")
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        data = json.loads((folder / "data.json").read_text())["boards"]
+        shots = []
+        for board in BOARDS:
+            for mode in ("dark", "light"):
+                name = board.removeprefix("obsloop-")
+                parts = [
+                    {"file": str(folder / f"{name}-{index}-{mode}.png"), "selectors": [f"#row-{index}"]}
+                    for index in range(len(data[board]))
+                ]
+                url = f"http://127.0.0.1:{server.server_port}/index.html?board={board}&mode={mode}"
+                shots.append({"url": url, "width": WIDTH, "parts": parts})
+        for shot in shots[:2]:
+            mode = str(shot["url"]).rpartition("=")[2]
+            shot["parts"].append({"file": str(folder / f"kept-{mode}.png"), "selectors": ["#row-0", "#row-1"]})
+        run(["node", "shoot.mjs", chromium], json.dumps(shots))
+        server.shutdown()
+
+
+def keep(folder: Path) -> None:
+    """The two for the README, with fewer colours: what is drawn has few."""
+    KEPT.mkdir(exist_ok=True)
+    for mode in ("dark", "light"):
+        path = KEPT / f"overview-{mode}.png"
+        picture = Image.open(folder / f"kept-{mode}.png").convert("RGB")
+        # Not by the median cut, which takes rare colours, as those of thin lines, for their neighbours.
+        picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+        size = path.stat().st_size
+        print(f"{path.relative_to(ROOT)}: {picture.width} x {picture.height}, {size:,} bytes", flush=True)
+        if size > LARGEST:
+            raise LiveError(f"{path} has {size:,} bytes, and {LARGEST:,} are allowed: show fewer rows or colours")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Files, and no lines about them."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def run(command: list[str], given: str | None = None) -> None:
+    """A command in this folder; what it says is an error's text when it fails."""
+    done = subprocess.run(command, cwd=HERE, input=given, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise LiveError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+    if done.stderr.strip():
+        print(done.stderr.strip(), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
