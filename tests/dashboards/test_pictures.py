@@ -88,13 +88,14 @@ def test_series_keep_their_values_and_their_colours(mapping, window):
     assert colours == {0: mapping.COLOURS["red"], 1: mapping.COLOURS["green"]}
 
 
-def test_buckets_become_cells(mapping, window):
+@pytest.mark.parametrize("beyond", [False, True])
+def test_buckets_become_cells(mapping, window, beyond):
     """Of cumulative buckets what each has for itself; bounds that nothing comes to are left out at both ends."""
-    counts = {"0.1": 0, "0.5": 2, "1.0": 2, "5.0": 5, "+Inf": 5}
+    counts = {"0.1": 0, "0.5": 2, "1.0": 2, "5.0": 5, "+Inf": int(beyond) + 5}
     answer = [{"metric": {"le": le}, "values": [[1002, str(count)]]} for le, count in counts.items()]
     heat = mapping.heat(answer, window)
-    assert heat["bounds"] == [0.5, 1.0, 5.0]
-    assert heat["cells"] == [[2, 0, 2.0], [2, 2, 3.0]]
+    assert heat["bounds"] == [0.5, 1.0, 5.0] + [None] * beyond  # JSON has no infinity
+    assert heat["cells"] == [[2, 0, 2.0], [2, 2, 3.0]] + [[2, 3, 1.0]] * beyond
 
 
 def test_colours_are_of_values_that_there_are():

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def ask_everything(folder: Path) -> None:
             if not panel["heat"]["cells"] if "heat" in panel else not any(panel["results"]):
                 print(f"  {name}: {panel['title']!r} has no data", flush=True)
     shown = {"start": window.start * 1000, "end": window.end * 1000, "step": window.step * 1000}
-    (folder / "data.json").write_text(json.dumps({"window": shown, "boards": boards}))
+    (folder / "data.json").write_text(json.dumps({"window": shown, "boards": boards}, allow_nan=False))
 
 
 def bundle(folder: Path) -> None:
@@ -134,12 +135,27 @@ def keep(folder: Path) -> None:
     for mode in ("dark", "light"):
         path = KEPT / f"overview-{mode}.png"
         picture = Image.open(folder / f"kept-{mode}.png").convert("RGB")
-        # Not by the median cut, which takes rare colours, as those of thin lines, for their neighbours.
-        picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+        fewer(picture).save(path, optimize=True)
         size = path.stat().st_size
         print(f"{path.relative_to(ROOT)}: {picture.width} x {picture.height}, {size:,} bytes", flush=True)
         if size > LARGEST:
             raise LiveError(f"{path} has {size:,} bytes, and {LARGEST:,} are allowed: show fewer rows or colours")
+
+
+def fewer(picture: Image.Image) -> Image.Image:
+    """In the 256 colours that it has most of. Quantizers mix grounds that are alike, and lose those of thin lines."""
+    data = picture.tobytes()
+    counted = Counter(data[at : at + 3] for at in range(0, len(data), 3))
+    kept = [colour for colour, _ in counted.most_common(256)]
+
+    def nearest(colour: bytes) -> int:
+        return min(range(len(kept)), key=lambda n: sum((a - b) ** 2 for a, b in zip(kept[n], colour, strict=True)))
+
+    number = {colour: nearest(colour) for colour in counted}
+    pixels = bytes(number[data[at : at + 3]] for at in range(0, len(data), 3))
+    made = Image.frombytes("P", picture.size, pixels)
+    made.putpalette(b"".join(kept))
+    return made
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

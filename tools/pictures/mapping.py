@@ -189,7 +189,14 @@ def table(panel: Json) -> Json:
     columns: list[Json] = [{"name": "timestamp", "header": "Time", "hide": bool(hidden.get("Time"))}]
     columns += [{"name": label, "header": renamed[label], "align": "left"} for label in labels]
     heading = renamed.get("Value", "Value")
-    value: Json = {"name": "value", "header": heading, "align": "right", "format": unit(panel), "width": 90}
+    value: Json = {
+        "name": "value",
+        "header": heading,
+        "align": "right",
+        "format": unit(panel),
+        "width": 90,
+        "enableSorting": True,
+    }
     if heading in sort:
         value["sort"] = sort[heading]
     return {"density": "compact", "columnSettings": [*columns, value]}
@@ -253,4 +260,6 @@ def heat(answer: list[Json], window: Window) -> Json:
     used = [index for index, row in enumerate(counts) if any(value > 1e-9 for value in row)]
     kept = range(used[0], used[-1] + 1) if used else range(0)
     cells = [[x, y - kept.start, value] for y in kept for x, value in enumerate(counts[y]) if value > 1e-9]
-    return {"times": [at * 1000 for at in window.times], "bounds": [bounds[y] for y in kept], "cells": cells}
+    # JSON has no infinity: the last bucket, which has no bound, is null there.
+    named = [bounds[y] if math.isfinite(bounds[y]) else None for y in kept]
+    return {"times": [at * 1000 for at in window.times], "bounds": named, "cells": cells}

@@ -37,7 +37,7 @@ function Content({ panel, window: shown, size }) {
       <HeatMapChart
         width={size.width} height={size.height}
         data={panel.heat.cells.map((value) => ({ value, label: String(value[2]) }))}
-        xAxisCategories={panel.heat.times} yAxisCategories={panel.heat.bounds.map(String)}
+        xAxisCategories={panel.heat.times} yAxisCategories={panel.heat.bounds.map((bound) => String(bound ?? Infinity))}
         countMin={0} countMax={Math.max(...counts)}
         timeScale={{ startMs: shown.start, endMs: shown.end, stepMs: shown.step, rangeMs: shown.end - shown.start }}
         {...panel.spec}
@@ -123,4 +123,4 @@ async function main() {
   setTimeout(() => { window.drawn = true; }, 1500);
 }
 
-main();
+main().catch((error) => { window.drawn = true; throw error; });

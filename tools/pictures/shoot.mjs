@@ -1,4 +1,5 @@
-// Takes the pictures: node shoot.mjs CHROMIUM < shots.json, a list of {url, selector, file, width, clip}.
+// Takes the pictures: node shoot.mjs CHROMIUM < shots.json, a list of {url, width, parts}: each part is a file and the
+// selectors of what is in it.
 import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
@@ -10,10 +11,11 @@ let failed = false;
 try {
   for (const { url, width, parts } of shots) {
     const page = await browser.newPage({ viewport: { width, height: 1000 } });
-    page.on('pageerror', (error) => { failed = true; console.error(`${url}: ${error.stack}`); });
+    page.on('pageerror', (error) => { failed = true; console.error(`${url}: ${error.name}: ${error.message}`); });
     page.on('console', (message) => { if (message.type() === 'error') console.error(`${url}: ${message.text()}`); });
     await page.goto(url);
     await page.waitForFunction(() => window.drawn, null, { timeout: 60_000 });
+    if (failed) break;
     for (const { file, selectors } of parts) {
       const boxes = [];
       for (const selector of selectors) boxes.push(await page.locator(selector).boundingBox());
