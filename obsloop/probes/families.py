@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from obsloop._peek import class_of
+
 UNIX = getattr(socket, "AF_UNIX", None)
 _DOMAIN: int | None = getattr(socket, "SO_DOMAIN", None)  # Linux
 
@@ -19,12 +21,12 @@ _type: Any = vars(socket.SocketType)["type"].__get__
 
 def family_of(sock: Any) -> Any:
     """The family that it says it has; None for what is no socket."""
-    return _family(sock) if sock.__class__ is socket.socket else getattr(sock, "family", None)
+    return _family(sock) if class_of(sock) is socket.socket else getattr(sock, "family", None)
 
 
 def is_stream(sock: Any) -> bool:
     """Whether it is a stream socket."""
-    kind = _type(sock) if sock.__class__ is socket.socket else getattr(sock, "type", None)
+    kind = _type(sock) if class_of(sock) is socket.socket else getattr(sock, "type", None)
     return bool(kind == socket.SOCK_STREAM)
 
 
