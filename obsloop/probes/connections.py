@@ -21,13 +21,13 @@ from obsloop._instruments import emit, heard
 from obsloop._peek import class_of, clean
 from obsloop._private import private_base_events
 from obsloop.probes.errors import error_name, type_name
+from obsloop.probes.families import UNIX, family_of, is_stream, is_unix
 from obsloop.probes.names import error_name as look_up_error_name
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
 _DNS, _CONNECT, _TLS, _PROTOCOL = PHASES
-_UNIX = getattr(socket, "AF_UNIX", None)
-_NETWORK_TYPES = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6", _UNIX: "unix"}
+_NETWORK_TYPES = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6", UNIX: "unix"}
 _CANCELLED = type_name(CancelledError)
 
 
@@ -189,7 +189,7 @@ class Setup:
 
     def _of_socket(self, sock: Any) -> None:
         """The program gives a socket, which may be connected."""
-        if sock.family == _UNIX:
+        if is_unix(sock):
             self.transport = "unix"
         try:
             self._address = _host_and_port(sock.getpeername())
@@ -265,7 +265,7 @@ async def resolve(loop: Any, stock: Callable[..., Any], address: Any, kwargs: di
 
 async def connect(loop: Any, stock: Callable[..., Any], sock: Any, address: Any) -> Any:
     """What ``loop.sock_connect`` does: asyncio's own ``stock``, and a clock for stream sockets."""
-    if getattr(sock, "type", None) != socket.SOCK_STREAM:
+    if not is_stream(sock):
         return await stock(sock, address)
     if type(address) is _Carrier:
         setup, address = address.record, tuple(address)  # the attempt must not hold who holds it
@@ -309,7 +309,7 @@ def _attempted(loop: Any, attempt: _Attempting, sock: Any, exc: BaseException | 
     if attempt.looking_up or not (exc is None or isinstance(exc, (OSError, CancelledError))):
         return  # it never came to connect; or asyncio refused the socket or the address
     rare = loop._obsloop.ledger_of(loop).rare
-    network_type = _NETWORK_TYPES.get(sock.family, "other")
+    network_type = _NETWORK_TYPES.get(family_of(sock), "other")
     rare.time("asyncio.connect.duration", attempt.duration_ns, network_type, attempt.error_type)
 
 

@@ -8,7 +8,6 @@ nothing behind. Asyncio alone decides what an error in an accept means; here it 
 from __future__ import annotations
 
 import os
-import socket
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,13 @@ from obsloop._catalog import SERVER_ADDRESS
 from obsloop._peek import class_of, clean
 from obsloop._private import private_selector_events
 from obsloop.probes.errors import errno_name, type_name
+from obsloop.probes.families import is_unix
 from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from obsloop._rare import Rare
     from obsloop._snapshot import Value
 
-_UNIX = getattr(socket, "AF_UNIX", None)
 _KEY = "obsloop.listener"
 _stock_accept: Any = getattr(private_selector_events.BaseSelectorEventLoop, "_accept_connection", None)
 
@@ -119,7 +118,7 @@ def points(loops: Iterable[Any], rare: Rare) -> dict[str, dict[tuple[str, ...], 
 def address_of(sock: Any) -> str:
     """``127.0.0.1:8080``, ``[::1]:8080``, a Unix socket's path; ``@name`` where that is not in the file system."""
     name = sock.getsockname()
-    if sock.family == _UNIX:
+    if is_unix(sock):
         path = os.fsdecode(name)
         return clean(f"@{path[1:]}" if path.startswith("\0") else path)
     host, port = name[:2]

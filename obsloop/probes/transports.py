@@ -24,6 +24,7 @@ from obsloop._peek import class_of
 from obsloop._private import private_selector_events, private_unix_events
 from obsloop.probes import handshakes, servers
 from obsloop.probes.errors import type_name
+from obsloop.probes.families import is_unix
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
@@ -503,9 +504,7 @@ def new_link(loop: Any, network: str, role: str) -> Any:
 
 def _link(loop: Any, sock: Any, kwargs: dict[str, Any]) -> Any:
     accepted = kwargs.get("server") is not None or loop._obsloop.accepted_fd == sock.fileno()
-    family = getattr(sock, "family", None)
-    network = "unix" if family is not None and family == getattr(socket, "AF_UNIX", None) else "tcp"
-    link = new_link(loop, network, SERVER if accepted else CLIENT)
+    link = new_link(loop, "unix" if is_unix(sock) else "tcp", SERVER if accepted else CLIENT)
     link.listener = servers.listener_of(kwargs.get("extra"))
     return link
 

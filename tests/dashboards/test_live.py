@@ -1,7 +1,7 @@
 """A loop that is really blocked, a real Prometheus with the committed rules, a real Alertmanager, and its webhook.
 
 The program is in a process of its own: it blocks its loop when it is told to, for a known time. Every query of every
-panel is asked of that Prometheus too.
+panel is asked of that Prometheus too, and of the demo's figures under load.
 """
 
 import json
@@ -45,6 +45,8 @@ async def main():
 obsloop.run(main(), settings=obsloop.Settings(name="main", address="127.0.0.1:" + sys.argv[1]))
 """
 
+DEMO_LOAD = ("/wait?seconds=0.01", "/compute", "/block?seconds=0.15")
+
 pytestmark = [pytest.mark.clients, pytest.mark.once]
 
 
@@ -73,7 +75,7 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.folder, self.flag, self.processes = folder, folder / "block", []
         self.heard: list[dict] = []
-        self.at = {name: port() for name in ("program", "prometheus", "alertmanager")}
+        self.at = {name: port() for name in ("program", "demo", "web", "prometheus", "alertmanager")}
         heard = self.heard
 
         class Webhook(BaseHTTPRequestHandler):
@@ -103,7 +105,8 @@ class Stack:
         """What Prometheus answers; an error in the query is an error here."""
         url = f"http://127.0.0.1:{self.at['prometheus']}/api/v1/query?" + urllib.parse.urlencode({"query": text})
         with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"]["result"]
+            found = json.load(answer)["data"]["result"]
+        return [series for series in found if series["value"][1] != "NaN"]  # a quantile of nothing draws nothing
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,8 @@ def stack(tmp_path_factory):
         "global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}\n"
         f"rule_files: [{folder}/rules.yaml, {folder}/alerts.yaml]\n"
         f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{at['alertmanager']}']}}]}}]}}\n"
-        f"scrape_configs: [{{job_name: live, static_configs: [{{targets: ['127.0.0.1:{at['program']}']}}]}}]\n"
+        f"scrape_configs: [{{job_name: live, static_configs: [{{targets: ['127.0.0.1:{at['program']}']}}]}},\n"
+        f"  {{job_name: demo, static_configs: [{{targets: ['127.0.0.1:{at['demo']}']}}]}}]\n"
     )
     (folder / "alertmanager.yml").write_text(
         "route: {receiver: here, group_wait: 100ms, group_interval: 500ms, group_by: ['...']}\n"
@@ -132,6 +136,10 @@ def stack(tmp_path_factory):
     assert not missing, f"install the packages {missing}"
     try:
         running.start("program", [sys.executable, "-c", PROGRAM, str(at["program"]), str(running.flag)])
+        running.start("demo", [
+            sys.executable, "-m", "obsloop", "run", "--address", f"127.0.0.1:{at['demo']}",
+            "-m", "uvicorn", "--app-dir", "demo", "app:app", "--port", str(at["web"]), "--log-level", "warning",
+        ])  # fmt: skip
         running.start("alertmanager", [
             commands["prometheus-alertmanager"], f"--config.file={folder}/alertmanager.yml",
             f"--storage.path={folder}/am", f"--web.listen-address=127.0.0.1:{at['alertmanager']}",
@@ -166,29 +174,53 @@ def test_a_blocked_loop_alerts_and_recovery_resolves_it(stack):
     until(lambda: said("resolved"), f"{name} is resolved")
 
 
-def test_no_panel_and_no_recording_rule_is_dead(stack):
-    """Every query, with all that the variables allow, has data once the program has done everything."""
-    queries = {}
+def expressions(job: str) -> dict[str, tuple[str, bool]]:
+    """Each panel's queries, for that job, and whether the panel says that something must have happened first."""
+    found = {}
     for path in sorted(GENERATED.glob("obsloop-*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", ()):
-                queries[f"{path.stem}: {panel['title']} {target['refId']}"] = (
-                    target["expr"].replace("$__rate_interval", "1m").replace("$__range", "1m")
-                    .replace("$job", ".*").replace("$instance", ".*").replace("$loop", ".*")
-                )  # fmt: skip
-    for line in (GENERATED / "rules.yaml").read_text().splitlines():
-        if "record: " in line:
-            queries[line.strip()] = json.loads(line.partition("record: ")[2])
+                text = target["expr"].replace("$__rate_interval", "1m").replace("$__range", "1m")
+                text = text.replace("$job", job).replace("$instance", ".*").replace("$loop", ".*")
+                waits = "Empty until " in panel["description"]
+                found[f"{path.stem}: {panel['title']} {target['refId']}"] = text, waits
+    return found
+
+
+def answered(stack, queries: dict[str, str], meanwhile=lambda: None) -> None:
+    """Until each has data."""
     left = dict(queries)
 
-    def all_answered() -> bool:
-        for name, query in list(left.items()):
-            if stack.query(query):
-                del left[name]
+    def all_of_them() -> bool:
+        meanwhile()
+        for name in [name for name, query in left.items() if stack.query(query)]:
+            del left[name]
         return not left
 
     try:
-        until(all_answered, "data")
+        until(all_of_them, "data")
     except AssertionError:
         pytest.fail(f"{len(left)} of {len(queries)} queries are without data: {left}")
+
+
+def test_no_panel_and_no_recording_rule_is_dead(stack):
+    """Every query, with all that the variables allow, has data once the program has done everything."""
+    queries = {name: query for name, (query, _) in expressions(".*").items()}
+    for line in (GENERATED / "rules.yaml").read_text().splitlines():
+        if "record: " in line:
+            queries[line.strip()] = json.loads(line.partition("record: ")[2])
+    answered(stack, queries)
     assert len(queries) > 70
+
+
+def test_the_demo_under_load_fills_all_that_needs_no_condition(stack):
+    """What is empty on a plain web application says so, and what must happen first; nothing else may be empty."""
+
+    def load() -> None:
+        for path in DEMO_LOAD:
+            urllib.request.urlopen(f"http://127.0.0.1:{stack.at['web']}{path}", timeout=10).close()
+
+    queries = expressions("demo")
+    answered(stack, {name: query for name, (query, waits) in queries.items() if not waits}, load)
+    empty = [name for name, (query, waits) in queries.items() if waits and not stack.query(query)]
+    assert empty, "conditions that nobody needs"

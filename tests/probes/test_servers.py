@@ -102,6 +102,27 @@ def test_one_server_with_two_addresses(loop):
     run(loop, main())
 
 
+def test_a_descriptor_under_a_wrong_family(loop):
+    """As uvicorn's --fd has it: a TCP socket from elsewhere, said to be a Unix one. It is what the kernel says."""
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as given:
+            listening = socket.fromfd(given.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+            server = await asyncio.start_server(drain, sock=listening)
+            _, writer = await asyncio.open_connection(*given.getsockname())
+            await until(lambda: any(figures(loop, ACTIVE).values()))
+            opened = {key: n for key, n in loop.snapshot()["asyncio.transport.opened"].items() if n}
+            assert opened == {("tcp", "client"): 1, ("tcp", "server"): 1}
+            assert figures(loop, ACCEPTED) == {named(given): 1}
+            writer.close()
+            await until(lambda: not any(figures(loop, ACTIVE).values()))
+            await closed(server)
+
+    if sys.platform != "linux":
+        pytest.skip("elsewhere the kernel cannot be asked")
+    run(loop, main())
+
+
 def test_a_thousand_connections(loop):
     """Opened and closed, fifty at once: all are counted, none is left, and nothing of theirs is kept."""
 
