@@ -72,7 +72,7 @@ ROWS = (
                   ("topk(20, sum by (code_function_name) (increase(<asyncio.eventloop.callback.slow>[$__range])))", ""),
               ), "In the time that is shown. File and line are in the service's /slow.", "table", "short", 10,
               alert="AsyncioLoopBlocked", traces=True, condition="a callback was slow",
-              headings={"code_function_name": "Function", "Value": "Times slow"}),
+              headings={"code_function_name": "Function", "Value": "Times"}),
         Panel("Time by coroutine", (
                   ("topk(10, sum by (code_function_name) (rate(<asyncio.eventloop.callback.time>[$__rate_interval])))",
                    "{{code_function_name}}"),

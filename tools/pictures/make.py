@@ -46,19 +46,21 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.folder.resolve()
     try:
+        chromium = browser()
+        if options.again and not (folder / "window.json").exists():
+            raise LiveError(f"{folder} has no scraped data; run without --again first")
         if not options.again:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
+        bundle(folder)  # what may be missing is told before the minutes of load
+        if not options.again:
             print(f"Two workers, their load and Prometheus run for {options.minutes:g} minutes ...", flush=True)
             begun = int(time.time())
             collect(folder, options.minutes * 60)
             # Rates of the first seconds are of fewer; the last scrapes may be of a worker that ends.
             (folder / "window.json").write_text(json.dumps([begun + 2 * RATE_INTERVAL, int(time.time()) - 2]))
-        if not (folder / "window.json").exists():
-            raise LiveError(f"{folder} has no scraped data; run without --again first")
         ask_everything(folder)
-        bundle(folder)
-        shoot(folder)
+        shoot(folder, chromium)
         keep(folder)
     except (LiveError, UnknownError) as error:
         print(f"pictures: {error}", file=sys.stderr)
@@ -103,11 +105,16 @@ def bundle(folder: Path) -> None:
     )
 
 
-def shoot(folder: Path) -> None:
-    """A picture of each row, dark and light, and of what is kept."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
+def browser() -> str:
+    """Where Chromium is."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
         raise LiveError("chromium is missing: install the package `chromium`")
+    return found
+
+
+def shoot(folder: Path, chromium: str) -> None:
+    """A picture of each row, dark and light, and of what is kept."""
     handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -167,6 +174,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 def run(command: list[str], given: str | None = None) -> None:
     """A command in this folder; what it says is an error's text when it fails."""
+    if shutil.which(command[0]) is None:
+        raise LiveError(f"{command[0]} is missing: install the packages `nodejs` and `npm`")
     done = subprocess.run(command, cwd=HERE, input=given, text=True, capture_output=True, check=False)
     if done.returncode:
         raise LiveError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
