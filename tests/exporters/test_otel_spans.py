@@ -162,6 +162,7 @@ def test_a_connections_phases_are_beneath_it(monkeypatch):
 
     def serve() -> None:
         connection, _ = listening.accept()
+        connection.recv(1, socket.MSG_PEEK)  # the handshake has begun
         time.sleep(BLOCK)
         with served.wrap_socket(connection, server_side=True) as wrapped:
             wrapped.recv(1)

@@ -165,8 +165,7 @@ def test_one_that_waited_for_many_short_ones_is_found():
             await asyncio.gather(*[short() for _ in range(2000)])
 
     every = found(run(main), DELAY)
-    assert every.keys() == {("task_step",)}
-    for exemplar in every["task_step",]:
+    for exemplar in every["task_step",]:  # on a busy machine the end of one may have waited too, as a callback
         assert (exemplar.trace_id, exemplar.span_id) == spans[0]
         assert SLOW <= exemplar.value < 2000 * 0.0002 + 4 * ROOM
     assert len(every["task_step",]) > 1, "one for each bucket"
