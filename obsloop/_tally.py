@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from obsloop import _clock, _coroutines, _created
 from obsloop._cells import FIRST_STEP, TASK_STEP
 from obsloop._created import MASK
-from obsloop._private import private_base_events
+from obsloop._private import private_base_events, private_tasks
 from obsloop.probes import tasks
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
 
 OK, _ERROR, CANCELLED, _ABANDONED = range(4)  # of _cells.FINISHES
-_Task: Any = asyncio.Task
 _STOCK: Any = private_base_events.BaseEventLoop.create_task
 
 SAMPLED = 16
@@ -231,7 +230,8 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
     """Schedule a coroutine object; return a task object."""
     if self._task_factory is not None or self._debug or self._closed:
         return _create_otherwise(self, coro, name=name, context=context)
-    task = _Task(coro, loop=self, name=name, context=context)
+    # Looked up each time, as asyncio does: a program may have put another class in its place.
+    task = private_tasks.Task(coro, loop=self, name=name, context=context)
     # What `_is_next` and `_created_now` do. Nothing else can have been scheduled since.
     try:
         handle = self._ready[-1]
@@ -252,7 +252,7 @@ def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
     """Schedule or begin executing a coroutine object; return a task object."""
     if self._task_factory is not None or self._debug or self._closed or "eager_start" in kwargs:
         return _create_otherwise(self, coro, **kwargs)
-    task = _Task(coro, loop=self, **kwargs)
+    task = private_tasks.Task(coro, loop=self, **kwargs)
     try:
         handle = self._ready[-1]
         if handle._kind == TASK_STEP:

@@ -327,6 +327,22 @@ async def together(*coros):
     await asyncio.gather(*coros)
 
 
+def test_a_task_class_in_the_place_of_asyncios(loop, monkeypatch):
+    """asyncio looks its class up at each creation, and so do we: the pure one, as CPython's tests put it there."""
+
+    async def main():
+        monkeypatch.setattr(asyncio.tasks, "Task", Own)
+        task = loop.create_task(asyncio.sleep(0))
+        assert type(task) is Own
+        await task
+        return loop.snapshot().value("asyncio.task.finished", "ok")
+
+    class Own(asyncio.Task):
+        pass
+
+    assert run(loop, main()) == 1
+
+
 # ---- whose time ------------------------------------------------------------------------------------------------------
 
 
