@@ -4,6 +4,10 @@ A thousand short ``asyncio.run`` calls add to one set of figures, and no series 
 live loop a block of counters (``Cells``) of its own, so that every block has one writer; when a loop closes, or is
 collected, its block goes back and the next loop of that name counts on in it. A ledger's figures are the sum of its
 blocks, of which there are as many as there ever were live loops of that name at once.
+
+There is no lock here. A garbage collection or a signal handler may run the program's code between any two steps, and
+that code may run a loop or wait for a thread that does. So each change is one step that nothing can interrupt: a
+``pop``, an ``append``, a ``setdefault``, or a line that calls nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +33,9 @@ from obsloop.watch import lints, recent, watchdog
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_lock = threading.Lock()
 _ledgers: dict[str, Ledger] = {}
+_places: list[None] = [None] * MAX_LOOP_NAMES
+"""One for each name that may still come."""
 _dropped = {
     LOOP_NAME_LABEL: 0,
     "torn_snapshot": 0,
@@ -44,7 +49,7 @@ _began = time.time()
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_free", "_live", "_showing", "_shown_ns", "began", "exemplars", "name", "rare", "seats")
+    __slots__ = ("_blocks", "_free", "_live", "_showing", "_shown_ns", "began", "exemplars", "name", "rare", "seats")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -52,14 +57,20 @@ class Ledger:
         self.rare = Rare()
         self.seats = _coroutines.Seats()
         self.exemplars = Exemplars()
-        self._free: list[Cells] = []
+        self._blocks: list[Cells] = [new_cells()]
+        """All that there ever were, lent or free, so that a reader misses none that changes hands meanwhile."""
+        self._free: list[Cells] = self._blocks.copy()
         self._live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
         self._shown_ns: dict[str, int] = dict.fromkeys(STATES, 0)
 
     def lease(self, loop: Any) -> Cells:
-        """A block for ``loop``, until ``release`` or until the loop is collected. Called under the module's lock."""
-        cells = self._free.pop() if self._free else new_cells()
+        """A block for ``loop``, until ``release`` or until the loop is collected."""
+        try:
+            cells = self._free.pop()
+        except IndexError:
+            cells = new_cells()
+            self._blocks.append(cells)
         self._live[weakref.ref(loop, self._take_back)] = cells
         return cells
 
@@ -79,17 +90,19 @@ class Ledger:
 
     def blocks(self) -> list[Cells]:
         """Every block, lent or free."""
-        return [*list(self._live.values()), *self._free]
+        return self._blocks.copy()
 
     def forked(self) -> None:
         """Start from nothing in a forked child. Locks and free blocks may be another thread's, which is gone."""
         self.began = time.time()
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)
-        self._free.clear()
         self.rare.forked()
         self.exemplars = Exemplars()
-        for ref, cells in self._live.items():
+        live = self._live.copy()
+        self._free = [new_cells()]
+        self._blocks = [*live.values(), *self._free]
+        for ref, cells in live.items():
             cells.forked()
             loop = ref()
             if loop is not None:
@@ -171,14 +184,33 @@ def _add(blocks: Iterable[list[int]]) -> list[int]:
 
 def lease(name: str, loop: Any) -> tuple[Ledger, Cells]:
     """The ledger of ``name``, or of ``_OTHER`` when there are too many names, and a block in it for ``loop``."""
-    with _lock:
-        ledger = _ledgers.get(name)
+    ledger = _ledgers.get(name)
+    if ledger is None:
+        ledger = _ledgers.setdefault(OTHER, Ledger(OTHER)) if name == OTHER else _new(name)
+    return ledger, ledger.lease(loop)
+
+
+def _new(name: str) -> Ledger:
+    """The ledger of a name that had none a moment ago."""
+    new = Ledger(name)
+    try:
+        place = _places.pop()
+    except IndexError:
+        ledger = _ledgers.get(name)  # made meanwhile: by another thread, or within this one by code in between
         if ledger is None:
-            if len(_ledgers.keys() - {OTHER}) >= MAX_LOOP_NAMES and name != OTHER:
-                _dropped[LOOP_NAME_LABEL] += 1
-                name = OTHER
-            ledger = _ledgers.setdefault(name, Ledger(name))
-        return ledger, ledger.lease(loop)
+            _dropped[LOOP_NAME_LABEL] += 1
+            ledger = _ledgers.setdefault(OTHER, Ledger(OTHER))
+        return ledger
+    ledger = _ledgers.setdefault(name, new)
+    if ledger is not new:
+        _places.append(place)
+    return ledger
+
+
+def forget() -> None:
+    """For tests: as if no loop had ever run."""
+    _ledgers.clear()
+    _places[:] = [None] * MAX_LOOP_NAMES
 
 
 def snapshots() -> dict[str, Snapshot]:
@@ -220,26 +252,27 @@ def count_export(spent: float, *, failed: bool = False) -> None:
     ``spent``: seconds that it took to put the figures into their form, without the sending; they are added to
     ``obsloop.self.time``. May be called in any thread.
     """
-    with _lock:
-        _self_time_ns["export"] += round(spent * 1e9)
-        _dropped["export"] += failed
+    spent_ns, failures = round(spent * 1e9), int(failed)
+    _self_time_ns["export"] += spent_ns
+    _dropped["export"] += failures
 
 
 def count_dropped_spans(number: int = 1) -> None:
     """An exporter of spans did not make so many, since it may only make so many a minute: that many more in
     ``obsloop.dropped{what="span"}``. May be called in any thread."""
-    with _lock:
-        _dropped["span"] += number
+    _dropped["span"] += number
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _began  # noqa: PLW0603 - the old one may be held by a thread that is gone
-    _lock = threading.Lock()
+    global _began  # noqa: PLW0603 - one moment for the whole process
     _began = time.time()
-    for name, ledger in list(_ledgers.items()):
+    ledgers = list(_ledgers.items())
+    _ledgers.clear()
+    for name, ledger in ledgers:
         ledger.forked()
-        if not ledger._live:
-            del _ledgers[name]
+        if ledger._live:
+            _ledgers[name] = ledger
+    _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
     for part in (gc_probe, _instruments, _running, recent, deaths, _coroutines):

@@ -28,7 +28,7 @@ DELAY = "asyncio.eventloop.schedule.delay"
 
 def forget_everything() -> None:
     """Start the process's ledgers from nothing, as if no loop had ever run."""
-    _ledger._ledgers.clear()
+    _ledger.forget()
     _ledger._dropped.update(dict.fromkeys(_ledger._dropped, 0))
 
 

@@ -6,12 +6,14 @@ import pytest
 
 import obsloop
 from obsloop import Snapshot, _ledger
+from obsloop._catalog import MAX_LOOP_NAMES
 
 
 @pytest.fixture(autouse=True)
 def ledgers(monkeypatch) -> None:
     """No loop name from another test: there are at most eight in a process."""
     monkeypatch.setattr(_ledger, "_ledgers", {})
+    monkeypatch.setattr(_ledger, "_places", [None] * MAX_LOOP_NAMES)
 
 
 @pytest.fixture
