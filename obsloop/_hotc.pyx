@@ -231,6 +231,8 @@ cdef enum:
     STATES = 6
     MAX_IO = 8
     MAX_FINISHES = 4
+    MAX_BLOCKS = 32
+    CARRY_BITS = 62
 
 cdef struct Line:
     int size                        # number of bounds
@@ -275,6 +277,7 @@ cdef inline int bucket(Line *line, int64_t value) noexcept nogil:
 
 
 cdef inline void count(int64_t *block, Line *line, int64_t value) noexcept nogil:
+    """One more value. For sums that grow no faster than time passes: 63 bits hold 292 years."""
     block[0] += value
     block[bucket(line, value)] += 1
 
@@ -310,6 +313,8 @@ if 2 * len(_cells.NETWORKS) != MAX_IO:
     raise ImportError("the compiled core was built for another list of networks")
 if len(_cells.FINISHES) != MAX_FINISHES:
     raise ImportError("the compiled core was built for another list of outcomes")
+if 2 * KINDS + 3 > MAX_BLOCKS:
+    raise ImportError("the compiled core was built for fewer kinds")
 
 
 cdef list as_list(int64_t *values, int n):
@@ -350,6 +355,7 @@ cdef class Cells:
     cdef int64_t *task_durations
     cdef int64_t *coroutines        # nanoseconds and steps of each, by its number
     cdef uint32_t n_coroutines
+    cdef int64_t carries[MAX_BLOCKS]
     cdef Looks *seen                # not here: another thread writes it, and would take the loop's cache lines
 
     def __cinit__(self):
@@ -370,6 +376,26 @@ cdef class Cells:
 
     cdef int total(self):
         return STRIDE * KINDS * 2 + STRIDE * 3 + DEPTH
+
+    cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept:
+        """One more value, of a kind of which many go on at once: 10,000 live tasks add 10,000 s to the sum each second.
+
+        That fills 63 bits in 10.7 days, so such a sum has a second word.
+        """
+        count(block, &seconds_line, value)
+        if block[0] >> CARRY_BITS:
+            block[0] -= <int64_t>1 << CARRY_BITS
+            self.carries[(block - self.durations) // STRIDE] += 1
+
+    cdef list blocks_as_list(self, int64_t *blocks, int n):
+        """``n`` blocks with their sums in full."""
+        cdef list found = as_list(blocks, STRIDE * n)
+        cdef int i
+        cdef Py_ssize_t first = (blocks - self.durations) // STRIDE
+        for i in range(n):
+            if self.carries[first + i]:
+                found[STRIDE * i] += <object>self.carries[first + i] << CARRY_BITS
+        return found
 
     def __dealloc__(self):
         free(self.durations)
@@ -397,7 +423,7 @@ cdef class Cells:
     def finished(self, int outcome, duration_ns):
         self.tasks_finished[outcome] += 1
         if duration_ns is not None:
-            count(self.task_durations, &seconds_line, max(0, <int64_t>duration_ns))
+            self.count_waits(self.task_durations, max(0, <int64_t>duration_ns))
 
     def set_thresholds(self, int64_t slow_ns, int64_t slow_iteration_ns):
         self.slow_ns = slow_ns
@@ -430,7 +456,7 @@ cdef class Cells:
     def record(self, int kind, int64_t ready_ns, int64_t end_ns):
         cdef int64_t start_ns = self.tick_ns
         count(self.durations + kind, &seconds_line, end_ns - start_ns)
-        count(self.delays + kind, &seconds_line, max(0, start_ns - ready_ns))
+        self.count_waits(self.delays + kind, max(0, start_ns - ready_ns))
         self.tick_ns = end_ns
 
     def collection_began(self, int64_t now):
@@ -446,6 +472,7 @@ cdef class Cells:
     def forked(self):
         running = self.run_started_ns
         memset(self.durations, 0, self.total() * sizeof(int64_t))
+        memset(self.carries, 0, sizeof(self.carries))
         memset(self.gc_ns, 0, sizeof(self.gc_ns))
         memset(self.io_bytes, 0, sizeof(self.io_bytes))
         memset(self.tasks_finished, 0, sizeof(self.tasks_finished))
@@ -479,10 +506,10 @@ cdef class Cells:
         return Raw(
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
             self.nested_ns, self.gc_started_ns, as_list(self.gc_ns, STATES), self.events, self.events_waiting,
-            as_list(self.durations, STRIDE * KINDS), as_list(self.delays, STRIDE * KINDS),
+            as_list(self.durations, STRIDE * KINDS), self.blocks_as_list(self.delays, KINDS),
             as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE), as_list(self.depth, DEPTH),
             as_list(self.io_bytes, MAX_IO), self.tasks_created, as_list(self.tasks_finished, MAX_FINISHES),
-            as_list(self.task_durations, STRIDE), self.coroutine_times(),
+            self.blocks_as_list(self.task_durations, 1), self.coroutine_times(),
         )
 
     cdef dict coroutine_times(self):
@@ -1494,7 +1521,7 @@ def run_once(self):
                     callback = None
                 waited_ns = start - ready_ns
                 count(cells.durations + kind, &seconds_line, end - start)
-                count(cells.delays + kind, &seconds_line, waited_ns if waited_ns > 0 else 0)
+                cells.count_waits(cells.delays + kind, waited_ns if waited_ns > 0 else 0)
                 cells.tick_ns = end
                 if end - start >= cells.notable_ns:
                     cells.tick_ns = start = notable(self, cells, handle, kind, ready_ns, start, end, began)

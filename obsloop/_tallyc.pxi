@@ -96,21 +96,41 @@ cdef inline PyObject *task_of(object callback) except? NULL:
 cdef class Group:
     """See ``_tally.Group``."""
 
-    cdef readonly int64_t run_ns, wait_ns, steps
+    cdef readonly int64_t run_ns, steps
+    cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Cells.count_waits`
+    cdef int64_t wait_carries
     cdef readonly Group outer
 
     def __init__(self, Group outer):
         self.outer = outer
 
+    @property
+    def wait_ns(self):
+        return self.low_wait_ns + (<object>self.wait_carries << CARRY_BITS)
 
-cdef struct Record:
-    PyObject *task                  # borrowed: the record goes before the task does
-    PyObject *group                 # owned; NULL for none
-    int64_t created_ns              # of a free record: the next free one
-    int64_t run_ns
-    int64_t wait_ns
-    uint32_t steps
-    uint32_t coroutine
+
+cdef extern from *:
+    """
+    typedef struct {
+        PyObject *task;             /* only its address: it may have died, see `bury` */
+        PyObject *group;            /* owned; NULL for none */
+        int64_t created_ns;         /* of a free record: the next free one */
+        int64_t run_ns;
+        int64_t wait_ns;
+        uint64_t steps : 48;        /* 32 bits are full after an hour of steps without a pause */
+        uint64_t coroutine : 15;
+        uint64_t called : 1;        /* of which roll call, see `begin_roll_call` */
+    } obsloop_record;
+    """
+    ctypedef struct Record "obsloop_record":
+        PyObject *task
+        PyObject *group
+        int64_t created_ns
+        int64_t run_ns
+        int64_t wait_ns
+        uint64_t steps
+        uint64_t coroutine
+        uint64_t called
 
 cdef enum:
     CHUNK_BITS = 10                 # records come in chunks that are never moved
@@ -132,6 +152,7 @@ cdef class Tally:
     cdef PyObject *entered          # the task that asked for a group meanwhile, if it was not known
     cdef int64_t inner_ns           # what such tasks took of the step
     cdef int64_t inner_at_ns        # that began then
+    cdef bint roll_call             # which one was the last: they have 0 and 1 in turn
 
     def __cinit__(self):
         self.free = NOBODY
@@ -234,6 +255,7 @@ cdef class Tally:
         record.created_ns = created_ns
         record.run_ns = record.wait_ns = 0
         record.steps = record.coroutine = 0
+        record.called = self.roll_call
         return record
 
     cdef int remove(self, PyObject *task) except -1:
@@ -461,7 +483,10 @@ cdef inline int count_for(Record *record, int64_t spent_ns, int64_t waited_ns) e
 cdef int add_to(Group group, int64_t spent_ns, int64_t waited_ns) except -1:
     while group is not None:
         group.run_ns += spent_ns
-        group.wait_ns += waited_ns
+        group.low_wait_ns += waited_ns
+        if group.low_wait_ns >> CARRY_BITS:
+            group.low_wait_ns -= <int64_t>1 << CARRY_BITS
+            group.wait_carries += 1
         group.steps += 1
         group = group.outer
     return 0
@@ -501,7 +526,7 @@ cdef int task_ended(
     else:
         cells.tasks_created += 1
     cells.tasks_finished[outcome] += 1
-    count(cells.task_durations, &seconds_line, max(0, end - created_ns))
+    cells.count_waits(cells.task_durations, max(0, end - created_ns))
     if outcome == ERROR or end - created_ns >= cells.slow_task_ns:
         _probe.done(self, task, context, outcome, created_ns, end, run_ns, wait_ns, steps)
     return 0
