@@ -69,6 +69,20 @@ _PY_TASK = private_tasks._PyTask
 PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
 
 
+own_handles: set[type[Any]] = set()
+"""The classes of the cores' handles. What another class has under the same names means something else."""
+
+
+def marks(handle: Any) -> tuple[int, int] | None:
+    """Kind and ready time of a handle of the core's own; None for any other class, whatever attributes it has."""
+    if type(handle) not in own_handles:
+        return None
+    try:
+        return handle._kind, handle._ready_ns
+    except AttributeError:  # made by the program, which does not know that they have to be set
+        return None
+
+
 def kind_of(callback: Any) -> int:
     """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``."""
     cls = callback.__class__
@@ -114,7 +128,7 @@ def enter(self: Any, cells: Cells) -> tuple[int, int] | None:
     if not cells.run_started_ns:
         # What was scheduled before is ready now: the time when the loop stood still was not its delay.
         for handle in tuple(self._ready):
-            if hasattr(handle, "_ready_ns"):
+            if type(handle) in own_handles:
                 handle._ready_ns = now_ns
         cells.begin_run(now_ns)
         _running.began(self, cells)

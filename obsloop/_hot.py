@@ -43,6 +43,7 @@ from obsloop._cold import (
     is_plain_epoll,
     kind_of,
     leave,
+    own_handles,
     rebuild_heap,
     registered,
     report,
@@ -136,6 +137,7 @@ ThreadSafeHandle: Any = (
     if LockedHandle is not None
     else Handle
 )
+own_handles.update((Handle, TimerHandle, ThreadSafeHandle))
 
 
 # ---- onto the loop ---------------------------------------------------------------------------------------------------
@@ -276,6 +278,7 @@ def run_once(self: Any) -> None:
     created, timed, step_kind, left = tally.created, tally._timed, TASK_STEP, SAMPLED
     finished, task_cells = cells.tasks_finished, cells.task_durations
     callback: Any = None
+    own_class, type_of = Handle, type
     i: int
     j: int
     start: int
@@ -430,10 +433,12 @@ def run_once(self: Any) -> None:
                         obs.foreign.pop(id(handle), None)
                     handle = None
                     continue
-                callback = handle._callback
                 try:
+                    if type_of(handle) is not own_class and type_of(handle) not in own_handles:
+                        raise AttributeError  # its `_kind`, if it has one, is no kind of ours
                     kind = handle._kind
                     ready_ns = handle._ready_ns
+                    callback = handle._callback
                 except AttributeError:
                     kind, ready_ns = obs.unstamp(handle, began)
                     if self._debug:

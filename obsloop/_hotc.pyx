@@ -849,6 +849,8 @@ cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
     "ThreadSafeHandle", (_cold.LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": "obsloop._hotc"}
 )
 
+_cold.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) if cls is not None)
+
 cdef object STEP = _cold.STEP
 cdef object FUNCTION = type(lambda: None)
 cdef object BUILTIN = type(len)  # a C task's wake-up: not its first step

@@ -10,7 +10,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _ledger, service
+from obsloop import _cold, _core, _ledger, service
 from obsloop._cells import NEVER_NS, OTHER
 from obsloop._instruments import Instruments
 from obsloop._private import SelectorEventLoop
@@ -152,21 +152,13 @@ class Observation:
 
     def unstamp(self, handle: Any, default_ns: int) -> tuple[int, int]:
         """Kind and ready time of a handle of any class; of an unknown one, ``OTHER`` and ``default_ns``."""
-        marks = self.foreign.pop(id(handle), None)
-        if marks is None:
-            try:
-                marks = handle._kind, handle._ready_ns
-            except AttributeError:
-                marks = OTHER, default_ns
+        marks = self.foreign.pop(id(handle), None) or _cold.marks(handle) or (OTHER, default_ns)
         self.unstamped = marks
         return marks
 
     def marks_of_running(self, handle: Any) -> tuple[int, int]:
         """Kind and ready time of the handle that runs at this moment."""
-        try:
-            return handle._kind, handle._ready_ns
-        except AttributeError:
-            return self.unstamped
+        return _cold.marks(handle) or self.unstamped
 
 
 class Observed(SelectorEventLoop):

@@ -14,8 +14,8 @@ import sys
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _coroutines, _created
-from obsloop._cells import FIRST_STEP, TASK_STEP
+from obsloop import _clock, _cold, _coroutines, _created
+from obsloop._cells import FIRST_STEP, OTHER, TASK_STEP
 from obsloop._created import MASK
 from obsloop._private import private_base_events, private_tasks
 from obsloop.probes import tasks
@@ -121,11 +121,9 @@ class Tally:
         cells = loop._obsloop.cells
         inner_ns = self.inner(cells)
         handle = _hot_part().running_handle(loop, sys._getframe())
-        try:
-            if handle._kind <= TASK_STEP and handle._callback.__self__ is task:
-                return cells.tick_ns + inner_ns, handle._ready_ns + inner_ns
-        except AttributeError:
-            pass
+        kind, ready_ns = _cold.marks(handle) or (OTHER, 0)
+        if kind <= TASK_STEP and getattr(handle._callback, "__self__", None) is task:
+            return cells.tick_ns + inner_ns, ready_ns + inner_ns
         began_ns = self.eager_ns + inner_ns
         return (began_ns, began_ns) if self.eager_ns else None
 
@@ -193,7 +191,7 @@ def _is_next(self: Any, task: Any) -> bool:
     """Whether what has just been scheduled is its first step; then it is marked so."""
     try:
         handle = self._ready[-1]
-        if handle._kind > TASK_STEP or handle._callback.__self__ is not task:
+        if (_cold.marks(handle) or (OTHER,))[0] > TASK_STEP or handle._callback.__self__ is not task:
             return False
         handle._kind = FIRST_STEP
     except (AttributeError, IndexError):

@@ -12,7 +12,7 @@ MANY = 200
 
 def test_the_sum_of_tasks_durations_may_be_longer_than_292_years():
     """200 tasks live for two years each, as 10,000 do in two weeks: their sum is 400 years."""
-    with stepped() as (clock, loop):
+    with stepped() as (_, loop):
 
         async def main():
             tasks = [asyncio.create_task(asyncio.sleep(YEARS_2)) for _ in range(MANY)]
