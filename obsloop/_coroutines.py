@@ -17,20 +17,26 @@ from obsloop._peek import class_of, get, text
 from obsloop._snapshot import CoroutineTime
 
 MAX_KNOWN = 4096
-"""How many coroutine functions have a number; what comes later is counted together, and as dropped."""
+"""How many coroutine functions have a number of their own; those that come later share one, and count as dropped."""
 
-REST = 0
-"""The number of what has none of its own."""
+UNKNOWN = 0
+"""The number of what has not been asked for."""
+REST = 1
+"""The number that the others share. Not 0: the compiled core asks again, at each step, for what is unknown."""
 
 dropped = {"coroutine": 0}
+"""How many functions share ``REST``. One counts again only after ``_MAX_SHARING`` others: no more are remembered."""
 
 _TASK: Any = asyncio.Task
 
 _numbers: dict[int, int] = {}
 """By ``id``, which stays taken: what it is of is kept in ``_known``."""
-_known: list[tuple[Any, str]] = [(None, OTHER)]
+_MAX_SHARING = 4096
+_sharing: set[int] = set()
+"""By ``id``, those that were counted as dropped."""
+_known: list[tuple[Any, str]] = [(None, OTHER)] * (REST + 1)
 """By number: the code object, or the class of what is no coroutine of Python's own; and the qualified name."""
-_found: dict[int, _sites.Site] = {REST: _sites.Site(OTHER, "", 0)}
+_found: dict[int, _sites.Site] = dict.fromkeys((UNKNOWN, REST), _sites.Site(OTHER, "", 0))
 
 
 def number_of(coro: Any) -> int:
@@ -43,8 +49,12 @@ def number_of(coro: Any) -> int:
         key = coro.gi_code
     number = _numbers.get(id(key))
     if number is None:
-        if len(_known) > MAX_KNOWN:
-            dropped["coroutine"] += 1
+        if len(_known) > MAX_KNOWN + REST:
+            if id(key) not in _sharing:
+                if len(_sharing) >= _MAX_SHARING:
+                    _sharing.clear()
+                _sharing.add(id(key))
+                dropped["coroutine"] += 1
             return REST
         number = len(_known)
         _known.append((key, text(get(coro, "__qualname__")) or ""))
@@ -101,3 +111,4 @@ def _site(number: int) -> _sites.Site:
 def forked() -> None:
     """Start counting losses from nothing in a forked child; numbers stay."""
     dropped.update(coroutine=0)
+    _sharing.clear()

@@ -410,7 +410,7 @@ def tally_of(loop):
 cdef enum:
     CACHED = 256
 
-cdef PyObject *cached_code[CACHED]  # borrowed: who has a number is kept
+cdef PyObject *cached_code[CACHED]  # borrowed: it is kept if it has a number; if not, what is at its address has none
 cdef uint32_t cached_number[CACHED]
 
 

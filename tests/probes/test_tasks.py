@@ -5,12 +5,14 @@ import contextlib
 import gc
 import random
 import sys
+import textwrap
 import time
 import weakref
 
 import pytest
 
 import obsloop
+from obsloop import _coroutines
 from obsloop._cells import FINISHES
 from obsloop.events import TaskDone
 from obsloop.testing import Recorder
@@ -441,6 +443,46 @@ def test_the_busiest_are_shown_by_name_and_the_rest_together(loop):
     total = sum(spent.time for spent in snapshot.coroutines.values())
     assert sum(shown.values()) == pytest.approx(total)
     assert list(snapshot.coroutines.values()) == sorted(snapshot.coroutines.values(), reverse=True)
+
+
+def test_functions_past_the_last_number_are_counted_together(loop, monkeypatch):
+    """With room for no more, 30 functions share one number: 30 are dropped, however many steps and tasks they have.
+
+    Nor is Python code called for their steps: only where a task is made.
+    """
+    monkeypatch.setattr(_coroutines, "MAX_KNOWN", len(_coroutines._known) - 1 - _coroutines.REST)
+    monkeypatch.setattr(_coroutines, "_sharing", set())
+    monkeypatch.setitem(_coroutines.dropped, "coroutine", 0)
+    asked = []
+    number_of_task = _coroutines.number_of_task
+    monkeypatch.setattr(_coroutines, "number_of_task", lambda task: asked.append(task) or number_of_task(task))
+
+    def of(i):
+        scope = {"sleep": asyncio.sleep, "clock": time.perf_counter}
+        source = f"""
+            async def work_{i}():
+                for _ in range(20):
+                    end = clock() + 0.0003  # long enough to be counted one by one in both cores
+                    while clock() < end:
+                        pass
+                    await sleep(0)
+        """
+        exec(textwrap.dedent(source), scope)
+        return scope[f"work_{i}"]
+
+    async def main():
+        functions = [of(i) for i in range(30)]
+        for _ in range(2):
+            await asyncio.gather(*(function() for function in functions))
+
+    loop.slow_callback_duration = 0.0003
+    run(loop, main())
+    # The functions of this test that are not made here (`main`, `wait_for`) may be new, too.
+    assert 30 <= obsloop.process_snapshot().value("obsloop.dropped", "coroutine") <= 32
+    steps = loop.snapshot().coroutines["_OTHER"].steps
+    assert steps >= 30 * 2 * 20
+    if COMPILED:
+        assert len(asked) < steps / 10
 
 
 # ---- the running task's own times ------------------------------------------------------------------------------------
