@@ -252,7 +252,9 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
     seen_ns, resolution_ns = moment
     state, waits_for = _state(task, loop)
     site = _sites.site_of_task(task)
-    filename, lineno, function = _sites.waiting_at(_ask(task, "get_coro"))
+    # asyncio's own tasks are not asked by `get_coro`: in CPython 3.12.1 that crashes when an eager task ends meanwhile.
+    own = _peek.is_a(task, _sites._TASKS)
+    filename, lineno, function = _sites.waiting_at(_sites.coroutine_of(task) if own else task.get_coro())
     return TaskInfo(
         loop_name=loop_name,
         name=site.task_name or "",

@@ -316,6 +316,60 @@ def test_eager_tasks_are_there_in_their_first_step_and_after():
         assert [(task.state, task.lineno) for task in found if task.name == "eager"] == [("waiting", LINE)]
 
 
+def test_no_task_of_asyncios_is_asked_for_its_coroutine():
+    """`get_coro` crashes CPython 3.12.1 when an eager task ends meanwhile, so the coroutine is read without a call."""
+
+    class Asked(asyncio.tasks._PyTask):
+        def get_coro(self):
+            raise AssertionError("asked")
+
+    with running() as call:
+        call(lambda: setattr(call, "task", Asked(outermost(), loop=call.loop, name="quiet")))
+        call(int)
+        assert listed()["quiet"].function == "innermost"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are from Python 3.12 on")
+def test_an_eager_task_may_end_while_it_is_described():
+    """In a process of its own, which CPython 3.12.1 used to end: the task's first step ends while its name is read."""
+    assert (
+        output("""
+        import asyncio, threading
+        import obsloop
+        from obsloop import _sites, _tasks
+
+        begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+        name_of = _sites.site_of_task
+
+        def slowly(task):
+            site = name_of(task)
+            go_on.set()
+            over.wait(60)
+            return site
+
+        _sites.site_of_task = slowly
+
+        async def first_step():
+            begun.set()
+            go_on.wait(60)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(asyncio.eager_task_factory)
+            task = asyncio.create_task(first_step())
+            over.set()
+
+        thread = threading.Thread(target=lambda: begun.wait(60) and found.append(_tasks.listing()))
+        found = []
+        thread.start()
+        obsloop.run(main())
+        thread.join()
+        print(sum(task.coroutine.endswith("first_step") for task in found[0].tasks))
+    """)
+        == "1\n"
+    )
+
+
 class Handmade(Coroutine):
     """What compilers of Python make: it behaves like a coroutine and has nothing to look into."""
 
