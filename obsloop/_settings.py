@@ -69,8 +69,11 @@ class Settings:
             _check(field.name, getattr(self, field.name), f"argument {field.name}")
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from ``OBSLOOP_NAME``, ``OBSLOOP_ADDRESS`` and so on; an empty variable is none."""
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings from ``OBSLOOP_NAME``, ``OBSLOOP_ADDRESS`` and so on; an empty variable is none.
+
+        Without ``environ``, they are read from ``os.environ``.
+        """
         return _read(cls, environ)
 
     @classmethod
@@ -95,8 +98,11 @@ class SpanSettings:
             _check(field.name, getattr(self, field.name), f"argument {field.name}")
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> SpanSettings:
-        """From ``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB`` and so on; an empty variable is none."""
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> SpanSettings:
+        """From ``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB`` and so on; an empty variable is none.
+
+        Without ``environ``, they are read from ``os.environ``.
+        """
         return _read(cls, environ)
 
     @classmethod
@@ -105,12 +111,12 @@ class SpanSettings:
         return tuple(PREFIX + field.name.upper() for field in dataclasses.fields(cls))
 
 
-def _read(cls: type[_AnySettings], environ: Mapping[str, str]) -> _AnySettings:
+def _read(cls: type[_AnySettings], environ: Mapping[str, str] | None) -> _AnySettings:
     """Those of ``cls``; a variable that is in neither class is an error."""
     known = (*Settings.variables(), *SpanSettings.variables())
     own = cls.variables()
     values: dict[str, Any] = {}
-    for variable, text in environ.items():
+    for variable, text in (os.environ if environ is None else environ).items():
         if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or not text:
             continue
         if _KUBERNETES.fullmatch(variable):

@@ -186,3 +186,19 @@ def test_arguments_win_over_variables():
         )
         == "argument\n"
     )
+
+
+def test_help_shows_nothing_of_the_environment():
+    """What documents the package, `help()` and the signature, must not print the secrets that a process is given."""
+    shown = output(
+        """
+        import inspect, pydoc, obsloop
+        for documented in (obsloop.Settings, obsloop.SpanSettings):
+            print(pydoc.plain(pydoc.render_doc(documented)), inspect.signature(documented.from_env))
+        assert obsloop.SpanSettings.from_env().slow_job == 7.0  # read when it is called, and not at the import
+        """,
+        A_TOKEN="s3cret",
+        OBSLOOP_SLOW_JOB="7",
+    )
+    assert "from_env" in shown
+    assert "s3cret" not in shown
