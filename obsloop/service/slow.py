@@ -1,7 +1,6 @@
 """/slow: the last slow callbacks, slow iterations and blocks. What is kept of them is in obsloop/watch/recent.py."""
 
 import os
-import time
 from html import escape
 from traceback import FrameSummary
 from typing import Any
@@ -34,11 +33,10 @@ def slow(request: Request) -> Response:
 def report() -> dict[str, Any]:
     """The same for programs: bounded in every direction, and what is left out is counted."""
     found = kept()
-    now = time.time()
     frames_left = MAX_ALL_FRAMES
     events: list[dict[str, Any]] = []
-    for event in found.events:
-        shape = _shape(event, now)
+    for event, since in zip(found.events, found.since, strict=True):
+        shape = _shape(event, since)
         samples = event.samples if isinstance(event, (LoopBlocked, LoopUnblocked)) else ()
         for sample in samples[:MAX_SAMPLES]:
             shown = _sample(sample, min(frames_left, MAX_FRAMES))
@@ -49,8 +47,8 @@ def report() -> dict[str, Any]:
     return {"process": os.getpid(), "older": found.older, "events": events}
 
 
-def _shape(event: Noted, now: float) -> dict[str, Any]:
-    """One happening. What still lasts has lasted until now."""
+def _shape(event: Noted, since: float) -> dict[str, Any]:
+    """Shape one event. A block that still lasts has also lasted for the seconds ``since`` its event."""
     lasting = isinstance(event, LoopBlocked)
     top = event.top if isinstance(event, SlowIteration) else ()
     return {
@@ -59,7 +57,7 @@ def _shape(event: Noted, now: float) -> dict[str, Any]:
         "kind": event.kind,
         "name": clean(event.name),
         "file": place(event.filename, event.lineno),
-        "duration_seconds": max(event.duration, now - event.started_at) if lasting else event.duration,
+        "duration_seconds": event.duration + since if lasting else event.duration,
         "schedule_delay_seconds": event.schedule_delay,
         "started_at": moment(event.started_at),
         "task": None if event.task_name is None else clean(event.task_name),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
+from time import monotonic
 from typing import NamedTuple
 
 from obsloop._events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
@@ -24,16 +25,19 @@ class Recent(NamedTuple):
     """Newest first, one for each block: its ``LoopBlocked`` while it lasts, then its ``LoopUnblocked``."""
     older: int
     """How many there were before these."""
+    since: list[float]
+    """For each event, how many seconds ago it was noted, by the monotonic clock."""
 
 
 class _Entry:
     """One happening; a block's event is replaced when more is known of it."""
 
-    __slots__ = ("event", "number")
+    __slots__ = ("number", "seen")
 
     def __init__(self, number: int, event: Noted) -> None:
         self.number = number
-        self.event = event
+        self.seen = event, monotonic()
+        """The event, and when it was noted: one tuple, so that a reader gets both of the same moment."""
 
 
 class _Kept:
@@ -59,7 +63,7 @@ class _Kept:
                 self.lasting[episode] = entry
             self.entries.append(entry)
             return
-        entry.event = event
+        entry.seen = event, monotonic()
         if entry not in self.entries.copy():  # fell off the end while it lasted: it is news again
             self.entries.append(entry)
 
@@ -83,7 +87,9 @@ def kept() -> Recent:
     """What is kept now, and how much more there was. From any thread."""
     entries = _copy(_kept.entries)
     noted = max((entry.number for entry in entries), default=-1) + 1
-    return Recent([entry.event for entry in reversed(entries)], noted - len(entries))
+    now = monotonic()
+    seen = [entry.seen for entry in reversed(entries)]
+    return Recent([event for event, _ in seen], noted - len(entries), [max(0.0, now - at) for _, at in seen])
 
 
 def dropped() -> int:

@@ -114,6 +114,19 @@ def test_a_block_is_seen_while_it_lasts_and_when_it_is_over(url):
     assert any("wait" in frame for sample in over["samples"] for frame in sample["stack"])
 
 
+def test_a_clock_that_is_set_changes_no_duration(url, monkeypatch):
+    """A block lasts, and the machine's clock is set an hour back or ahead: the block has lasted as long as before."""
+    clock = [1000.0]
+    monkeypatch.setattr(recent, "monotonic", lambda: clock[0])
+    recent.note(make(LoopBlocked, samples=()))
+    clock[0] += 2.0
+    wall = time.time
+    for hours in (-1, 0, 1):
+        monkeypatch.setattr(time, "time", lambda hours=hours: wall() + 3600 * hours)
+        (event,) = report(url)["events"]
+        assert (event["lasting"], event["duration_seconds"]) == (True, 2.5)
+
+
 def test_everything_known_is_in_the_answer(url):
     """One of each kind, field by field."""
     stack = (FrameSummary("/srv/app.py", 8, "f", lookup_line=False),)
