@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import (
-    CollectorRegistry,
     CounterMetricFamily,
     Exemplar,
     GaugeMetricFamily,
@@ -20,7 +19,6 @@ from prometheus_client.core import (
     Metric,
     Sample,
 )
-from prometheus_client.exposition import choose_encoder
 
 from obsloop_exporters._families import Family, families
 from obsloop_exporters._reading import Buckets, Reader, Series
@@ -28,11 +26,12 @@ from obsloop_exporters._text import render
 
 __all__ = ["Collector", "Exporter"]
 
-# What `_text` writes: versions in which these families look as they do in 0.0.4 and in OpenMetrics 1.0.
-_TEXT_VERSIONS = {("text/plain", "0.0.4"), ("text/plain", "1.0.0")}
-_OPENMETRICS_VERSIONS = {("application/openmetrics-text", "1.0.0")}
-# Schemes that leave names like ours as they are. (`dots` doubles their underscores.)
-_ESCAPINGS = {None, "underscores", "allow-utf-8", "values"}
+_PLAIN, _OPENMETRICS = "text/plain", "application/openmetrics-text"
+# What a client gets that asks for nothing that is written here.
+_DEFAULT = f"{_PLAIN}; version=0.0.4; charset=utf-8"
+# The schemes that leave names like ours as they are. `dots` doubles their underscores, and then a counter no longer
+# ends in `_total`: prometheus_client writes such a page, and its own parser refuses it.
+_ESCAPINGS = ("underscores", "allow-utf-8", "values")
 
 
 class Collector:
@@ -68,31 +67,54 @@ class Collector:
 
 
 class Exporter:
-    """What obsloop's service asks for /metrics: a registry with one ``Collector`` and nothing else."""
+    """What obsloop's service asks for /metrics: the figures of one ``Collector`` and nothing else."""
 
     def __init__(self) -> None:
         self._collector = Collector()
-        self._registry = CollectorRegistry()
-        self._registry.register(self._collector)
 
     def render(self, accept: str | None) -> tuple[str, bytes]:
-        """Content type and body for a client that accepts ``accept``, chosen as prometheus_client does."""
-        try:
-            encoder, content_type = choose_encoder(accept or "")
-        except Exception:  # a version that is no version: what the client would get without asking
-            encoder, content_type = choose_encoder("")
-        media, version, escaping = _parse(content_type)
-        if escaping in _ESCAPINGS and (media, version) in _TEXT_VERSIONS | _OPENMETRICS_VERSIONS:
-            openmetrics = (media, version) in _OPENMETRICS_VERSIONS
-            return content_type, render(self._collector._reader.read(), openmetrics=openmetrics)
-        return content_type, encoder(self._registry)
+        """Content type and body, in the format that a client with the header ``Accept: accept`` likes best."""
+        content_type = negotiate(accept or "")
+        return content_type, render(self._collector._reader.read(), openmetrics=content_type.startswith(_OPENMETRICS))
 
 
-def _parse(content_type: str) -> tuple[str, str | None, str | None]:
-    """Media type, version and escaping scheme."""
-    media, *rest = (part.strip() for part in content_type.split(";"))
-    parameters = dict(part.split("=", 1) for part in rest if "=" in part)
-    return media, parameters.get("version"), parameters.get("escaping")
+def negotiate(accept: str) -> str:
+    """The content type of an answer, out of those that ``_text`` writes: text 0.0.4 and 1.0.0, OpenMetrics 1.0.0.
+
+    A version or an escaping scheme that is not written here is never announced: the next choice of the header counts
+    then, and without one it is text 0.0.4, which every scraper reads.
+    """
+    # The sort keeps the client's order among choices of the same weight.
+    for media, parameters in sorted(map(_choice, accept.split(",")), key=_weight, reverse=True):
+        if _weight((media, parameters)) <= 0:
+            break
+        version, escaping = parameters.get("version"), parameters.get("escaping", "")
+        escaped = f"; escaping={escaping if escaping in _ESCAPINGS else _ESCAPINGS[0]}"
+        if media == _OPENMETRICS and version in (None, "", "1.0.0"):
+            return f"{_OPENMETRICS}; version=1.0.0; charset=utf-8{escaped if version else ''}"
+        if media == _PLAIN and version == "1.0.0":
+            return f"{_PLAIN}; version=1.0.0; charset=utf-8{escaped}"
+        if media == _PLAIN and version in (None, "", "0.0.4"):
+            return _DEFAULT
+    return _DEFAULT
+
+
+_Choice = tuple[str, dict[str, str]]
+
+
+def _choice(text: str) -> _Choice:
+    """Media type and parameters of one part of an Accept header."""
+    media, *rest = (part.strip() for part in text.split(";"))
+    pairs = [part.partition("=") for part in rest]
+    return media.lower(), {name.strip().lower(): value.strip().strip('"').lower() for name, _, value in pairs}
+
+
+def _weight(choice: _Choice) -> float:
+    try:
+        weight = float(choice[1].get("q", 1.0))
+    except ValueError:
+        return 0.0
+    return weight if 0.0 <= weight <= 1.0 else 0.0  # and what is not a number
 
 
 def _empty(family: Family) -> Metric:
