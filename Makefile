@@ -12,6 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENVIRONMENT := $(PYTHON) tools/environment.py $(VENV)
 
+# Where tools/parts.py puts the programs that this machine does not have.
+export PATH := $(PATH):$(CURDIR)/.parts/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -32,12 +34,14 @@ stack: ## the demo with Prometheus, Grafana, Alertmanager, collector and traces,
 
 test: ## every test, on this machine's interpreter
 	@$(ENVIRONMENT) test clients
+	@$(PYTHON) tools/parts.py
 	@$(PYTHON) tools/phoenix.py
 	@$(BIN)/python -m pytest $(TESTS)
 
 # tests/clients only on this machine's interpreter: the others get no clients (tools/test_all.py says so in their runs).
 test-all: ## tests and conformance on every interpreter that is found, on both cores, and a table
 	@$(ENVIRONMENT) test clients
+	@$(PYTHON) tools/parts.py
 	@$(PYTHON) tools/phoenix.py
 	@$(PYTHON) tools/test_all.py $(ALL)
 
@@ -78,5 +82,5 @@ wheel: ## build the wheel, and try it in an empty environment, away from the che
 	@$(BIN)/python tools/try_wheel.py dist
 
 clean: ## remove what the other targets made, interpreters and environments included
-	rm -rf .venv .venv-* .pythons .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tests/bench/results tools/pictures/node_modules obsloop/*.so
+	rm -rf .venv .venv-* .pythons .parts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tests/bench/results tools/pictures/node_modules obsloop/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

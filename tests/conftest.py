@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from . import parts
+
 LoopFactory = Callable[..., asyncio.AbstractEventLoop]
 
 
@@ -27,6 +29,7 @@ collect_ignore = ["clients"] if WITHOUT_CLIENTS else []  # not even read where t
 
 
 def pytest_configure(config) -> None:
+    parts.use_ours()
     for marker, (meaning, _) in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
 
@@ -44,6 +47,17 @@ def pytest_collection_modifyitems(config, items) -> None:
             files = ", ".join(sorted({item.path.name for item in out}))
             terminal = config.pluginmanager.get_plugin("terminalreporter")
             terminal.write_line(f"\nnot run here, as it {meaning}: {files} ({len(out)} tests)")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say last, before the closing line, which parts are missing and how many tests that left out."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    lines = parts.left_out(report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple))
+    if lines:
+        terminalreporter.section("parts that cannot be had", yellow=True)
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(params=["stock", "obsloop"])

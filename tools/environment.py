@@ -42,29 +42,50 @@ def main(folder: str, extras: list[str]) -> None:
         return
     target = f"{ROOT}[{','.join(want['extras'])}]"
     print(f"Installing obsloop[{','.join(want['extras'])}] into {folder} ...", flush=True)
-    # By the environment's own pip where it has one, else by that of the interpreter it was made from.
-    pip = [python, "-m", "pip"] if can(python, "pip") else [sys.executable, "-m", "pip", "--python", python]
-    if subprocess.call([*pip, "install", "--quiet", "--editable", target]):
+    if subprocess.call([*pip_of(python), "install", "--quiet", "--editable", target]):
         sys.exit(f"{folder}: the installation failed; pip says why above.")
     with open(note, "w") as file:
         json.dump(want, file, indent=1)
 
 
 def create(folder: str, python: str) -> None:
-    """A new environment. Debian's Python cannot put pip into it without another package; any pip will do then."""
+    """Make a new environment. Debian's Python has no ensurepip and no pip without other packages: then bring a pip."""
     print(f"Making the environment {folder} (Python {sys.version.split()[0]}) ...", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
+    bring = False
     if can(sys.executable, "ensurepip"):
         arguments = [folder]
     elif can(sys.executable, "pip"):
         arguments = ["--without-pip", folder]
     else:
-        sys.exit(
-            f"{sys.executable} has neither ensurepip nor pip, and an environment needs one of them.\n"
-            "On Debian and Ubuntu: apt-get install python3-venv"
-        )
+        arguments = ["--without-pip", folder]
+        bring = True
     if subprocess.call([sys.executable, "-m", "venv", *arguments]) or not os.path.exists(python):
         sys.exit(f"{sys.executable} -m venv {folder} failed.")
+    if bring:
+        bring_pip(folder, python)
+
+
+def bring_pip(folder: str, python: str) -> None:
+    """Put a pip into an environment, where the interpreter that it was made from has none."""
+    import parts  # noqa: PLC0415 - an interpreter that is too old cannot read it
+
+    try:
+        pip = parts.pip()
+    except parts.NotToBeHad as reason:
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.exit(
+            f"{sys.executable} has neither ensurepip nor pip, and an environment needs one of them: {reason}\n"
+            "On Debian and Ubuntu: apt-get install python3-venv"
+        )
+    if subprocess.call([python, pip, "install", "--quiet", "--upgrade", "pip"]):
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.exit(f"{folder}: pip could not be installed; it says why above.")
+
+
+def pip_of(python: str) -> list[str]:
+    """The command that installs into an environment: its own pip, else that of the interpreter it was made from."""
+    return [python, "-m", "pip"] if can(python, "pip") else [sys.executable, "-m", "pip", "--python", python]
 
 
 def identity(python: str) -> bytes | None:

@@ -28,9 +28,8 @@ def main() -> None:
                 return
     python = os.path.join(FOLDER, "bin", "python")
     environment.create(FOLDER, python)
-    pip = [python, "-m", "pip"] if environment.can(python, "pip") else [sys.executable, "-m", "pip", "--python", python]
     print(f"Installing {WANTED} into {FOLDER} ...", flush=True)
-    if subprocess.call([*pip, "install", "--quiet", "--only-binary=:all:", WANTED]):
+    if subprocess.call([*environment.pip_of(python), "install", "--quiet", "--only-binary=:all:", WANTED]):
         sys.exit(f"{FOLDER}: the installation failed; pip says why above.")
     with open(note, "w") as file:
         file.write(WANTED)

@@ -1,6 +1,6 @@
 """Real servers for the clients to talk to: started on loopback, with their data in a folder of their own, and stopped.
 
-A server that cannot be started is a failure that says what to install, never a skip. PostgreSQL refuses to run as root,
+A server that cannot be started is a failure. PostgreSQL refuses to run as root,
 so there it runs as another user; and a folder of that user's cannot be below pytest's, which only root may enter.
 """
 
@@ -16,8 +16,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests import parts
+from tests.parts import needed
 
 LIMIT = 60.0
 """Seconds after which a server is taken not to start. Far above what the busiest machine needs."""
@@ -34,15 +38,6 @@ class Address:
     path: Path
 
 
-def needed(program: str, package: str, *folders: Path) -> str:
-    """The path of a program, from the folders or from PATH; the test fails where it is missing."""
-    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
-    found = shutil.which(program, path=path)
-    if not found:
-        pytest.fail(f"{program} is missing: apt-get install --no-install-recommends {package}", pytrace=False)
-    return found
-
-
 def free_port() -> int:
     """A port that nobody listens on at this moment."""
     with socket.socket() as probe:
@@ -56,13 +51,17 @@ class Place:
     def __init__(self, stack: contextlib.ExitStack, name: str, *accounts: str) -> None:
         # A short path: that of a socket in it has 107 bytes at most.
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"obsloop-{name}-")))
-        self.user: dict[str, object] = {}
+        self.user: dict[str, Any] = {}
         if os.geteuid() == 0:
             account = _account(*accounts, "nobody")
             os.chown(self.folder, account.pw_uid, account.pw_gid)
             self.user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         # Nothing from outside says how a server or its client is to be configured.
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))} | {"LC_ALL": "C"}
+
+    def reachable(self, program: str) -> str:
+        """The path by which this place's user can start the program."""
+        return parts.reachable(program, self.user["user"], self.folder) if self.user else program
 
     def run(self, *command: str) -> None:
         """A command that has to succeed."""
@@ -125,11 +124,10 @@ def _account(*names: str) -> pwd.struct_passwd:
 @contextlib.contextmanager
 def postgresql() -> Iterator[Address]:
     """PostgreSQL with an empty database, which trusts everybody on this machine."""
-    # Debian keeps them out of PATH, by version.
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
-    initdb, postgres = (needed(program, "postgresql", *folders) for program in ("initdb", "postgres"))
+    programs = [needed(program, "postgresql") for program in ("initdb", "postgres")]
     with contextlib.ExitStack() as stack:
         place = Place(stack, "postgresql", "postgres")
+        initdb, postgres = map(place.reachable, programs)
         data, port = place.folder / "data", free_port()
         place.run(
             initdb, f"--pgdata={data}", "--username=obsloop", "--auth=trust", "--encoding=UTF8", "--no-locale",
@@ -147,9 +145,10 @@ def postgresql() -> Iterator[Address]:
 @contextlib.contextmanager
 def redis() -> Iterator[Address]:
     """Redis, which keeps nothing on disk."""
-    program = needed("redis-server", "redis-server")
+    program = needed("redis-server", "redis")
     with contextlib.ExitStack() as stack:
         place = Place(stack, "redis", "redis")
+        program = place.reachable(program)
         port, path = free_port(), place.folder / "redis.sock"
         stack.enter_context(
             place.serve(

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import obsloop
+from tests.parts import needed
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
 GENERATED = DASHBOARDS / "generated"
@@ -34,8 +34,7 @@ def build(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def promtool(*arguments: str) -> str:
     """What promtool says; it must be content."""
-    command = shutil.which("promtool")
-    assert command, "promtool is missing: install the package `prometheus` (it is part of it on Debian)"
+    command = needed("promtool", "prometheus")
     done = subprocess.run(
         [command, *arguments], cwd=GENERATED, capture_output=True, text=True, timeout=120, check=False
     )

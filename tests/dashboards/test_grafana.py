@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts import needed
+
 HERE = Path(__file__).resolve().parent
 BOARDS = sorted((HERE.parents[1] / "dashboards" / "generated").glob("*.json"))
 SCHEMA = "@grafana/schema/dist/esm/raw/dashboard/x/dashboard_types.gen"
@@ -21,8 +23,7 @@ def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory) -> Path:
     """A folder with @grafana/schema and tsc, as the lock says."""
-    npm = shutil.which("npm")
-    assert npm, "npm is missing: install the packages `nodejs` and `npm`"
+    npm = needed("npm", "node")
     folder = tmp_path_factory.mktemp("tsc")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / name, folder)

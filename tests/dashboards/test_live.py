@@ -5,7 +5,6 @@ panel is asked of that Prometheus too, and of the demo's figures under load.
 """
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.parts import needed
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "dashboards" / "generated"
@@ -131,9 +132,8 @@ def stack(tmp_path_factory):
         "receivers: [{name: here, webhook_configs: "
         f"[{{url: 'http://127.0.0.1:{running.webhook.server_port}/', send_resolved: true}}]}}]\n"
     )
-    commands = {name: shutil.which(name) for name in ("prometheus", "prometheus-alertmanager")}
-    missing = [name for name, found in commands.items() if not found]
-    assert not missing, f"install the packages {missing}"
+    parts = {"prometheus": "prometheus", "prometheus-alertmanager": "alertmanager"}
+    commands = {program: needed(program, part) for program, part in parts.items()}
     try:
         running.start("program", [sys.executable, "-c", PROGRAM, str(at["program"]), str(running.flag)])
         running.start("demo", [

@@ -1,7 +1,6 @@
-"""What the tests of deploy/ share: where the files are, the tools that judge them, and patience."""
+"""What the tests of deploy/ share: where the files are, what runs a tool, and patience."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -15,14 +14,6 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 LIMIT = 60.0
 """Seconds after which something will not happen any more. Far above what the busiest machine needs."""
-
-
-def tool(name: str, package: str) -> str:
-    """The path of a program; the test fails, and says what to install, where it is missing."""
-    found = shutil.which(name)
-    if not found:
-        pytest.fail(f"{name} is missing: apt-get install --no-install-recommends {package}", pytrace=False)
-    return found
 
 
 def check(*command: object, cwd: Path = ROOT, environ: dict[str, str] | None = None) -> str:

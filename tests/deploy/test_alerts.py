@@ -10,7 +10,8 @@ import urllib.request
 
 import pytest
 
-from tests.deploy.support import DEPLOY, LIMIT, eventually, free_ports, get, tool
+from tests.deploy.support import DEPLOY, LIMIT, eventually, free_ports, get
+from tests.parts import needed
 
 pytestmark = pytest.mark.clients
 
@@ -50,7 +51,7 @@ def test_a_real_alertmanager_reaches_it(webhook, tmp_path):
     config = tmp_path / "alertmanager.yml"
     config.write_text(text.replace("http://alerts:9094/", f"http://127.0.0.1:{port}/"))
     own = free_ports(1)
-    command = [tool("prometheus-alertmanager", "prometheus-alertmanager"), f"--config.file={config}"]
+    command = [needed("prometheus-alertmanager", "alertmanager"), f"--config.file={config}"]
     command += [f"--storage.path={tmp_path}", f"--web.listen-address=127.0.0.1:{own}", "--cluster.listen-address="]
     log = tmp_path / "log"
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:

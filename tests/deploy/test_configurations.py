@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.deploy.documents import documents
-from tests.deploy.support import DEPLOY, ROOT, check, tool
+from tests.deploy.support import DEPLOY, ROOT, check
+from tests.parts import needed
 
 pytestmark = pytest.mark.clients
 IMAGE = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*$")
@@ -18,7 +19,7 @@ IMAGE = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*$")
 
 def test_compose_knows_the_stack_and_publishes_on_loopback_only():
     """docker-compose resolves the file; every image is pinned to a version; every port is this machine's own."""
-    text = check(tool("docker-compose", "docker-compose"), "-f", DEPLOY / "compose.yaml", "config")
+    text = check(needed("docker-compose", "docker-compose"), "-f", DEPLOY / "compose.yaml", "config")
     services = yaml.safe_load(text)["services"]
     assert {"demo", "load", "prometheus", "alertmanager", "alerts", "collector", "tempo", "grafana"} == set(services)
     for name, service in services.items():
@@ -81,7 +82,7 @@ def test_promtool_accepts_the_configuration(name, tmp_path):
     config = tmp_path / name
     config.write_text((DEPLOY / "prometheus" / name).read_text())
     options = ["--agent"] if name == "agent.yml" else []
-    said = check(tool("promtool", "prometheus"), "check", "config", *options, config)
+    said = check(needed("promtool", "prometheus"), "check", "config", *options, config)
     assert "1 rules found" in said or name == "agent.yml", said
 
 
@@ -90,12 +91,12 @@ def test_promtool_refuses_a_rule_in_an_agent(tmp_path):
     config = tmp_path / "agent.yml"
     config.write_text((DEPLOY / "prometheus" / "agent.yml").read_text() + "rule_files: [rules/*.yaml]\n")
     with pytest.raises(AssertionError, match="rule_files"):
-        check(tool("promtool", "prometheus"), "check", "config", "--agent", config)
+        check(needed("promtool", "prometheus"), "check", "config", "--agent", config)
 
 
 def test_amtool_accepts_the_routes():
     """And every alert, however severe, is printed."""
-    amtool, config = tool("amtool", "prometheus-alertmanager"), DEPLOY / "compose" / "alertmanager.yml"
+    amtool, config = needed("amtool", "alertmanager"), DEPLOY / "compose" / "alertmanager.yml"
     assert "SUCCESS" in check(amtool, "check-config", config)
     for severity in ("critical", "warning", "info"):
         routed = check(amtool, "config", "routes", "test", f"--config.file={config}", f"severity={severity}")

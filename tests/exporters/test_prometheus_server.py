@@ -1,7 +1,6 @@
 """A real Prometheus scrapes a real program, and its query API gives the figures back."""
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 import obsloop
 from tests.exporters.target import BLOCK_SECONDS, BLOCKS, OTHER_LOOP, SPAN_ID, TRACE_ID
 from tests.exporters.test_names import EXPECTED
+from tests.parts import needed
 
 DEADLINE_SECONDS = 60.0
 JOBS = ("registry", "exporter")
@@ -101,8 +101,7 @@ class Prometheus:
 
 def launch(config: Path, data: Path) -> tuple[subprocess.Popen, str]:
     """A Prometheus on a free port; a port that another process took in between is tried no further."""
-    binary = shutil.which("prometheus")
-    assert binary, "prometheus is missing: install the package `prometheus`"
+    binary = needed("prometheus", "prometheus")
     log = data.with_suffix(".log")
     for _ in range(5):
         with socket.socket() as probe:

