@@ -6,6 +6,7 @@ shows that the test states what asyncio really does, the other half that we do t
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -32,6 +33,10 @@ def pytest_configure(config) -> None:
     parts.use_ours()
     for marker, (meaning, _) in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
+    # A shell starts background jobs with SIGINT ignored, and Python keeps that. The programs that the tests start would
+    # inherit it, and Ctrl-C would not end them. A signal with a handler is back at its default after exec.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str | None:
