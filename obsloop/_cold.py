@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock, _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
+from obsloop._peek import find
 from obsloop._private import (
     private_base_events,
     private_events,
@@ -66,7 +67,9 @@ class _NoStep:
 # Without the accelerator a step is a bound method, which PY_STEPS knows; then no type stands for steps alone.
 STEP: Any = _NoStep if isinstance(a_step()[0], MethodType) else a_step()[0].__class__
 _PY_TASK = private_tasks._PyTask
-PY_STEPS = frozenset({_PY_TASK._Task__step, _PY_TASK._Task__wakeup})
+_C_TASK = getattr(private_tasks, "_CTask", _PY_TASK)
+PY_STEPS = (_PY_TASK._Task__step, _PY_TASK._Task__wakeup)
+"""Compared by identity: a program's function may have no hash, or a comparison that fails."""
 
 
 own_handles: set[type[Any]] = set()
@@ -84,18 +87,18 @@ def marks(handle: Any) -> tuple[int, int] | None:
 
 
 def kind_of(callback: Any) -> int:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``."""
-    cls = callback.__class__
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``. Runs no code of the program."""
+    cls = type(callback)
     if cls is STEP:
         return TASK_STEP
     if cls is BuiltinMethodType:
-        return (
-            TASK_STEP
-            if isinstance(callback.__self__, asyncio.Task) and callback.__name__ == "task_wakeup"
-            else CALLBACK
-        )
-    if cls is MethodType and callback.__func__ in PY_STEPS:
-        return TASK_STEP
+        # By the true type: `isinstance` would ask the object for its `__class__`, which may be a property.
+        is_wakeup = issubclass(type(callback.__self__), _C_TASK) and callback.__name__ == "task_wakeup"
+        return TASK_STEP if is_wakeup else CALLBACK
+    if cls is MethodType:
+        function = callback.__func__
+        if function is PY_STEPS[0] or function is PY_STEPS[1]:
+            return TASK_STEP
     return CALLBACK
 
 
@@ -116,7 +119,7 @@ def caller_stack(depth: int = 2) -> Any:
 
 def is_plain_epoll(selector: Any) -> bool:
     """Whether ``selector`` is the standard epoll selector, with its own ``select``."""
-    return selector.__class__ is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
+    return type(selector) is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
 
 
 def enter(self: Any, cells: Cells) -> tuple[int, int] | None:

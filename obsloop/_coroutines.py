@@ -41,8 +41,8 @@ _found: dict[int, _sites.Site] = dict.fromkeys((UNKNOWN, REST), _sites.Site(OTHE
 
 def number_of(coro: Any) -> int:
     """The number of the function that made ``coro``; ``REST`` when there are too many."""
-    cls = coro.__class__
     key: Any = class_of(coro)
+    cls = key
     if cls is CoroutineType:
         key = coro.cr_code
     elif cls is GeneratorType:
@@ -64,7 +64,7 @@ def number_of(coro: Any) -> int:
 
 def number_of_task(task: Any) -> int:
     """The same of a task's coroutine; ``REST`` where it has let go of it, as an eager task that is done has."""
-    coro = task._coro if task.__class__ is _TASK else _sites.coroutine_of(task)
+    coro = task._coro if type(task) is _TASK else _sites.coroutine_of(task)
     return REST if coro is None else number_of(coro)
 
 

@@ -155,7 +155,7 @@ def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = No
     handle._cancelled = False
     handle._repr = None
     handle._source_traceback = None
-    cls = callback.__class__
+    cls = type(callback)  # not `__class__`, which may be a property of the program's
     handle._kind = TASK_STEP if cls is STEP else CALLBACK if cls is FunctionType else kind_of(callback)
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
@@ -358,7 +358,7 @@ def run_once(self: Any) -> None:
             cells.state = IN_OVERHEAD
             cells.tick_ns = cells.began_ns = began
 
-            if found and found.__class__ is list:  # a selector of the program's own may return anything iterable
+            if type(found) is list and found:  # a selector of the program's own may return anything iterable
                 cells.events += len(found)
                 if timeout == 0:
                     cells.events_waiting += len(found)
@@ -373,7 +373,7 @@ def run_once(self: Any) -> None:
                             if reader._cancelled:
                                 self._remove_reader(key.fileobj)
                             else:
-                                if reader.__class__ is Handle:
+                                if type(reader) is Handle:
                                     reader._ready_ns = began
                                 else:
                                     obs.stamp(reader, READER, began)
@@ -382,7 +382,7 @@ def run_once(self: Any) -> None:
                             if writer._cancelled:
                                 self._remove_writer(key.fileobj)
                             else:
-                                if writer.__class__ is Handle:
+                                if type(writer) is Handle:
                                     writer._ready_ns = began
                                 else:
                                     obs.stamp(writer, WRITER, began)
@@ -410,7 +410,7 @@ def run_once(self: Any) -> None:
                     late = now - timer._when
                     ready_ns = began - int(late * 1e9) if late < _MAX_LATE else 0  # inf and nan are due, too
                     ready_ns = max(ready_ns, not_before_ns)
-                    if timer.__class__ is TimerHandle:
+                    if type(timer) is TimerHandle:
                         timer._ready_ns = max(timer._ready_ns, ready_ns)
                     else:
                         obs.stamp(timer, TIMER, ready_ns)

@@ -854,7 +854,8 @@ _cold.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) 
 cdef object STEP = _cold.STEP
 cdef object FUNCTION = type(lambda: None)
 cdef object BUILTIN = type(len)  # a C task's wake-up: not its first step
-cdef object PY_STEPS = _cold.PY_STEPS
+cdef object PY_STEP = _cold.PY_STEPS[0]
+cdef object PY_WAKEUP = _cold.PY_STEPS[1]
 cdef object Task = asyncio.Task
 cdef object report = _cold.report
 cdef object run_in_debug = _cold.run_in_debug
@@ -866,6 +867,7 @@ cdef object sample = _slow.sample
 cdef inline int kind_of(object callback) except -1:
     """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_cold.kind_of``."""
     global wakeup
+    cdef PyObject *function
     if type(callback) is STEP:
         return TASK_STEP
     if type(callback) is FUNCTION:
@@ -876,8 +878,10 @@ cdef inline int kind_of(object callback) except -1:
                 return CALLBACK
             wakeup = cfunction_of(callback)
         return TASK_STEP if cfunction_of(callback) == wakeup else CALLBACK
-    if PyMethod_Check(callback) and <object>method_function(callback) in PY_STEPS:
-        return TASK_STEP
+    if PyMethod_Check(callback):
+        function = method_function(callback)
+        if function == <PyObject *>PY_STEP or function == <PyObject *>PY_WAKEUP:
+            return TASK_STEP
     return CALLBACK
 
 

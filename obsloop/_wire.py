@@ -148,7 +148,8 @@ def read_into_buffer(self: Any) -> None:
 def write(self: Any, data: Any) -> None:
     """Write to the socket at once where nothing is in the way; what is left, and all else, is asyncio's."""
     link = self._obsloop_link
-    if link.straight and (data.__class__ is bytes or data.__class__ is bytearray) and data:
+    cls = type(data)
+    if link.straight and (cls is bytes or cls is bytearray) and data:
         try:
             n = self._sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -170,7 +171,7 @@ def write(self: Any, data: Any) -> None:
 def write_rest(self: Any, link: Any, data: Any) -> None:
     """Asyncio's own ``write``: it sends, or appends to its buffer, or refuses."""
     view: Any = data
-    link.offered = memoryview(view).nbytes if isinstance(data, (bytes, bytearray, memoryview)) else 0
+    link.offered = memoryview(view).nbytes if issubclass(type(data), (bytes, bytearray, memoryview)) else 0
     try:
         _stock_write(self, data)
         if link.offered and not self._conn_lost:  # else `_maybe_pause_protocol` has seen what was left over
