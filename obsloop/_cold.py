@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock, _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
-from obsloop._peek import find
 from obsloop._private import (
     private_base_events,
     private_events,
