@@ -25,9 +25,10 @@ def lease(name):
 
 def test_a_finalizer_may_lease_while_its_thread_leases():
     """A collection starts at any allocation, and a program's `__del__` may run a loop there: both get their blocks."""
-    assert output(
-        LEASING
-        + """
+    assert (
+        output(
+            LEASING
+            + """
 class Garbage:
     def __init__(self):
         self.itself = self
@@ -45,14 +46,17 @@ armed = False
 gc.set_threshold(0)
 print(made > 20)
 """
-    ) == "True\n"
+        )
+        == "True\n"
+    )
 
 
 def test_a_signal_handler_may_lease_while_its_thread_leases():
     """The handler runs between any two steps of the main thread, those that take a block among them."""
-    assert output(
-        LEASING
-        + """
+    assert (
+        output(
+            LEASING
+            + """
 handled = 0
 
 def handler(*_):
@@ -68,14 +72,17 @@ while handled < 500:
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 print(handled >= 500)
 """
-    ) == "True\n"
+        )
+        == "True\n"
+    )
 
 
 def test_a_finalizer_may_count_while_its_thread_counts():
     """An exporter's counts are taken in any code, a finalizer that runs within another count included."""
-    assert output(
-        LEASING
-        + """
+    assert (
+        output(
+            LEASING
+            + """
 class Spent(float):
     def __mul__(self, other):
         obsloop.count_export(1.0, failed=True)
@@ -87,7 +94,9 @@ process = obsloop.process_snapshot()
 print(process.value("obsloop.dropped", "export"), process.value("obsloop.dropped", "span"),
       process.value("obsloop.self.time", "export"))
 """
-    ) == "2 1 2.0\n"
+        )
+        == "2 1 2.0\n"
+    )
 
 
 @pytest.mark.parametrize("moment", ["taken", "given back"])

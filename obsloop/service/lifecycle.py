@@ -21,7 +21,6 @@ class _State:
     """What a process knows of its service. A child after fork gets a new one."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.server: Server | None = None
         self.url: str | None = None
         # What each address asked for came to, so that a thousand loops try, and complain, once.
@@ -37,14 +36,11 @@ _paused: dict[int, Server] = {}  # by the thread that forks
 
 
 def ensure(address: str, *, unhealthy_after: float) -> str | None:
-    """See `obsloop.service.ensure`."""
+    """See `obsloop.service.ensure`, which lets one thread at a time in."""
     state = _state
-    if address in state.answers:
-        return state.answers[address]
-    with state.lock:
-        if address not in state.answers:
-            state.answers[address] = _start(state, address, unhealthy_after)
-        return state.answers[address]
+    if address not in state.answers:
+        state.answers[address] = _start(state, address, unhealthy_after)
+    return state.answers[address]
 
 
 def _start(state: _State, address: str, unhealthy_after: float) -> str | None:
