@@ -974,6 +974,7 @@ cdef int show_all(State state, bint nested) except -1:
 # ---- the loop's fields -----------------------------------------------------------------------------------------------
 
 cdef class Tally
+cdef class Turn
 
 
 cdef class State:
@@ -982,9 +983,8 @@ cdef class State:
     cdef object ready, scheduled, selector, clock_resolution
     cdef bint closed, debug, stopping, running
     cdef long timer_cancelled_count
-    cdef epoll_event *events
-    cdef int capacity
-    cdef PyObject *current  # the handle that runs, borrowed: it lives while it stands here
+    cdef Turn turn          # the innermost call of run_once that has not returned; None where there is none
+    cdef Turn spare         # of the last one that has
     cdef Tally tally
     cdef Cells cells        # while run_once runs: where what is scheduled is counted
 
@@ -995,10 +995,45 @@ cdef class State:
         global last_loop, last_state
         if last_state == <PyObject *>self:
             last_loop = last_state = NULL
+
+    cdef Turn begin_turn(self):
+        """``run_once`` is called, perhaps within one of the loop's own callbacks or by a signal handler."""
+        cdef Turn turn = self.spare
+        if turn is None:
+            turn = Turn.__new__(Turn)
+        self.spare = None
+        turn.over = False
+        turn.outer = self.turn
+        self.turn = turn
+        return turn
+
+    cdef int end_turn(self, Turn turn) except -1:
+        """And returns. With greenlets or threads the outer call may return first: it goes with the last inner one."""
+        turn.current = NULL
+        turn.over = True
+        while self.turn is not None and self.turn.over:
+            turn = self.turn
+            self.turn = turn.outer
+            turn.outer = None
+            self.spare = turn
+        return 0
+
+
+@cython.no_gc
+cdef class Turn:
+    """One call of ``run_once``: the handle that it runs, and room for the events that it polls."""
+
+    cdef PyObject *current  # borrowed: run_once holds it while it stands here
+    cdef epoll_event *events
+    cdef int capacity
+    cdef bint over
+    cdef Turn outer
+
+    def __dealloc__(self):
         free(self.events)
 
     cdef int room(self, int n) except -1:
-        """Have room for ``n`` events."""
+        """Have room for ``n`` events. Not during a poll: the kernel writes there."""
         cdef epoll_event *events
         if n > self.capacity:
             n = n + n // 2
@@ -1279,7 +1314,7 @@ cdef double MAX_TIMEOUT = private_base_events.MAXIMUM_SELECT_TIMEOUT
 cdef object PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
 
 
-cdef int wait_epoll(State state, int epfd, int room, double timeout) except -2:
+cdef int wait_epoll(Turn turn, int epfd, int room, double timeout) except -2:
     """``epoll_wait`` as ``select.epoll.poll`` does it: again after a signal (PEP 475), for what is left of the time."""
     cdef int n, ms
     cdef int64_t deadline_ns = 0, left_ns
@@ -1289,8 +1324,8 @@ cdef int wait_epoll(State state, int epfd, int room, double timeout) except -2:
         ms = <int>ceil(timeout * 1e3)
         if ms > 0:
             deadline_ns = obsloop_now() + <int64_t>ms * 1000000
-    state.room(room)
-    cdef epoll_event *events = state.events
+    turn.room(room)
+    cdef epoll_event *events = turn.events  # no one else's: a signal handler below may run an iteration
     while True:
         with nogil:
             n = epoll_wait(epfd, events, room, ms)
@@ -1341,7 +1376,7 @@ def run_once(self):
     cdef Handle h
     cdef TimerHandle timer_handle
     cdef PyObject *found_key
-    cdef PyObject *outer_current = state.current
+    cdef Turn turn = None
     cdef Cells outer_cells = state.cells
     cdef PyObject *outer_task = NULL if state.tally.present is NULL else state.tally.present.task
     cdef object callback = None
@@ -1349,6 +1384,7 @@ def run_once(self):
     cdef list scheduled
     ready = None
     outer = _cold.enter(self, cells)
+    turn = state.begin_turn()
     try:
         not_before_ns = cells.run_started_ns
         state.running = True
@@ -1405,7 +1441,7 @@ def run_once(self):
             if straight:
                 found = None
                 try:
-                    n = wait_epoll(state, epfd, max(1, len(fd_to_key)), timeout)
+                    n = wait_epoll(turn, epfd, max(1, len(fd_to_key)), timeout)
                 except InterruptedError:
                     n = 0
                 if n < 0:
@@ -1429,11 +1465,11 @@ def run_once(self):
 
             if straight:
                 for i in range(n):
-                    found_key = PyDict_GetItem(fd_to_key, state.events[i].data.fd)
+                    found_key = PyDict_GetItem(fd_to_key, turn.events[i].data.fd)
                     if found_key is NULL:
                         continue
                     key = <object>found_key  # a named tuple, whose own way to its items is long
-                    event = state.events[i].events
+                    event = turn.events[i].events
                     mask = <object>PyTuple_GET_ITEM(key, 2)
                     reader, writer = <object>PyTuple_GET_ITEM(key, 3)
                     if reader is not None and event & ~4u and mask & 1:
@@ -1490,7 +1526,7 @@ def run_once(self):
                         continue
                     kind = h._kind
                     ready_ns = h._ready_ns
-                    state.current = <PyObject *>handle
+                    turn.current = <PyObject *>handle
                     if kind <= TASK_STEP:
                         callback = h._callback
                         if step_begins(state, cells, callback, ready_ns):
@@ -1504,7 +1540,7 @@ def run_once(self):
                             raise
                         except BaseException as exc:
                             report(self, handle, exc)
-                    state.current = NULL
+                    turn.current = NULL
                     show(handle, 2)  # `handle` and `h`
                 else:
                     if handle._cancelled:
@@ -1512,12 +1548,12 @@ def run_once(self):
                         handle = None
                         continue
                     kind, ready_ns = obs.unstamp(handle, began)
-                    state.current = <PyObject *>handle
+                    turn.current = <PyObject *>handle
                     if state.debug:
                         run_in_debug(self, handle)
                     else:
                         handle._run()
-                    state.current = NULL
+                    turn.current = NULL
                 if not recording:
                     callback = None
                     continue
@@ -1543,7 +1579,7 @@ def run_once(self):
             if state.stopping or not many:
                 break
     except BaseException:
-        state.current = outer_current
+        state.end_turn(turn)
         now = now_ns()
         if handle is not None:
             if type(handle) is Handle:
@@ -1556,7 +1592,7 @@ def run_once(self):
         show_all(state, outer is not None)
         _cold.leave(self, cells, began, now, outer, stopped=True)
         raise
-    state.current = outer_current
+    state.end_turn(turn)
     leave_tasks(state, outer_cells, outer_task)
     show_all(state, outer is not None)
     _cold.leave(self, cells, began, now_ns(), outer, stopped=state.stopping or self._thread_id is None)
@@ -1565,7 +1601,7 @@ def run_once(self):
 def running_handle(loop):
     """The handle that ``loop`` runs at this moment, or None; from any thread."""
     cdef State state = loop._obsloop_state
-    return <object>state.current if state.current is not NULL else None
+    return <object>state.turn.current if state.turn is not None and state.turn.current is not NULL else None
 
 
 def queue(loop):

@@ -383,8 +383,8 @@ cdef class Tally:
         if state is None or state.cells is None:
             return None
         inner_ns = self.inner(state.cells)
-        if state.current is not NULL and self.present is not NULL and self.present.task == <PyObject *>task:
-            handle = <object>state.current
+        if state.turn is not None and state.turn.current is not NULL and self.present is not NULL and self.present.task == <PyObject *>task:
+            handle = <object>state.turn.current
             return (
                 state.cells.tick_ns + inner_ns,
                 ((<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns) + inner_ns,
