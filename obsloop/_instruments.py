@@ -10,10 +10,10 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from obsloop._peek import class_name, class_of
+from obsloop.watch.guarded import goes_on, harmless
 
 if TYPE_CHECKING:
     from obsloop._events import (
@@ -38,7 +38,8 @@ class Instrument:
 
     ``loop.add_instrument(x)`` adds one to a loop, ``obsloop.add_instrument(x)`` to every loop of the process. Hooks are
     plain functions and get one event each. They run inside the loop, or the watchdog, and should be quick. One that
-    raises is logged on the logger ``obsloop``, counted, and not called again.
+    raises, whatever it is, is logged on the logger ``obsloop``, counted, and not called again. ``SystemExit`` and
+    ``KeyboardInterrupt`` then go on, but not in the watchdog's thread: they end the program, as in any callback.
     """
 
     def on_slow_callback(self, event: SlowCallback) -> None:
@@ -115,19 +116,30 @@ class Instruments:
                 self._take_out(hook, instrument)
 
     def emit(self, hook: str, event: Any) -> None:
-        """Give ``event`` to all who have ``hook``; one that raises is logged, disabled and counted."""
+        """Give ``event`` to all who have ``hook``; one that raises is disabled, counted and logged."""
         entries: tuple[_Entry, ...] = getattr(self, hook)
+        end: BaseException | None = None
         for instrument, function in entries:
             try:
                 function(event)
-            except Exception:
-                self._disable(hook, instrument)
+            except BaseException as error:
+                if goes_on(error):
+                    end = error  # when the others have the event
+                try:
+                    self._disable(hook, instrument)
+                except BaseException as another:  # a logging handler of the program's ends it
+                    end = another
+        if end is not None:
+            try:
+                raise end
+            finally:
+                del end  # no cycle through this frame
 
     def _disable(self, hook: str, instrument: Any) -> None:
         with _lock:
             self._take_out(hook, instrument)
             disabled[hook] += 1
-        with suppress(Exception):  # a logging handler of the program's that raises: there is nobody left to tell
+        with harmless:  # a logging handler of the program's may raise
             _log.exception("%s of the instrument %s raised and is disabled", hook, _described(instrument))
 
     def _take_out(self, hook: str, instrument: Any) -> None:
@@ -171,8 +183,10 @@ def heard(instruments: Instruments, hook: str) -> bool:
 
 def emit(instruments: Instruments, hook: str, event: Any) -> None:
     """Give ``event`` to the loop's own ``instruments`` and to the process's."""
-    instruments.emit(hook, event)
-    process.emit(hook, event)
+    try:
+        instruments.emit(hook, event)
+    finally:
+        process.emit(hook, event)
 
 
 def add_instrument(instrument: Any) -> None:

@@ -16,13 +16,13 @@ import asyncio
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic_ns, sleep, thread_time_ns
 from typing import Any, TypeVar
 
 from obsloop import _peek, _running, _sites
 from obsloop._private import private_tasks
+from obsloop.watch.guarded import goes_on, harmless
 
 MAX_SHOWN = 1_000
 MAX_KNOWN = 10_000
@@ -118,7 +118,9 @@ def listing(limit: int = MAX_SHOWN) -> Listing:
     """At most ``limit`` live tasks of the loops that run. From any thread, though a loop's would wait; never raises."""
     try:
         return _listing(limit, _loops(), _census)
-    except Exception:  # out of memory, most likely: there is nothing to tell then
+    except BaseException as error:  # out of memory, most likely: there is nothing to tell then
+        if goes_on(error):
+            raise
         return Listing()
 
 
@@ -150,7 +152,7 @@ def _listing(limit: int, loops: _Loops, census: _Census) -> Listing:
     new: _Moment = (now_ns, None if census.complete_ns is None else now_ns - census.complete_ns)
     tasks: list[TaskInfo] = []
     for ref in _breathing(chosen):
-        with suppress(Exception):  # a task of the program's own kind that is not as tasks are
+        with harmless:  # a task of the program's own kind that is not as tasks are
             info = _describe(ref, loops, now_ns, census.first_seen.get(ref, new))
             if info is not None:
                 tasks.append(info)
@@ -163,7 +165,7 @@ def _take(loops: list[asyncio.AbstractEventLoop], *, first: bool) -> int:
     """Take a census and return its CPU time in nanoseconds."""
     global _census, _census_ns  # noqa: PLW0603 - one thread writes, and others read whole objects
     began_ns = thread_time_ns()
-    with suppress(Exception):
+    with harmless:
         _census = _counted(_census, loops, first=first)
     cost_ns = thread_time_ns() - began_ns
     _census_ns += cost_ns
@@ -215,7 +217,7 @@ def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
     if sys.version_info >= (3, 14):
         found: list[_TaskRef] = []
         for loop in loops:
-            with suppress(Exception):
+            with harmless:
                 found.extend(map(weakref.ref, asyncio.all_tasks(loop)))
         return found
     if sys.version_info < (3, 12):
@@ -238,7 +240,9 @@ def _loop_id(ref: _TaskRef) -> int | None:
     task = ref()
     try:
         return None if task is None or _ask(task, "done") else id(_ask(task, "get_loop"))
-    except Exception:
+    except BaseException as error:
+        if goes_on(error):
+            raise
         return None
 
 
@@ -282,8 +286,9 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
     try:
         if _ask(future, "done"):
             return "ready", None
-    except Exception:  # noqa: S110  a future of the program's own kind; that it is waited for is known anyway
-        pass
+    except BaseException as error:  # a future of the program's own kind; that it is waited for is known anyway
+        if goes_on(error):
+            raise
     kind = type(future).__name__
     of_whom = f" {_sites.site_of_task(future).task_name}" if _peek.is_a(future, _sites._TASKS) else ""
     return "waiting", kind + of_whom

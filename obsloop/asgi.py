@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from obsloop.probes.tasks import TaskTimes as _TaskTimes, measure_tasks as _measure_tasks
-from obsloop.watch.guarded import guarded as _guarded
+from obsloop.watch.guarded import goes_on as _goes_on, guarded as _guarded, harmless as _harmless
 
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
@@ -121,7 +121,9 @@ def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:
     """What the program's own function says of a request; no header where it cannot say."""
     try:
         return bool(server_timing(scope))
-    except Exception as error:
+    except BaseException as error:
+        if _goes_on(error):
+            raise
         _tell_once(
             "server_timing",
             "obsloop.asgi.Middleware: server_timing(scope) raised %s; such responses have no Server-Timing header",
@@ -134,7 +136,8 @@ def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:
 def _tell_once(what: str, line: str, *args: object, exc_info: bool = False) -> None:
     if what not in _told:
         _told.add(what)
-        _log.warning(line, *args, exc_info=exc_info)
+        with _harmless:  # a logging handler of the program's may raise
+            _log.warning(line, *args, exc_info=exc_info)
 
 
 def _server_timing_of(times: _TaskTimes) -> bytes:

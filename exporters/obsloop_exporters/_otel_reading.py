@@ -73,17 +73,24 @@ def attempt(what: str, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwar
     """What ``read`` returns; None, and a line in the log the first time, where it raises."""
     try:
         return read(*args, **kwargs)
-    except Exception as error:
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
         say_once(f"left out of what OpenTelemetry is given: {what}: {error!r}", error, once=what)
         return None
 
 
-def say_once(text: str, error: Exception | None = None, *, once: str = "") -> None:
+def say_once(text: str, error: BaseException | None = None, *, once: str = "") -> None:
     """A warning; the same one, or another for the same ``once``, is not said again."""
     once = once or text
     if once not in _told and len(_told) < 100:
         _told.add(once)
-        log.warning("%s", text, exc_info=error)
+        try:
+            log.warning("%s", text, exc_info=error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # noqa: S110  a logging handler of the program's
+            pass
 
 
 def _points(signal: Signal, snapshot: Snapshot, before: Snapshot | None, base: Reading | None) -> list[Point]:

@@ -98,10 +98,17 @@ class Reader:
     def _attempt(self, what: str, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
         try:
             return read(*args, **kwargs)
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             if what not in self._told:  # once, not at every scrape
                 self._told.add(what)
-                _log.warning("left out of /metrics: %s: %r", what, error, exc_info=True)
+                try:
+                    _log.warning("left out of /metrics: %s: %r", what, error, exc_info=True)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException:  # noqa: S110  a logging handler of the program's
+                    pass
             return None
 
 

@@ -86,7 +86,9 @@ class _Spans(obsloop.Instrument):
         """The span of ``event``. A processor of the program's that raises is told of once, and we go on."""
         try:
             self._made(shape_of(event), contexts, outlived)
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             obsloop.count_dropped_spans()
             what = type(event).__name__
             say_once(f"no span for {what}: {error!r}; further ones are tried, and those lost counted", error, once=what)

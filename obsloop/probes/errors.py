@@ -30,7 +30,14 @@ _NOWHERE = Site("", "", 0)
 
 def on_exception(loop: Any, context: dict[str, Any]) -> None:
     """Stands as the loop's exception handler, in front of the program's own."""
-    guarded(_count, loop, context)
+    try:
+        guarded(_count, loop, context)
+    finally:  # also when a hook ends the program: the error is reported as it always is
+        _go_on(loop, context)
+
+
+def _go_on(loop: Any, context: dict[str, Any]) -> None:
+    """Do what would be done without us."""
     if context.get("message") == _DESTROYED and loop._obsloop.tasks is not None:
         guarded(loop._obsloop.tasks.destroyed, context.get("task"), loop._obsloop.cells)
     handler = loop._obsloop.exception_handler

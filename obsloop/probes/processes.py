@@ -52,8 +52,10 @@ class Child:
 
     def on_exit(self, pid: int, returncode: int, transport: Any) -> None:
         """It has been reaped: count it, and go on as asyncio does."""
-        guarded(_count, self, pid, returncode, transport)
-        self.callback(pid, returncode, transport)
+        try:
+            guarded(_count, self, pid, returncode, transport)
+        finally:  # also when a hook ends the program: its last steps may wait for the child
+            self.callback(pid, returncode, transport)
 
 
 def start(loop: Any, args: Any, shell: bool, executable: Any) -> None:

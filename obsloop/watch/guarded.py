@@ -1,25 +1,59 @@
-"""The observer never raises into the program: what goes wrong on our side is logged, once for each place."""
+"""Keep what the observer, its hooks and the program's logging handlers raise away from the program.
+
+``BaseException`` is caught, and not only ``Exception``: a hook that asks a cancelled future for its result raises
+``CancelledError``, and many test libraries and time-outs have such exceptions of their own. Only ``SystemExit`` and
+``KeyboardInterrupt`` go on, and only in the main thread or one that runs a loop, where they end what they should end.
+In a thread of obsloop's they would end that thread, and nothing else.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import ParamSpec
 
 _P = ParamSpec("_P")
 
 _log = logging.getLogger("obsloop")
 _told: set[str] = set()
+_main = threading.main_thread
+
+
+def goes_on(error: BaseException) -> bool:
+    """Whether ``error`` is to be raised again: it asks the program to end, in a thread where that can be done."""
+    if not isinstance(error, (SystemExit, KeyboardInterrupt)):
+        return False
+    return asyncio._get_running_loop() is not None or threading.get_ident() == _main().ident
+
+
+class _Harmless:
+    """A context manager that ends every exception but those that go on."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
+        return error is not None and not goes_on(error)
+
+
+harmless = _Harmless()
+"""``with harmless:`` is ``with suppress(...)`` for code of the program's, such as its logging handlers. It has no
+state, so there is one for all threads."""
 
 
 def guarded(function: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-    """Call ``function``; what it raises is logged, the first time."""
+    """Call ``function``; log what it raises, the first time."""
     try:
         function(*args, **kwargs)
-    except Exception:
+    except BaseException as error:
         name = f"{function.__module__}.{function.__qualname__}"
-        if name not in _told:
+        if name not in _told and not goes_on(error):
             _told.add(name)
-            with suppress(Exception):  # a logging handler of the program's that raises: there is nobody left to tell
+            with harmless:  # a logging handler of the program's may raise, too
                 _log.exception("obsloop's own error in %s; the program goes on", name)
+        if goes_on(error):
+            raise

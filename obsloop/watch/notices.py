@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 
 from obsloop._events import LoopBlocked, TaskLint
 from obsloop.watch import stacks
+from obsloop.watch.guarded import harmless
 
 _log = logging.getLogger("obsloop")
 
@@ -28,7 +28,7 @@ def blocked(event: LoopBlocked, duration: float, cause: str, where: str, *, over
         return
     _told[event.loop_name] = now, 0
     frames = event.samples[-1][1] if event.samples else ()
-    with suppress(Exception):  # a logging handler of the program's that raises: there is nobody left to tell
+    with harmless:  # a logging handler of the program's may raise
         _log.warning(
             "loop %s %s blocked for %.1f s by %s (%s:%d), cause: %s%s%s%s",
             event.loop_name, "was" if over else "has been", duration, event.name, event.filename, event.lineno, cause,
@@ -47,7 +47,7 @@ def lint(event: TaskLint) -> None:
         _linted[key] = last, left_out + 1
         return
     _linted[key] = now, 0
-    with suppress(Exception):  # a logging handler of the program's that raises: there is nobody left to tell
+    with harmless:  # a logging handler of the program's may raise
         _log.warning(
             "%s on loop %s: %s%s (%s:%d) %s%s%s%s",
             event.lint, event.loop_name, event.name, f" (task {event.task_name})" if event.task_name else "",

@@ -6,7 +6,6 @@ Called in the loop's thread, by ``_cold``, when something has taken long already
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from obsloop._instruments import emit, heard
 from obsloop._sites import Site
 from obsloop.watch import cause, recent, stacks, watchdog
 from obsloop.watch.episodes import epoch
+from obsloop.watch.guarded import harmless
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -207,7 +207,7 @@ def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> N
 def log(event: SlowCallback | SlowIteration, what: str) -> None:
     """One line, on the logger ``obsloop``."""
     top = event.top if isinstance(event, SlowIteration) else ()
-    with suppress(Exception):  # a logging handler of the program's that raises
+    with harmless:  # a logging handler of the program's may raise
         _log.warning(
             "%s on loop %s: %s took %.3f s (%s:%d; kind %s, waited %.3f s, cause %s)%s%s",
             what, event.loop_name, event.name, event.duration, event.filename, event.lineno, event.kind,

@@ -104,7 +104,7 @@ class _Lints:
                 self.always_ready.see(now, run, ref, id(task))
             else:
                 self.never_woken.see(ref, id(task), waits_for)
-        except Exception:  # a task of the program's own kind that is not as tasks are
+        except BaseException:  # a task of the program's own kind that is not as tasks are
             return
 
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _peek, _sites
 from obsloop._private import private_base_events, private_futures, private_tasks
+from obsloop.watch.guarded import harmless
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 
@@ -85,10 +86,12 @@ class NeverWoken:
         if self._exact is None:
             self._exact = exact()
             if len(self._exact) < len(_COMBINATIONS):
-                _log.warning(
-                    "on this interpreter references are not counted as expected: tasks that nobody can wake are looked"
-                    " for among %d of %d combinations of tasks and futures", len(self._exact), len(_COMBINATIONS),
-                )  # fmt: skip
+                with harmless:  # a logging handler of the program's may raise
+                    _log.warning(
+                        "on this interpreter references are not counted as expected: tasks that nobody can wake are"
+                        " looked for among %d of %d combinations of tasks and futures",
+                        len(self._exact), len(_COMBINATIONS),
+                    )  # fmt: skip
         self._eligible = 0
         self._refs = []
         for key, suspect in list(self._suspects.items()):
