@@ -21,6 +21,7 @@ SOURCE = "obsloop/_hotc.pyx"
 
 class CompiledCore(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
+    _work: tempfile.TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it builds; ``version`` is ``standard`` or ``editable``."""
@@ -28,9 +29,13 @@ class CompiledCore(BuildHookInterface[Any]):
         if why_not:
             self.app.display_info(f"obsloop: building the pure wheel: {why_not}")
             return
+        # hatchling reads the built file when it writes the wheel, after this method: the folder goes in `finalize`. Where
+        # the build fails before that, it goes with this object.
+        self._work = tempfile.TemporaryDirectory(prefix="obsloop-build-", ignore_cleanup_errors=True)
         try:
-            built = self._compile()
+            built = self._compile(Path(self._work.name))
         except BaseException as exc:
+            self._work.cleanup()
             if os.environ.get("OBSLOOP_REQUIRE_COMPILED") or isinstance(exc, KeyboardInterrupt):
                 raise
             self.app.display_warning(
@@ -45,6 +50,11 @@ class CompiledCore(BuildHookInterface[Any]):
         else:
             build_data["force_include"][str(built)] = f"obsloop/{built.name}"
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Called by hatchling when the wheel is written."""
+        if self._work:
+            self._work.cleanup()
+
     def _why_not(self) -> str:
         if os.environ.get("OBSLOOP_PURE"):
             return "OBSLOOP_PURE is set"
@@ -54,13 +64,12 @@ class CompiledCore(BuildHookInterface[Any]):
             return "the compiled core is not tested on free-threaded builds"
         return ""
 
-    def _compile(self) -> Path:
-        """The built extension module, in a folder of its own."""
+    def _compile(self, work: Path) -> Path:
+        """The built extension module, in the folder `work`."""
         from Cython.Build import cythonize  # noqa: PLC0415 - needed only where there is something to build
         from setuptools import Distribution, Extension  # noqa: PLC0415
         from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
-        work = Path(tempfile.mkdtemp(prefix="obsloop-build-"))
         optimize = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
         here = os.getcwd()
         os.chdir(self.root)
