@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib import import_module
+from types import CodeType
 from typing import Any
 
 from obsloop import _cells, _clock, _guard
@@ -63,11 +64,19 @@ def adopt(loop: Any, cls: type) -> None:
         loop.__class__ = cls
 
 
-def running_handle(loop: Any, frame: Any) -> Any:
-    """The handle that ``loop`` runs at this moment, or None; from any thread. ``frame`` is the loop's thread's top."""
+ITERATION: CodeType | None = run_once.__code__ if _chosen is _hot and _hot else None
+"""The code that runs an iteration of the pure core: ``running_handle`` needs the frames that run it."""
+
+
+def running_handle(loop: Any, iterations: list[Any], kept: list[Any]) -> Any:
+    """The handle that ``loop`` runs at this moment, or None; from any thread. ``iterations`` are its thread's frames
+    that run ``ITERATION``. The handle is added to ``kept``, which the loop's thread has to drop.
+    """
     if _hotc:
-        return _hotc.running_handle(loop)
-    return _hot.running_handle(loop, frame) if _hot else None
+        handle = _hotc.running_handle(loop)
+        kept.append(handle)
+        return handle
+    return _hot.handle_in(iterations, loop, kept) if _hot else None
 
 
 def queue(loop: Any) -> Any:

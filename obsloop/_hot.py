@@ -530,17 +530,31 @@ def run_once(self: Any) -> None:
 
 
 def running_handle(loop: Any, frame: Any) -> Any:
-    """The handle that ``loop`` runs, seen from another thread: the innermost of the loop's iterations on its stack."""
+    """The handle that ``loop`` runs in this thread, whose innermost frame is ``frame``."""
+    iterations: list[Any] = []
     while frame is not None:
         if frame.f_code is run_once.__code__:
-            # Before 3.13 this is a copy, which the frame would keep, and with it what it refers to.
-            variables = frame.f_locals
-            mine, handle = variables["self"] is loop, variables.get("handle")
-            if sys.version_info < (3, 13):
-                variables.clear()
-            if mine:
-                return handle
+            iterations.append(frame)
         frame = frame.f_back
+    return handle_in(iterations, loop, [])
+
+
+def handle_in(iterations: list[Any], loop: Any, kept: list[Any]) -> Any:
+    """The handle that ``loop`` runs, from the frames of ``run_once`` of its thread, innermost first.
+
+    From any thread. What was read on the way is added to ``kept``: the loop's thread has to drop it.
+    """
+    for frame in iterations:
+        # Before 3.13 this is a copy, which the frame would keep, and with it what it refers to.
+        variables = frame.f_locals
+        if sys.version_info < (3, 13):
+            kept.extend(variables.values())
+        mine, handle = variables["self"] is loop, variables.get("handle")
+        kept.append(handle)
+        if sys.version_info < (3, 13):
+            variables.clear()
+        if mine:
+            return handle
     return None
 
 

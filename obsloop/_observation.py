@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _cold, _core, _ledger, service
@@ -18,6 +19,7 @@ from obsloop._settings import Settings, tidy_name
 from obsloop.probes import errors, gc as gc_probe
 from obsloop.probes.processes import Processes
 from obsloop.probes.servers import Servers
+from obsloop.watch.held import Held, drop
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Observation:
         "exception_handler",
         "executors",
         "foreign",
+        "held",
         "instruments",
         "iterating",
         "ledger",
@@ -74,6 +77,8 @@ class Observation:
         """The core's tally of the loop's tasks; None where there is no core."""
         self.episode: Any = None
         """The watchdog's, while it sees the loop blocked."""
+        self.held: deque[Held] = deque()
+        """The watchdog's: what its looks held, for the loop's thread to drop."""
         self.usage: Any = None
         """The watchdog's: what the loop's thread had used when it was last looked at."""
         self.cells: Cells | None = None
@@ -138,6 +143,7 @@ class Observation:
         self.processes.live.clear()
         self.servers.forget()
         self.setup = None
+        drop(self)
 
     def forked(self) -> None:
         """In a forked child: the workers that had jobs of this loop are gone, its subprocesses are a stranger's."""

@@ -19,15 +19,15 @@ from types import (
     BuiltinMethodType,
     CodeType,
     CoroutineType,
-    FrameType,
     FunctionType,
     GeneratorType,
+    GetSetDescriptorType,
     MethodType,
     ModuleType,
 )
 from typing import Any, NamedTuple
 
-from obsloop import _core
+from obsloop import _core, _frames
 from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
 from obsloop._private import private_selector_events, private_tasks
 
@@ -120,13 +120,19 @@ def waiting_at(coro: Any) -> tuple[str, int, str]:
                 break
             coro = _generator_in(coro)
             prefix = _prefix(coro)
-            frame = get(coro, f"{prefix}_frame")
-            if class_of(frame) is FrameType:
-                found = frame.f_code.co_filename, frame.f_lineno or 0, clean(frame.f_code.co_qualname)
+            place = place_in(coro)
+            if place is not None:
+                found = place[0].co_filename, place[1], clean(place[0].co_qualname)
             coro = get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
     except Exception:  # noqa: S110  an end of the chain that looks like nothing we know; what was found so far counts
         pass
     return found
+
+
+def place_in(coro: Any) -> tuple[CodeType, int] | None:
+    """Code and line that ``coro``, a coroutine or generator of Python's, is at; None where it has ended, or is C's."""
+    frame_of = find(class_of(coro), f"{_prefix(coro)}_frame")
+    return _frames.place_in(coro, frame_of) if class_of(frame_of) is GetSetDescriptorType else None
 
 
 def _bounded(site: Site) -> Site:

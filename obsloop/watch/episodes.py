@@ -6,7 +6,6 @@ An episode is counted where and when it ends, in the loop's thread. Its events c
 from __future__ import annotations
 
 import time
-from contextvars import Context
 from typing import Any, NamedTuple
 
 from obsloop import _clock
@@ -14,6 +13,7 @@ from obsloop._events import LoopBlocked, LoopUnblocked, Sample
 from obsloop._instruments import Instruments, emit
 from obsloop._sites import Site
 from obsloop.watch import recent
+from obsloop.watch.stacks import Ids
 from obsloop.watch.usage import Queue
 
 MAX_SAMPLES = 16
@@ -32,8 +32,8 @@ class Sight(NamedTuple):
     where: str
     """The line alone: ``at app.py:12 in fetch``."""
     schedule_delay: float
-    context: Context | None = None
-    """A copy of the context that was current."""
+    ids: Ids | None = None
+    """Those of the active span, if it is sampled."""
 
 
 class Story(NamedTuple):

@@ -15,7 +15,7 @@ from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import SlowCallback, SlowIteration
 from obsloop._instruments import emit, heard
 from obsloop._sites import Site
-from obsloop.watch import cause, recent, stacks, watchdog
+from obsloop.watch import cause, held, recent, stacks, watchdog
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import harmless
 
@@ -124,7 +124,7 @@ def callback(
     notes.add(site, kind_name, spent_ns, delay_ns)
     ledger = obs.ledger_of(loop)
     if slow or delay_ns >= cells.slow_ns:
-        ids = stacks.span_ids(seen.context) if seen is not None else None  # it may be over before the callback is
+        ids = seen.ids if seen is not None else None  # it may be over before the callback is
         ids = ids or stacks.span_ids(stacks.context(handle, None))
         _exemplars.callback(ledger.exemplars, cells, kind, spent_ns, delay_ns, ids)
     if not slow:
@@ -151,7 +151,7 @@ def callback(
             event,
             samples=watchdog.samples_of(obs, start_ns),
             context=context if isinstance(context, Context) else None,
-            context_seen=None if seen is None else seen.context,
+            context_seen=held.context_since(obs, start_ns),
         )
         emit(obs.instruments, "on_slow_callback", event)
     if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
@@ -161,6 +161,13 @@ def callback(
 
 def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
     """An iteration was slow, or was told to tell its end: count it and tell who listens."""
+    try:
+        _iteration(loop, cells, began_ns, end_ns)
+    finally:
+        held.drop(loop._obsloop)
+
+
+def _iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
     obs = loop._obsloop
     obs.set_thresholds()
     spent_ns = end_ns - began_ns

@@ -13,15 +13,14 @@ from contextlib import suppress
 from contextvars import Context
 from os.path import dirname, join, sep
 from traceback import FrameSummary
-from types import FrameType
 from typing import Any, NamedTuple
 
-from obsloop import _private
+from obsloop import _peek, _private
+from obsloop._frames import Frames
 from obsloop._sites import Site
 
 MAX_FRAMES = 100
 """So many innermost frames of a stack are kept."""
-_MAX_WALK = 10_000
 _SAMPLED = 1  # the bit of a span's flags
 
 _OURS = dirname(_private.__file__) + sep
@@ -55,32 +54,31 @@ class Stack(NamedTuple):
     """Whether the loop's thread is in the books of obsloop: what blocked it is over, and its end will be told."""
 
 
-def take(frame: FrameType | None) -> Stack:
-    """The stack that ends in ``frame``, from the loop's callback on. Sources are not read."""
+def take(frames: Frames) -> Stack:
+    """The stack of these frames, from the loop's callback on. Sources are not read."""
     kept: list[FrameSummary] = []
-    outermost: FrameType | None = None
-    ours = frame is not None and frame.f_code.co_filename.startswith(_OURS)
-    walked = 0
-    while frame is not None and walked < _MAX_WALK:
-        code = frame.f_code
+    outermost = -1
+    codes = frames.codes
+    ours = bool(codes) and codes[0].co_filename.startswith(_OURS)
+    walked, cut = 0, frames.cut
+    for code, line in zip(codes, frames.lines, strict=True):
         if (code.co_filename, code.co_name) in _LOOPS_OWN:
+            cut = False
             break
         if walked < MAX_FRAMES:
-            kept.append(FrameSummary(code.co_filename, frame.f_lineno or 0, code.co_name, lookup_line=False))
-        walked += 1
+            kept.append(FrameSummary(code.co_filename, line or 0, code.co_name, lookup_line=False))
         if not code.co_filename.startswith(_OURS):  # an instrument is called by us
-            outermost = frame
-        frame = frame.f_back
+            outermost = walked
+        walked += 1
     if walked > len(kept):
-        more = "or more " if walked == _MAX_WALK else ""
+        more = "or more " if cut else ""
         kept.append(FrameSummary("", 0, f"({walked - len(kept)} {more}frames left out)", lookup_line=False))
     site = None
-    if outermost is not None:
-        code = outermost.f_code
-        module = outermost.f_globals.get("__name__")
+    if outermost >= 0 and not cut:
+        code, module = codes[outermost], frames.modules[outermost]
         prefix = f"{module}." if isinstance(module, str) else ""
         site = Site(f"{prefix}{code.co_qualname}", code.co_filename, code.co_firstlineno)
-    return Stack(tuple(reversed(kept)), site, ours and walked > 0 and outermost is None)
+    return Stack(tuple(reversed(kept)), site, ours and walked > 0 and outermost < 0)
 
 
 def where(frames: tuple[FrameSummary, ...]) -> str:
@@ -107,7 +105,7 @@ def inner_task(loop: Any, handle: Any) -> Any:
     with suppress(Exception):
         task = asyncio.current_task(loop)
     if task is not None and handle is not None:
-        own = getattr(getattr(handle, "_callback", None), "__self__", None)
+        own = _peek.get(_peek.get(handle, "_callback"), "__self__")
         if own is task:
             return None
     return task
@@ -133,17 +131,24 @@ def context(handle: Any, task: Any) -> Context | None:
         return None
 
 
-def span(context: Context | None) -> str:
-    """``in span NAME trace ID``, where OpenTelemetry is loaded and a span is active in ``context``, which is run in."""
+def span(context: Context | None, kept: list[Any]) -> tuple[str, Ids | None]:
+    """``in span NAME trace ID``, and the ids if it is sampled: of the span that is active in ``context``.
+
+    Runs OpenTelemetry in ``context``, where it is loaded. The span is added to ``kept``: the loop's thread has to drop
+    it.
+    """
+    text = ""
     try:
         active = _active_span(context)
+        kept.append(active)
         ids: Any = active and active.get_span_context()
         if not ids or not ids.is_valid:
-            return ""
+            return "", None
         name = getattr(active, "name", "")  # a span of another process has none
-        return f"in span {name or '?'} trace {ids.trace_id:032x}"
-    except Exception:  # somebody else's code, of any version
-        return ""
+        text = f"in span {name or '?'} trace {ids.trace_id:032x}"
+        return text, ids_of(active)
+    except Exception:  # OpenTelemetry's code, or what takes its place, of any version
+        return text, None
 
 
 def span_ids(context: Context | None) -> Ids | None:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import _thread
 import os
-import sys
 import threading
 import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop import _clock, _core, _running, _sites
+from obsloop import _clock, _core, _frames, _running, _sites
 from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop._sites import Site
 from obsloop._threads import start_without_signals
-from obsloop.watch import cause as causes, episodes, lints, notices, stacks, usage
+from obsloop.watch import cause as causes, episodes, held, lints, notices, stacks, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 from obsloop.watch.guarded import guarded
 
@@ -342,6 +341,8 @@ def _look(life: _Life, run: Run) -> None:
         return  # with a test's clock nothing is seen while it lasts
     obs, cells = loop._obsloop, run.cells
     state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns
+    if obs.held and state not in _BUSY:
+        held.wake(loop)
     now_ns = time.monotonic_ns()
     slow_ns = max(obs.slow_ns, _MIN_THRESHOLD_NS)
     slow_iteration_ns = max(obs.slow_iteration_ns, _MIN_THRESHOLD_NS)
@@ -421,36 +422,47 @@ def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
 
 def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | None:
     """What the loop's thread is doing; None where it is gone, or past what blocked it."""
-    cells = run.cells
-    frame = sys._current_frames().get(run.ident)
-    handle = task = None
+    if held.full(loop._obsloop):
+        return None
+    began_ns = run.cells.began_ns
+    kept: list[Any] = []
     try:
-        if frame is None:
-            return None
-        handle = _core.running_handle(loop, frame)
-        tick_ns, state = cells.tick_ns, cells.state
-        stack = stacks.take(frame)
-        if stack.ours:
-            return None
-        site, kind = _THE_LOOP, "other"
-        delay_ns = 0
-        if handle is not None:
-            site = _sites.site_of_handle(handle)
-            marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
-            kind = KIND_OF_BLOCK[marks[0] // STRIDE]
-            ready_ns = marks[1]
-            delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
-        task = stacks.inner_task(loop, handle)
-        if task is not None:
-            site, kind = _sites.site_of_task(task), "task_step"
-        elif site in (_THE_LOOP, _sites.CANCELLED) and stack.outermost is not None:
-            site = stack.outermost
-        where = stacks.where(stack.frames)
-        context = stacks.context(handle, task)
-        detail = "; ".join(text for text in (site.detail, where, stacks.span(context)) if text)
-        return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, context), stack.frames
+        return _seen(run, loop, now_ns, kept)
     finally:
-        del frame, handle, task
+        held.hand_over(loop, began_ns, now_ns, kept)
+
+
+def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tuple[Any, ...]] | None:
+    """The same; each object of the program's that it reads is in ``kept`` before."""
+    cells = run.cells
+    frames = _frames.of_thread(run.ident, _core.ITERATION)
+    if not frames.codes:
+        return None
+    handle = _core.running_handle(loop, frames.wanted, kept)
+    tick_ns, state = cells.tick_ns, cells.state
+    stack = stacks.take(frames)
+    if stack.ours:
+        return None
+    site, kind = _THE_LOOP, "other"
+    delay_ns = 0
+    if handle is not None:
+        site = _sites.site_of_handle(handle)
+        marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
+        kind = KIND_OF_BLOCK[marks[0] // STRIDE]
+        ready_ns = marks[1]
+        delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
+    task = stacks.inner_task(loop, handle)
+    kept.append(task)
+    if task is not None:
+        site, kind = _sites.site_of_task(task), "task_step"
+    elif site in (_THE_LOOP, _sites.CANCELLED) and stack.outermost is not None:
+        site = stack.outermost
+    where = stacks.where(stack.frames)
+    context = stacks.context(handle, task)
+    kept.append(context)
+    span, ids = stacks.span(context, kept)
+    detail = "; ".join(text for text in (site.detail, where, span) if text)
+    return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, ids), stack.frames
 
 
 def _tell() -> None:
@@ -476,7 +488,7 @@ def _close_gone(life: _Life) -> None:
         inner = _running.runs.get(run.ident)
         while inner is not None and inner is not run:
             inner = inner.outer
-        if inner is None or run.loop() is None or run.ident not in sys._current_frames():
+        if inner is None or run.loop() is None or not _frames.is_alive(run.ident):
             now_ns = time.monotonic_ns()
             _lost(obs, episode, now_ns)
             life.bell.ring()

@@ -8,6 +8,7 @@ import types
 import weakref
 
 import obsloop
+from obsloop import _frames
 from obsloop.watch import stacks
 
 
@@ -21,7 +22,7 @@ def test_a_stack_begins_with_the_callback():
     taken = []
 
     def inner() -> None:
-        taken.append(stacks.take(sys._getframe()))
+        taken.append(stacks.take(_frames.of_frame(sys._getframe())))
 
     def callback() -> None:
         inner()
@@ -45,7 +46,7 @@ def test_a_deep_stack_keeps_its_innermost_frames():
     """A recursion of 500: a hundred are kept, and it is said how many are not."""
 
     def deeper(n: int) -> stacks.Stack:
-        return deeper(n - 1) if n else stacks.take(sys._getframe())
+        return deeper(n - 1) if n else stacks.take(_frames.of_frame(sys._getframe()))
 
     stack = deeper(500)
     assert len(stack.frames) == stacks.MAX_FRAMES + 1
@@ -57,7 +58,7 @@ def test_a_deep_stack_keeps_its_innermost_frames():
 def test_the_place_is_in_the_programs_own_code():
     """A call into the standard library is told by who made it; with nothing else there, by itself."""
     taken = []
-    json.loads("{}", object_hook=lambda found: taken.append(stacks.take(sys._getframe())))
+    json.loads("{}", object_hook=lambda found: taken.append(stacks.take(_frames.of_frame(sys._getframe()))))
     here = test_the_place_is_in_the_programs_own_code
     assert f"at {here.__code__.co_filename}:" in stacks.where(taken[0].frames)
     library = tuple(frame for frame in taken[0].frames if "json" in frame.filename)
@@ -73,7 +74,7 @@ def test_what_is_on_the_stack_is_not_kept():
 
     def callback() -> tuple[stacks.Stack, weakref.ref]:
         thing = Thing()
-        return stacks.take(sys._getframe()), weakref.ref(thing)
+        return stacks.take(_frames.of_frame(sys._getframe())), weakref.ref(thing)
 
     stack, thing = callback()
     gc.collect()
@@ -83,7 +84,7 @@ def test_what_is_on_the_stack_is_not_kept():
 
 def test_no_stack_at_all():
     """The thread is gone."""
-    assert stacks.take(None) == stacks.Stack((), None, False)
+    assert stacks.take(_frames.of_frame(None)) == stacks.Stack((), None, False)
 
 
 def test_the_span_comes_from_a_copy_of_the_context(monkeypatch):
@@ -102,11 +103,11 @@ def test_the_span_comes_from_a_copy_of_the_context(monkeypatch):
 
     def entered() -> None:
         active.set(span)
-        found.append(stacks.span(stacks.context(Handle, None)))
+        found.append(stacks.span(stacks.context(Handle, None), [])[0])
 
-    assert stacks.span(stacks.context(Handle, None)) == ""
+    assert stacks.span(stacks.context(Handle, None), [])[0] == ""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", api)
-    assert stacks.span(stacks.context(Handle, None)) == ""  # none is active, and the stand-in's None is no span
+    assert stacks.span(stacks.context(Handle, None), [])[0] == ""  # none is active, and the stand-in's None is no span
     Handle._context.run(entered)
     assert found == [f"in span GET / trace {0xABC:032x}"]
 

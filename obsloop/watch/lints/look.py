@@ -5,7 +5,7 @@ without running code of the program's.
 from __future__ import annotations
 
 from traceback import FrameSummary
-from types import CodeType, CoroutineType, FrameType, GeneratorType
+from types import CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _peek, _sites, _tasks
@@ -125,11 +125,10 @@ def site_and_place(ref: Any) -> tuple[Site, str] | None:
         return None
     frames: list[FrameSummary] = []
     for coro in chain_of(coroutine_of(task)):
-        frame = _peek.get(coro, f"{_sites._prefix(coro)}_frame")
-        if _peek.class_of(frame) is FrameType:
-            code = frame.f_code
-            frames.append(FrameSummary(code.co_filename, frame.f_lineno or 0, code.co_qualname, lookup_line=False))
-        del frame
+        place = _sites.place_in(coro)
+        if place is not None:
+            code, line = place
+            frames.append(FrameSummary(code.co_filename, line, code.co_qualname, lookup_line=False))
     return _sites.site_of_task(task), _peek.clean(stacks.where(tuple(frames)))
 
 

@@ -11,19 +11,19 @@ A server under full load is no false alarm: its tasks wait for futures, however 
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _peek, _sites
+from obsloop import _core, _frames, _peek, _sites
 from obsloop._cells import IN_CALLBACK
 from obsloop._private import private_tasks
-from obsloop.watch import stacks
+from obsloop.watch import held, stacks
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 
 if TYPE_CHECKING:
     from obsloop._running import Run
+    from obsloop._sites import Site
 
 _PY_STEP: Any = getattr(getattr(private_tasks, "_PyTask", None), "_Task__step", object())
 
@@ -74,14 +74,17 @@ class Steps:
 
     def _see(self, run: Run, loop: Any, began_ns: int, now_ns: int) -> bool:
         """A callback lasts too long: if it is a task's step, tell whose."""
-        frame = sys._current_frames().get(run.ident)
-        task: Any = None
-        with suppress(Exception):
-            task = asyncio.current_task(loop)
-        if task is None or frame is None:
+        if held.full(loop._obsloop):
             return False
-        site, where = _sites.site_of_task(task), stacks.where(stacks.take(frame).frames)
-        del frame, task
+        iteration_ns = run.cells.began_ns
+        kept: list[Any] = []
+        try:
+            found = _site_and_place(run, loop, kept)
+        finally:
+            held.hand_over(loop, iteration_ns, now_ns, kept)
+        if found is None:
+            return False
+        site, where = found
         if run.cells.tick_ns != began_ns:
             return False
         obs = loop._obsloop
@@ -92,6 +95,18 @@ class Steps:
             self._groups.settle(set())  # each step is a finding of its own: news again after a while
             findings.tell(obs, LINT, site, f"has not let others run for {seconds:.1f} s", seconds=seconds, detail=where)
         return True
+
+
+def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | None:
+    """The task whose step the loop's thread is in, and where that is; the task is added to ``kept``."""
+    task: Any = None
+    with suppress(Exception):
+        task = asyncio.current_task(loop)
+    kept.append(task)
+    frames = _frames.of_thread(run.ident)
+    if task is None or not frames.codes:
+        return None
+    return _sites.site_of_task(task), stacks.where(stacks.take(frames).frames)
 
 
 class _Ready:
@@ -188,9 +203,21 @@ def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
         return False, None
     if asyncio.current_task(loop) is not task:
         return True, run
-    handle = _core.running_handle(loop, sys._current_frames().get(run.ident))
+    if held.full(loop._obsloop):
+        return None, run
+    iteration_ns = run.cells.began_ns
+    kept: list[Any] = [task]
+    try:
+        return _runs_since_giving_way(task, run, loop, kept), run
+    finally:
+        held.hand_over(loop, iteration_ns, now.began_ns, kept)
+
+
+def _runs_since_giving_way(task: Any, run: Run, loop: Any, kept: list[Any]) -> bool | None:
+    """Whether ``task``, which runs, gave way before this step; None where that cannot be seen."""
+    iterations = _frames.of_thread(run.ident, _core.ITERATION).wanted if _core.ITERATION else []
+    handle = _core.running_handle(loop, iterations, kept)
     callback = None if handle is None else _peek.get(handle, "_callback")
     if callback is None or _peek.get(callback, "__self__") is not task:
-        return None, run  # it has gone on meanwhile, or is in its first, eager step
-    is_step = _core.is_step(callback) or _peek.get(callback, "__func__") is _PY_STEP
-    return is_step, run
+        return None  # it has gone on meanwhile, or is in its first, eager step
+    return _core.is_step(callback) or _peek.get(callback, "__func__") is _PY_STEP

@@ -1,0 +1,122 @@
+"""Frames of other threads, read in one step: until the last one has been read, no other thread runs.
+
+A frame object of another thread is dangerous to have.
+
+* Before Python 3.12, making one can start a garbage collection. A finalizer gives the GIL away, the other thread
+  returns from the frame, and the new object then points to memory that another frame uses. ``sys._current_frames()``
+  also holds a lock of the interpreter meanwhile: a thread that starts waits for that lock with the GIL, for ever.
+* If the other thread returns while the object exists, the object takes over the locals. Their finalizers then run in
+  the thread that drops the object.
+
+So the functions here keep code objects, line numbers and module names, and drop each frame within the same step. A step
+is a chain of C functions that C iterators call: Python gives the GIL away between bytecodes only, and there are none.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import deque
+from functools import partial
+from itertools import compress, islice, repeat, takewhile
+from operator import attrgetter, call, is_, is_not, methodcaller
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+LIMIT = 200
+"""So many innermost frames of a thread are read."""
+
+_COLLECTS_WHEN_ALLOCATING = sys.version_info < (3, 12)
+_RESTORE: dict[bool, Callable[[], object]] = {True: gc.enable, False: gc.isenabled}  # what was off stays off
+
+_is_there: Any = partial(is_not, None)
+_is_frame: Any = partial(is_, FrameType)
+_code: Any = attrgetter("f_code")
+_line: Any = attrgetter("f_lineno")
+_back: Any = attrgetter("f_back")
+_globals: Any = attrgetter("f_globals")
+_name_of: Any = dict.get
+
+
+class Frames(NamedTuple):
+    """What was read of a thread's frames, innermost first."""
+
+    codes: list[CodeType]
+    lines: list[int | None]
+    modules: list[Any]
+    """What the frame's globals have as ``__name__``: a string, or whatever the program has put there."""
+    wanted: list[Any]
+    """The frames with the code that was asked for."""
+    cut: bool
+    """Whether there may be more frames than were read."""
+
+
+def in_one_step(*calls: Callable[[], object]) -> None:
+    """Call these C functions, one after the other, with no other thread and no garbage collection in between.
+
+    They must not run Python code: neither a function nor a method of a class that Python code has made.
+    """
+    restore: list[Callable[[], object]] = []
+    if _COLLECTS_WHEN_ALLOCATING:
+        # Whether collections are on is read within the step: the program may switch them off at any other moment.
+        remember = partial(restore.extend, map(_RESTORE.__getitem__, map(call, (gc.isenabled,))))
+        calls = (remember, gc.disable, *calls, partial(deque, map(call, restore), 0), restore.clear)
+    try:
+        deque(map(call, calls), 0)
+    finally:
+        for switch_on in restore:  # one of the calls has failed
+            switch_on()
+
+
+def of_thread(ident: int, wanted: CodeType | None = None) -> Frames:
+    """Read the frames of the thread with this ``ident``; none where it is gone."""
+    return _read(map(methodcaller("get", ident), map(call, (sys._current_frames,))), wanted)
+
+
+def of_frame(frame: FrameType | None) -> Frames:
+    """Read ``frame`` and those that have called it; for the frame's own thread."""
+    return _read(iter((frame,)), None)
+
+
+def is_alive(ident: int) -> bool:
+    """Whether the thread with this ``ident`` has a frame."""
+    found: list[bool] = []
+    tops = map(methodcaller("get", ident), map(call, (sys._current_frames,)))
+    in_one_step(partial(found.extend, map(_is_there, tops)))
+    return found == [True]
+
+
+def place_in(suspended: Any, frame_of: Any) -> tuple[CodeType, int] | None:
+    """Code and line of the frame of a coroutine or generator; ``frame_of`` is its ``cr_frame`` as the class has it.
+
+    None where it has ended, or where the frame is not Python's.
+    """
+    frames: list[Any] = []
+    codes: list[CodeType] = []
+    lines: list[int | None] = []
+    own = compress(frames, map(_is_frame, map(type, frames)))
+    in_one_step(
+        partial(frames.extend, map(frame_of.__get__, (suspended,), (type(suspended),))),
+        partial(codes.extend, map(_code, own)),
+        partial(lines.extend, map(_line, compress(frames, map(_is_frame, map(type, frames))))),
+        frames.clear,
+    )
+    return (codes[0], lines[0] or 0) if codes else None
+
+
+def _read(tops: Iterable[FrameType | None], wanted: CodeType | None) -> Frames:
+    frames: list[FrameType] = []
+    found = Frames([], [], [], [], cut=False)
+    in_one_step(
+        partial(frames.extend, filter(_is_there, tops)),
+        partial(frames.extend, takewhile(_is_there, map(_back, islice(frames, LIMIT - 1)))),  # it grows as it is read
+        partial(found.codes.extend, map(_code, frames)),
+        partial(found.lines.extend, map(_line, frames)),
+        partial(found.modules.extend, map(_name_of, map(_globals, frames), repeat("__name__"))),
+        partial(found.wanted.extend, compress(frames, map(partial(is_, wanted), found.codes))),
+        frames.clear,
+    )
+    return found._replace(cut=len(found.codes) >= LIMIT)
