@@ -7,6 +7,10 @@ import pytest
 import obsloop
 from obsloop import Snapshot, _ledger
 from obsloop._catalog import MAX_LOOP_NAMES
+from tests.exporters.programs import everything, run
+
+Figures = tuple[Mapping[str, Snapshot], Snapshot]
+"""Those of the loops, and of the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -17,13 +21,30 @@ def ledgers(monkeypatch) -> None:
 
 
 @pytest.fixture
-def freeze(monkeypatch) -> Callable[[], tuple[Mapping[str, Snapshot], Snapshot]]:
+def freeze(monkeypatch) -> Callable[[], Figures]:
     """A function after which every reader sees the figures of that moment; it gives them, loops' and process's."""
 
-    def now() -> tuple[Mapping[str, Snapshot], Snapshot]:
+    def now() -> Figures:
         loops, process = obsloop.snapshots(), obsloop.process_snapshot()
         monkeypatch.setattr(obsloop, "snapshots", lambda: loops)
         monkeypatch.setattr(obsloop, "process_snapshot", lambda: process)
         return loops, process
 
     return now
+
+
+@pytest.fixture(scope="session")
+def figures_of_everything() -> Figures:
+    """The figures of a program that filled every signal, on a loop called `judged`. It runs once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ledger, "_ledgers", {})
+        return run(everything(lambda: (obsloop.snapshots(), obsloop.process_snapshot())), name="judged")
+
+
+@pytest.fixture
+def filled(figures_of_everything, monkeypatch) -> Figures:
+    """Every reader sees those figures, and nothing else."""
+    loops, process = figures_of_everything
+    monkeypatch.setattr(obsloop, "snapshots", lambda: loops)
+    monkeypatch.setattr(obsloop, "process_snapshot", lambda: process)
+    return figures_of_everything

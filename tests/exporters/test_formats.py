@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 import obsloop
 from obsloop_exporters import _families
 from obsloop_exporters.prometheus import Collector, Exporter
-from tests.exporters.programs import everything, little, run, run_in_thread
+from tests.exporters.programs import little, run, run_in_thread
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PROMETHEUS_2 = (
@@ -44,9 +44,8 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
-def test_the_exporter_answers_as_prometheus_client_would(freeze, accept):
+def test_the_exporter_answers_as_prometheus_client_would(filled, accept):
     """Content type and body, byte by byte, for everything a client may accept."""
-    run(everything(freeze))
     encoder, content_type = choose_encoder(accept)
     answer = Exporter().render(accept)
     assert answer[0] == content_type
@@ -119,9 +118,8 @@ def test_a_name_that_cannot_be_encoded_costs_no_scrape(accept):
 
 
 @pytest.mark.parametrize(("accept", "parse"), [(None, parse_text), (OPENMETRICS, parse_openmetrics)])
-def test_both_parsers_find_the_same_figures_as_the_collector(freeze, accept, parse):
+def test_both_parsers_find_the_same_figures_as_the_collector(filled, accept, parse):
     """Nothing is lost or rounded on the way through the text."""
-    run(everything(freeze))
     families = parse(Exporter().render(accept)[1].decode())
     found = {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
     meant = {

@@ -8,6 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import obsloop
+from obsloop import _ledger
 from obsloop_exporters import _families
 from obsloop_exporters.prometheus import Collector, Exporter
 from tests.exporters.programs import WAYS, everything, run
@@ -116,11 +117,13 @@ EXPECTED = {
 }  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def scraped():
     """The families of a program that fills every signal, by name, as OpenMetrics' parser understands them."""
     accept = "application/openmetrics-text; version=1.0.0"
-    _, body = run(everything(lambda: Exporter().render(accept)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ledger, "_ledgers", {})
+        _, body = run(everything(lambda: Exporter().render(accept)))
     return {family.name: family for family in text_string_to_metric_families(body.decode())}
 
 

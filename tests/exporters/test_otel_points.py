@@ -39,7 +39,7 @@ from tests.exporters.otel import (
     metrics,
     provider_with,
 )
-from tests.exporters.programs import everything, little, run
+from tests.exporters.programs import little, run
 from tests.support import output
 
 DELTAS = {sdk.Counter: DELTA, sdk.ObservableCounter: DELTA, sdk.Histogram: DELTA}
@@ -57,11 +57,11 @@ def says_anew(monkeypatch):
 
 
 @pytest.mark.parametrize("aggregation", [None, EXPONENTIAL], ids=["explicit", "exponential"])
-def test_a_reader_is_given_what_the_snapshot_says(freeze, aggregation):
+def test_a_reader_is_given_what_the_snapshot_says(filled, aggregation):
     """Every series of every signal of a program that filled them all: no other, and each number."""
     reader = InMemoryMetricReader(preferred_aggregation=aggregation)
     with provider_with(reader):
-        loops, process = run(everything(freeze), name="judged")
+        loops, process = filled
         found, wanted = given(reader), expected(loops, process)
     assert list(found) == [signal.name for signal in obsloop.SIGNALS]
     for name, series in wanted.items():
@@ -83,11 +83,10 @@ def test_a_reader_is_given_what_the_snapshot_says(freeze, aggregation):
 
 
 @pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
-def test_a_metric_is_what_its_signal_is(freeze, signal):
+def test_a_metric_is_what_its_signal_is(filled, signal):
     """Name, unit, description and kind are the catalogue's."""
     reader = InMemoryMetricReader()
     with provider_with(reader):
-        run(everything(freeze))
         metric = metrics(reader)[signal.name]
     assert (metric.unit, metric.description) == (signal.unit, signal.help)
     kinds = {"counter": Sum, "updowncounter": Sum, "gauge": Gauge, "histogram": ExplicitHistogram}
@@ -96,12 +95,11 @@ def test_a_metric_is_what_its_signal_is(freeze, signal):
         assert metric.data.is_monotonic == (signal.kind == "counter")
 
 
-def test_the_scope_is_obsloop_and_the_programs_own_metrics_stay(freeze):
+def test_the_scope_is_obsloop_and_the_programs_own_metrics_stay(filled):
     """Our scope has our version and no schema; what the program records is beside it, in the same resource."""
     reader = InMemoryMetricReader()
     with provider_with(reader) as provider:
         provider.get_meter("shop").create_counter("orders").add(3)
-        run(everything(freeze))
         data = reader.get_metrics_data()
     (resource,) = data.resource_metrics
     scopes = {one.scope.name: one for one in resource.scope_metrics}

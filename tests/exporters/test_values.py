@@ -23,9 +23,9 @@ def registry(**buckets) -> CollectorRegistry:
 
 
 @pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
-def test_a_scrape_says_what_the_snapshot_says(freeze, signal):
+def test_a_scrape_says_what_the_snapshot_says(filled, signal):
     """Each figure of each series, for a program that filled everything."""
-    loops, process = run(everything(freeze), name="judged")
+    loops, process = filled
     scrape, name = registry(), EXPECTED[signal.name][0] + ("_total" if signal.kind == "counter" else "")
     snapshot, base = (loops["judged"], {"asyncio_eventloop_name": "judged"})
     if signal.scope == "process":
