@@ -5,7 +5,6 @@ shows that the test states what asyncio really does, the other half that we do t
 """
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -38,12 +37,6 @@ def pytest_configure(config) -> None:
     # inherit it, and Ctrl-C would not end them. A signal with a handler is back at its default after exec.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_finish(session) -> None:
-    """Keep the collector from what lives until the end: hundreds of tests collect, each time through all test modules."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_report_header() -> str | None:

@@ -4,7 +4,9 @@ A test marked `compiled_only` states a fact of the compiled core. In a process o
 tests are collected, and the reason is printed; with TESTS_REQUIRE_COMPILED set its absence is a failure.
 """
 
+import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -52,3 +54,12 @@ def the_core_asked_for() -> None:
         assert obsloop.core == "pure"
     elif os.environ.get("TESTS_REQUIRE_COMPILED"):
         assert obsloop.core == "compiled"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_collections() -> Iterator[None]:
+    """Keep the collector from all that was there before: these tests collect hundreds of times."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
