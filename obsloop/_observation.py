@@ -19,6 +19,7 @@ from obsloop._settings import Settings, tidy_name
 from obsloop.probes import errors, gc as gc_probe
 from obsloop.probes.processes import Processes
 from obsloop.probes.servers import Servers
+from obsloop.watch import watchdog
 from obsloop.watch.held import Held, drop
 from obsloop.watch.slow import Notes
 
@@ -217,6 +218,7 @@ class Observed(SelectorEventLoop):
         super().close()
         _core.forget()
         self._obsloop.release(self)
+        watchdog.closed()
 
     def snapshot(self) -> Snapshot:
         """The figures of this loop's name, at this moment; may be called from any thread."""

@@ -1,4 +1,4 @@
-"""A ledger while loops come and go: whatever code runs in between, nothing waits for itself and no counter goes back."""
+"""A ledger while loops come and go: whatever code runs in between, nothing waits for itself, no counter goes back."""
 
 import pytest
 

@@ -82,7 +82,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _starting  # noqa: PLW0603 - the old one may be held by a thread that is gone
+    global _lock, _starting  # the old one may be held by a thread that is gone
     _lock, _starting = threading.RLock(), False
     _held.clear()
 

@@ -8,6 +8,7 @@ import socket
 import threading
 
 from obsloop import _tasks
+from obsloop._threads import in_subinterpreter
 from obsloop.service.address import base_url, parse_address
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.say import say
@@ -17,21 +18,26 @@ from obsloop.service.server import Server, listen_on
 RUN_PID = "OBSLOOP_RUN_PID"
 
 
+# How long a fork waits for the service's thread to come to rest: longer than any scrape takes, and not for ever, since
+# that thread may be waiting for a module that the forking thread is importing.
+_FORK_WAIT_SECONDS = 1.0
+# After a fork that waited in vain: an exporter hangs, and each further fork would wait as long for it.
+_FORK_WAIT_AGAIN_SECONDS = 0.01
+
+
 class _State:
     """What a process knows of its service. A child after fork gets a new one."""
 
     def __init__(self) -> None:
         self.server: Server | None = None
         self.url: str | None = None
+        self.fork_wait = _FORK_WAIT_SECONDS
         # What each address asked for came to, so that a thousand loops try, and complain, once.
         self.answers: dict[str, str | None] = {}
 
 
 _state = _State()
 
-# How long a fork waits for the service's thread to come to rest: longer than any scrape takes, and not for ever, since
-# that thread may be waiting for a module that the forking thread is importing.
-_FORK_WAIT_SECONDS = 1.0
 _paused: dict[int, Server] = {}  # by the thread that forks
 
 
@@ -47,6 +53,12 @@ def _start(state: _State, address: str, unhealthy_after: float) -> str | None:
     if state.url is not None:
         say(f"this process is already served at {state.url}; the address {address} is not served as well.")
         return state.url
+    if in_subinterpreter():
+        say(
+            f"cannot serve on {address}: this is a subinterpreter, which could not be ended while it is served. "
+            "Ask obsloop.snapshots() in it instead. The program runs on, observed but not served."
+        )
+        return None
     try:
         host, port = parse_address(address)
         listener = _listen(host, port, address)
@@ -115,9 +127,14 @@ def _refuse(address: str, reason: str) -> None:
 
 
 def _before_fork() -> None:
-    server = _state.server
-    if server is not None and server.pause(_FORK_WAIT_SECONDS):
-        _paused[threading.get_ident()] = server
+    state = _state
+    server = state.server
+    if server is not None:
+        if server.pause(state.fork_wait):
+            _paused[threading.get_ident()] = server
+            state.fork_wait = _FORK_WAIT_SECONDS
+        else:
+            state.fork_wait = _FORK_WAIT_AGAIN_SECONDS
 
 
 def _after_fork_in_parent() -> None:

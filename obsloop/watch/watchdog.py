@@ -8,6 +8,7 @@ never dies of an error. Loops' threads hand it what has ended and ring; they wai
 from __future__ import annotations
 
 import _thread
+import atexit
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from obsloop import _clock, _core, _frames, _running, _sites
 from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop._sites import Site
-from obsloop._threads import start_without_signals
+from obsloop._threads import are_refused, in_subinterpreter, start_without_signals
 from obsloop.watch import cause as causes, episodes, held, lints, notices, stacks, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 from obsloop.watch.guarded import guarded
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from obsloop._events import Sample
     from obsloop._running import Run
 
-__all__ = ["iteration_ended", "samples_of", "seen", "self_time_ns"]
+__all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
 
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
@@ -39,6 +40,7 @@ _PARK_NS = 1_000_000_000  # no loop has run for so long
 _SWEEP_NS = 10_000_000_000
 _MAX_ENDED = 256  # of more, only the counters tell
 _JOIN_SECONDS = 1.0
+_EXIT_SECONDS = 0.2
 
 _BUSY = (IN_OVERHEAD, IN_CALLBACK)
 _THE_LOOP = Site("(loop)", "", 0)
@@ -99,7 +101,9 @@ class _Life:
 
     __slots__ = (
         "bell",
+        "busy_ns",
         "cpu_ns",
+        "ended",
         "lints_ns",
         "looked_ns",
         "next_ns",
@@ -113,6 +117,10 @@ class _Life:
     def __init__(self) -> None:
         self.bell: Any = (_core.compiled_bell or Bell)(_MIN_THRESHOLD_NS, _FLOOR_NS, usage.LATE_NS)
         self.stop = False
+        self.ended = False
+        """It has done its last work, and looks for the last time whether it is to stop."""
+        self.busy_ns = 0
+        """Since when it does what may take long: hooks are called. 0 while it sleeps."""
         self.patience = 1
         self.cpu_ns = self.lints_ns = self.looked_ns = self.next_ns = self.watched_ns = self.swept_ns = 0
         self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
@@ -120,6 +128,8 @@ class _Life:
 
 _life: _Life | None = None
 _asleep = True  # parked, or not there at all
+_refused = False  # this interpreter starts no daemon threads, or ends: nothing is watched
+_transient = False  # this is a subinterpreter: the thread ends with the last loop
 _starting = _thread.allocate_lock()
 _ended: deque[_Ended] = deque()
 _open: list[_Open] = []
@@ -143,7 +153,7 @@ _running.wake = _wake
 def _begin(run: Run) -> None:
     """Watch this thread's loop, if it wants to be watched: start the thread, or end its rest."""
     loop = run.loop()
-    if loop is not None and loop._obsloop.settings.watchdog:
+    if loop is not None and loop._obsloop.settings.watchdog and not _refused:
         usage.look(loop._obsloop, run.cells, run.native_id)
         _watched[run.cells, run.native_id] = time.monotonic_ns()  # it rings once, however short it runs
         _start()
@@ -236,15 +246,21 @@ def self_time_ns() -> int:
 
 def _start() -> None:
     """Have a thread that looks: start it, or ring for it."""
-    global _life, _asleep
+    global _life, _asleep, _refused, _transient
     if _life is not None:
         _life.bell.ring()
-    elif _starting.acquire(blocking=False):  # else another thread starts it at this moment
+    elif not _refused and _starting.acquire(blocking=False):  # else another thread starts it at this moment
         try:
             if _life is None:
+                _transient = in_subinterpreter()
                 life = _Life()
                 start_without_signals(life.thread)
                 _life, _asleep = life, False
+        except RuntimeError as error:
+            if not are_refused(error):
+                raise
+            _refused = True
+            _watched.clear()
         finally:
             _starting.release()
 
@@ -253,16 +269,25 @@ def _start() -> None:
 
 
 def _work(life: _Life) -> None:
-    while not life.stop:
-        # BaseException: an instrument or a logging handler may raise SystemExit, and that would be the end.
-        try:
-            life.next_ns = time.monotonic_ns() + _LONGEST_NS
-            guarded(_pass, life)
-            guarded(_sleep, life)
-        except BaseException:
-            time.sleep(_FLOOR_NS / 1e9)
-    with suppress(BaseException):
-        _tell()
+    while True:
+        while not life.stop:
+            # BaseException: an instrument or a logging handler may raise SystemExit, and that would be the end.
+            try:
+                life.busy_ns = time.monotonic_ns()
+                life.next_ns = life.busy_ns + _LONGEST_NS
+                guarded(_pass, life)
+                life.busy_ns = 0
+                guarded(_sleep, life)
+            except BaseException:
+                time.sleep(_FLOOR_NS / 1e9)
+        life.busy_ns = time.monotonic_ns()
+        with suppress(BaseException):
+            _tell()
+        # In this order: who takes ``stop`` back either finds that it has ended, or has it go on.
+        life.ended = True
+        if life.stop:
+            return
+        life.ended = False
 
 
 def _pass(life: _Life) -> None:
@@ -499,6 +524,11 @@ def _close_gone(life: _Life) -> None:
 
 def _before_fork() -> None:
     """End the thread: a process that forks should have one only, and since 3.12 Python warns where it has more."""
+    _end(_JOIN_SECONDS)
+
+
+def _end(patience: float) -> None:
+    """End the thread. Where it has been at the same work, a hook that hangs, for ``patience`` seconds, it goes on."""
     global _life, _asleep, _spent_before_ns  # noqa: PLW0603
     life = _life
     if life is None:
@@ -506,17 +536,29 @@ def _before_fork() -> None:
     life.stop = True
     life.bell.ring()
     if threading.current_thread() is not life.thread:
-        life.thread.join(_JOIN_SECONDS)
+        busy_ns = life.busy_ns
+        if busy_ns:
+            patience -= (time.monotonic_ns() - busy_ns) / 1e9
+        life.thread.join(max(0.0, patience))
+        if life.thread.is_alive():
+            life.stop = False
+            if not life.ended:
+                return  # it goes on when the hook returns: the next fork waits no longer, and there is no second thread
+            life.stop = True
+            life.thread.join(_JOIN_SECONDS)
         _wait_until_gone(life.thread.native_id)
     _spent_before_ns += life.cpu_ns
     _life, _asleep = None, True
 
 
 def _wait_until_gone(native_id: int | None) -> None:
-    """A thread that has been joined may be on its last steps still, and be counted by the kernel."""
+    """A thread that has been joined may be on its last steps still, and be counted by the kernel.
+
+    Its clock tells, which is gone with it: no look-up in ``/proc``, which keeps what was looked up.
+    """
     deadline = time.monotonic() + _JOIN_SECONDS / 10
-    while os.path.exists(f"/proc/self/task/{native_id}") and time.monotonic() < deadline:
-        time.sleep(0.0002)
+    while native_id and usage.cpu_time_ns(native_id) is not None and time.monotonic() < deadline:
+        time.sleep(0.00005)
 
 
 def _after_fork_in_parent() -> None:
@@ -541,3 +583,23 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+def closed() -> None:
+    """A loop is closed. In a subinterpreter the thread ends with the last one: it may be ended next."""
+    if _transient and _life is not None and not _running.runs:
+        _end(_EXIT_SECONDS)
+
+
+def _at_exit() -> None:
+    """A subinterpreter cannot be ended while a thread of it is left. The main one ends with its daemon threads."""
+    global _refused  # noqa: PLW0603
+    if _transient:
+        _end(_EXIT_SECONDS)
+        _refused = True  # what runs after this is not watched
+
+
+atexit.register(_at_exit)
