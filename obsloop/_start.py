@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from obsloop import _core
@@ -97,18 +98,20 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
     return cast(Loop, loop)
 
 
-_observed_classes: dict[type, type[Loop]] = {}
+_OBSERVED = "_obsloop_observed"
+"""Where a loop class of the program's keeps the observed kind of itself: both live as long as the other."""
 
 
 def observed_class(cls: type[asyncio.AbstractEventLoop]) -> type[Loop]:
     """The class that a loop of ``cls`` becomes: the program's own methods first, then ours, then the stock ones."""
     if cls.__mro__[0] is asyncio.SelectorEventLoop or cls in Loop.__mro__:
         return Loop
-    observed = _observed_classes.get(cls)
+    observed: type[Loop] | None = vars(cls).get(_OBSERVED)  # not its base's, which it would inherit
     if observed is None:
         bases: tuple[Any, ...] = (cls, Loop)
         observed = cast(
             "type[Loop]", type(cls.__name__, bases, {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
         )
-        _observed_classes[cls] = observed
+        with suppress(Exception):  # a metaclass that refuses: then there is a new one for each loop
+            setattr(cls, _OBSERVED, observed)
     return observed

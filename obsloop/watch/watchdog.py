@@ -246,7 +246,7 @@ def self_time_ns() -> int:
 
 def _start() -> None:
     """Have a thread that looks: start it, or ring for it."""
-    global _life, _asleep, _refused, _transient
+    global _life, _asleep, _refused, _transient  # noqa: PLW0603
     if _life is not None:
         _life.bell.ring()
     elif not _refused and _starting.acquire(blocking=False):  # else another thread starts it at this moment
