@@ -2,6 +2,7 @@
 or somebody's own object.
 """
 
+import logging
 import sys
 from contextlib import suppress
 
@@ -21,3 +22,13 @@ def say_once(key: str, line: str) -> None:
     if key not in _said:
         _said.add(key)
         say(line)
+
+
+def say_error(key: str, what: str) -> None:
+    """Say once in one line that `what` happened, with the error that is being handled; log its traceback at DEBUG."""
+    if key not in _said:
+        error = sys.exc_info()[1]
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ").replace("\r", " ")
+        say_once(key, f"{what}: {reason}. The traceback is logged at level DEBUG by the logger obsloop.")
+        with suppress(Exception):  # a logging handler of the program's may raise
+            logging.getLogger("obsloop").debug("%s", what, exc_info=True)

@@ -11,7 +11,6 @@ import selectors
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -19,7 +18,7 @@ from obsloop import _tasks
 from obsloop._threads import start_without_signals
 from obsloop.service.messages import Request, RequestError, Response, encode, find_head, parse_head, plain
 from obsloop.service.routes import Options, Route, preload
-from obsloop.service.say import say_once
+from obsloop.service.say import say_error, say_once
 
 MAX_CONNECTIONS = 64
 # From accept to the last byte, however the client behaves: a time limit per read could be drawn out for ever.
@@ -93,7 +92,7 @@ class Server:
                 with self._working:
                     self._pass([key.data for key, _ in ready])
             except Exception:  # nothing that a client does may end the service
-                say_once("service-pass", f"error in the service, which goes on:\n{traceback.format_exc().rstrip()}")
+                say_error("service-pass", "error in the service, which goes on")
                 time.sleep(0.1)  # and no error may make it spin
 
     def _pass(self, ready: list[_Connection | None]) -> None:
@@ -185,10 +184,7 @@ class Server:
             return route.handler(request, self._options)
         except Exception as error:
             # The client learns the kind only: a message may quote the program's data.
-            say_once(
-                f"service-handler-{route.path}-{type(error).__name__}",
-                f"{route.path} failed, and this is told once:\n{traceback.format_exc().rstrip()}",
-            )
+            say_error(f"service-handler-{route.path}-{type(error).__name__}", f"{route.path} failed")
             return plain(500, f"{route.path} failed with {type(error).__name__}; details are on the program's stderr.")
 
     def _write(self, connection: _Connection) -> None:

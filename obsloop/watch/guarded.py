@@ -54,6 +54,8 @@ def guarded(function: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwar
         if name not in _told and not goes_on(error):
             _told.add(name)
             with harmless:  # a logging handler of the program's may raise, too
-                _log.exception("obsloop's own error in %s; the program goes on", name)
+                reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+                _log.error("obsloop's own error in %s: %s. The program goes on.", name, reason)
+                _log.debug("The traceback of that error:", exc_info=True)
         if goes_on(error):
             raise

@@ -87,14 +87,14 @@ def test_get_head_and_what_is_not_there(port):
 
 
 def test_a_broken_handler_answers_500_and_the_service_goes_on(port, capsys):
-    """The client learns the kind of error and nothing of its text; stderr gets the traceback once."""
+    """The client learns the kind of error and nothing of its text; stderr gets one line once."""
     for _ in range(3):
         status, _, text = refused(port, "/broken")
         assert status == 500
         assert "RuntimeError" in text
         assert "secret" not in text
     assert get(port) == (200, b"fine")
-    assert capsys.readouterr().err.count("Traceback") == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_large_answer_comes_whole_to_a_slow_reader(port):
