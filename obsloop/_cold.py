@@ -121,6 +121,14 @@ def is_plain_epoll(selector: Any) -> bool:
     return type(selector) is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
 
 
+def give_way() -> None:
+    """Let other threads and signal handlers in, where they wait.
+
+    The interpreter looks for them when it enters a function of Python. The compiled core calls this one now and then,
+    because a batch of callbacks in C enters none.
+    """
+
+
 def enter(self: Any, cells: Cells) -> tuple[int, int] | None:
     """``run_once`` is called: a run begins, or goes on, or this is an iteration within one of the loop's own callbacks.
 

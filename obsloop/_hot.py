@@ -193,7 +193,9 @@ def call_later(self: Any, delay: Any, callback: Any, *args: Any, context: Contex
         raise TypeError("delay must not be None")
     if getattr(self.call_at, "__func__", None) is not call_at:  # asyncio's call_later goes through call_at
         return self.call_at(self.time() + delay, callback, *args, context=context)
-    return _schedule(self, self.time() + delay, callback, args, context, 0 if delay >= 0 else monotonic_ns())
+    now = self.time()
+    when = now + delay  # the program's own type, perhaps: all that asyncio wants of it is this sum
+    return _schedule(self, when, callback, args, context, 0 if when >= now else monotonic_ns())
 
 
 def call_at(self: Any, when: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:

@@ -20,7 +20,7 @@ from collections import deque
 
 cimport cython
 from cpython.contextvars cimport PyContext_CheckExact, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItem, PyDict_GetItemWithError
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject
@@ -32,7 +32,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from obsloop import _cells, _clock, _cold, _coroutines, _created, _slow
+from obsloop import _cells, _clock, _cold, _coroutines, _created, _peek, _slow
 from obsloop._cells import Raw
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import private_base_events, private_selector_events
@@ -148,8 +148,8 @@ cdef extern from "Python.h":
 
 # ---- the clock -------------------------------------------------------------------------------------------------------
 
-cdef object clock_override = None if OBSLOOP_CLOCK else time.monotonic_ns
-cdef object own_time = time.monotonic
+cdef object clock_override = None if OBSLOOP_CLOCK else _clock.monotonic_ns
+cdef object real_clock = _clock.monotonic_ns
 
 
 cdef inline int64_t now_ns() except? -1:
@@ -159,9 +159,9 @@ cdef inline int64_t now_ns() except? -1:
 
 
 def set_clock(clock):
-    """Another clock for every loop of the process, for tests; ``time.monotonic_ns`` for the real one."""
+    """Another clock for every loop of the process, for tests; the one of ``_clock`` for the real one."""
     global clock_override
-    clock_override = None if OBSLOOP_CLOCK and clock is time.monotonic_ns else clock
+    clock_override = None if OBSLOOP_CLOCK and (clock is real_clock or clock is time.monotonic_ns) else clock
 
 
 # Only for the benchmark, which reports what the recording itself costs; never off in use.
@@ -172,14 +172,6 @@ def set_recording(bint on):
     """Whether callbacks are timed and counted."""
     global recording
     recording = on
-
-
-cdef inline double loop_time(object loop) except? -1.0:
-    """``loop.time()``, without a call where nobody has put another method in its place."""
-    method = loop.time
-    if method is own_time and clock_override is None:
-        return obsloop_now() / 1e9
-    return method()
 
 
 # ---- the queue -------------------------------------------------------------------------------------------------------
@@ -303,6 +295,8 @@ cdef int FORKED = _cells.FORKED
 cdef int64_t NEVER_NS = _cells.NEVER_NS
 cdef int64_t MIN_NOTABLE_NS = _cells.MIN_NOTABLE_NS
 cdef int CHUNK_MASK = _slow.CHUNK - 1
+cdef int64_t GIVE_WAY_NS = 1_000_000    # at most so long, and one callback, do others wait for the interpreter
+cdef int TIMERS_MASK = 255              # and so many timers that are due
 
 if _slow.CHUNK & CHUNK_MASK:
     raise ImportError("the compiled core needs a chunk that is a power of two")
@@ -859,6 +853,7 @@ cdef object PY_WAKEUP = _cold.PY_STEPS[1]
 cdef object Task = asyncio.Task
 cdef object report = _cold.report
 cdef object run_in_debug = _cold.run_in_debug
+cdef object give_way = _cold.give_way
 cdef object notable = _slow.notable
 cdef object slow_iteration = _slow.slow_iteration
 cdef object sample = _slow.sample
@@ -985,6 +980,10 @@ cdef class State:
     cdef long timer_cancelled_count
     cdef Turn turn          # the innermost call of run_once that has not returned; None where there is none
     cdef Turn spare         # of the last one that has
+    cdef unsigned int plain_tag     # of the loop's class, where its `time` is known to be asyncio's; 0: not known
+    cdef unsigned int odd_tag       # or known to be another
+    cdef bint has_time              # the program has set `loop.time`
+    cdef object own_time            # to this
     cdef Tally tally
     cdef Cells cells        # while run_once runs: where what is scheduled is counted
 
@@ -1144,6 +1143,112 @@ cdef class Field:
             state.timer_cancelled_count = value
 
 
+# ---- loop.time ---------------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    /* Changes with the class and with each of its bases; 0 where it is not known. */
+    static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
+    """
+    unsigned int class_tag "obsloop_class_tag"(object obj)
+
+cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
+# Where `BaseEventLoop.time` looks up what it calls.
+cdef dict STOCK_GLOBALS = vars(private_base_events)
+cdef dict TIME_GLOBALS = vars(time)
+# Not a built-in where obsloop is imported while the time is frozen: then asyncio's own method is called each time.
+cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
+
+
+cdef inline bint is_stock_clock() except -1:
+    """Whether ``time.monotonic`` is the real one for asyncio, and no test has put another in its place."""
+    return (
+        PyDict_GetItemWithError(STOCK_GLOBALS, "time") == <PyObject *>time
+        and PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") == <PyObject *>MONOTONIC
+    )
+
+
+cdef inline double loop_time(State state, object loop) except? -1.0:
+    """``loop.time()``, without a call where it is asyncio's own and reads the real clock."""
+    if state.plain_tag and class_tag(loop) == state.plain_tag and clock_override is None and is_stock_clock():
+        return obsloop_now() / 1e9
+    if clock_override is None and is_plain_time(state, loop) and is_stock_clock():
+        return obsloop_now() / 1e9
+    return loop.time()
+
+
+cdef bint is_plain_time(State state, object loop) except -1:
+    """Whether ``loop.time`` is asyncio's method; found out again when the class, or one of its bases, has changed."""
+    cdef unsigned int tag = class_tag(loop)
+    if tag and tag == state.plain_tag:
+        return True
+    if tag and tag == state.odd_tag:
+        return False
+    state.plain_tag = state.odd_tag = 0
+    cls = type(loop)
+    getattr(cls, "time", None)  # a look-up, for the class to have a tag
+    tag = class_tag(loop)
+    plain = not state.has_time and _peek.find(cls, "time") is TIME and behind_time(cls) is STOCK_TIME
+    if plain:
+        state.plain_tag = tag
+    else:
+        state.odd_tag = tag
+    return plain
+
+
+cdef object behind_time(cls):
+    """What ``time`` would be without ours."""
+    passed = False
+    for base in _peek.mro_of(cls):
+        found = _peek.vars_of(base).get("time")
+        if found is TIME:
+            passed = True
+        elif passed and found is not None:
+            return found
+    return None
+
+
+cdef class Time:
+    """``loop.time`` on the class: a built-in, called without a frame of Python, where asyncio's would say the same.
+
+    Where a test has replaced ``time.monotonic`` or ``BaseEventLoop.time``, asyncio's own method. What is assigned to
+    ``loop.time`` is kept in the loop's ``State``, where the hot path sees it.
+    """
+
+    def __get__(self, loop, owner):
+        if loop is None:
+            return self
+        cdef State state = state_of(loop)
+        if state is not None:
+            if state.has_time:
+                return state.own_time
+            if is_plain_time(state, loop) and is_stock_clock():
+                return MONOTONIC
+        found = behind_time(type(loop))
+        bind = getattr(type(found), "__get__", None)
+        return found if bind is None else bind(found, loop, type(loop))
+
+    def __set__(self, loop, value):
+        cdef State state = own_state(loop)
+        state.has_time = True
+        state.own_time = value
+        state.plain_tag = state.odd_tag = 0
+
+    def __delete__(self, loop):
+        cdef State state = own_state(loop)
+        if not state.has_time:
+            raise AttributeError("time")
+        state.has_time = False
+        state.own_time = None
+        state.plain_tag = state.odd_tag = 0
+
+    def __call__(self, loop):
+        return loop.time()
+
+
+cdef Time TIME = Time()
+
+
 def adopt(loop, cls):
     """A loop that may run already, in any thread, becomes one of ``cls``: its fields move into a ``State``.
 
@@ -1160,6 +1265,11 @@ def adopt(loop, cls):
     state.stopping = loop._stopping
     state.timer_cancelled_count = loop._timer_cancelled_count
     state.tally = loop._obsloop.tasks
+    own = loop.time
+    by_class = getattr(type(loop), "time", None)
+    if own is not by_class and getattr(own, "__func__", None) is not by_class:
+        state.has_time = True  # set on the loop itself
+        state.own_time = own
     loop._obsloop_state = state
     loop.__class__ = cls
 
@@ -1220,13 +1330,12 @@ def call_later(self, delay, callback, *args, context=None):
     if not PyMethod_Check(method) or method_function(method) != <PyObject *>own_call_at:
         # asyncio's call_later goes through call_at
         return method(self.time() + delay, callback, *args, context=context)
-    cdef double seconds
+    cdef double seconds, now = loop_time(own_state(self), self)
     if type(delay) is float:  # nearly always, and then without a detour over objects
         seconds = delay
-        return schedule(
-            self, loop_time(self) + seconds, callback, args, context, 0 if seconds >= 0 else now_ns()
-        )
-    return schedule(self, loop_time(self) + delay, callback, args, context, 0 if delay >= 0 else now_ns())
+        return schedule(self, now + seconds, callback, args, context, 0 if seconds >= 0 else now_ns())
+    when = now + delay  # the program's own type, perhaps: all that asyncio wants of it is this sum
+    return schedule(self, when, callback, args, context, 0 if when >= now else now_ns())
 
 
 def call_at(self, when, callback, *args, context=None):
@@ -1369,7 +1478,8 @@ def run_once(self):
     cdef bint inline_events
     cdef bint straight = False
     cdef int64_t began = 0, now, start, end, not_before_ns, ready_ns = 0, waited_ns
-    cdef int kind = 0, n, i, epfd = -1, mask
+    cdef int kind = 0, n, i, epfd = -1, mask, timers
+    cdef int64_t gave_way_ns
     cdef unsigned int event
     cdef Py_ssize_t waiting, todo
     cdef double timeout, clock, end_time
@@ -1411,7 +1521,7 @@ def run_once(self):
             waiting = len(ready)
             if not (waiting or state.stopping):
                 if PyList_GET_SIZE(scheduled):
-                    timeout = due(scheduled[0]) - loop_time(self)
+                    timeout = due(scheduled[0]) - loop_time(state, self)
                     if not timeout > 0:  # nan is due, too
                         timeout = 0
                     elif timeout > MAX_TIMEOUT:
@@ -1481,11 +1591,19 @@ def run_once(self):
                 found = None
 
             if PyList_GET_SIZE(scheduled):
-                clock = loop_time(self)
+                clock = loop_time(state, self)
                 end_time = clock + <double>state.clock_resolution
                 if end_time <= clock:
                     end_time = clock + _ulp(clock)
+                timers = 0
                 while PyList_GET_SIZE(scheduled):
+                    timers += 1
+                    if timers & TIMERS_MASK == 0:
+                        timer = timer_handle = None
+                        give_way()
+                        scheduled = state.scheduled  # a signal handler may have run an iteration, and made it anew
+                        if not PyList_GET_SIZE(scheduled):
+                            break
                     timer = scheduled[0]
                     if type(timer) is TimerHandle:
                         timer_handle = timer
@@ -1514,7 +1632,7 @@ def run_once(self):
             start = began if todo == waiting and straight else now_ns()
             count(cells.depth, &counts_line, todo)
             cells.state = IN_CALLBACK
-            cells.tick_ns = start
+            cells.tick_ns = gave_way_ns = start
             while todo > 0:
                 todo -= 1
                 handle = queue_popleft(ready)
@@ -1573,6 +1691,10 @@ def run_once(self):
                     sample(self, cells, began, ready[0])
                     cells.tick_ns = start = now_ns()
                 handle = None
+                if start - gave_way_ns >= GIVE_WAY_NS:
+                    h = None
+                    give_way()
+                    cells.tick_ns = start = gave_way_ns = now_ns()
             cells.state = IN_OVERHEAD
             handle = h = None
 
@@ -1644,6 +1766,7 @@ METHODS = {
     "create_future": create_future,
     "create_task": create_task,
     "get_debug": get_debug,
+    "time": TIME,
     "_run_once": run_once,
     "_add_reader": add_reader,
     "_add_writer": add_writer,

@@ -10,7 +10,6 @@ import asyncio
 import inspect
 import selectors
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
@@ -57,9 +56,6 @@ class Loop(Observed):
                 raise
         super().__init__(selector)
         observe(self, settings)
-
-    # A built-in in the class is called without a frame of Python; the same clock that the stock loop's method reads.
-    time: Any = time.monotonic
 
     def run_forever(self) -> None:
         """Run until ``stop()`` is called, as on the stock loop."""

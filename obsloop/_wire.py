@@ -72,8 +72,8 @@ class Link:
         self.written_bytes += n
         self.io_bytes[self.at + 1] += n
 
-    def connect(self, sock: Any, fd: int, room: int) -> None:
-        """Reads (of ``room`` bytes at most) and writes may go to ``fd`` at once; -1 where it is not quite a socket."""
+    def connect(self, sock: Any, fd: int) -> None:
+        """Reads and writes may go to ``fd`` at once; -1 where it is not quite a socket."""
         self.straight = True
 
     def disconnect(self) -> None:
@@ -98,9 +98,7 @@ def read_data(self: Any) -> None:
         self._read_ready__on_eof()
         return
     link = self._obsloop_link
-    n = len(data)
-    link.read_bytes += n
-    link.io_bytes[link.at] += n
+    link.read(len(data))
     try:
         self._protocol.data_received(data)
     except (SystemExit, KeyboardInterrupt):
@@ -135,8 +133,7 @@ def read_into_buffer(self: Any) -> None:
         self._read_ready__on_eof()
         return
     link = self._obsloop_link
-    link.read_bytes += n
-    link.io_bytes[link.at] += n
+    link.read(n)
     try:
         self._protocol.buffer_updated(n)
     except (SystemExit, KeyboardInterrupt):

@@ -11,6 +11,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 
 from obsloop import _wire
 
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object o, int *overflow) except? -1
+
 cdef extern from *:
     """
     /* Of a `_socket.socket`, whose first field it is; -1 once it is closed. Checked against `fileno()` before it is used. */
@@ -71,6 +74,7 @@ cdef extern from *:
 
 cdef enum:
     ROOM = 1 << 18                  # what asyncio asks for with one read
+    MOST = 1 << 30                  # and the most that a program is taken to mean
     MUCH = 1 << 16                  # from here on a copy takes longer than giving the lock away
 
 cdef char *read_buffer = <char *>malloc(ROOM)
@@ -93,7 +97,6 @@ cdef class Link:
     cdef public bint straight
     cdef int at, fd
     cdef object sock                # the program may close it, and its descriptor become another's
-    cdef Py_ssize_t room
     cdef object protocol_type       # of the protocol that was read for last
     cdef bint buffered_protocol     # whether it has a buffer of its own
     cdef bint much                  # whether the last read filled a lot of the buffer
@@ -120,10 +123,9 @@ cdef class Link:
     def wrote(self, Py_ssize_t n):
         self.count_written(n)
 
-    def connect(self, sock, int fd, Py_ssize_t room):
-        self.fd = fd if OBSLOOP_WIRE and room > 0 and fd >= 0 and descriptor_of(sock) == fd else -1
+    def connect(self, sock, int fd):
+        self.fd = fd if OBSLOOP_WIRE and fd >= 0 and descriptor_of(sock) == fd else -1
         self.sock = sock
-        self.room = room
         self.straight = True
 
     def disconnect(self):
@@ -144,8 +146,9 @@ def read_ready(self):
     cdef Link link = self._obsloop_link
     cdef Py_ssize_t n = 0
     cdef object data
-    cdef int code = 0
+    cdef int code = 0, overflow = 0
     cdef int fd = link.fd
+    cdef long long room
     if not link.is_open():
         if self._read_ready_cb is not None:  # in its odd moments and on odd sockets
             self._read_ready_cb()
@@ -157,10 +160,15 @@ def read_ready(self):
     if link.buffered_protocol:
         read_into(self, link, protocol)
         return
-    if link.much:
-        data = recv_much(fd, link.room, &n, &code)
+    size = self.max_size  # each time: it is a public attribute of the transport, and of its class
+    room = PyLong_AsLongLongAndOverflow(size, &overflow) if type(size) is int else 0
+    if not 0 < room <= MOST or overflow:
+        self._read_ready_cb()  # which says what is wrong with it
+        return
+    if link.much or room > ROOM:
+        data = recv_much(fd, room, &n, &code)
     else:
-        n = obsloop_recv(fd, read_buffer, min(link.room, ROOM))
+        n = obsloop_recv(fd, read_buffer, room)
         code = errno
         if n > 0:
             data = PyBytes_FromStringAndSize(read_buffer, n)

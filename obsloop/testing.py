@@ -55,7 +55,7 @@ class StepClock:
         return _StepSelector(self)
 
     def __enter__(self) -> StepClock:
-        self._saved = (_clock.monotonic_ns, _start.Loop.time)
+        self._saved = (_clock.monotonic_ns, vars(_start.Loop).get("time"))
         _core.set_clock(self.monotonic_ns)
         _start.Loop.time = staticmethod(self.time)
         return self
@@ -63,7 +63,11 @@ class StepClock:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        clock, _start.Loop.time = self._saved
+        clock, loop_time = self._saved
+        if loop_time is None:
+            del _start.Loop.time  # it was inherited
+        else:
+            _start.Loop.time = loop_time
         _core.set_clock(clock)
 
 

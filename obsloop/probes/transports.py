@@ -137,7 +137,7 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
         sock = self._sock
         if not (self._closing or self._conn_lost or self._eof or self._empty_waiter is not None):
             fd = sock.fileno() if sock.__class__ is socket.socket else -1
-            self._obsloop_link.connect(sock, fd, self.max_size)
+            self._obsloop_link.connect(sock, fd)
 
     def _call_connection_lost(self: Any, exc: BaseException | None) -> None:
         try:

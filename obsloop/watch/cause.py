@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from threading import get_native_id
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -149,7 +148,7 @@ def why(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> str:
 def why_and_cpu(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> tuple[str, float | None]:
     """The same, and the seconds of CPU that the loop's thread used meanwhile; None where nobody knows."""
     try:
-        if _clock.monotonic_ns is not time.monotonic_ns:
+        if _clock.monotonic_ns is not _clock.REAL:
             return "unknown", None  # a test's clock: real CPU time tells nothing
         known = usage.known(obs, cells)
         if known is None or ended_ns <= started_ns:

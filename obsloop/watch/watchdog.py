@@ -328,7 +328,7 @@ def _sleep(life: _Life) -> None:
     # A loop that has to be fought for the GIL at each look polls all the time, and the fight costs both: fewer looks.
     patient_ns = now_ns + life.patience * _LONGEST_NS
     until_ns = now_ns + max(_FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
-    if life.bell.looks and not _open and _clock.monotonic_ns is time.monotonic_ns:
+    if life.bell.looks and not _open and _clock.monotonic_ns is _clock.REAL:
         watched, until_ns = list(_watched), now_ns + _REST_NS
     elif life.patience > 1 and not _open:
         until_ns = patient_ns
@@ -362,7 +362,7 @@ def _look(life: _Life, run: Run) -> None:
     if loop is None or not loop._obsloop.settings.watchdog:
         return
     life.watched_ns = time.monotonic_ns()
-    if _clock.monotonic_ns is not time.monotonic_ns:
+    if _clock.monotonic_ns is not _clock.REAL:
         return  # with a test's clock nothing is seen while it lasts
     obs, cells = loop._obsloop, run.cells
     state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns

@@ -130,3 +130,48 @@ def test_buffered_protocol(loop):
             await protocol.closed
 
     run(loop, main())
+
+
+def test_max_size_bounds_each_read(loop):
+    """`transport.max_size`, whenever it is set, on the transport or its class, is the most that one read brings."""
+    sizes = []
+
+    class Reader(Peer):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.max_size = 1000
+
+        def data_received(self, data):
+            sizes.append(len(data))
+            super().data_received(data)
+            if len(self.data) >= 50_000:
+                self.transport.max_size = 3000
+
+    async def main():
+        async with echo_server() as port:
+            transport, peer = await loop.create_connection(Reader, "127.0.0.1", port)
+            transport.write(bytes(100_000))
+            await peer.received(100_000)
+            await hang_up(peer)
+        at = sizes.index(next(n for n in sizes if n > 1000)) if max(sizes) > 1000 else len(sizes)
+        assert max(sizes[:at]) <= 1000
+        assert sum(sizes[:at]) >= 50_000
+        assert max(sizes) <= 3000
+
+    run(loop, main())
+
+
+def test_a_max_size_that_is_no_size(loop, contexts):
+    """The next read fails, and the connection is lost for that."""
+    for wrong in ("many", -1, 1 << 100):
+
+        async def main(wrong=wrong):
+            async with echo_server() as port:
+                transport, peer = await loop.create_connection(Peer, "127.0.0.1", port)
+                transport.max_size = wrong
+                transport.write(b"x")
+                return type(await peer.closed)
+
+        expected = {"many": TypeError, -1: ValueError}.get(wrong, OverflowError)
+        assert run(loop, main()) is expected
+    assert [context["message"] for context in contexts] == ["Fatal read error on socket transport"] * 3
