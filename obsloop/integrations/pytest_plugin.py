@@ -1,27 +1,21 @@
-"""The pytest plugin: a test fails when an event loop was blocked during it for longer than is allowed.
+"""What judges tests, for the pytest plugin: a test fails when an event loop was blocked during it for too long.
 
-pytest loads this module in every project that obsloop is installed for. So it does nothing but name an option and a
-marker until one of them is used: it patches nothing, starts nothing and watches nothing. Then every plain asyncio loop
-that is made in the process is an observed one, until pytest ends, and during each test that has a limit an instrument
-notes the iterations that exceeded it. Of the test only its call counts, not the fixtures before and after; and of the
-process every loop, whatever thread it runs in.
+``obsloop_pytest``, the module that pytest loads, has the option, the marker and the hooks. It loads this module when
+one of the two is used. From then on every plain asyncio loop that is made in the process is an observed one, until
+pytest ends. During each test that has a limit an instrument notes the iterations that exceeded it. Of the test only its
+call counts, not the fixtures before and after; and of the process every loop, whatever thread it runs in.
 
 uvloop's loops stay what they are, and trio has none of asyncio's: nothing is observed there, and nothing fails.
-
-(The package is loaded with this module: 35 ms, a third of them asyncio's own. A module outside of it would
-save that, at the price of one more name among the top-level packages of whoever installs obsloop.)
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import math
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -37,128 +31,22 @@ if TYPE_CHECKING:
 
     from obsloop._events import Event, LoopBlocked, LoopUnblocked, Sample, SlowIteration
 
-_OPTION = "--obsloop-max-block"
-_INI = "obsloop_max_block"
 _MARKER = "obsloop(max_block=SECONDS)"
-_EXPECTED = "expected a positive number of seconds, such as 0.05"
 _LISTED = 10
 _PATIENCE = 0.5
 """Seconds that the report of a failed test waits for what the watchdog's thread has seen."""
 
-# --- what pytest asks
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option and its line in the configuration file."""
-    text = "a test fails when an asyncio loop is blocked for longer than this during its call"
-    group = parser.getgroup("obsloop", "obsloop: blocked event loops")
-    group.addoption(_OPTION, type=_seconds, default=None, metavar="SECONDS", help=text)
-    parser.addini(_INI, f"{text}; in seconds, and empty for no limit", default="")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """The marker; and where every test has a limit, loops are observed from here on."""
-    config.addinivalue_line(
-        "markers", f"{_MARKER}: fail the test when an asyncio loop is blocked for longer; None: it may be"
-    )
-    session = config.stash[_KEY] = _Session()
-    session.limit = config.getoption(_OPTION)
-    if session.limit is None and (line := str(config.getini(_INI)).strip()):
-        try:
-            session.limit = _seconds(line)
-        except argparse.ArgumentTypeError as error:
-            raise pytest.UsageError(f"{_INI} in {config.inipath or 'the configuration'}: {error}") from None
-    if session.limit is not None:
-        session.observe()
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Loops that are made after this are plain ones again."""
-    session = config.stash.get(_KEY, None)
-    if session is not None:
-        session.undo()
-
-
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """What an option in a distant file does to every test."""
-    limit = config.stash[_KEY].limit
-    if limit is None:
-        return None
-    but = " (uvloop's loops are not observed)" if importlib.util.find_spec("uvloop") else ""
-    return f"obsloop: a test fails when a loop is blocked for more than {limit:g} s{but}"
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(
-    collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Complain about markers before anything runs, as pytest does: what they are on cannot be collected.
-
-    A UsageError, raised here or later in the collection, would be lost in the workers of pytest-xdist.
-    """
-    report = yield
-    if report.passed:
-        session = collector.config.stash[_KEY]
-        complaints: list[str] = []
-        for item in report.result:
-            if isinstance(item, pytest.Item):
-                try:
-                    _limit_of(item, session)
-                except _BadMarkerError as error:
-                    complaints.append(str(error))
-        if complaints:
-            report.outcome, report.longrepr, report.result = "failed", "\n".join(complaints), []
-    return report
-
-
-@pytest.hookimpl(trylast=True)  # others have deselected by now
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where a marker has a limit, loops are observed from here on."""
-    markers = (item.get_closest_marker("obsloop") for item in items)
-    if any(marker is not None and marker.kwargs.get("max_block") is not None for marker in markers):
-        config.stash[_KEY].observe()
-
-
-@pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: what other plugins do around a test is not the test's
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test that is over its limit; one that fails by itself keeps its failure and gets the section only."""
-    session = item.config.stash[_KEY]
-    try:
-        limit = _limit_of(item, session)
-    except _BadMarkerError as error:  # of a marker that was added after the collection
-        pytest.fail(str(error), pytrace=False)
-    if limit is None:
-        return (yield)
-    session.observe()
-    watch = _Watch(limit)
-    failed = True
-    try:
-        with watch.watching():
-            result = yield
-        failed = bool(getattr(item, "_excinfo", None))  # a TestCase's own failure, which pytest raises later
-    except (Exception, pytest.fail.Exception):
-        _explain(item, watch, told=False)
-        raise
-    if watch.blocks:
-        _explain(item, watch, told=not failed)
-        if not failed:
-            pytest.fail(watch.message(item.config.rootpath), pytrace=False)
-    return result
-
-
-# --- what was asked for
-
-
-class _Session:
+class Session:
     """What one run of pytest has asked for."""
 
-    def __init__(self) -> None:
-        self.limit: float | None = None
+    def __init__(self, limit: float | None) -> None:
+        self.limit = limit
         """That of tests without a marker."""
         self._undo: Callable[[], None] | None = None
 
     def observe(self) -> None:
-        """Observe every plain loop made from now on. Twice is once."""
+        """Observe every plain loop made from now on. Calling it again has no effect."""
         if self._undo is None:
             try:
                 Settings.from_env()
@@ -167,30 +55,51 @@ class _Session:
             self._undo = autoload.observe_asyncio()
 
     def undo(self) -> None:
-        """No more."""
+        """Make plain loops again."""
         if self._undo is not None:
             self._undo()
             self._undo = None
 
+    def complaints(self, items: Iterable[pytest.Item]) -> list[str]:
+        """Say what is wrong with the markers of these tests; one line for each bad one."""
+        found: list[str] = []
+        for item in items:
+            try:
+                _limit_of(item, self)
+            except _BadMarkerError as error:
+                found.append(str(error))
+        return found
 
-_KEY = pytest.StashKey[_Session]()
+    def call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Fail a test that is over its limit; one that fails by itself keeps its failure and gets the section only."""
+        try:
+            limit = _limit_of(item, self)
+        except _BadMarkerError as error:  # of a marker that was added after the collection
+            pytest.fail(str(error), pytrace=False)
+        if limit is None:
+            return (yield)
+        self.observe()
+        watch = _Watch(limit)
+        failed = True
+        try:
+            with watch.watching():
+                result = yield
+            failed = bool(getattr(item, "_excinfo", None))  # a TestCase's own failure, which pytest raises later
+        except (Exception, pytest.fail.Exception):
+            _explain(item, watch, told=False)
+            raise
+        if watch.blocks:
+            _explain(item, watch, told=not failed)
+            if not failed:
+                pytest.fail(watch.message(item.config.rootpath), pytrace=False)
+        return result
 
 
 class _BadMarkerError(ValueError):
     """A marker that does not say how long a loop may be blocked."""
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{_EXPECTED}; got {text!r}")
-    return seconds
-
-
-def _limit_of(item: pytest.Item, session: _Session) -> float | None:
+def _limit_of(item: pytest.Item, session: Session) -> float | None:
     """How long a loop may be blocked during this test; None: as long as it likes."""
     marker = item.get_closest_marker("obsloop")
     if marker is None:

@@ -28,7 +28,7 @@ def test_without_option_and_marker_nothing_is_changed(judge):
     import gc
 
     def test_it():
-        assert "obsloop.integrations.pytest_plugin" in sys.modules
+        assert "obsloop_pytest" in sys.modules
         assert not changed()
         assert not observed()
         assert threading.active_count() == 1
@@ -41,6 +41,18 @@ def test_without_option_and_marker_nothing_is_changed(judge):
     )
     result.assert_outcomes(passed=2)
     assert "obsloop: " not in result.stdout.str()
+
+
+def test_without_option_and_marker_obsloop_is_not_even_loaded(judge):
+    """A project that has nothing to do with obsloop pays for one small module, also in the workers of pytest-xdist."""
+    text = """
+    import sys
+
+    def test_it():
+        assert [name for name in sys.modules if name.startswith("obsloop")] == ["obsloop_pytest"]
+    """
+    judge(text).assert_outcomes(passed=1)
+    judge(text, "-n", "1").assert_outcomes(passed=1)
 
 
 def test_a_marker_that_is_not_selected_asks_for_nothing(judge):
