@@ -5,6 +5,8 @@ PYTHON ?= python3
 SECONDS ?= 30
 # Passed on to pytest: make test TESTS="tests/cli -k port"
 TESTS ?= tests
+# How many tests run side by side; 0 runs them one after another, in one process.
+WORKERS ?= 4
 # Passed on to tools/test_all.py: make test-all ALL="--only 3.12 3.15"
 ALL ?=
 
@@ -36,7 +38,7 @@ test: ## every test, on this machine's interpreter
 	@$(ENVIRONMENT) test clients
 	@$(PYTHON) tools/parts.py
 	@$(PYTHON) tools/phoenix.py
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 # tests/clients only on this machine's interpreter: the others get no clients (tools/test_all.py says so in their runs).
 test-all: ## tests and conformance on every interpreter that is found, on both cores, and a table

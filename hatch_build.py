@@ -29,8 +29,8 @@ class CompiledCore(BuildHookInterface[Any]):
         if why_not:
             self.app.display_info(f"obsloop: building the pure wheel: {why_not}")
             return
-        # hatchling reads the built file when it writes the wheel, after this method: the folder goes in `finalize`. Where
-        # the build fails before that, it goes with this object.
+        # hatchling reads the built file when it writes the wheel, after this method: `finalize` removes the folder.
+        # Where the build fails before that, the folder goes with this object.
         self._work = tempfile.TemporaryDirectory(prefix="obsloop-build-", ignore_cleanup_errors=True)
         try:
             built = self._compile(Path(self._work.name))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from . import parts
+from . import parts, selection
 
 LoopFactory = Callable[..., asyncio.AbstractEventLoop]
 
@@ -31,6 +31,7 @@ collect_ignore = ["clients"] if WITHOUT_CLIENTS else []  # not even read where t
 
 def pytest_configure(config) -> None:
     parts.use_ours()
+    config.pluginmanager.register(selection, "obsloop-selection")
     for marker, (meaning, _) in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
     # A shell starts background jobs with SIGINT ignored, and Python keeps that. The programs that the tests start would
@@ -45,18 +46,22 @@ def pytest_report_header() -> str | None:
 
 def pytest_collection_modifyitems(config, items) -> None:
     for marker, (meaning, taken_out) in MARKERS.items():
-        out = [item for item in items if item.get_closest_marker(marker)] if taken_out else []
-        if out:
-            items[:] = [item for item in items if item not in out]
-            config.hook.pytest_deselected(items=out)
-            files = ", ".join(sorted({item.path.name for item in out}))
-            terminal = config.pluginmanager.get_plugin("terminalreporter")
-            terminal.write_line(f"\nnot run here, as it {meaning}: {files} ({len(out)} tests)")
+        if taken_out:
+            out = [item for item in items if item.get_closest_marker(marker)]
+            selection.take_out(config, items, out, f"it {meaning}")
+    # It cannot depend on our core, and has run on this interpreter beside the compiled one.
+    if AGAIN and PURE:
+        selection.take_out(
+            config, items, list(filter(selection.on_the_stock_loop, items)), "it is the stock loop's half"
+        )
+    selection.keep_together(items)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter) -> None:
-    """Say last, before the closing line, which parts are missing and how many tests that left out."""
+    """Say last, before the closing line, what was not run: by the workers, and for want of a part."""
+    for line in selection.not_run(terminalreporter.config):
+        terminalreporter.line(line)
     skipped = terminalreporter.stats.get("skipped", ())
     lines = parts.left_out(report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple))
     if lines:

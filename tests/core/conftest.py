@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import obsloop
+from tests import selection
 
 from .support import BUILT, ON_THE_OTHER
 
@@ -39,12 +40,7 @@ def pytest_configure(config) -> None:
 
 def pytest_collection_modifyitems(config, items) -> None:
     for marker, why in reasons().items():
-        out = [item for item in items if item.get_closest_marker(marker)]
-        if out:
-            items[:] = [item for item in items if item not in out]
-            config.hook.pytest_deselected(items=out)
-            names = ", ".join(item.name for item in out)
-            config.pluginmanager.get_plugin("terminalreporter").write_line(f"\nnot run here, as {why}: {names}")
+        selection.take_out(config, items, [item for item in items if item.get_closest_marker(marker)], why)
 
 
 @pytest.fixture(autouse=True)
