@@ -6,7 +6,7 @@ SECONDS ?= 30
 # Passed on to pytest: make test TESTS="tests/cli -k port"
 TESTS ?= tests
 # How many tests run side by side; 0 runs them one after another, in one process.
-WORKERS ?= 4
+export WORKERS ?= 4
 # Passed on to tools/test_all.py: make test-all ALL="--only 3.12 3.15"
 ALL ?=
 
@@ -19,7 +19,7 @@ export PATH := $(PATH):$(CURDIR)/.parts/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test test-all conformance bench lint dashboards pictures format wheel clean
+.PHONY: help demo stack test parts test-all conformance bench lint dashboards pictures format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -39,6 +39,10 @@ test: ## every test, on this machine's interpreter
 	@$(PYTHON) tools/parts.py
 	@$(PYTHON) tools/phoenix.py
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+parts: ## the programs that the tests need and this machine does not have, unpacked into .parts; nothing is installed
+	@$(ENVIRONMENT) test
+	@$(PYTHON) tools/parts.py
 
 # tests/clients only on this machine's interpreter: the others get no clients (tools/test_all.py says so in their runs).
 test-all: ## tests and conformance on every interpreter that is found, on both cores, and a table

@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from typing import Any
 from interpreters import MINORS, ROOT, Minor, compile_variables, find
 
 CORES = ("compiled", "pure")
+WORKERS = os.environ.get("WORKERS", "4")
+"""How many tests of one run are side by side."""
 _RESULTS = ROOT / ".cache" / "test-all"
 _SUMMARY = re.compile(r"=+ (?P<what>.*\d+ \w+.* in [\d.]+s.*?) =+")
 _GOOD = ("passed", "expectedFailure")
@@ -78,7 +81,7 @@ def text_of(minor: Minor) -> str:
 
 
 def on_interpreter(minor: Minor, python: Path, cores: list[str] | None) -> Iterator[Result]:
-    """Environment, then tests and conformance on each core. What fails does not keep the rest from being run."""
+    """Environment, then tests and conformance, side by side, on each core. A failure does not end the run."""
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     print(f"\n##### Python {version}: {python}\n", flush=True)
     # The machine's own keeps the environment that `make test` uses.
@@ -96,8 +99,7 @@ def on_interpreter(minor: Minor, python: Path, cores: list[str] | None) -> Itera
         if core in built:
             print(f"\n##### Python {version}, {core} core\n", flush=True)
             begin = time.monotonic()
-            tests_ok = run_tests(inside, result, own)
-            result.ok = run_conformance(inside, result) and tests_ok
+            result.ok = run_both(inside, result, own)
             result.seconds = time.monotonic() - begin
         else:
             result.summary = "the core was not built"
@@ -116,21 +118,20 @@ def core_with(python: Path, core: str) -> str:
     return subprocess.run(command, env=variables(core), capture_output=True, text=True, check=False).stdout.strip()
 
 
-def run_tests(python: Path, result: Result, clients: bool) -> bool:
-    """pytest over tests/; what fails is run once more by itself, since a shared machine may stand still for seconds."""
-    if run_pytest(python, result, clients):
-        return True
-    print("\n##### Once more what failed\n", flush=True)
-    again = Result(result.version, result.core)
-    passed = run_pytest(python, again, clients, "--last-failed", "--last-failed-no-failures", "none")
-    result.summary += f"; once more what failed: {again.summary}"
-    return passed
+def run_both(python: Path, result: Result, clients: bool) -> bool:
+    """Run pytest and, beside it, the conformance suite, whose output comes after: both wait more than they compute."""
+    with ThreadPoolExecutor(1) as pool:
+        conformance = pool.submit(run_conformance, python, result)
+        tests_ok = run_pytest(python, result, clients)
+        ok, said = conformance.result()
+    print(f"\n##### Conformance, Python {result.version}, {result.core} core\n\n{said}", flush=True)
+    return ok and tests_ok
 
 
-def run_pytest(python: Path, result: Result, clients: bool, *options: str) -> bool:
+def run_pytest(python: Path, result: Result, clients: bool) -> bool:
     """pytest, shown as it runs, with tests/clients or without; its last line becomes the counts."""
     with subprocess.Popen(
-        [python, "-m", "pytest", "tests", *options],
+        [python, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", "tests"],
         cwd=ROOT,
         env=variables(result.core) | ({} if clients else {"TESTS_WITHOUT_CLIENTS": "1"}),
         stdin=subprocess.DEVNULL,
@@ -146,18 +147,21 @@ def run_pytest(python: Path, result: Result, clients: bool, *options: str) -> bo
     return process.returncode == 0
 
 
-def run_conformance(python: Path, result: Result) -> bool:
-    """CPython's own tests on our loop; the counts are in the file that the harness writes."""
+def run_conformance(python: Path, result: Result) -> tuple[bool, str]:
+    """CPython's own tests on our loop: whether all is well, and the output. The harness writes the counts to a file."""
     path = _RESULTS / f"conformance-{result.version}-{result.core}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    code = subprocess.run(
+    done = subprocess.run(
         [python, "tests/conformance/run.py", "--json", path],
         cwd=ROOT,
         env=variables(result.core),
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         check=False,
-    ).returncode
+    )
     if path.exists():
         document = json.loads(path.read_text())
         outcomes = Counter(test["outcome"] for run in document["ours"].values() for test in run["tests"].values())
@@ -167,7 +171,7 @@ def run_conformance(python: Path, result: Result) -> bool:
             "skipped": outcomes["skipped"],
             **{name: len(document["verdict"][name]) for name in ("listed", "regressions")},
         }
-    return code == 0
+    return done.returncode == 0, done.stdout
 
 
 def print_table(results: list[Result]) -> None:
