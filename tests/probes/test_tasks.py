@@ -349,54 +349,55 @@ def test_a_task_class_in_the_place_of_asyncios(loop, monkeypatch):
 
 
 async def spins(seconds, steps):
+    """Spin in each step; how long that took in all. A machine that is busy takes the CPU away, and it takes longer."""
+    spent = 0.0
     for _ in range(steps):
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            pass
+        began = now = time.perf_counter()
+        while now - began < seconds:
+            now = time.perf_counter()
+        spent += now - began
         await asyncio.sleep(0)
+    return spent
 
 
 async def short(seconds, steps):
-    await spins(seconds, steps)
+    return await spins(seconds, steps)
 
 
 async def middle(seconds, steps):
-    await spins(seconds, steps)
+    return await spins(seconds, steps)
 
 
 async def long_ones(seconds, steps):
-    await spins(seconds, steps)
+    return await spins(seconds, steps)
 
 
 def test_each_coroutines_time_is_found_again(loop):
     """A known mix: what the loop itself measured of all steps, divided as it was put in."""
-    steps = 4_000
+    steps = 1_000 if COMPILED else 4_000  # the pure core measures one step in sixteen
 
     async def main():
-        # Steps of 10, 20 and 60 us: 1 to 2 to 6 of the time. Some of each at a time, as programs do it.
+        # Steps of 10, 20 and 60 us. Some of each at a time, as programs do it.
+        kinds = {short: 10e-6, middle: 20e-6, long_ones: 60e-6}
         async with asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(short(10e-6, steps))
-                group.create_task(middle(20e-6, steps))
-                group.create_task(long_ones(60e-6, steps))
+            tasks = [(kind, group.create_task(kind(us, steps))) for _ in range(4) for kind, us in kinds.items()]
+        return {kind.__name__: sum(task.result() for of, task in tasks if of is kind) for kind in kinds}
 
-    run(loop, main())
+    put_in = run(loop, main())
     snapshot = loop.snapshot()
     found = {name.rpartition(".")[2]: spent for name, spent in snapshot.coroutines.items()}
-    mine = {name: found[name] for name in ("short", "middle", "long_ones")}
-    total = sum(spent.time for spent in mine.values())
     whole = snapshot.histogram(DURATION, "task_step")
-    # The pure core measures one step in sixteen: where the machine takes a CPU away in one of those, it counts for all.
-    # How good the estimate is by itself, is in the next test.
-    assert total == pytest.approx(whole.sum, rel=0.05 if COMPILED else 0.25)
     assert sum(spent.steps for spent in snapshot.coroutines.values()) == pytest.approx(whole.count, rel=0.05)
-    for spent in mine.values():
-        assert spent.steps == pytest.approx(4 * (steps + 1), rel=0.001 if COMPILED else 0.1)
-        assert spent.filename == __file__
-    # Each step costs something besides: what one has more than another is what was put in.
-    per_step = {name: spent.time / spent.steps for name, spent in mine.items()}
-    assert per_step["middle"] - per_step["short"] == pytest.approx(10e-6, rel=0.3 if COMPILED else 0.9)
-    assert per_step["long_ones"] - per_step["short"] == pytest.approx(50e-6, rel=0.2 if COMPILED else 0.4)
+    for name in put_in:
+        assert found[name].steps == pytest.approx(4 * (steps + 1), rel=0.001 if COMPILED else 0.1)
+        assert found[name].filename == __file__
+    if COMPILED:
+        # Each has all that was put into it, and of the rest, the steps' own cost, no more than there is.
+        rest = whole.sum - sum(put_in.values())
+        for name, seconds in put_in.items():
+            assert seconds <= found[name].time <= seconds + rest, name
+        assert sum(spent.time for spent in snapshot.coroutines.values()) == pytest.approx(whole.sum, rel=1e-6)
+    # The pure core's estimate of the time is judged in the next test, by a clock that no machine disturbs.
 
 
 def test_the_estimate_is_within_five_per_cent():
