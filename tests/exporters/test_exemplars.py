@@ -6,6 +6,7 @@ The program blocks its loop for a known time in a known span; the same span is f
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 import obsloop
 from obsloop import Exemplar, Histogram
+from obsloop.testing import StepClock
 from obsloop_exporters import otel_metrics
 from obsloop_exporters.prometheus import Exporter
 from tests.exporters.otel import metrics, provider_with
@@ -272,14 +274,16 @@ def test_an_exponential_point_keeps_one_for_each_of_its_buckets(freeze):
 
     async def main() -> None:
         asyncio.get_running_loop().slow_callback_duration = 0.02
+        clock.advance(1e-6)  # a short step as well: two buckets are then too coarse to tell the others apart
         for one, seconds in zip(spans, (0.03, 0.06, 0.12), strict=True):
             with trace.use_span(one):
                 await asyncio.sleep(0.001)
-                time.sleep(seconds)
+                clock.advance(seconds)
                 await asyncio.sleep(0.001)
 
-    run(main)
-    freeze()
+    with StepClock() as clock, closing(obsloop.Loop(clock.selector())) as loop:
+        loop.run_until_complete(main())
+        freeze()
     for max_size in (160, 2):
         aggregation = {sdk.Histogram: ExponentialBucketHistogramAggregation(max_size=max_size)}
         with provider_with(reader := InMemoryMetricReader(preferred_aggregation=aggregation)):

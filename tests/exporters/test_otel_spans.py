@@ -288,21 +288,28 @@ def test_an_attempt_that_lost_the_race_has_not_failed(monkeypatch):
 def test_a_job_that_waits_for_a_worker_says_when_it_began():
     """From submission to end, with the event `started` where a worker took it; which worker that was."""
     with traced() as got:
+        submitted_by = []
 
         async def main() -> None:
             loop = asyncio.get_running_loop()
             with ThreadPoolExecutor(1, thread_name_prefix="bench") as pool:
-                await asyncio.gather(*(loop.run_in_executor(pool, time.sleep, BLOCK) for _ in range(2)))
+                jobs = [loop.run_in_executor(pool, time.sleep, BLOCK) for _ in range(2)]
+                submitted_by.append(time.time())
+                await asyncio.gather(*jobs)
 
         obsloop.run(main())
         first, second = sorted(got.spans("asyncio executor time.sleep"), key=lambda span: span.end_ns)
-        for span, waited in ((first, 0), (second, BLOCK)):
-            assert took(span, waited + BLOCK)
+        started = []
+        for span in (first, second):
             ((name, at_ns, _),) = span.events
             assert name == "started"
-            assert waited <= (at_ns - span.start_ns) / 1e9 < waited + ROOM
+            started.append(at_ns)
+            assert span.start_ns <= at_ns
+            assert span.start_ns / 1e9 <= submitted_by[0] + 0.01  # spans may read the clock another way
+            assert (span.end_ns - at_ns) / 1e9 >= BLOCK
             assert span.attributes["thread.name"] == "bench_0"
             assert span.attributes["asyncio.executor.name"] == "bench"
+        assert (started[1] - started[0]) / 1e9 >= BLOCK
 
 
 def test_jobs_that_begin_elsewhere_or_never():
