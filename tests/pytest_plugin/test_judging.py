@@ -121,9 +121,9 @@ def test_the_command_line_wins_over_the_configuration_file(judge):
 
 
 @pytest.mark.parametrize("value", ["-1", "0", "soon", "nan", "inf", ""])
-def test_a_bad_option_is_a_usage_error(judge, value):
-    """It says what is expected and what it got."""
-    result = judge("def test_it(): pass", f"--obsloop-max-block={value}")
+def test_a_bad_option_is_a_usage_error(pytester, value):
+    """It says what is expected and what it got. No test is run, so this process can do it."""
+    result = pytester.runpytest_inprocess(f"--obsloop-max-block={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [f"*--obsloop-max-block: expected a positive number of seconds, such as 0.05; got '{value}'*"]
@@ -137,27 +137,22 @@ def test_a_bad_line_in_the_configuration_file_is_a_usage_error(judge):
     result.stderr.fnmatch_lines(["*obsloop_max_block in *tox.ini: expected a positive number of seconds*got 'soon'*"])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    ["", "max_block=-1", "max_block=0", "max_block='1'", "max_block=True", "0.05", "max=1", "0.1, max_block=1"],
-)
-def test_a_bad_marker_stops_the_run(judge, arguments):
-    """Before any test has run, with the test's name and what was expected: as pytest does with an unknown marker."""
-    result = judge(
-        f"""
-        import pytest
-        def test_first(): print("a test was run")
-        @pytest.mark.obsloop({arguments})
-        def test_it(): pass
-        """,
-        "-s",
-    )
+BAD = ["", "max_block=-1", "max_block=0", "max_block='1'", "max_block=True", "0.05", "max=1", "0.1, max_block=1"]
+
+
+def test_bad_markers_stop_the_run(judge):
+    """Before any test has run, with each test's name and what was expected: as pytest does with an unknown marker."""
+    bad = "".join(f"@pytest.mark.obsloop({arguments})\ndef test_{n}(): pass\n" for n, arguments in enumerate(BAD))
+    result = judge("import pytest\ndef test_first(): print('a test was run')\n" + bad, "-s")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
         [
             "*ERROR collecting test_story.py*",
-            f"test_story.py::test_it: bad marker obsloop({arguments}): expected obsloop(max_block=SECONDS), "
-            "a positive number such as 0.05, or None",
+            *(
+                f"test_story.py::test_{n}: bad marker obsloop({arguments}): expected obsloop(max_block=SECONDS), "
+                "a positive number such as 0.05, or None"
+                for n, arguments in enumerate(BAD)
+            ),
         ]
     )
     assert "a test was run" not in result.stdout.str()
