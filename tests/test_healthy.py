@@ -7,12 +7,12 @@ import pytest
 from tests.detection.healthy import loaded
 from tests.detection.seen import THE_MACHINES, in_a_process
 
-SECONDS = 30
+SECONDS = 10
 
 
 @pytest.mark.once
 def test_a_healthy_loop_on_a_loaded_machine_is_not_accused(capsys):
-    """Half a minute among busy processes, two for each processor: whatever is told, the machine was the cause of it."""
+    """Ten seconds among busy processes, two for each processor: whatever is told, the machine was the cause of it."""
     with loaded() as processes:
         seen = in_a_process("tests.detection.healthy", str(SECONDS), timeout=SECONDS * 4)
     told = dict(Counter((event["type"], event["cause"]) for event in seen["events"]))

@@ -140,8 +140,9 @@ def test_a_method_that_is_a_coroutine_is_named_as_written():
     coro.close()
 
 
-def test_code_without_a_file_has_a_name_all_the_same():
-    """What was typed in or generated."""
+def test_code_without_a_file_has_a_name_all_the_same(monkeypatch):
+    """What was typed in or generated; in a program that has a file, which the workers of pytest-xdist have not."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "program.py", raising=False)
     space = {"__name__": "generated"}
     exec(compile("async def made(): pass", "<made up>", "exec"), space)
     coro = space["made"]()
@@ -242,8 +243,9 @@ def test_a_coroutine_of_the_programs_own_making_is_named_after_its_class(loop):
     loop.run_until_complete(task)
 
 
-def test_names_are_kept_as_text_and_not_without_end(loop):
+def test_names_are_kept_as_text_and_not_without_end(loop, monkeypatch):
     """Whoever makes functions without end does not fill the memory; no object is kept."""
+    monkeypatch.setattr(_sites, "_MOST", 100)  # each new name is looked for in all modules, which takes its time
     for number in range(_sites._MOST * 2):
         space = {}
         exec(compile("async def made(): pass", f"<made {number}>", "exec"), space)

@@ -19,5 +19,9 @@ def test_series_of_one_loop_do_not_grow(monkeypatch, clean_ledger):
 
     text = run(everything(scraped))
     series = [line for line in text.splitlines() if "asyncio_eventloop_name=" in line and not line.startswith("#")]
+    # On a busy machine other functions are slow too, and each of them adds a series. The program means one of them.
+    slow = [line for line in series if line.startswith("asyncio_eventloop_callback_slow_total{")]
+    (meant,) = [line for line in slow if '"time.sleep"' in line]
+    series = [line for line in series if line not in slow or line == meant]
     assert 400 < len(series) <= config.SERIES_PER_LOOP
     assert config.SERIES_PER_LOOP <= GOAL
