@@ -38,6 +38,7 @@ def figures_of_everything() -> Figures:
     """The figures of a program that filled every signal, on a loop called `judged`. It runs once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_ledger, "_ledgers", {})
+        patch.setattr(_ledger, "_places", [None] * MAX_LOOP_NAMES)
         return run(everything(lambda: (obsloop.snapshots(), obsloop.process_snapshot())), name="judged")
 
 

@@ -16,7 +16,6 @@ from prometheus_client.core import CollectorRegistry
 
 import obsloop
 from obsloop import Snapshot
-from obsloop_exporters import prometheus
 from obsloop_exporters.prometheus import Collector, Exporter
 from tests.exporters.programs import everything, little, run, run_in_thread
 
@@ -180,14 +179,15 @@ def test_a_loop_that_did_not_run_between_scrapes_was_not_busy(show):
     assert utilization(collector) == 0.0
 
 
-def test_the_exporter_is_one_reader_in_whatever_format_it_is_asked(show, monkeypatch):
-    """Formats that prometheus_client writes and those that we write share the interval."""
+def test_the_exporter_is_one_reader_in_whatever_format_it_is_asked(show):
+    """Text and OpenMetrics share the interval: utilization is since the last answer, whatever its format."""
     exporter = Exporter()
     show(at(idle=5.0, callback=5.0))
     assert f'{UTILIZATION}{{asyncio_eventloop_name="main"}} 0.5'.encode() in exporter.render(None)[1]
     show(at(idle=5.0, callback=9.0))
-    monkeypatch.setattr(prometheus, "_TEXT_VERSIONS", set())  # a format that only prometheus_client knows
-    assert f'{UTILIZATION}{{asyncio_eventloop_name="main"}} 1.0'.encode() in exporter.render(None)[1]
+    content_type, page = exporter.render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert f'{UTILIZATION}{{asyncio_eventloop_name="main"}} 1.0'.encode() in page
 
 
 def test_scrapes_at_the_same_time_never_see_time_go_backwards(monkeypatch):
