@@ -320,8 +320,11 @@ class Cells:
         )  # fmt: skip
 
 
-def read(cells: Cells) -> Reading:
-    """A copy, the open stretch folded in; ``consistent`` unless the writer moved on during each of several tries."""
+def read(cells: Cells, *, ours: bool = True) -> Reading:
+    """A copy, the open stretch folded in; ``consistent`` unless the writer moved on during each of several tries.
+
+    Where the loop's iteration is no longer ``ours``, nothing is known of the time since the writer's last note.
+    """
     consistent = False
     raw = cells.copy()
     now_ns = _clock.monotonic_ns()
@@ -332,6 +335,8 @@ def read(cells: Cells) -> Reading:
         raw = cells.copy()
         now_ns = _clock.monotonic_ns()
     running = raw.state not in (STOPPED, FORKED)
+    if not ours:
+        now_ns = raw.tick_ns
     open_ns = [0] * (FORKED + 1)
     gc_ns = raw.gc_ns
     if running:
@@ -345,7 +350,7 @@ def read(cells: Cells) -> Reading:
     collecting_ns = sum(gc_ns[IN_IDLE:FORKED])  # not what was collected while the loop did not run
     return Reading(
         consistent=consistent,
-        running=running,
+        running=running and ours,
         blocked_ns=open_ns[IN_CALLBACK] + open_ns[IN_OVERHEAD],
         run_ns=run_ns,
         idle_ns=idle_ns,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from obsloop import _clock, _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 from obsloop._private import (
+    C_TASK,
     private_base_events,
     private_events,
     private_format_helpers,
@@ -66,7 +67,7 @@ class _NoStep:
 # Without the accelerator a step is a bound method, which PY_STEPS knows; then no type stands for steps alone.
 STEP: Any = _NoStep if isinstance(a_step()[0], MethodType) else a_step()[0].__class__
 _PY_TASK = private_tasks._PyTask
-_C_TASK = getattr(private_tasks, "_CTask", _PY_TASK)
+_C_TASK = C_TASK or _PY_TASK
 PY_STEPS = (_PY_TASK._Task__step, _PY_TASK._Task__wakeup)
 """Compared by identity: a program's function may have no hash, or a comparison that fails."""
 

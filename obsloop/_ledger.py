@@ -23,6 +23,7 @@ from obsloop import _coroutines, _instruments, _running, _tasks
 from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
+from obsloop._displaced import is_displaced
 from obsloop._exemplars import Exemplars
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
@@ -129,9 +130,11 @@ class Ledger:
     def snapshot(self) -> Snapshot:
         """All figures of this name, at this moment."""
         blocks = self.blocks()
-        readings = [read(cells) for cells in blocks]
+        lent = [(loop, cells) for ref, cells in list(self._live.copy().items()) if (loop := ref()) is not None]
+        displaced = {id(cells) for loop, cells in lent if is_displaced(loop)}
+        readings = [read(cells, ours=id(cells) not in displaced) for cells in blocks]
         _dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
-        loops = [loop for ref in list(self._live) if (loop := ref()) is not None]
+        loops = [loop for loop, _ in lent]
         durations = _add(r.durations for r in readings)
         delays = _add(r.delays for r in readings)
         iteration = _add(r.iteration for r in readings)

@@ -15,6 +15,13 @@ private_futures: Any = futures
 private_selector_events: Any = selector_events
 private_sslproto: Any = sslproto
 private_tasks: Any = tasks
+try:
+    import _asyncio as accelerator
+except ImportError:
+    accelerator: Any = None  # type: ignore[no-redef]
+# Not `asyncio.tasks._CTask`: `nest_asyncio.apply()` puts the classes in Python under those names.
+C_FUTURE: Any = getattr(accelerator, "Future", None)
+C_TASK: Any = getattr(accelerator, "Task", None)
 private_unix_events: Any = getattr(asyncio, "unix_events", None)  # not on Windows
 
 if TYPE_CHECKING:
@@ -73,6 +80,8 @@ else:
     from asyncio import Handle, SelectorEventLoop, TimerHandle
 
 __all__ = [
+    "C_FUTURE",
+    "C_TASK",
     "Handle",
     "SelectorEventLoop",
     "TimerHandle",

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from obsloop import _core, _frames
 from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
-from obsloop._private import private_selector_events, private_tasks
+from obsloop._private import C_TASK, private_selector_events, private_tasks
 
 private_sslproto: Any = sslproto
 
@@ -157,7 +157,7 @@ _CYTHON_FUNCTIONS = ("cython_function_or_method", "fused_cython_function")
 _LOOK_THROUGH = ("__wrapped__", "_partialmethod", "__partialmethod__")
 _TASKS: tuple[type[Any], ...] = (
     asyncio.Task,
-    getattr(private_tasks, "_CTask", asyncio.Task),
+    C_TASK or asyncio.Task,
     getattr(private_tasks, "_PyTask", asyncio.Task),
 )
 _STEPS = ("__step", "__wakeup", "task_wakeup")

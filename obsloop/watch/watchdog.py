@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock, _core, _frames, _running, _sites
 from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
+from obsloop._displaced import is_displaced
 from obsloop._sites import Site
 from obsloop._threads import are_refused, in_subinterpreter, start_without_signals
 from obsloop.watch import cause as causes, episodes, held, lints, notices, stacks, usage
@@ -380,6 +381,10 @@ def _look(life: _Life, run: Run) -> None:
     if episode is not None and episode.began_ns != began_ns and began_ns:
         _lost(obs, episode, tick_ns)  # it moved on, and nobody told us
         episode = None
+    if (episode is not None or due_ns <= now_ns) and is_displaced(loop):
+        if episode is not None:
+            _lost(obs, episode, now_ns)
+        return
     if episode is not None:
         due_ns = _go_on(run, loop, episode, now_ns)
     elif due_ns > now_ns:

@@ -9,7 +9,7 @@ from types import CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _peek, _sites, _tasks
-from obsloop._private import private_tasks
+from obsloop._private import C_TASK
 from obsloop._sites import Site
 from obsloop.watch import stacks
 
@@ -23,7 +23,7 @@ MAX_LOOKED = 10_000
 """Of more tasks so many are looked at, chosen by chance, and stand for the others."""
 
 _DEEPEST = 100  # coroutines that await each other
-_C_TASK: Any = getattr(private_tasks, "_CTask", None)
+_C_TASK: Any = C_TASK
 # Past what a subclass of the program's makes of them.
 _c_waiter: Any = _peek.find(_C_TASK, "_fut_waiter").__get__ if _C_TASK is not None else None
 _c_coro: Any = _peek.find(_C_TASK, "_coro").__get__ if _C_TASK is not None else None

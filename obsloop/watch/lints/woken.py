@@ -26,7 +26,7 @@ from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _peek, _sites
-from obsloop._private import private_base_events, private_futures, private_tasks
+from obsloop._private import C_FUTURE, C_TASK, private_base_events, private_futures, private_tasks
 from obsloop.watch.guarded import harmless
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
@@ -267,9 +267,9 @@ def _has_a_timeout(task: Any) -> bool:
 # ---- is it exact? ----------------------------------------------------------------------------------------------------
 
 _PY_FUTURE: Any = getattr(private_futures, "_PyFuture", asyncio.Future)
-_C_FUTURE: Any = getattr(private_futures, "_CFuture", None)
+_C_FUTURE: Any = C_FUTURE
 _PY_TASK: Any = getattr(private_tasks, "_PyTask", asyncio.Task)
-_C_TASK: Any = getattr(private_tasks, "_CTask", None)
+_C_TASK: Any = C_TASK
 _TASKS: dict[bool, Any] = {False: _PY_TASK, **({True: _C_TASK} if _C_TASK is not None else {})}
 _FUTURES: dict[bool, Any] = {False: _PY_FUTURE, **({True: _C_FUTURE} if _C_FUTURE is not None else {})}
 _PLAIN = frozenset(_FUTURES.values())

@@ -1,0 +1,38 @@
+"""Loops whose iteration is no longer ours, because other code has put its own ``_run_once`` on their class.
+
+``nest_asyncio.apply()`` does so. Nothing of such a loop is timed from then on, so nothing may be claimed of it: not
+that it runs, and not that it is blocked. Asked from other threads, when a loop seems to be blocked or is shown.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from obsloop import _core
+from obsloop.watch.guarded import harmless
+
+_log = logging.getLogger("obsloop")
+_MOST_SAID = 16
+_said: set[str] = set()
+
+
+def is_displaced(loop: Any) -> bool:
+    """Whether the iteration of ``loop`` is other code's; logged once for each loop class."""
+    cls = type(loop)
+    method = getattr(cls, "_run_once", None)
+    if method is _core.run_once or _core.run_once is None:
+        return False
+    code = getattr(method, "__code__", None)
+    if code is None or not {"super", "_run_once"}.isdisjoint(code.co_names):
+        return False  # a subclass of the program's that goes on to ours
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if name not in _said and len(_said) < _MOST_SAID:
+        _said.add(name)
+        with harmless:  # a logging handler of the program's may raise
+            _log.warning(
+                "loops of class %s are no longer timed: their _run_once is now %s.%s. nest_asyncio.apply() replaces it;"
+                " without it, all is timed again.",
+                name, getattr(method, "__module__", "?"), getattr(method, "__qualname__", "?"),
+            )  # fmt: skip
+    return True
