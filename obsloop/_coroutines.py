@@ -62,6 +62,17 @@ def number_of(coro: Any) -> int:
     return number
 
 
+def begun(task: Any) -> bool:
+    """Whether the coroutine of ``task``, whose step is being scheduled, has run before; True where it cannot tell."""
+    coro = _sites.coroutine_of(task)
+    cls = class_of(coro)
+    if cls is CoroutineType:
+        return bool(coro.cr_running or coro.cr_suspended)
+    if cls is GeneratorType:
+        return bool(coro.gi_running or coro.gi_suspended)
+    return True
+
+
 def number_of_task(task: Any) -> int:
     """The same of a task's coroutine; ``REST`` where it has let go of it, as an eager task that is done has."""
     coro = task._coro if type(task) is _TASK else _sites.coroutine_of(task)

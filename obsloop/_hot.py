@@ -43,6 +43,7 @@ from obsloop._cold import (
     is_plain_epoll,
     kind_of,
     leave,
+    marks,
     own_handles,
     rebuild_heap,
     registered,
@@ -138,6 +139,9 @@ ThreadSafeHandle: Any = (
     else Handle
 )
 own_handles.update((Handle, TimerHandle, ThreadSafeHandle))
+
+_COUNTED: Any = object()
+"""Stands for the callback, the step of a task, once that has been counted as finished."""
 
 
 # ---- onto the loop ---------------------------------------------------------------------------------------------------
@@ -280,7 +284,7 @@ def run_once(self: Any) -> None:
     created, timed, step_kind, left = tally.created, tally._timed, TASK_STEP, SAMPLED
     finished, task_cells = cells.tasks_finished, cells.task_durations
     callback: Any = None
-    own_class, type_of = Handle, type
+    own_class, type_of, counted = Handle, type, _COUNTED
     i: int
     j: int
     start: int
@@ -474,16 +478,23 @@ def run_once(self: Any) -> None:
                         left = sample(tally, cells, task, spent_ns)
                     if task.done():
                         # In its first step it has not been noted yet.
-                        created_ns = created.pop(id(task), 0) if kind == step_kind else ready_ns
+                        key = id(task)
+                        created_ns = created.get(key, 0) if kind == step_kind else ready_ns
                         age_ns = end - created_ns
                         if timed or not created_ns or task._exception is not None or age_ns >= cells.slow_task_ns:
+                            created.pop(key, None)
                             ended(self, cells, task, handle._context, end, created_ns)
+                            callback = counted
                         else:
                             i = CANCELLED if task.cancelled() else OK
                             j = index[age_ns] if age_ns < fast else bisect_left(_BOUNDS_NS, age_ns)
+                            # From here on no call: a signal's handler, which may raise, comes before it or after it.
+                            if kind == step_kind and key in created:
+                                del created[key]
                             finished[i] += 1
                             task_cells[0] += age_ns
                             task_cells[j] += 1
+                            callback = counted
                     elif kind != step_kind:
                         created[id(task)] = ready_ns
                 if spent_ns < fast:
@@ -519,10 +530,19 @@ def run_once(self: Any) -> None:
     except BaseException:
         now_ns = clock_ns()
         if handle is not None:  # it left through a callback, which is timed as well
+            # The exception may be a signal handler's and have come at any point: before these were read, too.
+            own = marks(handle)
+            if own is not None:
+                kind, ready_ns = own
+                callback = callback or handle._callback
             cells.record(kind, ready_ns, now_ns)
-            if kind <= step_kind and callback is not None and callback.__self__.done():
-                created_ns = created.pop(id(callback.__self__), 0) if kind == step_kind else ready_ns
-                ended(self, cells, callback.__self__, handle._context, now_ns, created_ns)
+            if kind <= step_kind and callback is not None and callback is not counted:
+                task = callback.__self__
+                if task.done():
+                    created_ns = created.pop(id(task), 0) if kind == step_kind else ready_ns
+                    ended(self, cells, task, handle._context, now_ns, created_ns)
+                elif kind != step_kind:
+                    created[id(task)] = ready_ns
         leave(self, cells, began, now_ns, outer, stopped=True)
         raise
     else:

@@ -1294,8 +1294,8 @@ def call_soon(self, callback, *args, context=None):
         hide(handle)
     if recording:
         handle._ready_ns = now_ns()
-        if handle._kind == TASK_STEP and type(callback) is not BUILTIN and state.cells is not None:
-            scheduled_step(state, handle, callback)
+        if handle._kind == TASK_STEP and type(callback) is not BUILTIN:
+            scheduled_step(self, state, handle, callback)
     queue_append(state.ready, handle)
     return handle
 

@@ -129,6 +129,7 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """All figures of this name, at this moment."""
+        tasks.roll_call([loop for ref in list(self._live) if (loop := ref()) is not None])
         blocks = self.blocks()
         lent = [(loop, cells) for ref, cells in list(self._live.copy().items()) if (loop := ref()) is not None]
         displaced = {id(cells) for loop, cells in lent if is_displaced(loop)}
@@ -278,7 +279,7 @@ def _after_fork_in_child() -> None:
     _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, _instruments, _running, recent, deaths, _coroutines):
+    for part in (gc_probe, _instruments, _running, recent, deaths, _coroutines, tasks):
         part.forked()
 
 

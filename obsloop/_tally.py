@@ -1,7 +1,8 @@
 """The hot path of tasks in pure Python: who was created, who ended and how, and what their steps took.
 
 Nothing keeps a task alive: a tally knows tasks by ``id`` and forgets them when they are done, are destroyed while
-pending (asyncio reports it) or are left behind by a loop that is closed. What all tasks have is the moment of creation.
+pending or are left behind by a loop that is closed. Where asyncio does not report that a task is destroyed, a new task
+at its address shows it, or a roll call (``probes.tasks``) does. What all tasks have is the moment of creation.
 Per-task times are kept for tasks that asked (``task_times``) and for those of a ``Group``; per-coroutine times are
 sampled. The compiled twin (``_tallyc.pxi``) keeps both of all tasks, exactly.
 """
@@ -12,10 +13,12 @@ import asyncio
 import inspect
 import sys
 from random import Random
+from threading import get_ident
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock, _cold, _coroutines, _created
-from obsloop._cells import FIRST_STEP, OTHER, TASK_STEP
+from obsloop._cells import FIRST_STEP, IN_CALLBACK, OTHER, TASK_STEP
 from obsloop._created import MASK
 from obsloop._private import private_base_events, private_tasks
 from obsloop.probes import tasks
@@ -29,6 +32,8 @@ _STOCK: Any = private_base_events.BaseEventLoop.create_task
 SAMPLED = 16
 """One step in so many stands for all of them, on average: the gaps are random, since programs go round and round."""
 _GAPS = 2 * SAMPLED - 1
+_PATIENCE = 20
+_BREATH_SECONDS = 50e-6
 _random = Random(0).random  # noqa: S311 - for gaps, not for secrets
 
 
@@ -56,7 +61,7 @@ class _Times:
 class Tally:
     """The tasks of one loop; written in its thread. See ``probes.tasks`` for what is made of it."""
 
-    __slots__ = ("_timed", "created", "eager_group", "eager_ns", "inner_at_ns", "inner_ns", "n")
+    __slots__ = ("_missing", "_timed", "created", "eager_group", "eager_ns", "inner_at_ns", "inner_ns", "n")
 
     def __init__(self) -> None:
         self.created: dict[int, int] = {}
@@ -70,6 +75,8 @@ class Tally:
         """And in which group."""
         self.inner_ns = self.inner_at_ns = 0
         """What such tasks took of the step that began then."""
+        self._missing: tuple[dict[int, int], dict[int, _Times]] = {}, {}
+        """Those that have not answered the roll call yet."""
 
     def live(self) -> int:
         """How many tasks there are that are not done."""
@@ -84,6 +91,47 @@ class Tally:
         self._timed.pop(id(task), None)
         if self.created.pop(id(task), None) is not None and cells is not None:
             cells.finished(_ABANDONED, None)
+
+    def begin_roll_call(self) -> None:
+        """From any thread: ``answer`` with the ids of all pending tasks, then ``end_roll_call``."""
+        self._missing = self.created.copy(), self._timed.copy()
+
+    def answer(self, ids: list[int]) -> None:
+        """These are pending."""
+        created, timed = self._missing
+        for key in ids:
+            created.pop(key, None)
+            timed.pop(key, None)
+
+    def end_roll_call(self, loop: Any, cells: Cells) -> None:
+        """Those that did not answer have died, or an exception from a signal handler kept them from being counted."""
+        created, timed = self._missing
+        self._missing = {}, {}
+        tick_ns = cells.tick_ns
+        if created and loop._thread_id != get_ident() and asyncio.current_task(loop) is None:
+            # A task is done a little before it is counted. If its step may be at that point, let it go on.
+            for _ in range(_PATIENCE):
+                if cells.tick_ns != tick_ns or cells.state != IN_CALLBACK:
+                    break
+                sleep(_BREATH_SECONDS)
+            else:
+                return  # a long callback: the next roll call will tell
+        n = 0
+        for key, created_ns in created.items():
+            try:
+                # The loop's thread cannot come between comparison and removal: nothing is called there.
+                if self.created[key] == created_ns:
+                    del self.created[key]
+                    n += 1
+            except KeyError:
+                continue
+        for key, times in timed.items():
+            try:
+                if self._timed[key] is times:
+                    del self._timed[key]
+            except KeyError:
+                continue
+        cells.tasks_finished[_ABANDONED] += n
 
     def close(self, cells: Cells | None) -> None:
         """The loop is closed: who is left will not end any more."""
@@ -124,8 +172,13 @@ class Tally:
         kind, ready_ns = _cold.marks(handle) or (OTHER, 0)
         if kind <= TASK_STEP and getattr(handle._callback, "__self__", None) is task:
             return cells.tick_ns + inner_ns, ready_ns + inner_ns
+        if not self.eager_ns:
+            return None
+        times = self._timed.get(id(task))
+        if times is not None and times.since_ns < self.eager_ns:  # a dead task's, whose address it has
+            del self._timed[id(task)]
         began_ns = self.eager_ns + inner_ns
-        return (began_ns, began_ns) if self.eager_ns else None
+        return began_ns, began_ns
 
     def group_of(self, task: Any) -> Group | None:
         """The group that ``task`` is in."""
@@ -161,6 +214,11 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
     if self._task_factory is None and task._source_traceback:
         del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
     if tasks.is_task(task):
+        if tally.created.pop(id(task), None) is not None and cells is not None:
+            cells.finished(_ABANDONED, None)  # a dead task, at whose address it is
+        times = tally._timed.get(id(task))
+        if times is not None and times.since_ns < before_ns:
+            del tally._timed[id(task)]
         if (task.done() or not _is_next(self, task)) and cells is not None:
             _settle(self, cells, task, coro, before_ns, _clock.monotonic_ns() - before_ns, inner_ns)
         _created_now(self, task)
@@ -238,10 +296,13 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
     except (AttributeError, IndexError):  # somebody else schedules it
         pass
     tally = self._obsloop.tasks
+    if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
+        tally.destroyed(task, self._obsloop.cells)
     tally.n = n = tally.n + 1
     if not n & MASK:
         _created.sample(self, task)
     if tally._timed:
+        tally._timed.pop(id(task), None)
         _join(self, tally, task)
     return task
 
@@ -258,10 +319,13 @@ def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
     except (AttributeError, IndexError):
         pass
     tally = self._obsloop.tasks
+    if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
+        tally.destroyed(task, self._obsloop.cells)
     tally.n = n = tally.n + 1
     if not n & MASK:
         _created.sample(self, task)
     if tally._timed:
+        tally._timed.pop(id(task), None)
         _join(self, tally, task)
     return task
 

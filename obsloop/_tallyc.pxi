@@ -60,6 +60,7 @@ cdef extern from *:
 cdef extern from "Python.h":
     PyObject *cfunction_self "PyCFunction_GET_SELF"(object o)
     PyObject *method_self "PyMethod_GET_SELF"(object o)
+    void *PyLong_AsVoidPtr(object o) except? NULL
 
 learn_task(asyncio.Task)
 cdef object current_task = asyncio.current_task
@@ -289,6 +290,7 @@ cdef class Tally:
         group = record.group
         record.task = NULL
         record.group = NULL
+        record.steps = 0
         record.created_ns = self.free
         self.free = number
         if not self.n_live and self.n_chunks > 4:
@@ -296,6 +298,41 @@ cdef class Tally:
         if group is not NULL:
             Py_DECREF(<object>group)
         return 0
+
+    # A task that dies pending without asyncio's report (a child of `gather` has it switched off) leaves its record behind.
+    # It is found when a new task has its address, or else by a roll call. What has not had a step yet is alive: the loop's
+    # queue holds it.
+
+    cdef int bury(self, Cells cells, PyObject *task) except -1:
+        """What is known of this address is of a task that has died pending."""
+        self.remove(task)
+        if cells is not None:
+            cells.tasks_finished[ABANDONED] += 1
+        return 0
+
+    def begin_roll_call(self):
+        self.roll_call = not self.roll_call
+
+    def answer(self, list ids):
+        cdef Record *record
+        for number in ids:
+            record = self.find(<PyObject *>PyLong_AsVoidPtr(number))
+            if record is not NULL:
+                record.called = self.roll_call
+
+    def end_roll_call(self, loop, Cells cells):
+        cdef uint32_t i = 0, j
+        cdef Record *record
+        while i < self.n_chunks:
+            for j in range(CHUNK_SIZE):
+                record = &self.chunks[i][j]
+                # The task of the step that runs may be done already, and is counted when the step ends.
+                if record.task is NULL or record.called == self.roll_call or not record.steps or record == self.present:
+                    continue
+                self.bury(cells, record.task)
+                if not self.n_chunks:  # that was the last one
+                    return
+            i += 1
 
     cdef Record *admit(self, Cells cells, PyObject *task, int64_t created_ns) except NULL:
         """A task that has not been seen before."""
@@ -336,9 +373,7 @@ cdef class Tally:
 
     def destroyed(self, task, Cells cells):
         if self.find(<PyObject *>task) is not NULL:
-            self.remove(<PyObject *>task)
-            if cells is not None:
-                cells.tasks_finished[ABANDONED] += 1
+            self.bury(cells, <PyObject *>task)
 
     def close(self, Cells cells):
         if cells is not None:
@@ -389,7 +424,12 @@ cdef class Tally:
                 state.cells.tick_ns + inner_ns,
                 ((<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns) + inner_ns,
             )
-        return (self.eager_ns + inner_ns, self.eager_ns + inner_ns) if self.eager_ns else None
+        if not self.eager_ns:
+            return None
+        cdef Record *record = self.find(<PyObject *>task)
+        if record is not NULL and record.created_ns < self.eager_ns and record != self.present:
+            self.bury(state.cells, <PyObject *>task)
+        return self.eager_ns + inner_ns, self.eager_ns + inner_ns
 
     def group_of(self, task):
         cdef Record *record = self.find(<PyObject *>task)
@@ -436,12 +476,20 @@ cdef enum:
     OK, ERROR, CANCELLED, ABANDONED
 
 
-cdef inline int scheduled_step(State state, Handle handle, object callback) except -1:
+cdef inline int scheduled_step(self, State state, Handle handle, object callback) except -1:
     """A step was scheduled with ``call_soon``: it is the first one of a task that is not known."""
     cdef PyObject *task = task_of(callback)
+    cdef Record *record
     if state.tally.present is not NULL and state.tally.present.task == task:
         return 0  # it goes on by itself: sleep(0)
-    if task is not NULL and state.tally.find(task) is NULL:
+    if task is NULL:
+        return 0
+    record = state.tally.find(task)
+    if record is not NULL:
+        if not record.steps or (not state.tally.next_coroutine and _coroutines.begun(<object>task)):
+            return 0
+        state.tally.bury(state.cells if state.cells is not None else self._obsloop.cells, task)
+    if state.cells is not None:  # else the loop does not run, and counts it when it begins
         state.tally.admit(state.cells, task, handle._ready_ns)
         handle._kind = FIRST_STEP
     return 0
@@ -583,8 +631,11 @@ cdef int settle(
     cdef bint entered = tally.entered == <PyObject *>task
     cdef PyObject *group
     if record is not NULL and not entered:
-        record.coroutine = number
-        return 0
+        if record.created_ns >= before_ns:
+            record.coroutine = number
+            return 0
+        tally.bury(cells, <PyObject *>task)
+        record = NULL
     tally.inner_ns += spent_ns
     cells.count_step(number, spent_ns - inner_ns)
     if entered and record is not NULL:

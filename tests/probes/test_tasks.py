@@ -6,6 +6,7 @@ import gc
 import random
 import sys
 import textwrap
+import threading
 import time
 import weakref
 
@@ -15,6 +16,7 @@ import obsloop
 from obsloop import _coroutines
 from obsloop._cells import FINISHES
 from obsloop.events import TaskDone
+from obsloop.probes import tasks as probe
 from obsloop.testing import Recorder
 from tests.support import DELAY, DURATION, LIMIT, assert_holds, forget_everything, output, stepped
 
@@ -115,6 +117,166 @@ def test_a_task_that_dies_pending_is_abandoned(loop):
     (_, active_before, _), (_, active, finished) = run(loop, main())
     assert active == active_before - 1
     assert finished == {"abandoned": 1}
+
+
+def test_tasks_that_die_pending_without_a_word_are_abandoned(loop):
+    """``gather`` switches asyncio's report off for its children: 300 of them die, one is alive, and one counts as such.
+
+    In rounds, so that new tasks get the addresses of dead ones.
+    """
+
+    async def main():
+        await asyncio.sleep(0)
+        before = figures(loop.snapshot())
+        for _ in range(3):
+            waits = asyncio.gather(*(forever() for _ in range(100)))
+            await asyncio.sleep(0)
+            del waits
+            gc.collect()
+        alive = asyncio.create_task(forever())
+        await asyncio.sleep(0)
+        after = figures(loop.snapshot())
+        assert after == figures(loop.snapshot())
+        alive.cancel()
+        return before, after
+
+    before, after = run(loop, main())
+    assert after[0] - before[0] == 301
+    assert after[1] - before[1] == 1
+    assert after[2] == {"abandoned": 300}
+    assert loop.snapshot().value("asyncio.task.oldest.age") == 0
+
+
+def dead_then_new(make):
+    """A coroutine of a task that lives where one has died that was created 1,000 s before, in a measurement."""
+
+    async def at_old_address(clock):
+        with obsloop.measure_tasks() as measured:
+            waits = asyncio.gather(*(forever() for _ in range(50)))
+            await asyncio.sleep(0)
+        addresses = {id(task) for task in asyncio.all_tasks()}
+        del waits
+        gc.collect()
+        clock.advance(1_000)
+        kept = []
+        for _ in range(200):
+            task = make()
+            if id(task) in addresses:
+                return measured.times(), measured, task
+            kept.append(task)
+        raise AssertionError("no task at an address that was used before")
+
+    return at_old_address
+
+
+@pytest.mark.parametrize("how", ["plain", "factory", "eager"])
+def test_a_task_at_a_dead_ones_address_inherits_nothing(how):
+    """No age, no duration, no measurement: it is a new task, also where no reading has come between."""
+    if how == "eager" and not EAGER:
+        pytest.skip("asyncio has eager tasks since 3.12")
+    with stepped() as (clock, loop):
+
+        async def short():
+            clock.advance(1)
+            await asyncio.sleep(4)
+            return obsloop.task_times()
+
+        def make():
+            return loop.create_task(short())
+
+        async def main():
+            if how == "factory":
+                loop.set_task_factory(FACTORIES["plain"])
+            if how == "eager":
+                loop.set_task_factory(asyncio.eager_task_factory)
+            before, measured, task = await dead_then_new(make)(clock)
+            times = await task
+            assert measured.times() == before
+            return times
+
+        times = loop.run_until_complete(main())
+        assert sum(times[:3]) <= 1_000  # its own age: other new tasks may have run before it
+        snapshot = loop.snapshot()
+        created, active, finished = figures(snapshot)
+        assert created == active + sum(finished.values())
+        assert finished["abandoned"] == 50
+        # Only `main` and what waits for it have lived that long.
+        assert sum(snapshot.histogram("asyncio.task.duration").bucket_counts[-3:]) <= 2
+
+
+def test_a_task_made_while_the_loop_stands_is_new_too(loop):
+    """The address is of one that died when the loop ran before."""
+
+    async def dies():
+        waits = asyncio.gather(*(forever() for _ in range(50)))
+        await asyncio.sleep(0)
+        del waits
+        gc.collect()
+
+    loop.run_until_complete(dies())
+    tasks = [loop.create_task(nothing()) for _ in range(50)]
+    loop.run_until_complete(asyncio.wait(tasks))
+    created, active, finished = figures(loop.snapshot())
+    assert (active, finished) == (0, {"ok": 52, "abandoned": 50})
+    assert created == 102
+
+
+def test_readings_from_a_thread_take_nobody_for_dead(loop):
+    """Tasks come and go while another thread reads without a pause: what is alive, or just done, is never abandoned."""
+    stop = threading.Event()
+    readings = []
+
+    def read():
+        while not stop.is_set():
+            readings.append(figures(loop.snapshot()))
+
+    async def main():
+        end = time.perf_counter() + 0.5
+        waiting = [asyncio.create_task(forever()) for _ in range(20)]
+        while time.perf_counter() < end:
+            await asyncio.gather(*(asyncio.sleep(0) for _ in range(50)), nothing(), nothing())
+        for task in waiting:
+            task.cancel()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        run(loop, main())
+    finally:
+        stop.set()
+        thread.join()
+    assert len(readings) > 3
+    assert all("abandoned" not in finished for _, _, finished in readings)
+    created, active, finished = figures(loop.snapshot())
+    assert "abandoned" not in finished
+    assert created == active + sum(finished.values())
+
+
+def test_a_roll_call_that_costs_much_is_not_taken_at_each_reading(loop, monkeypatch):
+    """Of very many tasks it takes its time: then it is taken again after a hundred times that."""
+    calls = []
+    pending = probe._pending
+
+    def counted():
+        calls.append(1)
+        return pending()
+
+    if sys.version_info >= (3, 14):
+        all_tasks = asyncio.all_tasks
+        monkeypatch.setattr(asyncio, "all_tasks", lambda loop: calls.append(1) or all_tasks(loop))
+    monkeypatch.setattr(probe, "_pending", counted)
+
+    async def main():
+        await asyncio.sleep(0)
+        loop.snapshot()
+        loop.snapshot()
+        monkeypatch.setattr(probe, "_CHEAP_NS", -1)
+        monkeypatch.setattr(probe, "_SHARE", 1 << 40)
+        for _ in range(3):
+            loop.snapshot()
+
+    run(loop, main())
+    assert len(calls) == 3
 
 
 def test_what_a_closed_loop_leaves_behind_is_abandoned():
