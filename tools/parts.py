@@ -80,9 +80,10 @@ def main(names: list[str]) -> int:
     """Bring the named parts, or all. Return 1 where one cannot be had and CI is set."""
     if unknown := sorted(set(names) - set(PROGRAMS)):
         sys.exit(f"no such part: {', '.join(unknown)}. There are: {', '.join(PROGRAMS)}")
-    missing = {}
+    missing = known()
     apt = Apt()
     for part in names or PROGRAMS:
+        missing.pop(part, None)
         try:
             bring(part, apt)
         except NotToBeHad as reason:
@@ -92,6 +93,16 @@ def main(names: list[str]) -> int:
     with open(MISSING, "w") as file:
         json.dump(missing, file, indent=1)
     return 1 if missing and os.environ.get("CI") else 0
+
+
+def known() -> dict[str, str]:
+    """What could not be had before."""
+    try:
+        with open(MISSING) as file:
+            found: dict[str, str] = json.load(file)
+            return found
+    except (OSError, ValueError):
+        return {}
 
 
 def bring(part: str, apt: Apt) -> None:
