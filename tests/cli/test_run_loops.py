@@ -91,11 +91,24 @@ if sys.version_info >= (3, 13):
     WAYS["EventLoop"] = "tell(asyncio.EventLoop())"
 
 
-@pytest.mark.parametrize("way", WAYS)
+ALONE = {"run", "the class", "a policy of the program's", "a policy with a factory"}
+"""Those that get a process of their own: they are the first of all, or change what the others are given."""
+
+
+@pytest.mark.parametrize("way", sorted(ALONE))
 def test_each_way_to_a_loop_is_observed(tmp_path, way):
     """And the loop is an instance of the stock class, as programs check."""
     result = program(tmp_path, WAYS[way])
     assert result.stdout == "observed True Loop\n", result.stderr
+    assert result.stderr.count("\n") == 1  # where it is served
+    assert result.returncode == 0
+
+
+def test_every_other_way_to_a_loop_is_observed(tmp_path):
+    """One after another, in one process: starting so many would take long."""
+    ways = [way for way in WAYS if way not in ALONE]
+    result = program(tmp_path, "\n".join(f"print({way!r})\n{textwrap.dedent(WAYS[way])}" for way in ways))
+    assert result.stdout.splitlines() == [line for way in ways for line in (way, "observed True Loop")], result.stderr
     assert result.stderr.count("\n") == 1  # where it is served
     assert result.returncode == 0
 
