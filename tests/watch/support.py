@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import obsloop
-from obsloop.events import LoopUnblocked
+from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.testing import Recorder
 from obsloop.watch import cause
 
@@ -33,6 +33,13 @@ def block(function: Callable[[], object], **settings: Any) -> Recorder:
         obsloop.run(main(), settings=obsloop.Settings(**settings))
         events.wait_for(LoopUnblocked)
     return events
+
+
+def pair(events: Recorder) -> tuple[LoopBlocked, LoopUnblocked]:
+    """Both events of the block that was put in, the longest: on a busy machine there may be shorter ones beside it."""
+    unblocked = max(events.unblocked, key=lambda event: event.duration)
+    [blocked] = [event for event in events.blocked if event.started_at == unblocked.started_at]
+    return blocked, unblocked
 
 
 def causes_of(function: Callable[[], object], expected: str, tries: int = 5) -> list[str]:
