@@ -91,8 +91,8 @@ def test_requests_on_one_connection(program):
 
 
 def test_requests_at_once(program):
-    """Three hundred requests over at most fifty connections."""
-    n, peers = 300, []
+    """A hundred and fifty requests over at most fifty connections."""
+    n, peers = 150, []
 
     async def main():
         async with serving(peers) as client:
