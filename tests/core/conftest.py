@@ -4,9 +4,7 @@ A test marked `compiled_only` states a fact of the compiled core. In a process o
 tests are collected, and the reason is printed; with TESTS_REQUIRE_COMPILED set its absence is a failure.
 """
 
-import gc
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -44,18 +42,9 @@ def pytest_collection_modifyitems(config, items) -> None:
 
 
 @pytest.fixture(autouse=True)
-def the_core_asked_for() -> None:
+def the_core_asked_for(cheap_collections) -> None:
     """This process has the core that its environment asks for."""
     if os.environ.get("OBSLOOP_PURE"):
         assert obsloop.core == "pure"
     elif os.environ.get("TESTS_REQUIRE_COMPILED"):
         assert obsloop.core == "compiled"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_collections() -> Iterator[None]:
-    """Keep the collector from all that was there before: these tests collect hundreds of times."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()

@@ -13,7 +13,7 @@ from obsloop.watch import lints, notices
 
 
 @pytest.fixture(autouse=True)
-def from_nothing(clean_ledger, nothing_to_tell):
+def from_nothing(clean_ledger, nothing_to_tell, cheap_collections):
     """As in a process where no loop has run before; what the test leaves behind is collected within it."""
     lints.forked()
     notices.forked()
