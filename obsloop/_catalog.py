@@ -95,7 +95,6 @@ BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 DROPPED = (
     LOOP_NAME_LABEL,
     "torn_snapshot",
-    "child_end",
     "coroutine",
     "export",
     "span",
@@ -333,8 +332,8 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "asyncio.subprocess.reap.delay", "histogram", "s",
-        "How long subprocesses had been dead when they were reaped, from their end, as the kernel tells another thread"
-        " of ours, until the loop came to it.", rare=True, buckets=SHORT,
+        "How long subprocesses had been dead when the loop reaped them: since the handle that reaps was ready, or,"
+        " where the loop was blocked then, since the watchdog saw the end.", rare=True, buckets=SHORT,
     ),
     Signal(
         "asyncio.signal.delivered", "counter", "{signal}",

@@ -79,6 +79,13 @@ def running_handle(loop: Any, iterations: list[Any], kept: list[Any]) -> Any:
     return _hot.handle_in(iterations, loop, kept) if _hot else None
 
 
+def own_handle(loop: Any, frame: Any) -> Any:
+    """The handle that ``loop`` runs at this moment, or None; in its own thread, which has come to ``frame`` in it."""
+    if _hotc:
+        return _hotc.running_handle(loop)
+    return _hot.running_handle(loop, frame) if _hot else None
+
+
 def queue(loop: Any) -> Any:
     """What is ready to run, next first: for the loop's own thread, to be looked at and not to be kept or changed."""
     return _hotc.queue(loop) if _hotc else loop._ready

@@ -28,7 +28,7 @@ from obsloop._exemplars import Exemplars
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._rare import Rare
 from obsloop._snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import deaths, executors, gc as gc_probe, processes, servers, tasks, transports
+from obsloop.probes import executors, gc as gc_probe, processes, servers, tasks, transports
 from obsloop.watch import lints, recent, watchdog
 
 if TYPE_CHECKING:
@@ -230,7 +230,6 @@ def process_snapshot() -> Snapshot:
     ledgers = list(_ledgers.values())
     dropped = {
         **_dropped,
-        **deaths.dropped,
         **_coroutines.dropped,
         **lints.dropped(),
         **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
@@ -279,7 +278,7 @@ def _after_fork_in_child() -> None:
     _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, _instruments, _running, recent, deaths, _coroutines, tasks):
+    for part in (gc_probe, _instruments, _running, recent, _coroutines, tasks):
         part.forked()
 
 

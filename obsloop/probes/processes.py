@@ -1,21 +1,24 @@
 """Subprocesses that the loop started: how many there are, how long they lived, and how they ended.
 
-A child lives from just before it is forked until the child watcher has reaped it, whichever watcher that is. When it
-ended within that time is known from ``deaths``.
+A child lives from just before it is forked until the child watcher has reaped it, whichever watcher that is. It ended
+when the loop could first have heard of it: when the handle that reaps it became ready. Where the loop was busy then,
+the watchdog may have seen the end earlier: at each look at a blocked loop it asks the kernel for the ends of its
+children. That takes no descriptor and no thread.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock
+from obsloop import _clock, _core
 from obsloop._events import SubprocessExit
 from obsloop._instruments import emit, heard
 from obsloop._peek import clean
-from obsloop.probes import deaths
 from obsloop.watch.episodes import epoch
 from obsloop.watch.guarded import guarded
 
@@ -30,23 +33,34 @@ class Processes:
 
     __slots__ = ("live", "starting")
 
+    MOST = 64
+    """The watchdog asks for the ends of so many children of a loop, the oldest."""
+
     def __init__(self) -> None:
         self.live: dict[Child, None] = {}
         self.starting: Child | None = None
         """The one that is about to be forked; from here until it is watched nothing else runs in between."""
 
+    def look(self) -> None:
+        """Note which children have ended by now, without reaping them. In the watchdog's thread."""
+        alive = [child for child in list(self.live) if child.pid and not child.ended_ns]
+        for child in alive[: self.MOST]:
+            with suppress(OSError):  # the loop was faster, and has reaped it
+                if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                    child.ended_ns = _clock.monotonic_ns()
+
 
 class Child:
     """One child. Its watcher calls ``on_exit`` in place of the loop's own method."""
 
-    __slots__ = ("awaited", "callback", "context", "ended_ns", "loop", "program", "started_ns")
+    __slots__ = ("callback", "context", "ended_ns", "loop", "pid", "program", "started_ns")
 
     def __init__(self, loop: Any, program: str) -> None:
         self.loop, self.program = loop, program
         self.callback: Any = None
-        self.awaited = False
+        self.pid = 0
         self.ended_ns = 0
-        """When it ended, as far as it is ``awaited``; 0 while it lives."""
+        """When the watchdog saw that it had ended; 0 where it did not."""
         self.context = copy_context()
         self.started_ns = _clock.monotonic_ns()
 
@@ -74,7 +88,7 @@ def watcher_callback(loop: Any, callback: Any, asker: FrameType) -> Any:
         return callback
     child.callback = callback
     children.live[child] = None
-    guarded(_await, child, asker)
+    guarded(_learn_pid, child, asker)
     return child.on_exit
 
 
@@ -83,11 +97,17 @@ def points(loops: Iterable[Any]) -> dict[str, dict[tuple[str, ...], Value]]:
     return {"asyncio.subprocess.active": {(): sum(len(loop._obsloop.processes.live) for loop in loops)}}
 
 
-def _await(child: Child, asker: FrameType) -> None:
+def _learn_pid(child: Child, asker: FrameType) -> None:
     transport: Any = asker.f_locals.get("transp")
     pid = None if transport is None else transport.get_pid()
-    if isinstance(pid, int):
-        deaths.wait_for(child, pid)
+    if isinstance(pid, int) and hasattr(os, "waitid"):
+        child.pid = pid
+
+
+def _heard_ns(loop: Any) -> int:
+    """When the handle that runs now, and reaps a child, became ready; 0 where that is not known."""
+    handle = _core.own_handle(loop, sys._getframe())
+    return 0 if handle is None else loop._obsloop.marks_of_running(handle)[1]
 
 
 def _start(loop: Any, args: Any, shell: bool, executable: Any) -> None:
@@ -108,9 +128,11 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
     how = "ok" if returncode == 0 else "signal" if returncode < 0 else "error"
     ledger = obs.ledger_of(child.loop)
     ledger.rare.time("asyncio.subprocess.duration", ended_ns - child.started_ns, how)
+    heard_ns = _heard_ns(child.loop)
+    known_ns = [ns for ns in (child.ended_ns, heard_ns) if ns]
     delay_ns = None
-    if child.awaited:  # who has not been told of its end yet was not faster than the loop
-        delay_ns = max(0, ended_ns - child.ended_ns) if child.ended_ns else 0
+    if known_ns:
+        delay_ns = max(0, ended_ns - min(known_ns))
         ledger.rare.time("asyncio.subprocess.reap.delay", delay_ns)
     if heard(obs.instruments, "on_subprocess_exit"):
         event = SubprocessExit(

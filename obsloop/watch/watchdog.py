@@ -35,6 +35,7 @@ __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
 _FLOOR_NS = 5_000_000  # between two looks
 _MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
 _LONGEST_NS = 100_000_000  # between two looks: a loop may have begun to run, or a limit have changed
+_CHILDREN_NS = 20_000_000  # between two looks at a blocked loop that has children: one of them may end
 _REST_NS = 1_000_000_000  # between two that need the GIL, where healthy loops are looked at without it
 _MOST_PATIENCE = 8
 _PARK_NS = 1_000_000_000  # no loop has run for so long
@@ -393,7 +394,15 @@ def _look(life: _Life, run: Run) -> None:
         callback_ns = 0 if began_ns + slow_iteration_ns <= now_ns else tick_ns
         episode = _see_first(run, loop, began_ns, callback_ns, now_ns)
         due_ns = now_ns + _FLOOR_NS if episode is None else episode.next_ns
-    life.next_ns = min(life.next_ns, due_ns)
+    life.next_ns = min(life.next_ns, due_ns, _look_at_children(obs, state))
+
+
+def _look_at_children(obs: Any, state: int) -> int:
+    """Ask which children of a busy loop have ended. Returns when to ask again."""
+    if state not in _BUSY or not obs.processes.live:
+        return NEVER_NS
+    obs.processes.look()
+    return time.monotonic_ns() + _CHILDREN_NS if obs.episode is not None else NEVER_NS
 
 
 def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int) -> Episode | None:
