@@ -1,8 +1,9 @@
 """Jobs handed to executors: how long they wait, run, and wait again for the loop; and what an executor is busy with.
 
 ``run_in_executor`` does here what asyncio's own does, with one object a job in place of the three closures there. A
-worker only stamps times on it; the loop counts them when the result is delivered. What is handed to a pool of processes
-or interpreters stays the program's own function, since it is pickled: of such a job only submission and end are seen.
+worker only stamps times on it; the loop counts them when the result is delivered. Only a ``ThreadPoolExecutor`` gets
+that object to call. A pool of processes or interpreters pickles the function, and an executor of the program's own (a
+mock, too) may look at it: these get the function itself, and of their jobs only submission and end are seen.
 
 A job leaves one trace in the program: a frame of ours on the worker's stack while it runs. It is taken out of the
 traceback of what the job raises.
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from threading import get_ident
+from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from obsloop import _clock, _exemplars, _sites
@@ -27,7 +29,7 @@ from obsloop._catalog import EXECUTOR
 from obsloop._cells import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop._events import ExecutorJob
 from obsloop._instruments import emit, process
-from obsloop._peek import class_of, clean, get, qualname_of, text
+from obsloop._peek import class_of, clean, find, get, is_a, qualname_of, text
 from obsloop._private import private_futures
 from obsloop._rare import NEVER
 from obsloop.probes import names
@@ -46,6 +48,7 @@ _DELIVERED = "asyncio.executor.result.delay"
 _NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix that a pool has when it is given none
 _everybody: Any = process
 _modules = sys.modules
+_UNSEEN = _sites.Site("", "", 0)  # of a job that ended before somebody listened
 _DEEPEST = 100  # frames above ours in the traceback of a job
 
 # Since 3.14 asyncio delivers at once what became done in the loop's own thread; before, it went round by the queue.
@@ -63,10 +66,8 @@ class Pool:
 
     def __init__(self, executor: Any, name: str, ref: weakref.ref[Any]) -> None:
         self.name, self.ref = name, ref
-        self.raw = isinstance(executor, _pickling())
-        """Whether it gets the function itself, for it is pickled."""
-        self.blind = self.raw
-        """Whether it cannot be seen when a job of it begins."""
+        self.blind = not _is_standard(executor)
+        """Whether it gets the function itself, so that nobody sees when a job of it begins."""
         self.jobs: dict[Job, None] = {}
         """Those that have not been delivered, oldest first."""
         self.blocks: dict[str, tuple[list[int], ...]] = {}
@@ -82,15 +83,18 @@ class Pool:
         """Jobs that wait, jobs that run, threads (None: not known), the submission of the oldest job (0: none)."""
         executor = self.ref()
         jobs = [job for job in _copy(self.jobs) if not job.ended_ns]
-        workers = getattr(executor, "_max_workers", None)
+        pickles = isinstance(executor, _pickling())
         if not self.blind:
             active = sum(1 for job in jobs if job.began_ns)
         else:
-            active = min(len(jobs), workers) if isinstance(workers, int) else len(jobs)
-        threads = getattr(executor, "_processes" if self.raw else "_threads", None)
-        if self.raw and threads is None:
-            threads = getattr(executor, "_threads", ())  # interpreters; or a pool that has started no process yet
-        count = None if threads is None else len(threads)
+            workers = get(executor, "_max_workers")
+            active = min(len(jobs), workers) if type(workers) is int else len(jobs)
+        threads = get(executor, "_processes") if pickles else None
+        if threads is None:  # interpreters; or a pool that has started no process yet
+            threads = get(executor, "_threads")
+        if threads is None and pickles:
+            threads = ()
+        count = len(threads) if type(threads) in (dict, set, tuple) else None
         return len(jobs) - active, active, count, min((job.submitted_ns for job in jobs), default=0)
 
 
@@ -99,6 +103,7 @@ class Job:
 
     __slots__ = (
         "__wrapped__",
+        "_seen",
         "began_ns",
         "context",
         "destination",
@@ -113,6 +118,7 @@ class Job:
 
     def __init__(self, loop: Any, pool: Pool, func: Any) -> None:
         self.__wrapped__ = func
+        self._seen: tuple[_sites.Site, str] | None = None
         self.loop = loop
         self.pool = pool
         self.began_ns = self.ended_ns = self.thread_id = 0
@@ -136,14 +142,18 @@ class Job:
             if token is not None:
                 _detach(token)
 
-    # An executor of somebody's may look at the function, or pickle it: then nothing of ours goes with it.
+    # What has patched the standard pool may look at the function.
     def __getattr__(self, name: str) -> Any:
         if name == "__wrapped__":
             raise AttributeError(name)
         return getattr(self.__wrapped__, name)
 
-    def __reduce__(self) -> Any:
-        return functools.partial, (self.__wrapped__,)
+    def release(self) -> None:
+        """Let go of the function, and of what it holds, where the pool does: before the result is delivered."""
+        function, self.__wrapped__ = self.__wrapped__, None
+        obs = self.loop._obsloop
+        if self._seen is None and (obs.instruments.on_executor_job or _everybody.on_executor_job):
+            self._seen = _sites.site_of_callback(function), self.via or _via(function)
 
     def on_cancel(self, destination: Any) -> None:
         """The loop's future is done: if it was cancelled, so is the job, unless it has begun."""
@@ -154,6 +164,7 @@ class Job:
         """The executor's future is done. In whatever thread it was made so."""
         if not self.ended_ns:
             self.ended_ns = _clock.monotonic_ns()
+        guarded(self.release)
         if source.__class__ is not _KNOWN or source._exception is not None:
             _take_out(getattr(source, "_exception", None))
         loop = self.loop
@@ -209,7 +220,10 @@ def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
     job = Job(loop, pool, func)
     pool.jobs[job] = None
     try:
-        source: Any = executor.submit(func if pool.raw else job, *args)
+        submit = executor.submit
+        if submit.__class__ is not MethodType:  # replaced in this one object
+            pool.blind = True
+        source: Any = submit(func if pool.blind else job, *args)
         if not isinstance(source, Future):
             pool.jobs.pop(job, None)
             return asyncio.wrap_future(source, loop=loop)  # a future of the loop's, or nothing that it takes
@@ -271,7 +285,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
         names.count(ledger.rare, ran_ns, getattr(source, "_exception", None))
     if obs.instruments.on_executor_job or _everybody.on_executor_job:
         exception: Any = getattr(source, "_exception", None)
-        site = _sites.site_of_callback(job.__wrapped__)
+        site, via = job._seen or (_UNSEEN, job.via or "run_in_executor")
         event = ExecutorJob(
             loop_name=ledger.name,
             kind=KIND_OF_BLOCK[THREADSAFE // STRIDE],
@@ -283,7 +297,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
             started_at=epoch(began_ns or job.submitted_ns),
             executor=pool.name,
             outcome=outcome,
-            via=job.via or _via(job.__wrapped__),
+            via=via,
             result_delay=max(0, delay_ns) / 1e9,
             thread_name=next((t.name for t in threading.enumerate() if t.ident == job.thread_id), ""),
             thread_id=job.thread_id,
@@ -299,7 +313,7 @@ def _unusual(job: Job, source: Any, outcome: str, delivered_ns: int) -> tuple[in
     queued_ns = ran_ns = NEVER
     if job.began_ns:
         queued_ns, ran_ns = job.began_ns - job.submitted_ns, job.ended_ns - job.began_ns
-    elif source.cancelled() or not (pool.raw or pool.blind or _goes_elsewhere(pool)):
+    elif source.cancelled() or not pool.blind:
         queued_ns = job.ended_ns - job.submitted_ns  # it never began
     else:
         ran_ns = job.ended_ns - job.submitted_ns
@@ -343,11 +357,12 @@ def _name_of(loop: Any, executor: Any) -> str:
     return clean(prefix)
 
 
-def _goes_elsewhere(pool: Pool) -> bool:
-    """A job came back that did not begin in this process: a stranger's executor, which pickles."""
-    executor = pool.ref()
-    pool.blind = not isinstance(executor, ThreadPoolExecutor)
-    return pool.blind
+def _is_standard(executor: Any) -> bool:
+    """Whether it is the standard pool of threads, or a subclass that takes its jobs as that does."""
+    cls = class_of(executor)
+    if cls is ThreadPoolExecutor:
+        return True
+    return is_a(executor, ThreadPoolExecutor) and find(cls, "submit") is find(ThreadPoolExecutor, "submit")
 
 
 def _pickling() -> tuple[type[Any], ...]:

@@ -5,13 +5,13 @@ import contextlib
 import functools
 import gc
 import multiprocessing
-import pickle
 import sys
 import threading
 import time
 import traceback
 import weakref
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 
@@ -35,23 +35,6 @@ class Inline:
         except Exception as exc:
             future.set_exception(exc)
         return future
-
-
-class Manual:
-    """An executor whose jobs wait until they are told to run."""
-
-    def __init__(self):
-        self.jobs = []
-
-    def submit(self, func, /, *args):
-        future = Future()
-        self.jobs.append((future, func, args))
-        return future
-
-    def work(self):
-        future, func, args = self.jobs.pop(0)
-        if future.set_running_or_notify_cancel():
-            future.set_result(func(*args))
 
 
 @pytest.fixture
@@ -104,25 +87,27 @@ def test_ten_jobs_of_100_ms_on_two_threads(loop):
 def test_times_are_exact(stepped):
     """By a clock that only we move: 3 s in the queue, 2 s of work, 1 s until the loop comes to it."""
     clock, loop = stepped
-    executor = Manual()
-    future = loop.run_in_executor(executor, clock.advance, 2)
-    clock.advance(3)
-    waiting = loop.snapshot()
-    assert (waiting.value(LENGTH, "Manual"), waiting.value(ACTIVE, "Manual"), waiting.value(AGE, "Manual")) == (1, 0, 3)
-    executor.work()
-    ended = loop.snapshot()
-    assert (ended.value(LENGTH, "Manual"), ended.value(ACTIVE, "Manual"), ended.value(AGE, "Manual")) == (0, 0, 0)
-    clock.advance(1)
-    with Recorder() as events:
+    held = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="one") as pool, Recorder() as events:
+        pool.submit(held.wait, LIMIT)
+        future = loop.run_in_executor(pool, clock.advance, 2)
+        clock.advance(3)
+        waiting = loop.snapshot()
+        assert (waiting.value(LENGTH, "one"), waiting.value(ACTIVE, "one"), waiting.value(AGE, "one")) == (1, 0, 3)
+        held.set()
+        thread_name = pool.submit(lambda: threading.current_thread().name).result(LIMIT)  # after that job
+        ended = loop.snapshot()
+        assert (ended.value(LENGTH, "one"), ended.value(ACTIVE, "one"), ended.value(AGE, "one")) == (0, 0, 0)
+        clock.advance(1)
         loop.run_until_complete(future)
     snapshot = loop.snapshot()
     for signal, seconds in ((QUEUED, 3), (RAN, 2), (DELIVERED, 1)):
-        histogram = snapshot.histogram(signal, "Manual", "ok")
+        histogram = snapshot.histogram(signal, "one", "ok")
         assert (histogram.count, histogram.sum) == (1, seconds)
     (event,) = events.events
     assert (event.schedule_delay, event.duration, event.result_delay) == (3, 2, 1)
     assert (event.executor, event.outcome, event.via, event.thread_name) == (
-        "Manual", "ok", "run_in_executor", threading.current_thread().name,
+        "one", "ok", "run_in_executor", thread_name,
     )  # fmt: skip
     assert event.name.endswith("StepClock.advance")
 
@@ -278,21 +263,52 @@ def test_a_process_pool_gets_the_function_itself(loop):
     assert ran.sum >= 0.1 + 0.2 + 0.3
 
 
-def test_a_strangers_executor_that_pickles_pickles_nothing_of_ours(loop):
-    """What it gets looks like the function, and crosses as a plain partial of it."""
-    seen = []
+class Sorting(ThreadPoolExecutor):
+    """A pool of the program's own that looks at the function."""
 
-    class Pickling(Inline):
-        def submit(self, func, /, *args):
-            seen.append((func.__name__, pickle.dumps(func)))
-            return super().submit(pickle.loads(seen[-1][1]), *args)
+    seen = None
 
-    assert loop.run_until_complete(loop.run_in_executor(Pickling(), divmod, 7, 2)) == (3, 1)
-    ((name, data),) = seen
-    assert name == "divmod"
-    assert b"obsloop" not in data
-    assert counts(loop, RAN) == {("Pickling", "ok"): 1}
+    def submit(self, func, /, *args):
+        self.seen = func
+        return super().submit(func, *args)
+
+
+class Named(ThreadPoolExecutor):
+    """One that takes its jobs as the standard one does."""
+
+
+def test_an_executor_of_the_programs_own_gets_the_function_itself(loop):
+    """It may compare it, sort by it or pickle it. Its jobs have one time, from submission to end."""
+    with Sorting(1, thread_name_prefix="sorting") as pool:
+        assert loop.run_until_complete(loop.run_in_executor(pool, divmod, 7, 2)) == (3, 1)
+        assert pool.seen is divmod
+        with Recorder() as events, pytest.raises(ZeroDivisionError):
+            loop.run_until_complete(loop.run_in_executor(pool, divmod, 7, 0))
+    assert counts(loop, RAN) == {("sorting", "ok"): 1, ("sorting", "error"): 1}
     assert counts(loop, QUEUED) == {}
+    (event,) = events.events
+    assert (event.name, event.error_type) == ("divmod", "ZeroDivisionError")
+
+
+def test_a_mock_of_an_executor_is_called_with_the_function(loop):
+    """A whole mock, or a standard pool whose ``submit`` is one. A reading stumbles over neither."""
+    future = Future()
+    future.set_result(42)
+    executor = mock.MagicMock()
+    executor.submit.return_value = future
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit = mock.Mock(return_value=future)
+        for each in (executor, pool):
+            assert loop.run_until_complete(loop.run_in_executor(each, divmod, 7, 2)) == 42
+            each.submit.assert_called_once_with(divmod, 7, 2)
+            loop.snapshot()
+
+
+def test_a_subclass_that_takes_its_jobs_as_the_standard_pool_is_seen_in_full(loop):
+    """Nothing of the program's looks at the function there: its queue's times are known."""
+    with Named(1, thread_name_prefix="named") as pool:
+        assert loop.run_until_complete(loop.run_in_executor(pool, divmod, 7, 2)) == (3, 1)
+    assert counts(loop, QUEUED) == counts(loop, RAN) == {("named", "ok"): 1}
 
 
 def test_a_pool_that_is_shut_down_early(loop):
@@ -385,6 +401,41 @@ def test_a_job_lets_go_of_its_function(loop):
         loop.run_until_complete(asyncio.wait_for(main(), LIMIT))
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["partial", "method", "closure"])
+@pytest.mark.parametrize("listener", [False, True])
+def test_what_a_job_holds_is_gone_before_its_delivery(loop, kind, listener):
+    """A partial's arguments, a method's object, a closure's variables: the worker drops them, as on the stock loop.
+
+    The loop does not run meanwhile. An instrument still learns the function's name afterwards.
+    """
+
+    class Thing:
+        def method(self):
+            return 1
+
+    def take(thing):
+        return 1
+
+    def submitted(pool):
+        thing = Thing()
+        job = {
+            "partial": functools.partial(take, thing),
+            "method": thing.method,
+            "closure": lambda: 1 if thing else 0,
+        }[kind]
+        return loop.run_in_executor(pool, job), weakref.ref(thing)
+
+    with ThreadPoolExecutor(1) as pool, Recorder() if listener else contextlib.nullcontext() as events:
+        future, ref = submitted(pool)
+        for _ in range(2):  # the worker lets go of a job before it takes the next but one
+            pool.submit(int).result(LIMIT)
+        assert ref() is None
+        assert loop.run_until_complete(future) == 1
+    if listener:
+        (event,) = events.events
+        assert event.name.rpartition(".")[2] == {"partial": "take", "method": "method", "closure": "<lambda>"}[kind]
 
 
 @pytest.mark.parametrize("way", ["run_in_executor", "to_thread"])
