@@ -94,7 +94,7 @@ class Pool:
             threads = get(executor, "_threads")
         if threads is None and pickles:
             threads = ()
-        count = len(threads) if type(threads) in (dict, set, tuple) else None
+        count = len(cast(Any, threads)) if isinstance(threads, dict | set | tuple) else None
         return len(jobs) - active, active, count, min((job.submitted_ns for job in jobs), default=0)
 
 
@@ -117,7 +117,7 @@ class Job:
     )
 
     def __init__(self, loop: Any, pool: Pool, func: Any) -> None:
-        self.__wrapped__ = func
+        self.__wrapped__: Any = func
         self._seen: tuple[_sites.Site, str] | None = None
         self.loop = loop
         self.pool = pool
