@@ -15,12 +15,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from time import monotonic_ns, sleep, thread_time_ns
-from typing import Any, TypeVar
+from functools import partial
+from itertools import chain, compress, islice, repeat
+from operator import call, not_
+from time import monotonic_ns, thread_time_ns
+from types import NoneType
+from typing import Any
 
-from obsloop import _peek, _running, _sites
+from obsloop import _peek, _quiet, _running, _sites
 from obsloop._private import private_tasks
 from obsloop.watch.guarded import goes_on, harmless
 
@@ -30,10 +35,14 @@ MAX_KNOWN = 10_000
 CENSUS_SECONDS = 1.0
 CENSUS_SHARE = 1_000
 """A census is taken again after this many times what it cost: 0.1 % of one core at most."""
-_BREATHE_EVERY = 512
-_BREATH_SECONDS = 50e-6
+MAX_WALKED = 100_000
+"""How many tasks that no census has seen a listing looks at. Further ones it only counts."""
+_CHUNK = 512
+"""So many tasks are looked at in one step, which takes a tenth of a millisecond."""
 
-_T = TypeVar("_T")
+_C_TASK: Any = getattr(private_tasks, "_CTask", ())  # without C, no class is a subclass of it
+_c_done: Any = getattr(_C_TASK, "done", None)
+_c_loop: Any = getattr(_C_TASK, "get_loop", None)
 _TaskRef = weakref.ref["asyncio.Task[Any]"]
 _Moment = tuple[int, int | None]
 """When a task was first seen, and how many nanoseconds it may have been there before; None where nobody knows."""
@@ -74,6 +83,9 @@ class Listing:
     """How many more there are."""
     unseen: int = 0
     """How many of all these no census has seen: they are too new, or the census was full."""
+    not_looked_at: int = 0
+    """How many of ``unseen`` and ``not_shown`` were only counted: there were too many to look at. Some may be done, or
+    belong to loops that do not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +129,8 @@ def census_time_ns() -> int:
 def listing(limit: int = MAX_SHOWN) -> Listing:
     """At most ``limit`` live tasks of the loops that run. From any thread, though a loop's would wait; never raises."""
     try:
-        return _listing(limit, _loops(), _census)
+        with _quiet.held:
+            return _listing(limit, _loops(), _census)
     except BaseException as error:  # out of memory, most likely: there is nothing to tell then
         if goes_on(error):
             raise
@@ -134,38 +147,53 @@ def forked() -> None:
 def _listing(limit: int, loops: _Loops, census: _Census) -> Listing:
     if not loops:
         return Listing()
-    known: list[tuple[int, int, _TaskRef]] = []
-    unseen: list[_TaskRef] = []
-    total = 0
-    for ref in _breathing(_references(loop for loop, _name in loops.values())):
-        if _loop_id(ref) not in loops:
-            continue
-        total += 1
-        moment = census.first_seen.get(ref)
-        if moment is not None:
-            known.append((moment[0], total, ref))
-        elif len(unseen) < limit:
-            unseen.append(ref)
-    known.sort()
-    chosen = [*(ref for _, _, ref in known[:limit]), *unseen][:limit]
+    first_seen = census.first_seen
+    chosen: list[_TaskRef] = []
+    known = lasting = 0
+    for chunk in _chunks(first_seen):  # the oldest first
+        living, loop_ids = _living(chunk)
+        lasting += len(living)
+        found = list(compress(living, map(loops.__contains__, loop_ids)))
+        known += len(found)
+        chosen += found[: max(0, limit - len(chosen))]
+    references = _references(loop for loop, _name in loops.values())
+    walked = met = unseen = 0
+    for chunk in _chunks(references):
+        if walked - met >= MAX_WALKED:
+            break
+        fresh = [ref for ref in chunk if ref not in first_seen]
+        walked += len(chunk)
+        met += len(chunk) - len(fresh)
+        living, loop_ids = _living(fresh)
+        found = list(compress(living, map(loops.__contains__, loop_ids)))
+        unseen += len(found)
+        chosen += found[: max(0, limit - len(chosen))]
+    # Those that the census knows may be anywhere among the references.
+    not_looked_at = max(0, len(references) - walked - max(0, lasting - met))
+    del references
     now_ns = monotonic_ns()
     new: _Moment = (now_ns, None if census.complete_ns is None else now_ns - census.complete_ns)
     tasks: list[TaskInfo] = []
-    for ref in _breathing(chosen):
+    for ref in _quiet.breathing(chosen):
         with harmless:  # a task of the program's own kind that is not as tasks are
             info = _describe(ref, loops, now_ns, census.first_seen.get(ref, new))
             if info is not None:
                 tasks.append(info)
     # The numbers in default names tell who came first among those of the same census.
     tasks.sort(key=lambda info: (-info.age, len(info.name), info.name))
-    return Listing(tasks=tasks, not_shown=total - len(chosen), unseen=total - len(known))
+    return Listing(
+        tasks=tasks,
+        not_shown=known + unseen + not_looked_at - len(chosen),
+        unseen=unseen + not_looked_at,
+        not_looked_at=not_looked_at,
+    )
 
 
 def _take(loops: list[asyncio.AbstractEventLoop], *, first: bool) -> int:
     """Take a census and return its CPU time in nanoseconds."""
     global _census, _census_ns  # noqa: PLW0603 - one thread writes, and others read whole objects
     began_ns = thread_time_ns()
-    with harmless:
+    with harmless, _quiet.held:
         _census = _counted(_census, loops, first=first)
     cost_ns = thread_time_ns() - began_ns
     _census_ns += cost_ns
@@ -180,17 +208,17 @@ def _counted(census: _Census, loops: list[asyncio.AbstractEventLoop], *, first: 
     complete_ns = census.complete_ns
     fresh: _Moment = (now_ns, None if first or complete_ns is None else now_ns - complete_ns)
     first_seen: dict[_TaskRef, _Moment] = {}
-    for ref, moment in _breathing(census.first_seen.items()):
-        if _loop_id(ref) is not None:
-            first_seen[ref] = moment
+    for chunk in _chunks(census.first_seen):
+        for ref in _living(chunk)[0]:
+            first_seen[ref] = census.first_seen[ref]
     complete = True
-    for ref in _breathing(references):
-        if ref in first_seen or _loop_id(ref) is None:
-            continue
-        if len(first_seen) >= MAX_KNOWN:
+    for chunk in _chunks(references):
+        new, _loop_ids = _living([ref for ref in chunk if ref not in first_seen])
+        room = MAX_KNOWN - len(first_seen)
+        first_seen.update(zip(new[:room], repeat(fresh), strict=False))
+        if len(new) > room:
             complete = False
             break
-        first_seen[ref] = fresh
     return _Census(first_seen=first_seen, complete_ns=began_ns if complete else complete_ns)
 
 
@@ -218,7 +246,8 @@ def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
         found: list[_TaskRef] = []
         for loop in loops:
             with harmless:
-                found.extend(map(weakref.ref, asyncio.all_tasks(loop)))
+                # In one step: the set of all tasks is gone before another thread runs, and no task dies with it.
+                found.extend(map(weakref.ref, chain.from_iterable(map(asyncio.all_tasks, (loop,)))))
         return found
     if sys.version_info < (3, 12):
         return list(private_tasks._all_tasks.data)
@@ -227,12 +256,38 @@ def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
     return [*(ref for ref in map(weakref.ref, eager) if ref not in scheduled), *list(scheduled)]
 
 
-def _breathing(items: Iterable[_T]) -> Iterator[_T]:
-    """The same, but the GIL is let go now and then: a loop that wants it should not wait until we are made to."""
-    for n, item in enumerate(items, 1):
-        yield item
-        if n % _BREATHE_EVERY == 0:
-            sleep(_BREATH_SECONDS)
+def _chunks(references: Iterable[_TaskRef]) -> Iterator[list[_TaskRef]]:
+    """Yield the references in lists that can be looked at in one step, and let other threads run now and then."""
+    rest = iter(references)
+    return _quiet.breathing(iter(lambda: list(islice(rest, _CHUNK)), []))
+
+
+def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
+    """Return those references whose tasks are neither done nor gone, and the ``id`` of each task's loop."""
+    tasks: list[Any] = []
+    kinds: list[type] = []
+    own: list[bool] = []
+    pending: list[bool] = []
+    loop_ids: list[int] = []
+    # Each of these calls C functions only, and so does the loop over them: until `tasks` is empty again no other thread
+    # runs, and none can drop a task of which the last reference is here.
+    steps: tuple[Any, ...] = (
+        partial(tasks.extend, map(call, chunk)),
+        partial(kinds.extend, map(type, tasks)),
+        partial(own.extend, map(issubclass, kinds, repeat(_C_TASK))),
+        partial(pending.extend, map(not_, map(_c_done, compress(tasks, own)))),
+        partial(loop_ids.extend, map(id, map(_c_loop, compress(compress(tasks, own), pending)))),
+        tasks.clear,
+    )
+    deque(map(call, steps), 0)
+    living = list(compress(compress(chunk, own), pending))
+    for ref, kind, is_own in zip(chunk, kinds, own, strict=True):
+        if not is_own and kind is not NoneType:  # a task in Python
+            loop_id = _loop_id(ref)
+            if loop_id is not None:
+                living.append(ref)
+                loop_ids.append(loop_id)
+    return living, loop_ids
 
 
 def _loop_id(ref: _TaskRef) -> int | None:

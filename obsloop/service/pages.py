@@ -31,12 +31,20 @@ POLICY = ("Content-Security-Policy", f"default-src 'none'; style-src 'sha256-{_H
 
 def answer(request: Request, report: dict[str, Any], page_of: Callable[[dict[str, Any]], Response]) -> Response:
     """`report` as JSON, or as the page that `page_of` makes of it, as the client likes."""
-    wanted = _format(request.query)
-    if wanted not in ("", "json", "html"):
+    wanted = wants(request)
+    if not wanted:
         return plain(400, "This format is not known here: expected format=json or format=html.")
-    if wanted == "html" or (not wanted and _prefers_page(request.headers.get("accept", ""))):
+    if wanted == "html":
         return page_of(report)
     return Response(200, json.dumps(report, ensure_ascii=False).encode() + b"\n", "application/json")
+
+
+def wants(request: Request) -> str:
+    """Return ``json`` or ``html``, as the client likes; an empty string where it names another format."""
+    wanted = _format(request.query)
+    if not wanted:
+        return "html" if _prefers_page(request.headers.get("accept", "")) else "json"
+    return wanted if wanted in ("json", "html") else ""
 
 
 def page(title: str, body: str) -> Response:

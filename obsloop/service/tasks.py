@@ -3,19 +3,39 @@ obsloop/_tasks.py; the lints are in obsloop/watch/lints.
 """
 
 import os
+import time
 from html import escape
 from typing import Any
 
+from obsloop import _quiet
 from obsloop._events import TaskLint
 from obsloop._tasks import TaskInfo, listing
 from obsloop.service.messages import Request, Response
-from obsloop.service.pages import answer, clean, moment, page, place, table
+from obsloop.service.pages import answer, clean, moment, page, place, table, wants
 from obsloop.watch import lints
+
+KEPT_SECONDS = 1.0
+KEPT_TIMES = 10
+"""An answer is kept for so many times what it took, and for ``KEPT_SECONDS`` at most: those who ask together share it,
+and however often they ask, a tenth of one core is spent. The listing of a small program is always new."""
+
+_kept: dict[str, tuple[int, float, Response]] = {}
+"""By format: the process, until when the answer is kept, and the answer. As bytes: nothing for the collector."""
 
 
 def tasks(request: Request) -> Response:
     """Who is alive and where they wait, the oldest known first."""
-    return answer(request, report(), _page)
+    wanted = wants(request)
+    kept = _kept.get(wanted)
+    began = time.monotonic()
+    if kept is not None and kept[0] == os.getpid() and began < kept[1]:
+        return kept[2]
+    with _quiet.held:
+        response = answer(request, report(), _page)
+    ended = time.monotonic()
+    if response.status == 200:
+        _kept[wanted] = os.getpid(), ended + min(KEPT_SECONDS, KEPT_TIMES * (ended - began)), response
+    return response
 
 
 def report() -> dict[str, Any]:
@@ -23,9 +43,11 @@ def report() -> dict[str, Any]:
     found, told = listing(), lints.kept()
     return {
         "process": os.getpid(),
+        "taken_at": moment(time.time()),
         "not_shown": found.not_shown,
         "unseen": found.unseen,
-        "tasks": [_shape(task) for task in found.tasks],
+        "not_looked_at": found.not_looked_at,
+        "tasks": [_shape(task) for task in _quiet.breathing(found.tasks)],
         "older_lints": told.older,
         "lints": [_finding(event) for event in told.events],
     }
@@ -73,10 +95,13 @@ def _page(report: dict[str, Any]) -> Response:
             escape(task["in"]),
             _age(task),
         )
-        for task in report["tasks"]
+        for task in _quiet.breathing(report["tasks"])
     ]
-    shown = table(head, rows) if rows else "<p>No observed loop runs, or none has a task.</p>"
+    taken = f"<p>Taken at {escape(report['taken_at'] or '')}.</p>"
+    shown = taken + table(head, rows) if rows else "<p>No observed loop runs, or none has a task.</p>"
     more = f"<p>And {report['not_shown']} more.</p>" if report["not_shown"] else ""
+    if report["not_looked_at"]:
+        more += f"<p>{report['not_looked_at']} of them were counted and not looked at; some may be done.</p>"
     return page("Tasks", shown + more + _findings(report))
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _created, _peek, _running, _tasks
+from obsloop import _clock, _created, _peek, _quiet, _running, _tasks
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.growing import Growing
 from obsloop.watch.lints.look import Look
@@ -116,7 +116,8 @@ def go_on() -> int:
     now_ns = time.monotonic_ns()
     if _clock.monotonic_ns is not _clock.REAL:
         return now_ns + LOOK_NS  # nothing is seen of a world whose clock is a test's
-    return _lints.look(now_ns)
+    with _quiet.held:
+        return _lints.look(now_ns)
 
 
 def exception_seen(loop: Any, context: dict[str, Any], error_type: str, detail: str) -> None:

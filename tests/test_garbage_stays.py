@@ -1,0 +1,221 @@
+"""The program's garbage is collected in the program's threads, also while obsloop looks at its tasks."""
+
+import asyncio
+import gc
+import os
+import threading
+import time
+import weakref
+
+import pytest
+
+import obsloop
+from obsloop import _quiet, _tasks
+from obsloop.service.messages import Request
+from obsloop.service.tasks import tasks as page_of_tasks
+from obsloop.watch import lints
+
+from .test_tasks_listing import innermost, outermost, running
+
+
+@pytest.fixture
+def thresholds():
+    """The collector's, put back."""
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)
+
+
+@pytest.fixture(autouse=True)
+def no_census_yet():
+    _tasks.forked()
+    yield
+    _tasks.forked()
+
+
+class Cycle:
+    """Garbage, when nothing else refers to it."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def all_lints():
+    """One look, all slices of it."""
+    lints._lints.next_ns = 0
+    lints.go_on()
+    while lints._lints.going_on is not None:
+        lints._lints.next_ns = 0
+        lints.go_on()
+
+
+def ask():
+    assert page_of_tasks(Request("GET", "/tasks", "", {})).status == 200
+
+
+@pytest.mark.parametrize("look", [_tasks.take_census, ask, all_lints])
+def test_no_look_collects_the_programs_garbage(look, thresholds):
+    """Two thousand tasks, and a collector that starts after 500 allocations: nothing is finalised in the thread that
+    looks, and afterwards the collector is as it was."""
+    died_in = []
+    with running() as call:
+        call(lambda: setattr(call, "many", [asyncio.create_task(outermost()) for _ in range(2000)]))
+        call(int)
+
+        def looking():
+            gc.disable()
+            gc.collect()
+            for _ in range(10):
+                weakref.finalize(Cycle(), lambda: died_in.append(threading.get_ident()))
+            gc.set_threshold(500, 10, 10)
+            gc.enable()
+            look()
+            gc.disable()
+
+        thread = threading.Thread(target=looking)
+        thread.start()
+        ident = thread.ident
+        thread.join()
+        gc.enable()
+        assert ident not in died_in
+        assert gc.get_threshold()[:2] == (500, 10)
+        gc.collect()
+        assert len(died_in) == 10
+
+
+def test_the_collector_is_off_for_a_millisecond_at_a_time(thresholds, monkeypatch):
+    """While a long look breathes, the collector is on, so that the program's own garbage goes."""
+    seen, clock = [], [0]
+    monkeypatch.setattr(_quiet, "monotonic_ns", lambda: clock[0])
+    monkeypatch.setattr(_quiet, "sleep", lambda seconds: seen.append(gc.get_threshold()))
+    with _quiet.held:
+        for _ in _quiet.breathing(range(100)):
+            assert gc.get_threshold()[0] == 0
+            clock[0] += 100_000
+    assert seen == [thresholds] * 10
+    assert gc.get_threshold() == thresholds
+
+
+def test_the_program_sees_and_changes_the_collector_as_ever(thresholds):
+    """``isenabled`` says what the program has said, ``disable`` lasts, and a threshold that it sets stays."""
+    with _quiet.held:
+        assert gc.isenabled()
+        gc.disable()
+    assert not gc.isenabled()
+    with _quiet.held:
+        gc.enable()
+    assert gc.isenabled()
+    with _quiet.held:
+        gc.set_threshold(5000, 20, 20)
+    assert gc.get_threshold()[:2] == (5000, 20)
+    gc.set_threshold(0)
+    with _quiet.held:
+        pass
+    assert gc.get_threshold()[0] == 0
+
+
+def test_a_hook_of_a_lint_runs_with_the_collector_on(thresholds):
+    """It is the program's code, and may take long."""
+    from obsloop._sites import Site
+    from obsloop.watch.lints import findings
+
+    seen = []
+
+    class Hears:
+        def on_task_lint(self, event):
+            seen.append(gc.get_threshold())
+
+    loop = obsloop.new_event_loop()
+    try:
+        loop.add_instrument(Hears())
+        with _quiet.held:
+            findings.tell(loop._obsloop, "growing", Site("f", "", 0), "is only a test", log=False)
+    finally:
+        loop.close()
+    assert seen == [thresholds]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_of_a_fork_at_that_moment_collects(thresholds):
+    """The thread that would put the threshold back is not in the child."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with _quiet.held:
+            held.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if gc.get_threshold() == thresholds else 1)
+    status = os.waitpid(pid, 0)[1]
+    over.set()
+    thread.join()
+    assert status == 0
+    assert gc.get_threshold() == thresholds
+
+
+def test_what_is_walked_is_bounded_and_the_rest_is_counted(monkeypatch):
+    """Of tasks that no census has seen only so many are looked at; the answer says how many were not."""
+    monkeypatch.setattr(_tasks, "MAX_WALKED", 1024)
+    with running() as call:
+        call(lambda: setattr(call, "old", [asyncio.create_task(innermost(), name=f"old {i}") for i in range(600)]))
+        _tasks.begin()
+        _tasks.take_census()
+        call(lambda: setattr(call, "new", [asyncio.create_task(innermost()) for _ in range(5000)]))
+        found = _tasks.listing()
+        assert [task.name for task in found.tasks[:600]] == [f"old {i}" for i in range(600)]
+        assert len(found.tasks) == 1000
+        assert len(found.tasks) + found.not_shown == 5600
+        assert found.unseen == 5000
+        assert 5000 - 1024 - 2 * _tasks._CHUNK <= found.not_looked_at <= 5000 - 1024
+
+
+def test_abandoned_coroutines_end_in_the_programs_thread():
+    """A busy program with cycles of garbage, and its tasks asked for all the time: every ``finally`` runs at home."""
+    ended = []
+
+    async def abandoned(me):
+        try:
+            me.append(asyncio.get_running_loop().create_future())
+            await me[1]
+        finally:
+            ended.append(threading.get_ident())
+
+    def leave():
+        me = []
+        coro = abandoned(me)
+        me.append(coro)
+        coro.send(None)
+
+    async def main():
+        home, over = threading.get_ident(), threading.Event()
+
+        def looks():
+            while not over.is_set():
+                _tasks.take_census()
+                ask()
+                all_lints()
+
+        lasting = [asyncio.create_task(innermost()) for _ in range(1000)]
+        thread = threading.Thread(target=looks)
+        thread.start()
+        end = time.monotonic() + 60
+        while len(ended) < 2000 and time.monotonic() < end:
+            for _ in range(20):
+                leave()
+            await asyncio.sleep(0)
+        over.set()
+        await asyncio.to_thread(thread.join)
+        for task in lasting:
+            task.cancel()
+        await asyncio.gather(*lasting, return_exceptions=True)
+        return home
+
+    obsloop_threads = [ident for home in [obsloop.run(main())] for ident in ended if ident != home]
+    assert len(ended) >= 2000
+    assert len(obsloop_threads) <= len(ended) / 100
