@@ -42,9 +42,11 @@ def main() -> int:
     (wheel,) = target.glob("obsloop-*.whl")
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = Path(folder)
-        run(sys.executable, "-m", "venv", "env", cwd=elsewhere)
+        # Debian's Python cannot put a pip into an environment without another package; this environment's pip will do.
+        run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=elsewhere)
         binaries = elsewhere / "env" / "bin"
-        run(binaries / "python", "-m", "pip", "install", "--quiet", f"{wheel}[prometheus]", cwd=elsewhere)
+        pip = (sys.executable, "-m", "pip", "--python", binaries / "python")
+        run(*pip, "install", "--quiet", f"{wheel}[prometheus]", cwd=elsewhere)
         (elsewhere / "program.py").write_text(_PROGRAM)
         run(binaries / "obsloop", "--version", cwd=elsewhere)
         run(binaries / "obsloop", "run", "--address", f"127.0.0.1:{free_port()}", "program.py", cwd=elsewhere)
