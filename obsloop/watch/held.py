@@ -7,7 +7,6 @@ list first, and hands the list over when it has no other reference left.
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,8 +29,8 @@ class Held(NamedTuple):
 
     def context(self) -> Context | None:
         """The copy of the context that was current, if the look has made one."""
-        found: Context | None = next((thing for thing in self.things if type(thing) is Context), None)
-        return found
+        contexts: list[Context] = [thing for thing in self.things if type(thing) is Context]
+        return contexts[0] if contexts else None
 
 
 def hand_over(loop: Any, began_ns: int, at_ns: int, things: list[Any]) -> None:
@@ -70,14 +69,8 @@ def drop(obs: Any) -> None:
 
 def context_since(obs: Any, started_ns: int) -> Context | None:
     """The copy of the context that the last look since ``started_ns`` has made; in the loop's thread."""
-    looks: deque[Held] = obs.held.copy()
-    for held in reversed(looks):
-        if held.at_ns < started_ns:
-            break
-        context = held.context()
-        if context is not None:
-            return context
-    return None
+    contexts = [look.context() for look in obs.held.copy() if look.at_ns >= started_ns]
+    return next((context for context in reversed(contexts) if context is not None), None)
 
 
 def _nothing() -> None:

@@ -26,7 +26,6 @@ if sys.platform == "linux":
 
 _LINUX = sys.platform == "linux"
 _MOST_FILES = 32
-_UNUSED_NS = 10_000_000_000  # a file that nobody asked for in so long is closed: its thread is gone, or does not run
 _QUEUE_NS = 1_000_000_000  # so old may be what the kernel said of a busy thread
 _FIGHT_SLICES = 20
 _WORTH_ASKING_NS = 10_000_000
@@ -113,11 +112,7 @@ def scheduling(native_id: int) -> Scheduling | None:
         return None
     for _ in range(2):
         try:
-            file = _files.get(native_id)
-            if file is None:
-                if len(_files) >= _MOST_FILES:
-                    close_unused(_MOST_FILES // 2)
-                file = _files.setdefault(native_id, _File(native_id))
+            file = _files.get(native_id) or _open(native_id)
             cpu, wait, slices = os.pread(file.fd, 96, 0).split()
             file.used_ns = time.monotonic_ns()
             return Scheduling(int(cpu), int(wait), int(slices))
@@ -129,12 +124,33 @@ def scheduling(native_id: int) -> Scheduling | None:
     return None
 
 
+def prepare(native_id: int) -> None:
+    """Open the file of a thread that ``scheduling`` will be asked about.
+
+    Programs and their tests count open descriptors: so this happens before the program's code runs in the thread, the
+    file stays open while the thread lives, and only another one's opening closes it.
+    """
+    if _LINUX and native_id not in _files:
+        with suppress(OSError):
+            _open(native_id)
+
+
+def _open(native_id: int) -> _File:
+    """Open a thread's file, and close those of threads that are gone. Raises OSError."""
+    close_unused(_MOST_FILES // 2 if len(_files) >= _MOST_FILES else _MOST_FILES)
+    file = _File(native_id)
+    kept = _files.setdefault(native_id, file)
+    if kept is not file:  # another thread has opened it meanwhile
+        file.close()
+    return kept
+
+
 def close_unused(keep: int = _MOST_FILES) -> None:
-    """Close the files that nobody asked for lately, and the oldest of those that are more than ``keep``."""
-    limit_ns = time.monotonic_ns() - _UNUSED_NS
+    """Close the files of threads that are gone, and the oldest of those that are more than ``keep``."""
     oldest_first = sorted(_files.copy().items(), key=lambda item: item[1].used_ns)
     for i, (native_id, file) in enumerate(oldest_first):
-        if (file.used_ns < limit_ns or i < len(oldest_first) - keep) and _files.pop(native_id, None) is file:
+        gone = i < len(oldest_first) - keep or not os.path.exists(f"/proc/self/task/{native_id}")
+        if gone and _files.pop(native_id, None) is file:
             file.close()
 
 

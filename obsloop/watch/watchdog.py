@@ -39,7 +39,6 @@ _CHILDREN_NS = 20_000_000  # between two looks at a blocked loop that has childr
 _REST_NS = 1_000_000_000  # between two that need the GIL, where healthy loops are looked at without it
 _MOST_PATIENCE = 8
 _PARK_NS = 1_000_000_000  # no loop has run for so long
-_SWEEP_NS = 10_000_000_000
 _MAX_ENDED = 256  # of more, only the counters tell
 _JOIN_SECONDS = 1.0
 _EXIT_SECONDS = 0.2
@@ -110,8 +109,8 @@ class _Life:
         "looked_ns",
         "next_ns",
         "patience",
+        "prepared",
         "stop",
-        "swept_ns",
         "thread",
         "watched_ns",
     )
@@ -123,8 +122,11 @@ class _Life:
         """It has done its last work, and looks for the last time whether it is to stop."""
         self.busy_ns = 0
         """Since when it does what may take long: hooks are called. 0 while it sleeps."""
+        self.prepared = _thread.allocate_lock()
+        """Held until the file that tells of this thread is open: then it need not open one later."""
+        self.prepared.acquire()
         self.patience = 1
-        self.cpu_ns = self.lints_ns = self.looked_ns = self.next_ns = self.watched_ns = self.swept_ns = 0
+        self.cpu_ns = self.lints_ns = self.looked_ns = self.next_ns = self.watched_ns = 0
         self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
 
 
@@ -156,6 +158,7 @@ def _begin(run: Run) -> None:
     """Watch this thread's loop, if it wants to be watched: start the thread, or end its rest."""
     loop = run.loop()
     if loop is not None and loop._obsloop.settings.watchdog and not _refused:
+        usage.prepare(run.native_id)
         usage.look(loop._obsloop, run.cells, run.native_id)
         _watched[run.cells, run.native_id] = time.monotonic_ns()  # it rings once, however short it runs
         _start()
@@ -257,6 +260,8 @@ def _start() -> None:
                 _transient = in_subinterpreter()
                 life = _Life()
                 start_without_signals(life.thread)
+                usage.prepare(life.thread.native_id or 0)
+                life.prepared.release()
                 _life, _asleep = life, False
         except RuntimeError as error:
             if not are_refused(error):
@@ -271,6 +276,7 @@ def _start() -> None:
 
 
 def _work(life: _Life) -> None:
+    life.prepared.acquire(timeout=_JOIN_SECONDS)
     while True:
         while not life.stop:
             # BaseException: an instrument or a logging handler may raise SystemExit, and that would be the end.
@@ -302,9 +308,6 @@ def _pass(life: _Life) -> None:
     if _open:
         guarded(_close_gone, life)
     guarded(_look_at_tasks, life)
-    if life.looked_ns - life.swept_ns > _SWEEP_NS:
-        life.swept_ns = life.looked_ns
-        usage.close_unused()
 
 
 def _look_at_tasks(life: _Life) -> None:
@@ -321,7 +324,6 @@ def _sleep(life: _Life) -> None:
         _asleep = True
         if not (_ended or life.stop or any(_wants_watching(run) for run in list(_running.runs.values()))):
             _watched.clear()
-            usage.close_unused(0)
             life.bell.wait([], NEVER_NS, NEVER_NS)
         _asleep = False
         return
