@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from obsloop._peek import class_name, class_of
+from obsloop import _stderr
+from obsloop._peek import class_name, class_of, printable
 from obsloop.watch.guarded import goes_on, harmless
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
 
 _log = logging.getLogger("obsloop")
+_stderr.watch(_log)
 
 
 class Instrument:
@@ -140,7 +142,7 @@ class Instruments:
             self._take_out(hook, instrument)
             disabled[hook] += 1
         with harmless:  # a logging handler of the program's may raise
-            _log.exception("%s of the instrument %s raised and is disabled", hook, _described(instrument))
+            _log.exception("%s of the instrument %s raised and is disabled", hook, printable(_described(instrument)))
 
     def _take_out(self, hook: str, instrument: Any) -> None:
         entries: tuple[_Entry, ...] = getattr(self, hook)

@@ -71,6 +71,13 @@ def clean(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """The text with each control character, newlines too, as an escape: it cannot begin another line of a log."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def join(module: Any, qualname: str) -> str:
     """The fully qualified name; built-in ones stand for themselves."""
     module = text(module)

@@ -6,6 +6,7 @@ import logging
 import time
 
 from obsloop._events import LoopBlocked, TaskLint
+from obsloop._peek import printable
 from obsloop.watch import stacks
 from obsloop.watch.guarded import harmless
 
@@ -31,8 +32,8 @@ def blocked(event: LoopBlocked, duration: float, cause: str, where: str, *, over
     with harmless:  # a logging handler of the program's may raise
         _log.warning(
             "loop %s %s blocked for %.1f s by %s (%s:%d), cause: %s%s%s%s",
-            event.loop_name, "was" if over else "has been", duration, event.name, event.filename, event.lineno, cause,
-            f"; {where}" if where else "",
+            printable(event.loop_name), "was" if over else "has been", duration, printable(event.name),
+            printable(event.filename), event.lineno, cause, f"; {where}" if where else "",
             f" ({left_out} more such blocks were not logged)" if left_out else "",
             stacks.lines(frames),
         )  # fmt: skip
@@ -50,10 +51,11 @@ def lint(event: TaskLint) -> None:
     with harmless:  # a logging handler of the program's may raise
         _log.warning(
             "%s on loop %s: %s%s (%s:%d) %s%s%s%s",
-            event.lint, event.loop_name, event.name, f" (task {event.task_name})" if event.task_name else "",
-            event.filename, event.lineno, event.message,
+            event.lint, printable(event.loop_name), printable(event.name),
+            f" (task {printable(event.task_name)})" if event.task_name else "",
+            printable(event.filename), event.lineno, printable(event.message),
             f"; {event.count} tasks" if event.count > 1 and event.lint != "growing" else "",
-            f"; {event.detail}" if event.detail else "",
+            f"; {printable(event.detail)}" if event.detail else "",
             f" ({left_out} more such findings were not logged)" if left_out else "",
         )  # fmt: skip
 

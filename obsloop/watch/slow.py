@@ -14,6 +14,7 @@ from obsloop import _cold, _exemplars, _sites
 from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import SlowCallback, SlowIteration
 from obsloop._instruments import emit, heard
+from obsloop._peek import printable
 from obsloop._sites import Site
 from obsloop.watch import cause, held, recent, stacks, watchdog
 from obsloop.watch.episodes import epoch
@@ -217,7 +218,8 @@ def log(event: SlowCallback | SlowIteration, what: str) -> None:
     with harmless:  # a logging handler of the program's may raise
         _log.warning(
             "%s on loop %s: %s took %.3f s (%s:%d; kind %s, waited %.3f s, cause %s)%s%s",
-            what, event.loop_name, event.name, event.duration, event.filename, event.lineno, event.kind,
-            event.schedule_delay, event.cause, f"; {event.detail}" if event.detail else "",
-            "".join(f"; {name} {seconds:.3f} s in {calls} calls" for name, seconds, calls in top[:3]),
+            what, printable(event.loop_name), printable(event.name), event.duration, printable(event.filename),
+            event.lineno, event.kind, event.schedule_delay, event.cause,
+            f"; {printable(event.detail)}" if event.detail else "",
+            "".join(f"; {printable(name)} {seconds:.3f} s in {calls} calls" for name, seconds, calls in top[:3]),
         )  # fmt: skip

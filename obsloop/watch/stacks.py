@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from obsloop import _peek, _private
 from obsloop._frames import Frames
+from obsloop._peek import printable
 from obsloop._sites import Site
 
 MAX_FRAMES = 100
@@ -85,7 +86,7 @@ def where(frames: tuple[FrameSummary, ...]) -> str:
     """``at app.py:12 in fetch``: the innermost frame that is the program's own, else the innermost. Empty if none."""
     own = (f for f in reversed(frames) if f.filename and not _is_library(f.filename))
     frame = next(own, frames[-1] if frames else None)
-    return f"at {frame.filename}:{frame.lineno} in {frame.name}" if frame is not None else ""
+    return printable(f"at {frame.filename}:{frame.lineno} in {frame.name}") if frame is not None else ""
 
 
 def _is_library(filename: str) -> bool:
@@ -95,7 +96,10 @@ def _is_library(filename: str) -> bool:
 def lines(frames: tuple[FrameSummary, ...]) -> str:
     """One line a frame, as in a traceback, without the sources."""
     return "".join(
-        f'\n  File "{f.filename}", line {f.lineno}, in {f.name}' if f.filename else f"\n  {f.name}" for f in frames
+        f'\n  File "{printable(f.filename)}", line {f.lineno}, in {printable(f.name)}'
+        if f.filename
+        else f"\n  {printable(f.name)}"
+        for f in frames
     )
 
 
@@ -145,7 +149,7 @@ def span(context: Context | None, kept: list[Any]) -> tuple[str, Ids | None]:
         if not ids or not ids.is_valid:
             return "", None
         name = getattr(active, "name", "")  # a span of another process has none
-        text = f"in span {name or '?'} trace {ids.trace_id:032x}"
+        text = f"in span {_peek.clean(_peek.text(name)) or '?'} trace {ids.trace_id:032x}"
         return text, ids_of(active)
     except Exception:  # OpenTelemetry's code, or what takes its place, of any version
         return text, None
