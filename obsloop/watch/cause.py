@@ -178,7 +178,7 @@ def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: in
     cpu_ns = None
     if before.cpu_ns is not None and now.cpu_ns is not None:
         cpu_ns = max(0, now.cpu_ns - before.cpu_ns - around_ns)
-    wait_ns, slices = _queued(obs, before, now, ended_ns - from_ns - (cpu_ns or 0))
+    wait_ns, slices = _queued(obs, before, now, ended_ns - from_ns - (cpu_ns or 0), cpu_ns or 0)
     threshold_ns = min(obs.slow_ns, obs.slow_iteration_ns)
     if threshold_ns > ended_ns - started_ns:
         threshold_ns = 0  # it was asked about although it was not slow
@@ -198,23 +198,45 @@ def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: in
     )
 
 
-def _queued(obs: Any, before: Usage, now: Usage, off_ns: int) -> tuple[int | None, int | None]:
-    """Run-queue time and time slices of a block of which the thread spent ``off_ns`` off the CPU.
+def _queued(obs: Any, before: Usage, now: Usage, off_ns: int, used_ns: int) -> tuple[int | None, int | None]:
+    """Run-queue time and time slices of a block in which the thread used ``used_ns`` of CPU, and was off it for
+    ``off_ns``.
 
     What the kernel says is of a longer time, or, where the watchdog saw it, of the block's part since then: the block
-    has a share in it as in the time off the CPU.
+    has a share in it.
     """
     first: Queue | None = before.queue
     last = now.queue
+    older = True
     if obs.episode is not None and obs.episode.queue is not None:
         seen: Queue = obs.episode.queue
         if (now.at_ns - seen.at_ns) >= (now.at_ns - obs.episode.began_ns) * _MIN_COVERED:
-            first = seen
+            first, older = seen, False
     if first is None or last is None:
         return None, None
     asleep_ns = last.at_ns - first.at_ns - (last.idle_ns - first.idle_ns) - (last.cpu_ns - first.cpu_ns)
-    share = max(0, off_ns) / max(1, asleep_ns, (last.wait_ns - first.wait_ns) // 2)
+    off_ns = max(0, off_ns)
+    share = off_ns / max(1, asleep_ns, (last.wait_ns - first.wait_ns) // 2)
     # Of the slices take those of polls; but not all, since a poll need not have left the CPU, and the block may have.
     slices = last.slices - first.slices
     slices = max(min(slices, 1), slices - (last.waits - first.waits))
-    return round((last.wait_ns - first.wait_ns) * share), math.ceil(slices * share)
+    wait_ns = last.wait_ns - first.wait_ns
+    if older:
+        cpu_ns = last.cpu_ns - first.cpu_ns
+        outside_ns = last.at_ns - first.at_ns - cpu_ns - off_ns  # polls too: they end on the run queue
+        waited_ns = _wait_of_block(wait_ns, cpu_ns, outside_ns, off_ns, used_ns)
+    else:
+        waited_ns = round(wait_ns * share)
+    return waited_ns, math.ceil(slices * share)
+
+
+def _wait_of_block(wait_ns: int, cpu_ns: int, outside_ns: int, off_ns: int, used_ns: int) -> int:
+    """Run-queue time of a block, where only that of a longer time is known: ``wait_ns``, beside ``cpu_ns`` of CPU.
+
+    A thread waits for a CPU to use it: so the block has a share as in the CPU time, not as in the time off the CPU,
+    of which a sleep has much and needs no CPU. It cannot be less than what finds no room outside of the block, where
+    the thread was off the CPU for ``outside_ns``, nor more than the time that the block itself was off.
+    """
+    estimate_ns = wait_ns * used_ns // max(1, cpu_ns)
+    least_ns = wait_ns - max(0, outside_ns)
+    return max(0, min(max(estimate_ns, least_ns), wait_ns, off_ns))

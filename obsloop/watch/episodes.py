@@ -77,13 +77,26 @@ class Story(NamedTuple):
 class Episode:
     """One stretch of time in which a loop did not poll, from the return of one poll to the next call."""
 
-    __slots__ = ("began_ns", "cause", "logged", "next_ns", "next_sample_ns", "queue", "samples", "sight", "story")
+    __slots__ = (
+        "began_ns",
+        "cause",
+        "logged",
+        "next_ns",
+        "next_sample_ns",
+        "queue",
+        "samples",
+        "sight",
+        "sights",
+        "story",
+    )
 
     def __init__(self, began_ns: int, story: Story, sight: Sight, sample: Sample, cause: str) -> None:
         self.began_ns = began_ns
         self.story = story
         self.sight = sight
         """The last one."""
+        self.sights = [sight]
+        """All of them, one for each sample."""
         self.samples: list[Sample] = [sample]
         self.cause = cause
         self.logged = False
@@ -100,6 +113,25 @@ class Episode:
             self.next_ns = min(self.next_ns, self.next_sample_ns)
         if not self.logged and self.began_ns + unhealthy_ns > now_ns:
             self.next_ns = min(self.next_ns, self.began_ns + unhealthy_ns)
+
+
+def longest_seen(sights: list[Sight], started_ns: int, ended_ns: int) -> Sight | None:
+    """Choose of what was seen from ``started_ns`` to ``ended_ns`` what was there for most of the time.
+
+    Each sight stands for the time around it, up to the middle between it and the next. The last one alone may be of
+    the line after the block.
+    """
+    within = [sight for sight in sights if started_ns <= sight.at_ns]
+    spent: dict[tuple[str, str], int] = {}
+    last: dict[tuple[str, str], Sight] = {}
+    from_ns = started_ns
+    for i, sight in enumerate(within):
+        to_ns = (sight.at_ns + within[i + 1].at_ns) // 2 if i + 1 < len(within) else ended_ns
+        place = sight.site.name, sight.where
+        spent[place] = spent.get(place, 0) + max(0, to_ns - from_ns)
+        last[place] = sight
+        from_ns = to_ns
+    return last[max(spent, key=lambda place: spent[place])] if spent else None
 
 
 def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> Sight:

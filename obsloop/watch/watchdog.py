@@ -164,10 +164,10 @@ def _begin(run: Run) -> None:
         _start()
 
 
-def seen(obs: Any, started_ns: int) -> Sight | None:
-    """What the watchdog saw last of a loop that it has seen blocked since ``started_ns``; in the loop's thread."""
+def seen(obs: Any, started_ns: int, ended_ns: int) -> Sight | None:
+    """What the watchdog saw for most of the time from ``started_ns`` to ``ended_ns``; in the loop's thread."""
     episode: Episode | None = obs.episode
-    return episode.sight if episode is not None and episode.sight.at_ns >= started_ns else None
+    return None if episode is None else episodes.longest_seen(episode.sights.copy(), started_ns, ended_ns)
 
 
 def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
@@ -450,6 +450,7 @@ def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
         found = _see(run, loop, now_ns)
         if found is not None and obs.episode is episode:
             episode.sight, frames = found
+            episode.sights.append(episode.sight)
             episode.samples.append((duration_ns / 1e9, frames))
     unhealthy_ns = int(obs.settings.unhealthy_after * 1e9)
     if not episode.logged and duration_ns >= unhealthy_ns:

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 
 from obsloop._events import CAUSES
+from obsloop.watch import cause, usage
 from obsloop.watch.cause import Measured, decide
 from obsloop.watch.usage import Late
 
@@ -136,3 +137,38 @@ def test_every_combination_has_an_answer():
             if gc == 0 and cpu == 0 and wait == ALL:
                 assert decide(m) == "off_cpu"
     assert decide(measured(ended_ns=START)) in CAUSES  # no time at all
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("wait", "used", "slept", "expected"),
+    [
+        (500, 0, 150, 0),  # a sleep beside a competitor with which the loop had shared the CPU before
+        (630, 20, 0, 130),  # starved in the block as never before: there is no room for it elsewhere
+        (650, 150, 0, 150),  # shared in the block as before
+        (0, 50, 100, 0),  # nobody else was there
+    ],
+)
+def test_an_old_figure_of_the_run_queue_is_not_the_blocks(wait, used, slept, expected):
+    """Before the block the thread had half a second of CPU and waited for as long; milliseconds."""
+    off = 150 if used == 150 else 150 - used
+    found = cause._wait_of_block(wait * MS, (500 + used) * MS, 500 * MS * bool(wait), off * MS, used * MS)
+    assert abs(found / MS - expected) <= 1
+    assert slept == 0 or found == 0
+
+
+def test_a_sleep_beside_a_competitor_was_not_off_cpu():
+    """The kernel's figure is a second old, and of a busy time: the sleep has no part in the waiting of that time."""
+    second = 1_000 * MS
+    first = usage.Queue(at_ns=0, idle_ns=0, cpu_ns=0, wait_ns=0, slices=0, waits=0)
+    last = usage.Queue(at_ns=second + 150 * MS, idle_ns=0, cpu_ns=500 * MS, wait_ns=502 * MS, slices=260, waits=0)
+    before = usage.Usage(second, 0, 0, 0, 0, 500 * MS, first)
+    now = usage.Usage(second + 150 * MS, 0, 0, 0, 0, 500 * MS, last)
+
+    class Observed:
+        episode = None
+
+    wait_ns, _ = cause._queued(Observed, before, now, 150 * MS, 0)
+    assert wait_ns <= 3 * MS

@@ -16,9 +16,10 @@ import pytest
 
 import obsloop
 from obsloop import _instruments
+from obsloop._sites import Site
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.testing import Recorder, StepClock
-from obsloop.watch import notices, watchdog
+from obsloop.watch import episodes, notices, watchdog
 from tests.support import output
 
 from .support import BLOCK, block, compute, pair
@@ -69,6 +70,33 @@ def test_samples_are_taken_as_the_age_doubles():
     assert all(later >= 2 * earlier for earlier, later in pairwise(ages))
     for _, frames in unblocked.samples:
         assert [frames[0].name, frames[-1].name] == ["main", "<lambda>"]
+
+
+def test_a_slow_callback_is_named_by_the_place_it_was_at_for_longest():
+    """The last sample is of a short piece after the block: samples are taken at 0.1, 0.2, 0.4 and 0.8 s."""
+
+    def function() -> None:
+        time.sleep(0.75)
+        time.sleep(0.12)
+
+    first = function.__code__.co_firstlineno + 1
+    slow = max(block(function).slow_callbacks, key=lambda event: event.duration)
+    assert f"{__file__}:{first} in function" in slow.detail
+
+
+def test_what_was_seen_for_longest_counts():
+    """Each sample stands for the time around it; samples of what ran before do not count."""
+
+    def sight(at_ns: int, where: str) -> episodes.Sight:
+        return episodes.Sight(at_ns, Site("f", "f.py", 1), "callback", "", where, 0.0)
+
+    before, a, b = sight(50, "before"), sight(100, "a"), sight(200, "b")
+    assert episodes.longest_seen([before, a, b], 90, 201) is a
+    assert episodes.longest_seen([before, a, b], 90, 300) is b
+    assert episodes.longest_seen([a, b], 0, 201) is a
+    assert episodes.longest_seen([a, b], 0, 400) is b
+    assert episodes.longest_seen([a, sight(150, "b"), sight(190, "a")], 0, 201).at_ns == 190
+    assert episodes.longest_seen([a], 101, 201) is None
 
 
 def test_every_block_is_counted_once_by_its_cause():
