@@ -11,7 +11,7 @@ LEASING = """
 import faulthandler, gc, signal, sys
 import obsloop
 
-faulthandler.dump_traceback_later(20, exit=True)
+faulthandler.dump_traceback_later(50, exit=True)
 made = 0
 
 def lease(name):
@@ -67,10 +67,10 @@ def handler(*_):
 
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.0002)
-while handled < 500:
+while handled < 200:
     lease("program")
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
-print(handled >= 500)
+print(handled >= 200)
 """
         )
         == "True\n"

@@ -8,7 +8,7 @@ from importlib.machinery import PathFinder
 import obsloop
 from obsloop import service
 
-faulthandler.dump_traceback_later(10, exit=True)
+faulthandler.dump_traceback_later(40, exit=True)
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+ warn of a fork in a process with threads
 SETTINGS = obsloop.Settings(address="127.0.0.1:0", watchdog=False)
 
@@ -48,7 +48,7 @@ thread.start()
 importing.wait()
 pid = os.fork()
 if pid == 0:
-    signal.alarm(10)
+    signal.alarm(30)
     make_loop()
     os._exit(0 if service.ensure("127.0.0.1:0", unhealthy_after=1.0) else 3)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
