@@ -1156,6 +1156,7 @@ cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
 # Where `BaseEventLoop.time` looks up what it calls.
 cdef dict STOCK_GLOBALS = vars(private_base_events)
 cdef dict TIME_GLOBALS = vars(time)
+cdef object TIME_MODULE = time  # a slot: a global of the module would be looked up each time
 # Not a built-in where obsloop is imported while the time is frozen: then asyncio's own method is called each time.
 cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
 
@@ -1163,7 +1164,7 @@ cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else
 cdef inline bint is_stock_clock() except -1:
     """Whether ``time.monotonic`` is the real one for asyncio, and no test has put another in its place."""
     return (
-        PyDict_GetItemWithError(STOCK_GLOBALS, "time") == <PyObject *>time
+        PyDict_GetItemWithError(STOCK_GLOBALS, "time") == <PyObject *>TIME_MODULE
         and PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") == <PyObject *>MONOTONIC
     )
 
