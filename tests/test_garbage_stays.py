@@ -170,9 +170,11 @@ def test_what_is_walked_is_bounded_and_the_rest_is_counted(monkeypatch):
         found = _tasks.listing()
         assert [task.name for task in found.tasks[:600]] == [f"old {i}" for i in range(600)]
         assert len(found.tasks) == 1000
-        assert len(found.tasks) + found.not_shown == 5600
-        assert found.unseen == 5000
-        assert 5000 - 1024 - 2 * _tasks._CHUNK <= found.not_looked_at <= 5000 - 1024
+        # Tasks of other tests that are done may still be there, and are counted where nothing looks at them.
+        assert len(found.tasks) + found.not_shown >= 5600
+        assert found.unseen >= 5000
+        assert found.not_looked_at >= 5000 - 1024 - 2 * _tasks._CHUNK
+        assert found.unseen - found.not_looked_at <= 1024 + _tasks._CHUNK
 
 
 def test_abandoned_coroutines_end_in_the_programs_thread():
