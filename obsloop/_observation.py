@@ -236,7 +236,12 @@ def observe(loop: Any, settings: Settings) -> None:
     _loops.add(loop)
     gc_probe.install()
     if settings.address is not None:
-        service.ensure(settings.address, unhealthy_after=settings.unhealthy_after)
+        service.ensure(
+            settings.address,
+            unhealthy_after=settings.unhealthy_after,
+            allowed_hosts=settings.allowed_hosts,
+            socket_mode=settings.socket_mode,
+        )
 
 
 def nanoseconds(seconds: Any) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from obsloop.service.address import parse_address
+from obsloop.service.address import parse_addresses
 
 PREFIX = "OBSLOOP_"
 
@@ -21,6 +21,8 @@ _NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_
 _KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")
 
 _MAX_NAME = 100
+_MAX_HOSTS = 64
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 _MOST_A_MINUTE = 1_000_000
 
 _AnySettings = TypeVar("_AnySettings", bound="Settings | SpanSettings")
@@ -37,7 +39,14 @@ class Settings:
     name: str | None = None
     """The loop's name in every series; without one it is ``main`` in the main thread, else the thread's name."""
     address: str | None = None
-    """Where the service listens, ``HOST:PORT``; without one there is no service. Port 0 takes a free one."""
+    """Where the service listens, ``HOST:PORT`` or ``unix:/PATH``; without one there is no service. Port 0 takes a free
+    one. Several have commas between them, and each may be followed by the paths that it serves instead of all:
+    ``127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz``."""
+    socket_mode: int = 0o600
+    """The access rights of the service's Unix sockets: only the user of this process may connect unless you say so."""
+    allowed_hosts: str | None = None
+    """Host names, with commas between them, under which the service answers on loopback as well. Without any it answers
+    there only to ``localhost``, to IP addresses and to the host of ``address``. With some, the same holds elsewhere."""
     unhealthy_after: float = 1.0
     """Seconds in one callback after which ``/healthz`` says that the loop is blocked, and a log line does."""
     slow_iteration: float | None = None
@@ -150,7 +159,15 @@ def _yes_or_no(text: str) -> bool | str:
     return _WORDS.get(text.strip().lower(), text)  # _check says what is wrong with it
 
 
+def _octal(text: str) -> int | str:
+    try:
+        return int(text, 8)
+    except ValueError:
+        return text  # _check says what is wrong with it
+
+
 _READ: dict[str, Callable[[str], Any]] = {
+    "socket_mode": _octal,
     "unhealthy_after": _number,
     "slow_iteration": _number,
     "slow_task": _number,
@@ -191,10 +208,28 @@ def _check_address(value: Any) -> str:
     if not isinstance(value, str):
         return 'expected "HOST:PORT", for example "127.0.0.1:9464"'
     try:
-        parse_address(value)
+        parse_addresses(value)
     except ValueError as exc:
         return str(exc)
     return ""
+
+
+def _check_socket_mode(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+        return ""
+    return "expected access rights from 0 to 0o777, such as 0o660 (in a variable octal: 0660)"
+
+
+def _check_hosts(value: Any) -> str:
+    if value is None:
+        return ""
+    names = value.split(",") if isinstance(value, str) else []
+    if 0 < len(names) <= _MAX_HOSTS and all(_HOST_NAME.fullmatch(name.strip()) for name in names):
+        return ""
+    return (
+        f"expected up to {_MAX_HOSTS} host names with commas between them, such as metrics.example.org; "
+        "no ports, no http://, no patterns"
+    )
 
 
 def _check_seconds(value: Any) -> str:
@@ -230,6 +265,8 @@ def _check_yes_or_no(value: Any) -> str:
 _CHECKS: dict[str, Callable[[Any], str]] = {
     "name": _check_name,
     "address": _check_address,
+    "socket_mode": _check_socket_mode,
+    "allowed_hosts": _check_hosts,
     "unhealthy_after": _check_seconds,
     "slow_iteration": _check_seconds_or_none,
     "slow_task": _check_seconds,

@@ -1,11 +1,13 @@
-"""The HTTP service: one daemon thread per process that answers /metrics, /healthz, /slow and /tasks while
-the loop is blocked.
+"""The HTTP service of a process: it answers /metrics, /healthz, /slow and /tasks while the loop is blocked.
 
 Standard library only, and nothing of it is loaded before an observed loop with an address is made:
 
-    address.py    "host:port" to host and port
+    address.py    text to addresses and the paths that are served there
     lifecycle.py  the one service of this process: start, refuse, fork
-    server.py     the thread: accept, read, answer, within limits of time and size
+    listeners.py  listening sockets: TCP, Unix
+    server.py     the service's thread: accept, read, write, within limits of time and size; it answers /healthz
+    answers.py    the two threads that answer all other paths
+    access.py     which requests are refused: other host names on loopback, other sites' pages
     messages.py   HTTP itself: bytes to Request, Response to bytes
     routes.py     what is served: one table from path to handler
     slow.py       /slow: the last slow callbacks, slow iterations and blocks
@@ -34,13 +36,16 @@ _starting = False
 _held: dict[int, Any] = {}  # by the thread that forks
 
 
-def ensure(address: str, *, unhealthy_after: float) -> str | None:
-    """Serve this process on `address`; return the base URL that is really served, or None where that failed.
+def ensure(
+    address: str, *, unhealthy_after: float, allowed_hosts: str | None = None, socket_mode: int = 0o600
+) -> str | None:
+    """Serve this process on `address`; return the first URL that is really served, or None where that failed.
 
-    Never raises. Idempotent: there is one service in a process, and the first address that could be served
-    wins. `unhealthy_after` (seconds) is how long a callback may last before /healthz answers 503; the first
-    call's counts. Also None where the answer is not known yet: to code that runs within the start of the service, and
-    after 10 seconds in which another thread has not finished that start.
+    `address` is as in `parse_addresses`, the others as in `obsloop.Settings`. Never raises. Idempotent: there is
+    one service in a process, and the first address that could be served wins. `unhealthy_after` (seconds) is how
+    long a callback may last before /healthz answers 503; the first call's counts. Also None where the answer is not
+    known yet: to code that runs within the start of the service, and after 10 seconds in which another thread has not
+    finished that start.
     """
     global _starting  # noqa: PLW0603 - one service, one start
     lock = _lock
@@ -53,7 +58,9 @@ def ensure(address: str, *, unhealthy_after: float) -> str | None:
         try:
             from obsloop.service import lifecycle  # noqa: PLC0415  (a program that is not served does not pay for it)
 
-            return lifecycle.ensure(address, unhealthy_after=unhealthy_after)
+            return lifecycle.ensure(
+                address, unhealthy_after=unhealthy_after, allowed_hosts=allowed_hosts, socket_mode=socket_mode
+            )
         except Exception as error:  # out of file descriptors, most likely, so that not even the module can be read
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
             say_once(

@@ -1,6 +1,21 @@
-"""Addresses of the service: text to host and port, and back to a URL. Imports nothing of the package, so that
-the settings can check an address without loading the service.
+"""Addresses of the service: text to addresses, and back to a URL. Imports nothing of the package, so that the settings
+can check an address without loading the service.
+
+    127.0.0.1:9464                                           everything, on loopback
+    127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz          the same, and two paths for other machines
+    unix:/run/obsloop.sock                                   everything, on a Unix socket
 """
+
+import os
+import sys
+from dataclasses import dataclass
+
+#: What the service can answer; `routes.ROUTES` has the same paths.
+PATHS = ("/", "/metrics", "/healthz", "/slow", "/tasks")
+MAX_ADDRESSES = 8
+MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
+"""Bytes: what the kernel's address of a Unix socket has room for."""
+UNIX = "unix:"
 
 _EXPECTED = "expected HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464 (port 0 picks a free one)"
 
@@ -29,6 +44,83 @@ def parse_address(text: str) -> tuple[str, int]:
     if not (port_text.isascii() and port_text.isdecimal()) or int(port_text[:6]) > 65535:
         raise ValueError(f"{port_text!r} is not a port, a whole number from 0 to 65535; {_EXPECTED}")
     return host, int(port_text)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address, and which paths are served there."""
+
+    text: str
+    """As it was written, without the paths."""
+    host: str = ""
+    port: int = 0
+    socket_path: str = ""
+    """Of a Unix socket, which has no host and no port."""
+    paths: tuple[str, ...] = PATHS
+
+
+def parse_addresses(text: str) -> list[Address]:
+    """Read a list `ADDRESS [PATH ...], ADDRESS [PATH ...]`; an address is `HOST:PORT` or `unix:/PATH`.
+
+    An address without paths serves all of them. Raises ValueError that says what is wrong and what is expected.
+    """
+    parts = text.split(",")
+    if len(parts) > MAX_ADDRESSES:
+        raise ValueError(f"there are {len(parts)} addresses in it; expected at most {MAX_ADDRESSES}")
+    found: list[Address] = []
+    for part in parts:
+        words = part.split()
+        if not words and len(parts) > 1:
+            raise ValueError(f"there is an empty address before or after a comma; {_EXPECTED}")
+        address = _parse_one(words[0] if words else "", words[1:])
+        if address.text in (other.text for other in found):
+            raise ValueError(f"the address {address.text} is there twice; write all its paths behind one of them")
+        found.append(address)
+    return found
+
+
+def _parse_one(word: str, paths: list[str]) -> Address:
+    served = _parse_paths(paths) if paths else PATHS
+    if word.startswith(UNIX):
+        return Address(word, socket_path=_parse_socket_path(word.removeprefix(UNIX)), paths=served)
+    host, slash, path = word.partition("/")
+    if slash and ":" in host and not path.startswith("/"):
+        raise ValueError(f"there is no space before the path; expected {host} /{path}")
+    host, port = parse_address(word)
+    return Address(word, host, port, paths=served)
+
+
+def _parse_paths(words: list[str]) -> tuple[str, ...]:
+    for word in words:
+        if not word.startswith("/"):
+            raise ValueError(
+                f"{word!r} is not a path; expected ADDRESS /PATH /PATH, with a comma before the next address"
+            )
+        if word not in PATHS:
+            from difflib import get_close_matches  # noqa: PLC0415  (for this message only)
+
+            near = get_close_matches(word, PATHS, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"{word!r} is not a path of the service; {hint}expected some of {', '.join(PATHS)}")
+    return tuple(dict.fromkeys(words))
+
+
+def _parse_socket_path(path: str) -> str:
+    expected = "expected unix: and an absolute path, such as unix:/run/obsloop.sock"
+    if not path.startswith("/"):
+        raise ValueError(f"{path!r} is not an absolute path; {expected}")
+    path = "/" + path.lstrip("/")  # unix:///run/obsloop.sock is the same
+    if path.endswith("/"):
+        raise ValueError(f"{path!r} is a folder; {expected}")
+    if not path.isprintable():
+        raise ValueError(f"{path!r} has a character that cannot be printed; {expected}")
+    length = len(os.fsencode(path))
+    if length > MAX_SOCKET_PATH:
+        raise ValueError(
+            f"the path has {length} bytes; the system takes at most {MAX_SOCKET_PATH} for a Unix socket. "
+            "Choose a shorter one"
+        )
+    return path
 
 
 def base_url(host: str, port: int) -> str:

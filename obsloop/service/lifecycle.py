@@ -2,6 +2,7 @@
 does.
 """
 
+import atexit
 import errno
 import os
 import socket
@@ -9,10 +10,12 @@ import threading
 
 from obsloop import _tasks
 from obsloop._threads import in_subinterpreter
-from obsloop.service.address import base_url, parse_address
+from obsloop.service import access
+from obsloop.service.address import UNIX, Address, base_url, parse_addresses
+from obsloop.service.listeners import SocketFile, listen_on, listen_unix
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.say import say
-from obsloop.service.server import Server, listen_on
+from obsloop.service.server import Listener, Server
 
 # Set by `obsloop run` to the process id that the observed program begins with; its children inherit it.
 RUN_PID = "OBSLOOP_RUN_PID"
@@ -34,72 +37,141 @@ class _State:
         self.fork_wait = _FORK_WAIT_SECONDS
         # What each address asked for came to, so that a thousand loops try, and complain, once.
         self.answers: dict[str, str | None] = {}
+        self.files: list[SocketFile] = []
 
 
 _state = _State()
 
-_paused: dict[int, Server] = {}  # by the thread that forks
+_paused: dict[int, list[threading.Lock]] = {}  # by the thread that forks
+# How many processes of one `obsloop run` get a Unix socket each: PATH, PATH.1, PATH.2 ...
+_MAX_SOCKETS = 64
 
 
-def ensure(address: str, *, unhealthy_after: float) -> str | None:
+def ensure(address: str, *, unhealthy_after: float, allowed_hosts: str | None, socket_mode: int) -> str | None:
     """See `obsloop.service.ensure`, which lets one thread at a time in."""
     state = _state
     if address not in state.answers:
-        state.answers[address] = _start(state, address, unhealthy_after)
+        state.answers[address] = _start(state, address, Options(unhealthy_after), allowed_hosts, socket_mode)
     return state.answers[address]
 
 
-def _start(state: _State, address: str, unhealthy_after: float) -> str | None:
+def _start(state: _State, text: str, options: Options, allowed_hosts: str | None, socket_mode: int) -> str | None:
     if state.url is not None:
-        say(f"this process is already served at {state.url}; the address {address} is not served as well.")
+        say(f"this process is already served at {state.url}; the address {text} is not served as well.")
         return state.url
     if in_subinterpreter():
         say(
-            f"cannot serve on {address}: this is a subinterpreter, which could not be ended while it is served. "
+            f"cannot serve on {text}: this is a subinterpreter, which could not be ended while it is served. "
             "Ask obsloop.snapshots() in it instead. The program runs on, observed but not served."
         )
         return None
     try:
-        host, port = parse_address(address)
-        listener = _listen(host, port, address)
-        if listener is None:
-            return None
-        server = Server(listener, ROUTES, Options(unhealthy_after))
-        _tasks.begin()
-        try:
-            server.start()
-        except BaseException:
-            server.abandon()
-            raise
+        addresses = parse_addresses(text)
     except Exception as error:  # whatever it is: the observed program is more important than its observer
-        _refuse(address, str(error) or type(error).__name__)
+        _refuse(text, str(error), others=False)
         return None
-    state.server = server
-    state.url = base_url(host, listener.getsockname()[1])
-    if RUN_PID in os.environ:
-        # The way to find out which port is really served, port 0 and the children's included.
-        fallback = port not in (0, listener.getsockname()[1])
-        reason = f" (process {os.getpid()}; port {port} is in use)" if fallback else ""
-        say(f"serving {state.url}/metrics{reason}")
+    found: list[tuple[Address, socket.socket]] = []
+    refused: list[tuple[str, str]] = []
+    for address in addresses:
+        try:
+            found.append((address, _listen(address, socket_mode)))
+        except Exception as error:
+            refused.append((address.text, _reason(error, address)))
+    if found:
+        try:
+            # With names to check, they are checked everywhere; without, where a web page could use a name of its own.
+            checks_hosts = True if allowed_hosts else None
+            listeners = [
+                Listener(
+                    sock,
+                    {path: route for path, route in ROUTES.items() if path in address.paths},
+                    False if address.socket_path else checks_hosts,
+                )
+                for address, sock in found
+            ]
+            hosts = access.names(allowed_hosts, (address.host for address, _ in found))
+            state.server = _serve(Server(listeners, options, hosts))
+        except Exception as error:
+            for _, sock in found:
+                _close(sock)
+            refused += [(address.text, str(error) or type(error).__name__) for address, _ in found]
+            found = []
+    for asked, reason in refused:
+        _refuse(asked, reason, others=bool(found))
+    for address, sock in found:
+        _serving(state, address, sock)
     return state.url
 
 
-def _listen(host: str, port: int, address: str) -> socket.socket | None:
-    """The bound socket; in a child of `obsloop run` on a free port where the one asked for is taken; None
-    when refused.
-    """
+def _serve(server: Server) -> Server:
+    _tasks.begin()
     try:
-        try:
-            return listen_on(host, port)
-        except OSError as error:
-            # A worker's sibling has the port, as must be. A program's own first process is told instead:
-            # there the port is what somebody typed and expects to scrape.
-            if error.errno == errno.EADDRINUSE and port and _is_child_of_run():
-                return listen_on(host, 0)
-            raise
+        server.start()
+    except BaseException:
+        server.abandon()
+        raise
+    return server
+
+
+def _close(sock: socket.socket) -> None:
+    """Close a socket that nobody was served on, with its file."""
+    if sock.fileno() >= 0:
+        if sock.family == socket.AF_UNIX:
+            SocketFile(sock.getsockname()).remove()
+        sock.close()
+
+
+def _serving(state: _State, address: Address, sock: socket.socket) -> None:
+    """Note where the process is served, and say it where it was started by `obsloop run`."""
+    name = sock.getsockname()
+    if address.socket_path:
+        url = UNIX + name
+        state.files.append(SocketFile(name))
+        what, fallback = (
+            f"{url} (curl --unix-socket {name} http://localhost{_first(address)})",
+            name != address.socket_path,
+        )
+        taken = f"{address.socket_path} is in use"
+    else:
+        url = base_url(address.host, name[1])
+        what, fallback = f"{url}{_first(address)}", address.port not in (0, name[1])
+        taken = f"port {address.port} is in use"
+    if state.url is None:
+        state.url = url
+    if RUN_PID in os.environ:
+        # The way to find out which port is really served, port 0 and the children's included.
+        say(f"serving {what}" + (f" (process {os.getpid()}; {taken})" if fallback else ""))
+
+
+def _first(address: Address) -> str:
+    return "/metrics" if "/metrics" in address.paths else address.paths[0]
+
+
+def _listen(address: Address, socket_mode: int) -> socket.socket:
+    """The listening socket; in a child of `obsloop run` another one where the one asked for is taken."""
+    try:
+        if address.socket_path:
+            return listen_unix(address.socket_path, socket_mode)
+        return listen_on(address.host, address.port)
     except OSError as error:
-        _refuse(address, _reason(error, host, port))
-        return None
+        # A worker's sibling has the port, as must be. A program's own first process is told instead:
+        # there the port is what somebody typed and expects to scrape.
+        if error.errno != errno.EADDRINUSE or not _is_child_of_run():
+            raise
+        if address.socket_path:
+            return _listen_beside(address.socket_path, socket_mode)
+        return listen_on(address.host, 0)
+
+
+def _listen_beside(path: str, socket_mode: int) -> socket.socket:
+    """A socket at `path.1`, `path.2` and so on: files of dead processes are used again, so there is a bound."""
+    for number in range(1, _MAX_SOCKETS):
+        try:
+            return listen_unix(f"{path}.{number}", socket_mode)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, "in use")
 
 
 def _is_child_of_run() -> bool:
@@ -107,40 +179,39 @@ def _is_child_of_run() -> bool:
     return first is not None and first != str(os.getpid())
 
 
-def _reason(error: OSError, host: str, port: int) -> str:
+def _reason(error: Exception, address: Address) -> str:
     if isinstance(error, socket.gaierror):
-        return f"the host {host!r} is not known ({error.strerror})"
+        return f"the host {address.host!r} is not known ({error.strerror})"
+    if not isinstance(error, OSError):
+        return str(error) or type(error).__name__
+    what = f"the file {address.socket_path}" if address.socket_path else f"the port {address.port}"
     if error.errno == errno.EADDRINUSE:
-        return f"the port {port} is in use by another process"
+        return f"{what} is in use by another process"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine"
+        return f"{address.host} is not an address of this machine"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"the port {port} needs rights that this process does not have"
+        return f"{what} needs rights that this process does not have"
     return error.strerror or str(error)
 
 
-def _refuse(address: str, reason: str) -> None:
-    say(
-        f"cannot serve on {address}: {reason}. Choose another with --address HOST:PORT or OBSLOOP_ADDRESS "
-        "(port 0 picks a free one). The program runs on, observed but not served."
-    )
+def _refuse(address: str, reason: str, *, others: bool) -> None:
+    choose = "--address HOST:PORT or OBSLOOP_ADDRESS (port 0 picks a free one)"
+    if address.startswith(UNIX):
+        choose = "--address unix:/PATH or OBSLOOP_ADDRESS"
+    rest = "The other addresses are served." if others else "The program runs on, observed but not served."
+    say(f"cannot serve on {address}: {reason}. Choose another with {choose}. {rest}")
 
 
 def _before_fork() -> None:
     state = _state
-    server = state.server
-    if server is not None:
-        if server.pause(state.fork_wait):
-            _paused[threading.get_ident()] = server
-            state.fork_wait = _FORK_WAIT_SECONDS
-        else:
-            state.fork_wait = _FORK_WAIT_AGAIN_SECONDS
+    if state.server is not None:
+        held = state.server.pause(state.fork_wait)
+        state.fork_wait = _FORK_WAIT_SECONDS if held else _FORK_WAIT_AGAIN_SECONDS
+        _paused[threading.get_ident()] = held
 
 
 def _after_fork_in_parent() -> None:
-    server = _paused.pop(threading.get_ident(), None)
-    if server is not None:
-        server.resume()
+    Server.resume(_paused.pop(threading.get_ident(), []))
 
 
 def _after_fork_in_child() -> None:
@@ -153,4 +224,11 @@ def _after_fork_in_child() -> None:
         old.server.abandon()
 
 
+def _at_exit() -> None:
+    """Remove the files of this process's Unix sockets. Those of a process that is killed are replaced by the next."""
+    for file in _state.files:
+        file.remove()
+
+
+atexit.register(_at_exit)
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -28,6 +28,8 @@ class Request:
     path: str
     query: str = ""
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    served: frozenset[str] = frozenset()
+    """The paths that are served at the address that it came to; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def parse_head(head: bytes) -> Request:
     if method not in ("GET", "HEAD"):
         raise RequestError(405, "Only GET and HEAD are answered here: nothing can be changed.", ("Allow", "GET, HEAD"))
     if target[:7].lower() == "http://":  # the form that proxies send
-        target = "/" + target[7:].partition("/")[2]
+        headers["host"], _, target = target[7:].partition("/")  # which then counts, and not the header
+        target = "/" + target
     if not target.startswith("/"):
         raise RequestError(400, "The request's target does not begin with a slash.")
     path, _, query = target.partition("?")
@@ -121,6 +124,7 @@ def encode(response: Response, request: Request | None) -> bytes:
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
         ("Connection", "close"),
         *headers,
     ]

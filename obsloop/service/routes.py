@@ -1,11 +1,13 @@
 """What the service serves: one table from path to handler, and the handlers. A handler reads snapshots, never
-the loop itself, does not wait, and gives out figures and names only: no arguments, no locals, no payloads.
+the loop itself and gives out figures and names only: no arguments, no locals, no payloads. A handler without a thread
+of its own (`Route.thread`) must not wait for anything.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
@@ -34,6 +36,8 @@ class Route:
     path: str
     summary: str
     handler: Callable[[Request, Options], Response]
+    thread: str | None = "pages"
+    """Which of the threads in server.py answers; None for the service's own, which must not wait."""
 
 
 class Exporter(Protocol):
@@ -85,10 +89,16 @@ def _entry_point(name: str) -> EntryPoint | None:
 
 def preload() -> None:
     """Load what the first scrape would load. Failing is left to that scrape, which can tell somebody."""
-    try:
+    with suppress(BaseException):  # an exporter may be a stranger's
         find_exporter()
-    except ExporterMissingError:
-        return
+    with suppress(ImportError):  # an interpreter that was built without zlib
+        import gzip  # noqa: F401, PLC0415
+
+
+def preload_pages() -> None:
+    """Load what /slow and /tasks need."""
+    with suppress(ImportError, OSError):
+        from obsloop.service import slow, tasks  # noqa: F401, PLC0415
 
 
 def metrics(request: Request, options: Options) -> Response:
@@ -142,13 +152,13 @@ def tasks(request: Request, options: Options) -> Response:
 
 def index(request: Request, options: Options) -> Response:
     """A plain page with a link to everything that is served."""
-    del request, options
+    del options
     from obsloop.service.pages import escape, page  # noqa: PLC0415  (likewise)
 
     items = "\n".join(
         f'<li><a href="{escape(route.path)}">{escape(route.path)}</a> {escape(route.summary)}</li>'
         for route in ROUTES.values()
-        if route.path != "/"
+        if route.path != "/" and (not request.served or route.path in request.served)
     )
     return page("obsloop", f"<ul>\n{items}\n</ul>")
 
@@ -157,8 +167,8 @@ ROUTES: dict[str, Route] = {
     route.path: route
     for route in (
         Route("/", "this page", index),
-        Route("/metrics", "every figure, for Prometheus", metrics),
-        Route("/healthz", "200 while each running loop moves on, 503 while one is blocked", healthz),
+        Route("/metrics", "every figure, for Prometheus", metrics, "metrics"),
+        Route("/healthz", "200 while each running loop moves on, 503 while one is blocked", healthz, None),
         Route("/slow", "the last slow callbacks, slow iterations and blocks", slow),
         Route("/tasks", "the live tasks, and where they wait", tasks),
     )

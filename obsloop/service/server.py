@@ -1,157 +1,263 @@
-"""The service's thread: it accepts, reads, hands the request to a route and writes the answer, all in one
-selector.
+"""The service's thread: it accepts, reads and writes, all in one selector, and answers /healthz. All other paths are
+answered by two more threads (answers.py): `metrics`, and `pages` for people, which also takes the census of tasks. So
+/healthz waits for nothing, and a scrape only for a scrape.
 
-One thread and no thread per client, so that slow and hostile clients hold nothing but a socket of a bounded
-number for a bounded time, and the observed program gets one thread more, not seventeen. Handlers run in this
-thread: they must not wait. (One that has to, needs a thread of its own.) HTTP's form is in messages.py, what
-is served in routes.py.
+No thread per client: slow and hostile clients hold nothing but a socket of a bounded number for a bounded time, and
+bytes of a bounded sum. HTTP's form is in messages.py, what is served in routes.py, who is refused in access.py.
 """
 
+import errno
+import os
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from obsloop import _tasks
 from obsloop._threads import start_without_signals
-from obsloop.service.messages import Request, RequestError, Response, encode, find_head, parse_head, plain
-from obsloop.service.routes import Options, Route, preload
-from obsloop.service.say import say_error, say_once
+from obsloop.service import access
+from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
+from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain
+from obsloop.service.routes import Options, Route, preload, preload_pages
+from obsloop.service.say import say_once
 
 MAX_CONNECTIONS = 64
+MAX_UNSENT = 16 * 1024 * 1024
+"""Bytes of all answers that their clients have not taken yet; beyond that the slowest readers are hung up on."""
+# What the kernel keeps of each answer, where it would take megabytes; it doubles the figure.
+_SEND_BUFFER = 128 * 1024
 # From accept to the last byte, however the client behaves: a time limit per read could be drawn out for ever.
 CONNECTION_SECONDS = 10.0
+# The same while the process is out of descriptors, where one client at a time is served.
+RESERVE_SECONDS = 2.0
 _ACCEPTS_PER_PASS = 16
-# The exporter is loaded when the program's start is over or at the first scrape, whichever is first: so
-# neither the start of many short processes nor that first scrape pays for it.
+_PAUSE_SECONDS = 0.1
+# The exporter and the pages are loaded when the program's start is over or at the first request, whichever is first:
+# so neither the start of many short processes nor that first scrape pays for them. Later there may be no descriptor
+# left to read a module's file with.
 _PRELOAD_AFTER_SECONDS = 0.5
+_NEVER = float("inf")
 
 
 class _Connection:
     """One client: bytes in until its request's head is there, bytes out, then nothing until it hangs up."""
 
-    __slots__ = ("deadline", "outgoing", "received", "sock")
+    __slots__ = ("deadline", "held", "listener", "moved_at", "on_reserve", "outgoing", "path", "received", "sock")
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, listener: "Listener", now: float, *, on_reserve: bool) -> None:
         self.sock = sock
-        self.deadline = deadline
+        self.listener = listener
+        self.on_reserve = on_reserve
+        self.deadline = now + (RESERVE_SECONDS if on_reserve else CONNECTION_SECONDS)
         self.received = bytearray()
-        self.outgoing: memoryview | None = None  # None while the request is read; empty when all is sent
+        self.path: str | None = None  # once its request is read
+        self.outgoing: memoryview | None = None  # None until there is an answer; empty when all is sent
+        self.held = 0  # bytes of memory that its answer takes until all is sent
+        self.moved_at = now  # when the client last took something
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """A socket that listens already, and what is served there."""
+
+    sock: socket.socket
+    routes: Mapping[str, Route]
+    checks_hosts: bool | None = None
+    """Whether the host names of requests are checked; None: of those that come to a loopback address."""
 
 
 class Server:
-    """Serves `routes` on `listener`, which is bound already, until the process ends."""
+    """Serves what `listeners` say until the process ends. It answers to the names `hosts` where names are checked."""
 
-    def __init__(self, listener: socket.socket, routes: Mapping[str, Route], options: Options) -> None:
-        self._listener = listener
-        self._routes = routes
+    def __init__(self, listeners: Sequence[Listener], options: Options, hosts: frozenset[str] = frozenset()) -> None:
+        self._listeners = listeners
         self._options = options
+        self._hosts = hosts
         self._selector = selectors.DefaultSelector()
-        # In the order of their acceptance, which is the order of their deadlines.
-        self._connections: dict[int, _Connection] = {}
-        self._preload_at: float | None = None
-        self._census_at = 0.0
+        self._connections: dict[int, _Connection] = {}  # in the order of their acceptance
+        self._unsent = 0
+        self._preload_at = _NEVER
+        self._census_at = _NEVER
+        self._accept_at: float | None = None  # when to accept again; None while it does
         self._working = threading.Lock()
+        self._answerers = {name: Answerer(f"obsloop-service-{name}", self._on_done) for name in ("metrics", "pages")}
+        self._done: deque[tuple[Answerer, Any]] = deque()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        for sock in (self._wake_receiver, self._wake_sender):
+            sock.setblocking(False)
+        self._reserve: int | None = None  # a descriptor to accept a client with when the process has no other left
 
     def start(self) -> None:
-        """Listen and start the thread. The caller's signal mask is put back as it was."""
-        self._listener.setblocking(False)
-        self._listener.listen(128)
-        self._selector.register(self._listener, selectors.EVENT_READ)
+        """Start the thread. The caller's signal mask is put back as it was."""
+        for listener in self._listeners:
+            listener.sock.setblocking(False)
+            self._selector.register(listener.sock, selectors.EVENT_READ, listener)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._keep_reserve()
         thread = threading.Thread(target=self._serve, name="obsloop-service", daemon=True)
         start_without_signals(thread)
 
     def abandon(self) -> None:
-        """Close this process's copies of the sockets, where the thread does not exist (a child after fork) or
-        not yet.
+        """Close this process's copies of the sockets where there are no threads: in a child after fork, or before
+        `start`.
         """
-        for sock in [self._listener, *(c.sock for c in list(self._connections.values()))]:
+        for sock in [
+            *(listener.sock for listener in self._listeners),
+            *(connection.sock for connection in list(self._connections.values())),
+            self._wake_receiver,
+            self._wake_sender,
+        ]:
             sock.close()  # no shutdown(): the connection is the parent's and goes on there
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
         self._selector.close()
 
-    def pause(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the thread to be idle, and keep it there until `resume`.
+    def pause(self, timeout: float) -> list[threading.Lock]:
+        """Wait at most `timeout` seconds for the threads to be idle; return what keeps them there until `resume`.
 
         For fork: a child inherits locks as they are at that moment, of modules being imported above all, and whoever
-        needs one that this thread held would wait for ever, since the thread is not in the child.
+        needs one that a thread held would wait for ever, since the thread is not in the child. A handler that hangs is
+        waited for once, not at each fork.
         """
-        return self._working.acquire(timeout=timeout)
+        end = time.monotonic() + timeout
+        if not self._working.acquire(timeout=timeout):
+            return []
+        held = [self._working]
+        for answerer in self._answerers.values():
+            hangs = answerer.owner is not None and answerer.given_up_at == answerer.since
+            if answerer.working.acquire(timeout=0 if hangs else max(0.0, end - time.monotonic())):
+                held.append(answerer.working)
+            else:
+                answerer.given_up_at = answerer.since
+        return held
 
-    def resume(self) -> None:
-        """Let the thread go on after `pause` has returned True."""
-        self._working.release()
+    @staticmethod
+    def resume(held: list[threading.Lock]) -> None:
+        """Let the threads go on that `pause` returned."""
+        for lock in held:
+            lock.release()
 
     def _serve(self) -> None:
-        self._preload_at = time.monotonic() + _PRELOAD_AFTER_SECONDS
-        self._census_at = time.monotonic() + _tasks.CENSUS_SECONDS
+        now = time.monotonic()
+        self._preload_at = now + _PRELOAD_AFTER_SECONDS
+        self._census_at = now + _tasks.CENSUS_SECONDS
         while True:
             try:
                 ready = self._selector.select(self._timeout())
                 with self._working:
                     self._pass([key.data for key, _ in ready])
-            except Exception:  # nothing that a client does may end the service
-                say_error("service-pass", "error in the service, which goes on")
-                time.sleep(0.1)  # and no error may make it spin
+            except BaseException:
+                report("service-pass", "error in the service, which goes on")
+                time.sleep(_PAUSE_SECONDS)  # and no error may make it spin
 
-    def _pass(self, ready: list[_Connection | None]) -> None:
-        """Go on with who is `ready` (None is a newcomer), and send away whose time is up."""
-        for connection in ready:
-            if connection is None:
-                self._accept()
+    def _pass(self, ready: list[_Connection | Listener | None]) -> None:
+        """Go on with who is `ready` (None is another thread with an answer), and send away whose time is up."""
+        for who in ready:
+            if who is None:
+                with suppress(BlockingIOError):
+                    self._wake_receiver.recv(4096)
+            elif isinstance(who, Listener):
+                self._accept(who)
             else:
-                self._step(connection)
+                self._step(who)
+        while self._done:
+            self._deliver(*self._done.popleft())
         now = time.monotonic()
-        for connection in list(self._connections.values()):
-            if connection.deadline > now:
-                break
+        for connection in [c for c in self._connections.values() if c.deadline <= now]:
             self._expire(connection)
-        if self._preload_at is not None and now >= self._preload_at:
-            self._preload_at = None
-            preload()
+        if now >= self._preload_at:
+            self._preload_at = _NEVER
+            self._submit("metrics", None, preload)
+            self._submit("pages", None, preload_pages)
         if now >= self._census_at:
-            pause = _tasks.take_census()
-            self._census_at = time.monotonic() + pause
+            self._census_at = _NEVER if self._submit("pages", self, _tasks.take_census) else now + _tasks.CENSUS_SECONDS
+        if self._accept_at is not None and now >= self._accept_at:
+            self._accept_at = None
+            for listener in self._listeners:
+                self._selector.register(listener.sock, selectors.EVENT_READ, listener)
+        self._keep_reserve()
 
-    def _timeout(self) -> float:
-        moments = [self._census_at, *(c.deadline for c in list(self._connections.values())[:1])]
-        if self._preload_at is not None:
-            moments.append(self._preload_at)
-        return max(0.0, min(moments) - time.monotonic())
+    def _timeout(self) -> float | None:
+        moments = [self._census_at, self._preload_at, *(c.deadline for c in self._connections.values())]
+        if self._accept_at is not None:
+            moments.append(self._accept_at)
+        first = min(moments)
+        return None if first == _NEVER else max(0.0, first - time.monotonic())
 
-    def _accept(self) -> None:
+    # Clients
+
+    def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_PER_PASS):
+            on_reserve = False
             try:
-                sock, _address = self._listener.accept()
+                sock, _address = listener.sock.accept()
             except (BlockingIOError, ConnectionError, InterruptedError):
                 return
             except OSError as error:
-                # Out of file descriptors, most likely: the listener stays readable, so wait rather than spin.
-                say_once("service-accept", f"the service cannot accept a connection: {error.strerror or error}")
-                time.sleep(0.1)
-                return
+                accepted = self._accept_on_reserve(listener) if error.errno in (errno.EMFILE, errno.ENFILE) else None
+                if accepted is None:
+                    if error.errno not in (errno.EMFILE, errno.ENFILE):
+                        self._say_once("service-accept", f"the service cannot accept: {error.strerror or error}")
+                    self._stop_accepting()
+                    return
+                sock, on_reserve = accepted, True
             if len(self._connections) >= MAX_CONNECTIONS:
                 # The oldest goes, so that a newcomer is served although others hold connections open for
                 # nothing.
                 self._close(next(iter(self._connections.values())))
             sock.setblocking(False)
-            connection = _Connection(sock, time.monotonic() + CONNECTION_SECONDS)
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            connection = _Connection(sock, listener, time.monotonic(), on_reserve=on_reserve)
             self._connections[sock.fileno()] = connection
             self._selector.register(sock, selectors.EVENT_READ, connection)
             self._step(connection)  # the request is often there already
+
+    def _accept_on_reserve(self, listener: Listener) -> socket.socket | None:
+        """A client that is accepted with the descriptor in reserve, while the process has no other left."""
+        if self._reserve is None:
+            return None
+        os.close(self._reserve)
+        self._reserve = None
+        try:
+            return listener.sock.accept()[0]
+        except OSError:  # the program was faster, or the client has gone
+            return None
+
+    def _keep_reserve(self) -> None:
+        """Take a descriptor into reserve, unless there is one, or a client has it."""
+        if self._reserve is None and not any(c.on_reserve for c in self._connections.values()):
+            with suppress(OSError):
+                self._reserve = os.dup(self._wake_sender.fileno())
+
+    def _stop_accepting(self) -> None:
+        """For a moment: a listener with somebody in its queue stays readable, and the thread would spin."""
+        if self._accept_at is None:
+            self._accept_at = time.monotonic() + _PAUSE_SECONDS
+            for listener in self._listeners:
+                self._selector.unregister(listener.sock)
 
     def _step(self, connection: _Connection) -> None:
         """Go on with one client as far as its socket allows without waiting."""
         if connection.sock.fileno() < 0:
             return  # closed earlier in this same pass, to make room
         try:
-            if connection.outgoing is None:
-                self._read(connection)
-            elif connection.outgoing:
+            if connection.outgoing:
                 self._write(connection)
+            elif connection.outgoing is None and connection.path is None:
+                self._read(connection)
             elif not connection.sock.recv(65536):
-                self._close(connection)
+                if connection.outgoing is not None:
+                    self._close(connection)
+                else:  # it has said all that it wants to say, and waits for its answer
+                    self._selector.unregister(connection.sock)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -169,23 +275,42 @@ class Server:
             if not length:
                 return
             request = parse_head(bytes(connection.received[:length]))
-            response = self._respond(request)
+            access.check(request, hosts=self._hosts if self._checks_hosts(connection) else None)
+            route = connection.listener.routes.get(request.path)
+            if route is None:
+                served = ", ".join(connection.listener.routes)
+                raise RequestError(404, f"There is nothing at this path. Served here: {served}")
         except RequestError as error:
-            response = error.response
+            self._send(connection, encode(error.response, request))
+            return
         connection.received.clear()
-        connection.outgoing = memoryview(encode(response, request))
-        self._write(connection)
+        connection.path = request.path
+        if route.thread is None:
+            self._send(connection, answer(route, request, self._options))
+            return
+        request = replace(request, served=frozenset(connection.listener.routes))
+        if not self._submit(route.thread, connection, partial(answer, route, request, self._options)):
+            text = "The service cannot start a thread to answer this. /healthz is answered without one."
+            self._send(connection, encode(plain(503, text), request))
 
-    def _respond(self, request: Request) -> Response:
-        route = self._routes.get(request.path)
-        if route is None:
-            return plain(404, f"There is nothing at this path. Served here: {', '.join(self._routes)}")
-        try:
-            return route.handler(request, self._options)
-        except Exception as error:
-            # The client learns the kind only: a message may quote the program's data.
-            say_error(f"service-handler-{route.path}-{type(error).__name__}", f"{route.path} failed")
-            return plain(500, f"{route.path} failed with {type(error).__name__}; details are on the program's stderr.")
+    def _checks_hosts(self, connection: _Connection) -> bool:
+        checks = connection.listener.checks_hosts
+        return access.is_loopback(connection.sock) if checks is None else checks
+
+    def _send(self, connection: _Connection, data: bytes) -> None:
+        connection.received.clear()
+        connection.path = connection.path or ""
+        connection.outgoing = memoryview(data)
+        connection.held = len(data)
+        connection.moved_at = time.monotonic()
+        self._unsent += connection.held
+        self._write(connection)
+        while self._unsent > MAX_UNSENT:
+            others = [c for c in self._connections.values() if c.held and c is not connection]
+            if not others:
+                break
+            self._say_once("service-unsent", "the service hung up on a client: too many do not read their answers.")
+            self._close(min(others, key=lambda c: c.moved_at))
 
     def _write(self, connection: _Connection) -> None:
         assert connection.outgoing is not None  # noqa: S101  (for the type checker: _step sees to it)
@@ -193,47 +318,94 @@ class Server:
             sent = connection.sock.send(connection.outgoing)
         except (BlockingIOError, InterruptedError):
             sent = 0
+        if sent:
+            connection.moved_at = time.monotonic()
         connection.outgoing = connection.outgoing[sent:]
         if connection.outgoing:
-            self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
+            self._watch(connection, selectors.EVENT_WRITE)
             return
+        self._let_go_of_answer(connection)
         # Closing now would reset the connection if the client has sent more than we read (a body), and the
         # reset would overtake the answer. So only this side closes, and what comes is thrown away until the
         # client does.
         connection.sock.shutdown(socket.SHUT_WR)
-        self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
+        self._watch(connection, selectors.EVENT_READ)
+
+    def _watch(self, connection: _Connection, event: int) -> None:
+        try:
+            self._selector.modify(connection.sock, event, connection)
+        except KeyError:  # it had closed its side while its answer was made
+            self._selector.register(connection.sock, event, connection)
+
+    def _let_go_of_answer(self, connection: _Connection) -> None:
+        self._unsent -= connection.held
+        connection.held = 0
+        connection.outgoing = memoryview(b"")  # an empty part of the answer would keep all of it
 
     def _expire(self, connection: _Connection) -> None:
         if connection.outgoing is None:
+            seconds = RESERVE_SECONDS if connection.on_reserve else CONNECTION_SECONDS
+            text = f"The request was not complete after {seconds:g} seconds."
+            if connection.path is not None:
+                text = f"{connection.path} did not answer within {seconds:g} seconds. Ask again later."
             with suppress(OSError):
-                connection.sock.send(
-                    encode(
-                        plain(408, f"The request was not complete after {CONNECTION_SECONDS:g} seconds."),
-                        None,
-                    )
-                )
+                connection.sock.send(encode(plain(408 if connection.path is None else 503, text), None))
         self._close(connection)
 
     def _close(self, connection: _Connection) -> None:
-        self._connections.pop(connection.sock.fileno(), None)
+        sock = connection.sock
+        if sock.fileno() < 0:
+            return
+        self._connections.pop(sock.fileno(), None)
         with suppress(KeyError, ValueError, OSError):
-            self._selector.unregister(connection.sock)
-        connection.sock.close()
+            self._selector.unregister(sock)
+        self._let_go_of_answer(connection)
+        for answerer in self._answerers.values():
+            answerer.forget(connection)
+        if connection.on_reserve:
+            # Not closed and opened again: the program would take what is free for a moment.
+            descriptor = sock.detach()
+            with suppress(OSError):
+                os.dup2(self._wake_sender.fileno(), descriptor, inheritable=False)
+            self._reserve = descriptor
+            if self._accept_at is not None:
+                self._accept_at = time.monotonic()
+        else:
+            sock.close()
+
+    # The other threads
+
+    def _submit(self, name: str, owner: Any, work: Any) -> bool:
+        """Have another thread do `work`; False where none can be started."""
+        try:
+            self._answerers[name].submit(owner if owner is not None else _NO_ONE, work)
+        except (RuntimeError, MemoryError):
+            return False
+        return True
+
+    def _say_once(self, key: str, line: str) -> None:
+        """Have another thread say it: nobody may be reading stderr, and then that thread waits."""
+        self._submit("pages", None, partial(say_once, key, line))
+
+    def _on_done(self, answerer: Answerer, result: Any) -> None:
+        """In the other thread: pass on what it has done."""
+        self._done.append((answerer, result))
+        with suppress(OSError):  # full: the service's thread is about to look anyway
+            self._wake_sender.send(b"\0")
+
+    def _deliver(self, answerer: Answerer, result: Any) -> None:
+        owner = answerer.finished()
+        try:
+            if owner is self:
+                pause = result if isinstance(result, float) else _tasks.CENSUS_SECONDS
+                self._census_at = time.monotonic() + pause
+            elif isinstance(owner, _Connection) and owner.sock.fileno() >= 0 and owner.outgoing is None:
+                try:
+                    self._send(owner, result if isinstance(result, bytes) else LAST_RESORT)
+                except OSError:
+                    self._close(owner)  # the client went away: its business
+        finally:
+            answerer.go_on()
 
 
-def listen_on(host: str, port: int) -> socket.socket:
-    """A socket bound to `host` and `port`; raises OSError as bind and getaddrinfo do. No reverse look-up."""
-    # As bytes: getaddrinfo sends text through the IDNA codec, whose tables take longer to load than all else here.
-    name = host.encode() if host.isascii() else host
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        # So that a restarted program gets its port back at once; on POSIX it does not share a port in use.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+_NO_ONE = object()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from obsloop.service.address import base_url, parse_address
+from obsloop.service.address import MAX_SOCKET_PATH, PATHS, Address, base_url, parse_address, parse_addresses
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,52 @@ def test_a_bad_address_says_what_is_wrong_and_what_is_expected(text, problem):
     with pytest.raises(ValueError, match=problem) as caught:
         parse_address(text)
     assert "127.0.0.1:9464" in str(caught.value)
+
+
+def test_several_addresses_each_with_its_paths():
+    """What other machines may read beside what stays here; spaces may be anywhere."""
+    public, local, socket = parse_addresses(
+        "10.1.2.3:9464 /metrics /healthz,127.0.0.1:9464 ,  unix:///run/obsloop.sock /tasks /tasks"
+    )
+    assert public == Address("10.1.2.3:9464", "10.1.2.3", 9464, paths=("/metrics", "/healthz"))
+    assert (local.host, local.port, local.paths) == ("127.0.0.1", 9464, PATHS)
+    assert (socket.socket_path, socket.paths) == ("/run/obsloop.sock", ("/tasks",))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no port in it; expected HOST:PORT"),
+        ("127.0.0.1:1,", "an empty address before or after a comma"),
+        ("127.0.0.1:1,,127.0.0.1:2", "an empty address before or after a comma"),
+        (
+            "127.0.0.1:1 /metric",
+            "'/metric' is not a path of the service; did you mean /metrics\\? expected some of /, /m",
+        ),
+        ("127.0.0.1:1 /nothing/like", "is not a path of the service; expected some of /, /metrics"),
+        ("127.0.0.1:1/metrics", "no space before the path; expected 127.0.0.1:1 /metrics"),
+        ("127.0.0.1:1 127.0.0.1:2", "'127.0.0.1:2' is not a path; expected ADDRESS /PATH /PATH, with a comma before"),
+        ("/metrics", "no port in it"),
+        ("127.0.0.1:1, 127.0.0.1:1 /metrics", "the address 127.0.0.1:1 is there twice"),
+        (",".join(f"127.0.0.1:{port}" for port in range(1, 10)), "there are 9 addresses in it; expected at most 8"),
+        ("unix:obsloop.sock", "'obsloop.sock' is not an absolute path; expected unix: and an absolute path"),
+        ("unix:", "is not an absolute path"),
+        ("unix:/run/", "is a folder"),
+        ("unix:/run/a\x00b", "cannot be printed"),
+        ("unix:/" + "é" * 54, f"the path has 109 bytes; the system takes at most {MAX_SOCKET_PATH} for a Unix socket"),
+    ],
+)
+def test_a_bad_list_of_addresses_says_what_is_wrong(text, problem):
+    """With what is expected, and the nearest path where one is misspelt."""
+    with pytest.raises(ValueError, match=problem):
+        parse_addresses(text)
+
+
+def test_the_paths_of_addresses_are_those_of_the_service():
+    """The settings know them without loading the service."""
+    from obsloop.service.routes import ROUTES
+
+    assert tuple(ROUTES) == PATHS
 
 
 def test_the_url_of_an_ipv6_address_has_brackets():

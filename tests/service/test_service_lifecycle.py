@@ -201,3 +201,188 @@ def test_after_fork_the_child_starts_its_own_and_lets_go_of_the_parents():
         "print('parent ok', get(parent + '/healthz'), service.ensure('127.0.0.1:0', unhealthy_after=1.0) == parent)\n"
     )
     assert result.stdout == "child ok 1\nparent ok 200 True\n", result.stderr
+
+
+def test_processes_that_start_together_are_all_served():
+    """Several may bind a port before one listens; the others take a free one then, instead of being refused.
+
+    Six processes wait for one another, again and again, and then ask for the same port.
+    """
+    result = run(
+        "import multiprocessing, socket, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "from obsloop.service import lifecycle\n"
+        "def worker(port, barrier, urls):\n"
+        "    barrier.wait()\n"
+        "    urls.put(service.ensure(f'127.0.0.1:{port}', unhealthy_after=1.0))\n"
+        "    barrier.wait()\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "for _ in range(15):\n"
+        "    with socket.create_server(('127.0.0.1', 0)) as free: port = free.getsockname()[1]\n"
+        "    barrier, urls = context.Barrier(6), context.SimpleQueue()\n"
+        "    children = [context.Process(target=worker, args=(port, barrier, urls)) for _ in range(6)]\n"
+        "    for child in children: child.start()\n"
+        "    found = [urls.get() for _ in children]\n"
+        "    for child in children: child.join()\n"
+        "    print(len(set(found) - {None}), found.count(f'http://127.0.0.1:{port}'))\n",
+        OBSLOOP_RUN_PID="1",
+    )
+    assert result.stdout == "6 1\n" * 15, result.stderr
+
+
+def test_each_address_serves_its_paths():
+    """`/metrics` for others, all of it here; elsewhere 404 says what there is, and the index lists no more."""
+    result = run(
+        "import urllib.error\n"
+        "from obsloop.service import lifecycle\n"
+        "url = service.ensure('127.0.0.1:0, localhost:0 / /metrics /healthz', unhealthy_after=1.0)\n"
+        "ports = [l.sock.getsockname()[1] for l in lifecycle._state.server._listeners]\n"
+        "assert url == f'http://127.0.0.1:{ports[0]}'\n"
+        "for port in ports:\n"
+        "    for path in ('/healthz', '/metrics', '/tasks', '/slow'):\n"
+        "        try: print(get(f'http://localhost:{port}{path}'), end=' ')\n"
+        "        except urllib.error.HTTPError as error: print(error.code, error.read().decode().strip(), end=' ')\n"
+        "    index = urllib.request.urlopen(f'http://localhost:{port}/', timeout=10).read().decode()\n"
+        "    print('/tasks' in index, '/metrics' in index)\n"
+    )
+    missing = "404 There is nothing at this path. Served here: /, /metrics, /healthz"
+    assert result.stdout == f"200 200 200 200 True True\n200 200 {missing} {missing} False True\n", result.stderr
+
+
+def test_an_address_that_cannot_be_served_leaves_the_others(taken):
+    """One line says so, and under `obsloop run` each that is served has its own."""
+    result = run(
+        "os.environ['OBSLOOP_RUN_PID'] = str(os.getpid())\n"
+        f"print(service.ensure('127.0.0.1:{taken}, 127.0.0.1:0, localhost:0 /healthz', unhealthy_after=1.0))"
+    )
+    assert result.stdout.startswith("http://127.0.0.1:")
+    first, second, third = result.stderr.splitlines()
+    assert f"cannot serve on 127.0.0.1:{taken}: the port {taken} is in use by another process" in first
+    assert first.endswith("The other addresses are served.")
+    assert second == f"obsloop: serving {result.stdout.strip()}/metrics"
+    assert third.startswith("obsloop: serving http://localhost:")
+    assert third.endswith("/healthz")
+
+
+ASK_UNIX = (
+    "import socket\n"
+    "def ask(path):\n"
+    "    with socket.socket(socket.AF_UNIX) as sock:\n"
+    "        sock.settimeout(10)\n"
+    "        sock.connect(path)\n"
+    "        sock.sendall(b'GET /healthz HTTP/1.1\\r\\n\\r\\n')\n"
+    "        return sock.recv(65536).split()[1].decode()\n"
+)
+
+
+def test_a_unix_socket_is_served_and_goes_with_its_process(tmp_path):
+    """Only its user may connect, whatever the umask is; at the end of the process the file is removed."""
+    path = tmp_path / "obsloop.sock"
+    code = f"{ASK_UNIX}os.umask(0)\nurl = service.ensure('unix:{path}', unhealthy_after=1.0)\n"
+    result = run(f"{code}print(url, ask({str(path)!r}), oct(os.stat({str(path)!r}).st_mode))", OBSLOOP_RUN_PID="1")
+    assert result.stdout == f"unix:{path} 200 0o140600\n", result.stderr
+    assert result.stderr == (f"obsloop: serving unix:{path} (curl --unix-socket {path} http://localhost/metrics)\n")
+    assert not path.exists()
+
+
+def test_a_unix_socket_gets_the_access_rights_that_are_set(tmp_path):
+    """The group's scraper may connect where you say so, whatever the umask is."""
+    path = tmp_path / "obsloop.sock"
+    code = f"os.umask(0o077)\nservice.ensure('unix:{path}', unhealthy_after=1.0, socket_mode=0o660)\n"
+    assert run(f"{code}print(oct(os.stat({str(path)!r}).st_mode))").stdout == "0o140660\n"
+
+
+def test_the_socket_file_of_a_dead_process_is_replaced(tmp_path):
+    """A process that was killed leaves its file."""
+    path = tmp_path / "obsloop.sock"
+    run(f"service.ensure('unix:{path}', unhealthy_after=1.0)\nos.kill(os.getpid(), 9)")
+    assert path.is_socket()
+    result = run(f"{ASK_UNIX}print(service.ensure('unix:{path}', unhealthy_after=1.0), ask({str(path)!r}))")
+    assert result.stdout == f"unix:{path} 200\n", result.stderr
+
+
+def test_what_is_not_a_dead_processs_socket_stays(tmp_path):
+    """A living process's socket, another kind of socket, a file, a link to a file: each is refused in one line."""
+    living, other, file, link = (tmp_path / name for name in ("living", "other", "file", "link"))
+    file.write_text("precious")
+    link.symlink_to(file)
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as two:
+        one.bind(str(living))
+        one.listen()
+        two.bind(str(other))
+        for path, reason in (
+            (living, f"the file {living} is in use by another process"),
+            (other, f"the file {other} is in use by another process"),
+            (file, f"there is a file {file} that is not a socket"),
+            (link, f"there is a file {link} that is not a socket"),
+            (tmp_path / "no" / "folder", f"there is no folder {tmp_path / 'no'}"),
+        ):
+            result = run(f"print(service.ensure('unix:{path}', unhealthy_after=1.0))")
+            assert result.stdout == "None\n"
+            assert f"cannot serve on unix:{path}: {reason}" in result.stderr
+            assert result.stderr.count("\n") == 1
+        assert living.is_socket()
+        assert other.is_socket()
+    assert file.read_text() == "precious"
+    assert link.is_symlink()
+
+
+def test_workers_share_a_unix_path_by_numbers(tmp_path):
+    """Six processes that start together: one has the path, the others PATH.1 to PATH.5, and each answers.
+
+    They begin with the files of dead ones, which none of them takes for its own.
+    """
+    path = str(tmp_path / "obsloop.sock")
+    result = run(
+        f"{ASK_UNIX}"
+        "import multiprocessing, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "from obsloop.service import lifecycle\n"
+        f"path = {path!r}\n"
+        "for suffix in ('', '.1', '.2'):\n"
+        "    with socket.socket(socket.AF_UNIX) as dead: dead.bind(path + suffix)\n"
+        "def worker(barrier, urls):\n"
+        "    barrier.wait()\n"
+        "    url = service.ensure(f'unix:{path}', unhealthy_after=1.0)\n"
+        "    barrier.wait()\n"
+        "    urls.put((url, url and ask(url.removeprefix('unix:'))))\n"
+        "    barrier.wait()\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "for _ in range(5):\n"
+        "    barrier, urls = context.Barrier(6), context.SimpleQueue()\n"
+        "    children = [context.Process(target=worker, args=(barrier, urls)) for _ in range(6)]\n"
+        "    for child in children: child.start()\n"
+        "    print(sorted(urls.get() for _ in children))\n"
+        "    for child in children: child.join()\n",
+        OBSLOOP_RUN_PID="1",
+    )
+    expected = [(f"unix:{path}{suffix}", "200") for suffix in ("", ".1", ".2", ".3", ".4", ".5")]
+    assert result.stdout == f"{expected}\n" * 5, result.stderr
+
+
+def test_a_forked_child_does_not_remove_its_parents_socket(tmp_path):
+    """It has the parent's list of things to do at its end."""
+    path = tmp_path / "obsloop.sock"
+    result = run(
+        f"{ASK_UNIX}"
+        "import warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        f"service.ensure('unix:{path}', unhealthy_after=1.0)\n"
+        "if os.fork() == 0: sys.exit(0)\n"
+        "os.wait()\n"
+        f"print(ask({str(path)!r}))"
+    )
+    assert result.stdout == "200\n", result.stderr
+
+
+def test_there_are_three_threads_however_many_ask():
+    """None per client, and all are daemons: none keeps the program from ending."""
+    result = run(
+        "import threading\n"
+        "url = service.ensure('127.0.0.1:0', unhealthy_after=1.0)\n"
+        "for _ in range(20):\n"
+        "    for path in ('/healthz', '/metrics', '/tasks', '/slow', '/'): get(url + path)\n"
+        "threads = [t for t in threading.enumerate() if t.name.startswith('obsloop-service')]\n"
+        "print(*sorted(t.name for t in threads), all(t.daemon for t in threads))"
+    )
+    assert result.stdout == "obsloop-service obsloop-service-metrics obsloop-service-pages True\n", result.stderr

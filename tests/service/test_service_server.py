@@ -4,7 +4,6 @@ import contextlib
 import json
 import signal
 import socket
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -12,9 +11,10 @@ import urllib.request
 import pytest
 
 from obsloop.service import server as server_module
+from obsloop.service.listeners import listen_on
 from obsloop.service.messages import Response
 from obsloop.service.routes import Options, Route
-from obsloop.service.server import MAX_CONNECTIONS, Server, listen_on
+from obsloop.service.server import MAX_CONNECTIONS, Listener, Server
 
 
 def _broken(request, options):
@@ -44,7 +44,7 @@ ROUTES = {
 def port():
     """One server for all of this file: what one test does to it must not be felt by the next."""
     listener = listen_on("127.0.0.1", 0)
-    Server(listener, ROUTES, Options(1.0)).start()
+    Server([Listener(listener, ROUTES)], Options(1.0)).start()
     return listener.getsockname()[1]
 
 
@@ -201,11 +201,3 @@ def test_the_programs_signals_never_go_to_the_service(port):
     assert {int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGCHLD), int(signal.SIGUSR1)} <= set(blocked)
     assert int(signal.SIGSEGV) not in blocked
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-
-
-def test_it_is_one_daemon_thread(port):
-    """A hundred requests later too: none per client, none that keeps the program from ending."""
-    for _ in range(100):
-        get(port)
-    (thread,) = [t for t in threading.enumerate() if t.name == "obsloop-service"]
-    assert thread.daemon

@@ -13,9 +13,10 @@ import pytest
 
 import obsloop
 from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
+from obsloop.service.listeners import listen_on
 from obsloop.service.messages import MAX_BODY
 from obsloop.service.routes import ROUTES, Options
-from obsloop.service.server import Server, listen_on
+from obsloop.service.server import Listener, Server
 from obsloop.watch import recent
 
 HOSTILE = "<script>alert(1)</script>&\"'\x1b[2J\u202e\udc80"
@@ -25,7 +26,7 @@ HOSTILE = "<script>alert(1)</script>&\"'\x1b[2J\u202e\udc80"
 def url():
     """One service for this file."""
     listener = listen_on("127.0.0.1", 0)
-    Server(listener, ROUTES, Options(1.0)).start()
+    Server([Listener(listener, ROUTES)], Options(1.0)).start()
     return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 

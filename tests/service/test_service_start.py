@@ -114,14 +114,14 @@ def test_code_within_the_start_may_make_a_loop():
             ENSURE
             + """
 from obsloop.service import lifecycle
-parse = lifecycle.parse_address
+parse = lifecycle.parse_addresses
 
-def parse_address(address):
-    lifecycle.parse_address = parse
+def parse_addresses(address):
+    lifecycle.parse_addresses = parse
     make_loop()
     return parse(address)
 
-lifecycle.parse_address = parse_address
+lifecycle.parse_addresses = parse_addresses
 make_loop()
 print(service.ensure("127.0.0.1:0", unhealthy_after=1.0) is not None)
 """
