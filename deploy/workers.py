@@ -1,6 +1,6 @@
 """Several uvicorn workers behind one port, each with a port of its own for its figures: what a scraper needs.
 
-    python workers.py --workers 2 [--host 127.0.0.1] [--port 8000] [--metrics-port 9464] app:app
+    python workers.py --workers 2 [--host 127.0.0.1] [--port 8000] [--metrics-port 9464] [--metrics-host HOST] app:app
 
 `uvicorn --workers` serves as well, but nobody can tell its workers apart from outside, and of those only the first gets
 the port that was asked for. A loop's figures belong to one process, so each worker is a target of its own: worker 0 is
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="of the application and of the figures (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="the application's port (default 8000)")
     parser.add_argument("--metrics-port", type=int, default=9464, help="worker 0's; the others follow (default 9464)")
+    parser.add_argument("--metrics-host", help="for /metrics and /healthz only; all paths are at 127.0.0.1 then")
     parser.add_argument("--instrument", action="store_true", help="run each worker under opentelemetry-instrument")
     options = parser.parse_args()
     if options.workers < 1:
@@ -66,7 +67,7 @@ def supervise(options: argparse.Namespace) -> int:
         workers = [worker(options, index, listener) for index in range(options.workers)]
         print(f"workers: {options.app} at http://{options.host}:{listener.getsockname()[1]}", flush=True)
         for index, process in enumerate(workers):
-            address = f"http://{options.host}:{options.metrics_port + index}/metrics"
+            address = f"http://{options.metrics_host or options.host}:{options.metrics_port + index}/metrics"
             print(f"workers: worker {index} is process {process.pid}, its figures are at {address}", flush=True)
         while not asked and all(process.poll() is None for process in workers):
             time.sleep(0.2)  # a signal's handler runs at once; that it was asked for is seen here
@@ -80,13 +81,22 @@ def supervise(options: argparse.Namespace) -> int:
 def worker(options: argparse.Namespace, index: int, listener: socket.socket) -> subprocess.Popen[bytes]:
     """A worker's process. It inherits the socket, and nothing else tells it from its siblings but its address."""
     descriptor = listener.fileno()
-    address = f"{options.host}:{options.metrics_port + index}"
+    address = figures_at(options.host, options.metrics_host, options.metrics_port + index)
     command = [sys.executable, os.path.abspath(__file__), options.app]
     if options.instrument:
         command = ["opentelemetry-instrument", *command]
     return subprocess.Popen(
         command, env=os.environ | {LISTENER: str(descriptor), "OBSLOOP_ADDRESS": address}, pass_fds=[descriptor]
     )
+
+
+def figures_at(host: str, metrics_host: str | None, port: int) -> str:
+    """The worker's OBSLOOP_ADDRESS. What names functions and files (/slow, /tasks) can stay on loopback."""
+    if metrics_host is None:
+        return f"{host}:{port}"
+    if ":" in metrics_host and not metrics_host.startswith("["):
+        metrics_host = f"[{metrics_host}]"  # an IPv6 address, as Kubernetes writes it
+    return f"{metrics_host}:{port} /metrics /healthz, 127.0.0.1:{port}"
 
 
 def end(workers: list[subprocess.Popen[bytes]]) -> None:

