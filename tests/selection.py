@@ -1,7 +1,5 @@
 """Which tests a run leaves out, which must share a process, and how the run says so, also under pytest-xdist."""
 
-import os
-
 import pytest
 
 _NOT_RUN = "obsloop_not_run"
@@ -17,11 +15,11 @@ def take_out(config, items, out, why: str) -> None:
     config.hook.pytest_deselected(items=out)
     files = ", ".join(sorted({item.path.name for item in out}))
     line = f"not run here, as {why}: {files} ({len(out)} tests)"
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal:
+    if hasattr(config, "workeroutput"):
+        if config.workerinput["workerid"] == "gw0":
+            config.workeroutput[_NOT_RUN] = [*config.workeroutput.get(_NOT_RUN, ()), line]
+    elif terminal := config.pluginmanager.get_plugin("terminalreporter"):
         terminal.write_line(f"\n{line}")
-    elif os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
-        config.workeroutput[_NOT_RUN] = [*config.workeroutput.get(_NOT_RUN, ()), line]
 
 
 def on_the_stock_loop(item) -> bool:
