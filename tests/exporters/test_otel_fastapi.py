@@ -22,11 +22,20 @@ pytestmark = pytest.mark.clients
 BLOCK = 0.3
 APP = f"""
     import asyncio
+    import contextlib
     import time
 
     from fastapi import FastAPI
 
-    app = FastAPI()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        # More than a busy machine takes for what is healthy.
+        asyncio.get_running_loop().slow_callback_duration = {BLOCK} * 0.8
+        yield
+
+
+    app = FastAPI(lifespan=lifespan)
 
 
     @app.get("/healthy/{{n}}")

@@ -36,12 +36,15 @@ async def idle_server() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         address = server.sockets[0].getsockname()
-        peers = [await asyncio.open_connection(*address) for _ in range(10)]
-        reading = [asyncio.create_task(reader.read()) for reader, _ in peers]
-        try:
+        reading, writers = [], []
+        try:  # it may be over before all of them are connected, on a busy machine
+            for _ in range(10):
+                reader, writer = await asyncio.open_connection(*address)
+                writers.append(writer)
+                reading.append(asyncio.create_task(reader.read()))
             await hold.wait()
         finally:
-            for _, writer in peers:
+            for writer in writers:
                 writer.close()
             await asyncio.gather(*reading, return_exceptions=True)
 
