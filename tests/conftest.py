@@ -111,10 +111,9 @@ def loop(make_loop) -> asyncio.AbstractEventLoop:
     return make_loop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cheap_collections() -> Iterator[None]:
-    """Keep the collector from all that was there before: for modules whose tests collect a hundred times."""
-    gc.collect()
+    """Keep the collector from all that was there before: for tests that collect often."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -24,7 +24,8 @@ def pairs() -> list:
     for number, (name, case) in enumerate(cases.POSSIBLE.items()):
         for core in CORES:
             way = case.ways[(number + (core == "pure")) % len(case.ways)]
-            chosen.append(pytest.param((name, way, core), id="-".join(filter(None, (name, way, core)))))
+            label = "-".join(filter(None, (name, way, core)))
+            chosen.append(pytest.param((name, way, core), id=label, marks=pytest.mark.xdist_group(label)))
     return chosen
 
 
