@@ -119,7 +119,10 @@ def test_it_is_told_after_the_fact(block):
     (name, seconds, calls), *_ = iteration["top"]
     assert (name, calls) == (iteration["name"], cases.SIXTY if sixty else 1)
     assert seconds == pytest.approx(block.duration, rel=0.1)
-    assert block.told("SlowCallback") == ([] if sixty else events[:1])
+    slow = block.told("SlowCallback")
+    if sixty:  # one of 5 ms is slow only where the machine held it up
+        slow = [event for event in slow if event["cause"] not in seen.THE_MACHINES]
+    assert slow == ([] if sixty else events[:1])
     assert dict(block.slow) == Counter(event["name"] for event in block.all("SlowCallback"))
 
 
