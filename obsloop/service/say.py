@@ -6,13 +6,15 @@ import logging
 import sys
 from contextlib import suppress
 
+from obsloop._stderr import would_wait
+
 _said: set[str] = set()
 
 
 def say(line: str) -> None:
     """Write `obsloop: <line>` to stderr, in one write so that lines of several processes do not mix."""
     with suppress(Exception):  # sys.stderr is None in a daemon, and may be any object of the program's
-        if sys.stderr is not None:
+        if sys.stderr is not None and not would_wait(sys.stderr):
             sys.stderr.write(f"obsloop: {line}\n")
             sys.stderr.flush()
 
