@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock, _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
+from obsloop._peek import class_of
 from obsloop._private import (
     C_TASK,
     private_base_events,
@@ -88,7 +89,7 @@ def marks(handle: Any) -> tuple[int, int] | None:
 
 def kind_of(callback: Any) -> int:
     """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``. Runs no code of the program."""
-    cls = type(callback)
+    cls = class_of(callback)
     if cls is STEP:
         return TASK_STEP
     if cls is BuiltinMethodType:

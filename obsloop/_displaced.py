@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 from obsloop import _core
+from obsloop._peek import class_of
 from obsloop.watch.guarded import harmless
 
 _log = logging.getLogger("obsloop")
@@ -19,7 +20,7 @@ _said: set[str] = set()
 
 def is_displaced(loop: Any) -> bool:
     """Whether the iteration of ``loop`` is other code's; logged once for each loop class."""
-    cls = type(loop)
+    cls: Any = class_of(loop)
     method = getattr(cls, "_run_once", None)
     if method is _core.run_once or _core.run_once is None:
         return False

@@ -32,13 +32,15 @@ LIMIT = 200
 _COLLECTS_WHEN_ALLOCATING = sys.version_info < (3, 12)
 _RESTORE: dict[bool, Callable[[], object]] = {True: gc.enable, False: gc.isenabled}  # what was off stays off
 
+_deque: Any = deque
+_type: Any = type
 _is_there: Any = partial(is_not, None)
 _is_frame: Any = partial(is_, FrameType)
 _code: Any = attrgetter("f_code")
 _line: Any = attrgetter("f_lineno")
 _back: Any = attrgetter("f_back")
 _globals: Any = attrgetter("f_globals")
-_name_of: Any = dict.get
+_name_of: Any = vars(dict)["get"]
 
 
 class Frames(NamedTuple):
@@ -62,10 +64,10 @@ def in_one_step(*calls: Callable[[], object]) -> None:
     restore: list[Callable[[], object]] = []
     if _COLLECTS_WHEN_ALLOCATING:
         # Whether collections are on is read within the step: the program may switch them off at any other moment.
-        remember = partial(restore.extend, map(_RESTORE.__getitem__, map(call, (gc.isenabled,))))
-        calls = (remember, gc.disable, *calls, partial(deque, map(call, restore), 0), restore.clear)
+        remember: Any = partial(restore.extend, map(_RESTORE.__getitem__, map(call, (gc.isenabled,))))
+        calls = (remember, gc.disable, *calls, partial(_deque, map(call, restore), 0), restore.clear)
     try:
-        deque(map(call, calls), 0)
+        _deque(map(call, calls), 0)
     finally:
         for switch_on in restore:  # one of the calls has failed
             switch_on()
@@ -97,11 +99,13 @@ def place_in(suspended: Any, frame_of: Any) -> tuple[CodeType, int] | None:
     frames: list[Any] = []
     codes: list[CodeType] = []
     lines: list[int | None] = []
-    own = compress(frames, map(_is_frame, map(type, frames)))
+    types: Any = map(_type, frames)
+    types_again: Any = map(_type, frames)
+    own = compress(frames, map(_is_frame, types))
     in_one_step(
-        partial(frames.extend, map(frame_of.__get__, (suspended,), (type(suspended),))),
+        partial(frames.extend, map(frame_of.__get__, (suspended,), (_type(suspended),))),
         partial(codes.extend, map(_code, own)),
-        partial(lines.extend, map(_line, compress(frames, map(_is_frame, map(type, frames))))),
+        partial(lines.extend, map(_line, compress(frames, map(_is_frame, types_again)))),
         frames.clear,
     )
     return (codes[0], lines[0] or 0) if codes else None

@@ -101,6 +101,7 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # EPOLLIN, EPOLLOUT: an error or hang-up counts as both, as selectors does it
 
 _new: Callable[[type[Any]], Any] = object.__new__
+_type: Callable[[Any], Any] = type
 
 
 class Handle(BaseHandle):
@@ -159,7 +160,7 @@ def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = No
     handle._cancelled = False
     handle._repr = None
     handle._source_traceback = None
-    cls = type(callback)  # not `__class__`, which may be a property of the program's
+    cls = _type(callback)  # not `__class__`, which may be a property of the program's
     handle._kind = TASK_STEP if cls is STEP else CALLBACK if cls is FunctionType else kind_of(callback)
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
@@ -284,7 +285,7 @@ def run_once(self: Any) -> None:
     created, timed, step_kind, left = tally.created, tally._timed, TASK_STEP, SAMPLED
     finished, task_cells = cells.tasks_finished, cells.task_durations
     callback: Any = None
-    own_class, type_of, counted = Handle, type, _COUNTED
+    own_class, type_of, counted = Handle, _type, _COUNTED
     i: int
     j: int
     start: int
@@ -364,7 +365,7 @@ def run_once(self: Any) -> None:
             cells.state = IN_OVERHEAD
             cells.tick_ns = cells.began_ns = began
 
-            if type(found) is list and found:  # a selector of the program's own may return anything iterable
+            if type_of(found) is list and found:  # a selector of the program's own may return anything iterable
                 cells.events += len(found)
                 if timeout == 0:
                     cells.events_waiting += len(found)

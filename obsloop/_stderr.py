@@ -9,14 +9,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
 import stat
 from contextlib import suppress
 from typing import Any
-
-try:
-    import select
-except ImportError:  # pragma: no cover - a build without it
-    select = None  # type: ignore[assignment]
 
 _LONGEST = 3_500  # bytes: POSIX promises room for 4096 (PIPE_BUF on Linux) where a pipe can be written to
 
@@ -75,7 +71,8 @@ def _streams(logger: logging.Logger | None) -> list[Any]:
         logger = logger.parent if logger.propagate else None
     if not handlers and logging.lastResort is not None:
         handlers.append(logging.lastResort)
-    return [handler.stream for handler in handlers if isinstance(handler, logging.StreamHandler)]
+    found: list[Any] = [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
+    return [handler.stream for handler in found]
 
 
 def _descriptor(stream: Any) -> int | None:

@@ -16,7 +16,7 @@ import asyncio
 import sys
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, compress, islice, repeat
@@ -26,7 +26,7 @@ from types import NoneType
 from typing import Any
 
 from obsloop import _peek, _quiet, _running, _sites
-from obsloop._private import private_tasks
+from obsloop._private import C_TASK, private_tasks
 from obsloop.watch.guarded import goes_on, harmless
 
 MAX_SHOWN = 1_000
@@ -40,9 +40,10 @@ MAX_WALKED = 100_000
 _CHUNK = 512
 """So many tasks are looked at in one step, which takes a tenth of a millisecond."""
 
-_C_TASK: Any = getattr(private_tasks, "_CTask", ())  # without C, no class is a subclass of it
-_c_done: Any = getattr(_C_TASK, "done", None)
-_c_loop: Any = getattr(_C_TASK, "get_loop", None)
+_C_TASK: Any = C_TASK or ()  # without C, no class is a subclass of it
+_deque: Any = deque
+_c_done: Callable[[Any], bool] = getattr(_C_TASK, "done", bool)
+_c_loop: Callable[[Any], Any] = getattr(_C_TASK, "get_loop", id)
 _TaskRef = weakref.ref["asyncio.Task[Any]"]
 _Moment = tuple[int, int | None]
 """When a task was first seen, and how many nanoseconds it may have been there before; None where nobody knows."""
@@ -265,7 +266,7 @@ def _chunks(references: Iterable[_TaskRef]) -> Iterator[list[_TaskRef]]:
 def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
     """Return those references whose tasks are neither done nor gone, and the ``id`` of each task's loop."""
     tasks: list[Any] = []
-    kinds: list[type] = []
+    kinds: list[type[Any]] = []
     own: list[bool] = []
     pending: list[bool] = []
     loop_ids: list[int] = []
@@ -273,13 +274,13 @@ def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
     # runs, and none can drop a task of which the last reference is here.
     steps: tuple[Any, ...] = (
         partial(tasks.extend, map(call, chunk)),
-        partial(kinds.extend, map(type, tasks)),
+        partial(kinds.extend, map(_peek.class_of, tasks)),
         partial(own.extend, map(issubclass, kinds, repeat(_C_TASK))),
         partial(pending.extend, map(not_, map(_c_done, compress(tasks, own)))),
         partial(loop_ids.extend, map(id, map(_c_loop, compress(compress(tasks, own), pending)))),
         tasks.clear,
     )
-    deque(map(call, steps), 0)
+    _deque(map(call, steps), 0)
     living = list(compress(compress(chunk, own), pending))
     for ref, kind, is_own in zip(chunk, kinds, own, strict=True):
         if not is_own and kind is not NoneType:  # a task in Python

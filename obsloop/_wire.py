@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from obsloop._peek import class_of
 from obsloop._private import private_selector_events
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def read_into_buffer(self: Any) -> None:
 def write(self: Any, data: Any) -> None:
     """Write to the socket at once where nothing is in the way; what is left, and all else, is asyncio's."""
     link = self._obsloop_link
-    cls = type(data)
+    cls = class_of(data)
     if link.straight and (cls is bytes or cls is bytearray) and data:
         try:
             n = self._sock.send(data)

@@ -7,6 +7,7 @@ import selectors
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from obsloop import _clock, _core, _events, _instruments, _start
 _E = TypeVar("_E")
 _MOST = 10_000
 _SHOWN = 5
+_LOOP: Any = _start.Loop  # whose methods a test's clock replaces
 
 
 class StepClock:
@@ -55,9 +57,10 @@ class StepClock:
         return _StepSelector(self)
 
     def __enter__(self) -> StepClock:
-        self._saved = (_clock.monotonic_ns, vars(_start.Loop).get("time"))
+        own: dict[str, Any] = dict(vars(_start.Loop))
+        self._saved: tuple[Callable[[], int], Any] = (_clock.monotonic_ns, own.get("time"))
         _core.set_clock(self.monotonic_ns)
-        _start.Loop.time = staticmethod(self.time)
+        _LOOP.time = staticmethod(self.time)
         return self
 
     def __exit__(
@@ -65,9 +68,9 @@ class StepClock:
     ) -> None:
         clock, loop_time = self._saved
         if loop_time is None:
-            del _start.Loop.time  # it was inherited
+            del _LOOP.time  # it was inherited
         else:
-            _start.Loop.time = loop_time
+            _LOOP.time = loop_time
         _core.set_clock(clock)
 
 
