@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import _clock, _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
+from obsloop._marks import own_handles
 from obsloop._peek import class_of
 from obsloop._private import (
     C_TASK,
@@ -71,20 +72,6 @@ _PY_TASK = private_tasks._PyTask
 _C_TASK = C_TASK or _PY_TASK
 PY_STEPS = (_PY_TASK._Task__step, _PY_TASK._Task__wakeup)
 """Compared by identity: a program's function may have no hash, or a comparison that fails."""
-
-
-own_handles: set[type[Any]] = set()
-"""The classes of the cores' handles. What another class has under the same names means something else."""
-
-
-def marks(handle: Any) -> tuple[int, int] | None:
-    """Kind and ready time of a handle of the core's own; None for any other class, whatever attributes it has."""
-    if type(handle) not in own_handles:
-        return None
-    try:
-        return handle._kind, handle._ready_ns
-    except AttributeError:  # made by the program, which does not know that they have to be set
-        return None
 
 
 def kind_of(callback: Any) -> int:

@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _cold, _core
+from obsloop import _clock, _core, _marks
 from obsloop._catalog import EXECUTOR
 from obsloop._cells import KIND_OF_BLOCK, STRIDE, TIMER
 from obsloop._partition import SECONDS
@@ -109,7 +109,7 @@ def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
         late = now - timer._when
         if TIMER in done or timer._cancelled or not late > 0:
             continue
-        marks = _cold.marks(timer)
+        marks = _marks.marks(timer)
         could_ns = max(0 if marks is None else marks[1], cells.run_started_ns)  # when it could become ready at all
         delay_ns = min(int(min(late, _MAX_LATE) * 1e9), now_ns - could_ns)
         ids = stacks.span_ids(stacks.context(timer, None)) if delay_ns >= cells.slow_ns else None
@@ -120,7 +120,7 @@ def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
 
 def _waiting(loop: Any, exemplars: Exemplars, cells: Cells, handle: Any, now_ns: int, done: Container[int] = ()) -> int:
     """Note a handle that waits, if it has waited long and its kind is none of ``done``; its kind then, else -1."""
-    marks: tuple[int, int] | None = _cold.marks(handle) or loop._obsloop.foreign.get(id(handle))
+    marks: tuple[int, int] | None = _marks.marks(handle) or loop._obsloop.foreign.get(id(handle))
     if marks is None or marks[0] in done or handle._cancelled or now_ns - marks[1] < cells.slow_ns:
         return -1
     ids = stacks.span_ids(stacks.context(handle, None))

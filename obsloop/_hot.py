@@ -43,13 +43,12 @@ from obsloop._cold import (
     is_plain_epoll,
     kind_of,
     leave,
-    marks,
-    own_handles,
     rebuild_heap,
     registered,
     report,
     run_in_debug,
 )
+from obsloop._marks import marks, own_handles
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import (
     Handle as BaseHandle,

@@ -32,7 +32,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from obsloop import _cells, _clock, _cold, _coroutines, _created, _peek, _slow
+from obsloop import _cells, _clock, _cold, _coroutines, _created, _marks, _peek, _slow
 from obsloop._cells import Raw
 from obsloop._partition import COUNTS, SECONDS
 from obsloop._private import private_base_events, private_selector_events
@@ -843,7 +843,7 @@ cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
     "ThreadSafeHandle", (_cold.LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": "obsloop._hotc"}
 )
 
-_cold.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) if cls is not None)
+_marks.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) if cls is not None)
 
 cdef object STEP = _cold.STEP
 cdef object FUNCTION = type(lambda: None)

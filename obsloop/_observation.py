@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _cold, _core, _ledger, service
+from obsloop import _core, _ledger, _marks, service
 from obsloop._cells import NEVER_NS, OTHER
 from obsloop._instruments import Instruments
 from obsloop._private import SelectorEventLoop
@@ -159,13 +159,13 @@ class Observation:
 
     def unstamp(self, handle: Any, default_ns: int) -> tuple[int, int]:
         """Kind and ready time of a handle of any class; of an unknown one, ``OTHER`` and ``default_ns``."""
-        marks = self.foreign.pop(id(handle), None) or _cold.marks(handle) or (OTHER, default_ns)
+        marks = self.foreign.pop(id(handle), None) or _marks.marks(handle) or (OTHER, default_ns)
         self.unstamped = marks
         return marks
 
     def marks_of_running(self, handle: Any) -> tuple[int, int]:
         """Kind and ready time of the handle that runs at this moment."""
-        return _cold.marks(handle) or self.unstamped
+        return _marks.marks(handle) or self.unstamped
 
 
 class Observed(SelectorEventLoop):

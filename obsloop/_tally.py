@@ -17,7 +17,7 @@ from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _cold, _coroutines, _created
+from obsloop import _clock, _coroutines, _created, _marks
 from obsloop._cells import FIRST_STEP, IN_CALLBACK, OTHER, TASK_STEP
 from obsloop._created import MASK
 from obsloop._private import private_base_events, private_tasks
@@ -169,7 +169,7 @@ class Tally:
         cells = loop._obsloop.cells
         inner_ns = self.inner(cells)
         handle = _hot_part().running_handle(loop, sys._getframe())
-        kind, ready_ns = _cold.marks(handle) or (OTHER, 0)
+        kind, ready_ns = _marks.marks(handle) or (OTHER, 0)
         if kind <= TASK_STEP and getattr(handle._callback, "__self__", None) is task:
             return cells.tick_ns + inner_ns, ready_ns + inner_ns
         if not self.eager_ns:
@@ -249,7 +249,7 @@ def _is_next(self: Any, task: Any) -> bool:
     """Whether what has just been scheduled is its first step; then it is marked so."""
     try:
         handle = self._ready[-1]
-        if (_cold.marks(handle) or (OTHER,))[0] > TASK_STEP or handle._callback.__self__ is not task:
+        if (_marks.marks(handle) or (OTHER,))[0] > TASK_STEP or handle._callback.__self__ is not task:
             return False
         handle._kind = FIRST_STEP
     except (AttributeError, IndexError):

@@ -12,7 +12,7 @@ import errno
 import time
 from typing import Any
 
-from obsloop import _cold, _sites
+from obsloop import _marks, _sites
 from obsloop._catalog import ORIGINS
 from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import CallbackError
@@ -103,7 +103,7 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
     """What it came from, the kind of handle, and the name: by the keys that asyncio documents for the context."""
     handle = context.get("handle")
     if handle is not None:
-        kind = (_cold.marks(handle) or (OTHER,))[0]
+        kind = (_marks.marks(handle) or (OTHER,))[0]
         return _CALLBACK, KIND_OF_BLOCK[kind // STRIDE], _sites.site_of_handle(handle)
     for key in ("task", "future"):
         future = context.get(key)

@@ -10,7 +10,7 @@ from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _cold, _exemplars, _sites
+from obsloop import _exemplars, _marks, _sites
 from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import SlowCallback, SlowIteration
 from obsloop._instruments import emit, heard
@@ -207,7 +207,7 @@ def _iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
 def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> None:
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
     obs = loop._obsloop
-    kind = KIND_OF_BLOCK[(_cold.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
+    kind = KIND_OF_BLOCK[(_marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
     obs.notes.of(began_ns).sample(_sites.site_of_handle(handle), kind, cells.tick_ns, calls)
     _exemplars.next_one(loop, obs.ledger_of(loop).exemplars, cells, handle, cells.tick_ns)
 

@@ -50,7 +50,7 @@ OTHER_ORDER = """
 import faulthandler, gc, sys, threading, weakref
 faulthandler.enable()
 import obsloop
-from obsloop import _core
+from obsloop import _core, _frames
 
 class Callback:
     def __init__(self, do):
@@ -60,7 +60,8 @@ class Callback:
 
 def running():
     # What another thread sees; the pure core looks for it on the stack.
-    return _core.running_handle(loop, None)
+    frames = _frames.of_thread(threading.get_ident(), _core.ITERATION).wanted if _core.ITERATION else []
+    return _core.running_handle(loop, frames, [])
 
 loop = obsloop.Loop()
 inner_runs, outer_is_over = threading.Event(), threading.Event()
