@@ -6,6 +6,7 @@ thread walks over tasks it sets the collector's first threshold to 0, which star
 
 The threshold, and not ``gc.disable()``: the program may call ``gc.isenabled()``, ``gc.disable()`` and ``gc.enable()``
 at the same time, and each has its effect. A threshold that the program sets meanwhile stays. ``gc.collect()`` works.
+A collection that became due meanwhile starts with the next allocation after ``let_go``, whichever thread makes it.
 This holds off the program's collections, too, so it may last for a few milliseconds only, and no code of the program's
 that can wait may run meanwhile: call ``let_go`` before it.
 """
@@ -25,32 +26,38 @@ _BREATH_SECONDS = 50e-6
 
 _T = TypeVar("_T")
 
-_holders: set[int] = set()
-"""The threads that hold off the collector."""
+_holders: dict[int, int] = {}
+"""The threads that hold off the collector, and how many ``with`` blocks each of them is in."""
 _before: tuple[int, ...] = ()
 """The thresholds that the last of them will put back; empty where there are none to put back."""
 
 
 def hold() -> None:
-    """Start no collection from here on, in any thread, until ``let_go``. Calling it again has no effect."""
+    """Start no collection from here on, in any thread, until ``let_go``."""
     global _before  # noqa: PLW0603 - there is one collector
     if not _holders:
+        # The tuple of thresholds is an allocation, which may be the one too many: after `breathe` it mostly is.
+        enabled = gc.isenabled()
+        gc.disable()
         before = gc.get_threshold()
         if before[0] > 0:  # else the program has switched the collector off in this way
             _before = before
-            gc.set_threshold(0, *before[1:])
-    _holders.add(get_ident())
+            gc.set_threshold(0)
+        if enabled:
+            gc.enable()
+    ident = get_ident()
+    _holders[ident] = _holders.get(ident, 0) + 1
 
 
 def let_go() -> None:
-    """Let collections start again, when no other thread holds them off."""
-    _holders.discard(get_ident())
+    """Let collections start again, when no other thread holds them off. The end of a ``with`` block then does nothing."""
+    _holders.pop(get_ident(), None)
     if not _holders:
         _put_back()
 
 
 class _Held:
-    """A context manager: no collection starts within it, until ``let_go`` is called."""
+    """A context manager: no collection starts within it, until ``let_go`` is called. It may be entered again within."""
 
     __slots__ = ()
 
@@ -58,7 +65,12 @@ class _Held:
         hold()
 
     def __exit__(self, *_: object) -> None:
-        let_go()
+        ident = get_ident()
+        depth = _holders.get(ident, 0)
+        if depth > 1:
+            _holders[ident] = depth - 1
+        elif depth:
+            let_go()
 
 
 held = _Held()
@@ -76,11 +88,12 @@ def breathing(items: Iterable[_T]) -> Iterator[_T]:
 
 def breathe() -> None:
     """Let other threads run, and collect."""
-    mine = get_ident() in _holders
+    depth = _holders.get(get_ident(), 0)
     let_go()
     sleep(_BREATH_SECONDS)
-    if mine:
+    if depth:
         hold()
+        _holders[get_ident()] = depth
 
 
 def _put_back() -> None:

@@ -54,10 +54,14 @@ def ask():
 
 
 @pytest.mark.parametrize("look", [_tasks.take_census, ask, all_lints])
-def test_no_look_collects_the_programs_garbage(look, thresholds):
-    """Two thousand tasks, and a collector that starts after 500 allocations: nothing is finalised in the thread that
-    looks, and afterwards the collector is as it was."""
-    died_in = []
+def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
+    """Two thousand tasks, and a collector that starts after 500 allocations: until the look lets go of it for the last
+    time nothing is finalised in the thread that looks, and afterwards the collector is as it was."""
+    died_in, when_let_go = [], []
+    put_back = _quiet._put_back
+    monkeypatch.setattr(
+        _quiet, "_put_back", lambda: (when_let_go.append(died_in.count(threading.get_ident())), put_back())
+    )
     with running() as call:
         call(lambda: setattr(call, "many", [asyncio.create_task(outermost()) for _ in range(2000)]))
         call(int)
@@ -74,10 +78,9 @@ def test_no_look_collects_the_programs_garbage(look, thresholds):
 
         thread = threading.Thread(target=looking)
         thread.start()
-        ident = thread.ident
         thread.join()
         gc.enable()
-        assert ident not in died_in
+        assert when_let_go[-1] == 0
         assert gc.get_threshold()[:2] == (500, 10)
         gc.collect()
         assert len(died_in) == 10
@@ -93,6 +96,17 @@ def test_the_collector_is_off_for_a_millisecond_at_a_time(thresholds, monkeypatc
             assert gc.get_threshold()[0] == 0
             clock[0] += 100_000
     assert seen == [thresholds] * 10
+    assert gc.get_threshold() == thresholds
+
+
+def test_a_hold_within_a_hold_ends_with_the_outer_one(thresholds):
+    """A page is held as a whole, and asks for a listing that is held, too: between the two nothing is collected."""
+    with _quiet.held:
+        with _quiet.held:
+            pass
+        assert gc.get_threshold()[0] == 0
+        _quiet.breathe()
+        assert gc.get_threshold()[0] == 0
     assert gc.get_threshold() == thresholds
 
 

@@ -121,13 +121,9 @@ def _roll_call(loops: Iterable[Any]) -> None:
         began_ns = time.thread_time_ns()
         for _, tally, _ in due:
             tally.begin_roll_call()
-        if sys.version_info >= (3, 14):
-            for loop, tally, _ in due:
-                tally.answer(list(map(id, asyncio.all_tasks(loop))))
-        else:
-            for ids in _pending():
-                for _, tally, _ in due:
-                    tally.answer(ids)
+        for ids in _pending([loop for loop, _, _ in due]):
+            for _, tally, _ in due:
+                tally.answer(ids)
         for loop, tally, cells in due:
             tally.end_roll_call(loop, cells)
         cost_ns = time.thread_time_ns() - began_ns
@@ -137,11 +133,15 @@ def _roll_call(loops: Iterable[Any]) -> None:
         _calling.release()
 
 
-def _pending() -> Iterator[list[int]]:
-    """The ids of all pending tasks of the process, some at a time. Up to Python 3.13.
+def _pending(loops: Iterable[Any]) -> Iterator[list[int]]:
+    """Yield the ids of all pending tasks of ``loops``, some at a time; up to Python 3.13 those of the whole process.
 
-    ``asyncio.all_tasks`` would hold all of them, and those that die meanwhile would die in this thread.
+    Up to 3.13 ``asyncio.all_tasks`` would hold all of them, and those that die meanwhile would die in this thread. From
+    3.14 on it knows the tasks in C only, and those of Python's own class are in the sets that are read below.
     """
+    if sys.version_info >= (3, 14):
+        for loop in loops:
+            yield list(map(id, asyncio.all_tasks(loop)))
     if sys.version_info >= (3, 12):
         yield list(map(id, private_tasks._eager_tasks))  # in their first step; the weak set has them afterwards
         refs: list[Any] = list(private_tasks._scheduled_tasks.data)
