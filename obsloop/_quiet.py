@@ -50,7 +50,10 @@ def hold() -> None:
 
 
 def let_go() -> None:
-    """Let collections start again, when no other thread holds them off. The end of a ``with`` block then does nothing."""
+    """Let collections start again, when no other thread holds them off.
+
+    The end of a ``with`` block then does nothing.
+    """
     _holders.pop(get_ident(), None)
     if not _holders:
         _put_back()
