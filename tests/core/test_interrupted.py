@@ -42,11 +42,12 @@ loop.set_exception_handler(lambda loop, context: None)
 signal.signal(signal.SIGALRM, handler)
 end = time.monotonic() + 1
 while time.monotonic() < end:
-    with suppress(RuntimeError):  # the loop was being stopped when it was interrupted
-        try:
+    try:
+        with suppress(RuntimeError):  # the loop was being stopped when it was interrupted
             round()
-        except Interrupt:
-            pass
+        armed = False
+    except Interrupt:
+        pass
     with suppress(RuntimeError):
         loop.run_until_complete(asyncio.sleep(0))
 for _ in range(3):

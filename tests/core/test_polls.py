@@ -60,9 +60,9 @@ def test_a_method_replaced_while_the_loop_runs_is_called(make_loop, what):
     def replace() -> None:
         owner = loop._selector if what == "select" else loop
         setattr(owner, what, counting(getattr(owner, what), calls))
+        loop.call_later(0.2, loop.stop)  # from here, so that the loop has to wait on a busy machine, too
 
     loop.call_soon(replace)
-    loop.call_later(0.01, loop.stop)
     loop.run_forever()
     assert calls
 

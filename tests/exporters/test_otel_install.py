@@ -404,7 +404,8 @@ def test_any_provider_is_given_all_that_the_api_can_carry(freeze, caplog):
             counts = [buckets[attributes | {("le", text)}] for text in texts]
             assert counts == [*value.cumulative(bounds), value.count]
     assert found == {}
-    (said,) = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
+    (said,) = [message for message in messages if "OtherProvider" in message]  # a busy machine adds slow callbacks
     assert "OtherProvider cannot be reached" in said
     assert "wrap(exporter)" in said
     otel_metrics.uninstall(provider)

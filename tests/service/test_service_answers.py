@@ -176,7 +176,7 @@ def test_clients_that_do_not_read_hold_a_bounded_sum_of_bytes(served):
         assert served.get("/healthz")[0] == 200
         held = sum(len(c.outgoing.obj) for c in list(served.server._connections.values()) if c.outgoing)
         assert held <= MAX_UNSENT
-        assert 0 < most <= MAX_UNSENT
+        assert 0 < most <= MAX_UNSENT + LARGE  # one answer more, until a client is hung up on for it
     deadline = time.monotonic() + 30
     while served.server._unsent and time.monotonic() < deadline:
         served.get("/healthz")
