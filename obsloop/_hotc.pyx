@@ -1149,8 +1149,18 @@ cdef extern from *:
     """
     /* Changes with the class and with each of its bases; 0 where it is not known. */
     static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
+    /* Changes with the dictionary, and no two have the same (PEP 509); 0 where it is not known. */
+    static inline uint64_t obsloop_dict_version(PyObject *dict) {
+    #if PY_VERSION_HEX < 0x030C0000
+        return ((PyDictObject *)dict)->ma_version_tag;
+    #else
+        (void)dict;
+        return 0;
+    #endif
+    }
     """
     unsigned int class_tag "obsloop_class_tag"(object obj)
+    uint64_t dict_version "obsloop_dict_version"(object obj)
 
 cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
 # Where `BaseEventLoop.time` looks up what it calls.
@@ -1161,12 +1171,30 @@ cdef object TIME_MODULE = time  # a slot: a global of the module would be looked
 cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
 
 
+# Of both dictionaries when they were last looked into, and the clock was the real one.
+cdef uint64_t stock_version = 0
+cdef uint64_t time_version = 0
+
+
 cdef inline bint is_stock_clock() except -1:
     """Whether ``time.monotonic`` is the real one for asyncio, and no test has put another in its place."""
-    return (
-        PyDict_GetItemWithError(STOCK_GLOBALS, "time") == <PyObject *>TIME_MODULE
-        and PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") == <PyObject *>MONOTONIC
-    )
+    if stock_version and dict_version(STOCK_GLOBALS) == stock_version and dict_version(TIME_GLOBALS) == time_version:
+        return True
+    return find_clock()
+
+
+cdef bint find_clock() except -1:
+    """The same, by looking."""
+    global stock_version, time_version
+    stock_version = time_version = 0
+    if (
+        PyDict_GetItemWithError(STOCK_GLOBALS, "time") != <PyObject *>TIME_MODULE
+        or PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") != <PyObject *>MONOTONIC
+    ):
+        return False
+    stock_version = dict_version(STOCK_GLOBALS)
+    time_version = dict_version(TIME_GLOBALS)
+    return True
 
 
 cdef inline double loop_time(State state, object loop) except? -1.0:
