@@ -99,8 +99,10 @@ def _waited(m: Measured, rest_ns: int) -> str:
     if not _like_gil(m, rest_ns):
         # Whatever made the watchdog wait, the loop's thread was not woken to try for the GIL. If the watchdog did wait
         # for the GIL, it is this thread that held it while it waited.
-        if sum(late.wait_ns for late in m.late) * 2 >= rest_ns:
-            return "off_cpu"
+        # On a busy machine the watchdog waits for a CPU while the loop's thread sleeps. Only a thread that is still
+        # off the CPU may stand on the run queue too: the kernel counts that time when it is over.
+        if not m.over and sum(late.wait_ns for late in m.late) * 2 >= rest_ns:
+            return "unknown"
         return "unknown" if _perhaps_stopped(m) else "syscall"
     # So many slices are those of a thread that waits for the GIL, or of one that makes many short calls. In the first
     # case the watchdog had to wait for the GIL, too: it was woken more than once, and not kept by the run queue.
@@ -129,9 +131,14 @@ def _stood_still(m: Measured, rest_ns: int) -> bool:
 
 
 def _perhaps_stopped(m: Measured) -> bool:
-    """Whether the watchdog was just due, and did not wake before the block was over: too short to know why."""
+    """Whether the watchdog was just due, and did not wake before the block was over: too short to know why.
+
+    A watchdog that was not put on a CPU at all was not stopped, since a thread is woken for that: it waits for a CPU.
+    """
     return m.over and any(
-        LATE_NS <= late.woke_ns - late.planned_ns < _CLEARLY_LATE_NS and late.woke_ns >= m.ended_ns - _SAME_MOMENT_NS
+        late.slices
+        and LATE_NS <= late.woke_ns - late.planned_ns < _CLEARLY_LATE_NS
+        and late.woke_ns >= m.ended_ns - _SAME_MOMENT_NS
         for late in m.late
     )
 
@@ -178,7 +185,8 @@ def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: in
     cpu_ns = None
     if before.cpu_ns is not None and now.cpu_ns is not None:
         cpu_ns = max(0, now.cpu_ns - before.cpu_ns - around_ns)
-    wait_ns, slices = _queued(obs, before, now, ended_ns - from_ns - (cpu_ns or 0), cpu_ns or 0)
+    over = known.native_id == get_native_id()
+    wait_ns, slices = _queued(obs, before, now, ended_ns - from_ns - (cpu_ns or 0), cpu_ns or 0, over=over)
     threshold_ns = min(obs.slow_ns, obs.slow_iteration_ns)
     if threshold_ns > ended_ns - started_ns:
         threshold_ns = 0  # it was asked about although it was not slow
@@ -191,16 +199,18 @@ def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: in
         cpu_ns=cpu_ns,
         wait_ns=wait_ns,
         slices=slices,
-        over=known.native_id == get_native_id(),
+        over=over,
         switch_ns=max(1, int(sys.getswitchinterval() * 1e9)),
         late=tuple(usage.lateness(from_ns, ended_ns)),
         sighted=usage.woke_within(from_ns, ended_ns),
     )
 
 
-def _queued(obs: Any, before: Usage, now: Usage, off_ns: int, used_ns: int) -> tuple[int | None, int | None]:
+def _queued(
+    obs: Any, before: Usage, now: Usage, off_ns: int, used_ns: int, *, over: bool
+) -> tuple[int | None, int | None]:
     """Run-queue time and time slices of a block in which the thread used ``used_ns`` of CPU, and was off it for
-    ``off_ns``.
+    ``off_ns``. Of a block that is not ``over``, the thread may be off the CPU still.
 
     What the kernel says is of a longer time, or, where the watchdog saw it, of the block's part since then: the block
     has a share in it.
@@ -224,6 +234,10 @@ def _queued(obs: Any, before: Usage, now: Usage, off_ns: int, used_ns: int) -> t
     if older:
         cpu_ns = last.cpu_ns - first.cpu_ns
         outside_ns = last.at_ns - first.at_ns - cpu_ns - off_ns  # polls too: they end on the run queue
+        if not over and slices <= 1:
+            # The kernel counts a wait when it ends, with a slice, and the one slice may be the return from the poll
+            # before the block. That wait may have begun before the first figure, so it needs no room after it.
+            outside_ns = wait_ns
         waited_ns = _wait_of_block(wait_ns, cpu_ns, outside_ns, off_ns, used_ns)
     else:
         waited_ns = round(wait_ns * share)

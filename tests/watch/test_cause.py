@@ -93,14 +93,21 @@ def test_a_watchdog_that_was_woken_in_its_sleep_was_stopped():
 def test_too_short_to_know():
     """The watchdog was due 5 ms before the end and did not wake: a short stop, or another thread with the GIL?"""
     assert decide(measured(ended_ns=START + 110 * MS, late=late(105, 110, slices=1))) == "unknown"
+    # A thread is put on a CPU to be stopped. Without one slice it was not stopped: it waits for a CPU.
+    assert decide(measured(ended_ns=START + 110 * MS, late=late(105, 110, slices=0))) == "syscall"
     # Where it woke well before the end, or it lasts still, it is no question.
     assert decide(measured(late=late(100, 105, slices=3))) == "syscall"
     assert decide(measured(ended_ns=START + 105 * MS, over=False, late=late(100, 105, slices=3))) == "syscall"
 
 
-def test_a_busy_watchdog_tells_of_a_busy_machine():
-    """It was on the run queue for most of the block."""
-    assert decide(measured(late=late(20, 300, slices=3, wait_ms=270))) == "off_cpu"
+def test_a_busy_watchdog_is_not_a_busy_loop():
+    """The watchdog was on the run queue for most of the block; the loop's own thread slept, and came back at once.
+
+    While it lasts the kernel has not counted a wait that goes on: then the loop's thread may wait as well.
+    """
+    waited = late(20, 300, slices=3, wait_ms=270)
+    assert decide(measured(late=waited)) == "syscall"
+    assert decide(measured(late=waited, over=False)) == "unknown"
 
 
 def test_a_thread_that_never_left_its_cpu_was_off_with_the_whole_machine():
@@ -170,5 +177,24 @@ def test_a_sleep_beside_a_competitor_was_not_off_cpu():
     class Observed:
         episode = None
 
-    wait_ns, _ = cause._queued(Observed, before, now, 150 * MS, 0)
+    wait_ns, _ = cause._queued(Observed, before, now, 150 * MS, 0, over=True)
     assert wait_ns <= 3 * MS
+
+
+def test_a_wait_that_began_before_the_first_figure_is_not_the_blocks():
+    """The kernel's figure is 5 ms older than the block, and of a thread that stood on the run queue for 20 ms by then.
+
+    It ran, and sleeps in the block: the kernel counted all 25 ms when it got its CPU. Nothing of that is the block's.
+    Of a block that is over, the end of the sleep may be what it waited for.
+    """
+    first = usage.Queue(at_ns=0, idle_ns=0, cpu_ns=0, wait_ns=0, slices=0, waits=1)
+    last = usage.Queue(at_ns=105 * MS, idle_ns=0, cpu_ns=0, wait_ns=25 * MS, slices=1, waits=1)
+    before, now = (usage.Usage(queue.at_ns, 0, 0, 0, 0, 0, queue) for queue in (first, last))
+
+    class Observed:
+        episode = None
+
+    assert cause._queued(Observed, before, now, 100 * MS, 0, over=False) == (0, 1)
+    starved = now._replace(queue=last._replace(wait_ns=90 * MS, slices=2))
+    wait_ns, _ = cause._queued(Observed, before, starved, 100 * MS, 0, over=True)
+    assert wait_ns == 85 * MS
