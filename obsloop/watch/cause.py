@@ -36,6 +36,7 @@ _MIN_GIL_RATE = 0.5
 # The watchdog's own slices, if it waited for the GIL: a stopped process gives two to four (it is woken to be stopped,
 # and to go on), so the rate is asked for on top of them; and short of this lateness the two are not told apart.
 _STOP_SLICES = 3
+_WOKEN_SLICES = 2  # one may be from falling asleep, if another program got the CPU just before
 _WATCHDOG_GIL_RATE = 0.5
 _CLEARLY_LATE_NS = 20_000_000
 
@@ -120,9 +121,9 @@ def _stood_still(m: Measured, rest_ns: int) -> bool:
     for late in m.late:
         late_ns = late.woke_ns - late.planned_ns
         if late_ns <= 0:
-            if late.slices and late.woke_ns >= m.ended_ns and not _like_gil(m, rest_ns):
-                return True  # it sleeps and is not due, and yet it was woken: to be stopped
-        elif late_ns >= _CLEARLY_LATE_NS and late.wait_ns * 2 < late_ns:
+            if late.slices >= _WOKEN_SLICES and late.woke_ns >= m.ended_ns and not _like_gil(m, rest_ns):
+                return True  # it sleeps and is not due, and yet it was woken: to be stopped, and to go on
+        elif late_ns >= _CLEARLY_LATE_NS and late.wait_ns * 2 < late_ns and late.slices:
             of_gil = late.slices >= _STOP_SLICES + late_ns / m.switch_ns * _WATCHDOG_GIL_RATE
             # If it woke long before the end, the process may have stood still too, but not for most of the time.
             if not of_gil and late.woke_ns - m.started_ns >= rest_ns / 2:
@@ -131,16 +132,24 @@ def _stood_still(m: Measured, rest_ns: int) -> bool:
 
 
 def _perhaps_stopped(m: Measured) -> bool:
-    """Whether the watchdog was just due, and did not wake before the block was over: too short to know why.
+    """Whether the watchdog woke with the end of the block, or not yet, and what it did does not tell why.
 
-    A watchdog that was not put on a CPU at all was not stopped, since a thread is woken for that: it waits for a CPU.
+    A thread is put on a CPU to be stopped. A watchdog without one slice since it fell asleep was not stopped: it waits
+    for a CPU, unless the whole machine stood still. One slice before it is due may be from falling asleep.
     """
-    return m.over and any(
-        late.slices
-        and LATE_NS <= late.woke_ns - late.planned_ns < _CLEARLY_LATE_NS
-        and late.woke_ns >= m.ended_ns - _SAME_MOMENT_NS
-        for late in m.late
-    )
+    for late in m.late:
+        if not m.over or late.woke_ns < m.ended_ns - _SAME_MOMENT_NS:
+            continue
+        late_ns = late.woke_ns - late.planned_ns
+        if late_ns <= 0:
+            unclear = late.slices > 0
+        elif late_ns < _CLEARLY_LATE_NS:
+            unclear = late_ns >= LATE_NS and late.slices > 0
+        else:
+            unclear = late.slices == 0
+        if unclear:
+            return True
+    return False
 
 
 def _within(m: Measured, late: Late) -> int:
