@@ -102,7 +102,7 @@ def _waited(m: Measured, rest_ns: int) -> str:
         # for the GIL, it is this thread that held it while it waited.
         # On a busy machine the watchdog waits for a CPU while the loop's thread sleeps. Only a thread that is still
         # off the CPU may stand on the run queue too: the kernel counts that time when it is over.
-        if not m.over and sum(late.wait_ns for late in m.late) * 2 >= rest_ns:
+        if not m.over and sum(min(late.wait_ns, _within(m, late)) for late in m.late) * 2 >= rest_ns:
             return "unknown"
         return "unknown" if _perhaps_stopped(m) else "syscall"
     # So many slices are those of a thread that waits for the GIL, or of one that makes many short calls. In the first

@@ -117,6 +117,9 @@ def test_a_busy_watchdog_is_not_a_busy_loop():
     waited = late(20, 300, slices=3, wait_ms=270)
     assert decide(measured(late=waited)) == "syscall"
     assert decide(measured(late=waited, over=False)) == "unknown"
+    # What it waited for before the block says nothing of the block.
+    before = late(-270, 10, slices=3, wait_ms=270)
+    assert decide(measured(late=before, over=False)) == "syscall"
 
 
 def test_a_thread_that_never_left_its_cpu_was_off_with_the_whole_machine():
