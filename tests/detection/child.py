@@ -6,12 +6,12 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import obsloop
 from obsloop import events
 from tests.detection import cases, slow_resolver
+from tests.kernel import on_the_run_queue
 
 NAME = "watched"
 
@@ -56,28 +56,23 @@ async def ordinary(seconds: float) -> None:
         await asyncio.sleep(0.005)
 
 
-def on_the_run_queue() -> float:
-    """Seconds that this thread could have run and was not let; nothing where the system does not tell."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except OSError:
-        return 0.0
-
-
-async def life(case: cases.Case) -> float:
-    """Ordinary life, the block, and ordinary life. Returns how long it waited for a processor, all in all.
+async def life(case: cases.Case) -> tuple[float, float]:
+    """Ordinary life, the block, and ordinary life. Returns how long it, and the watchdog, waited for a processor.
 
     That of the time before as well: at first sight the block cannot be told from what was just before it.
     """
-    before = on_the_run_queue()
+    await asyncio.sleep(0.01)  # the watchdog starts
+    (watchdog,) = [thread for thread in threading.enumerate() if thread.name == "obsloop-watchdog"]
+    ids = threading.get_native_id(), watchdog.native_id
+    before = [on_the_run_queue(native_id) for native_id in ids]
     await ordinary(0.15)
     await case.arrange()
     count = cases.SIXTY if case.arrange is cases.sixty_callbacks else 1
     while len(cases.spans) < count:
         await asyncio.sleep(0.005)
-    waited = on_the_run_queue() - before
-    await ordinary(0.3)
-    return waited
+    waited = on_the_run_queue(ids[0]) - before[0]
+    await ordinary(0.3)  # the kernel counts the watchdog's wait at the block's end when it is over
+    return waited, on_the_run_queue(ids[1]) - before[1]
 
 
 def main() -> None:
@@ -89,7 +84,7 @@ def main() -> None:
     loop = obsloop.Loop(settings=obsloop.Settings(name=NAME, unhealthy_after=60, never_yields_after=60))
     loop.add_instrument(recorder)
     epoch = time.time() - time.monotonic()
-    waited = loop.run_until_complete(life(case))
+    waited, watchdog_waited = loop.run_until_complete(life(case))
     loop.run_until_complete(loop.shutdown_default_executor())
     snapshot = loop.snapshot()
     result = {
@@ -98,6 +93,7 @@ def main() -> None:
         "began": cases.spans[0][0],
         "ended": cases.spans[-1][1],
         "waited": waited,
+        "watchdog_waited": watchdog_waited,
         "epoch": epoch,
         "slow": [[*labels, n] for labels, n in snapshot["asyncio.eventloop.callback.slow"].items()],
         "episodes": {labels[0]: n for labels, n in snapshot["asyncio.eventloop.block.episodes"].items() if n},

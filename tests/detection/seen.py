@@ -20,6 +20,8 @@ CORES = ("compiled", "pure") if BUILT or os.environ.get("TESTS_REQUIRE_COMPILED"
 _TRIES = 3
 _MAX_WAITED = 0.008
 """Seconds on the run queue: with a tenth of 0.1 s the machine has its part in a block, and that is then its cause."""
+_MAX_WATCHDOG_WAITED = 0.002
+"""Seconds on the run queue of the watchdog: one that is so late does not know why the loop is."""
 _MAX_LATE = 0.02
 """Seconds from the threshold to the first sight; for the GIL the watchdog waits 5 ms."""
 _THRESHOLD = 0.1
@@ -42,6 +44,8 @@ class Seen:
     ended: float
     waited: float
     """How long the machine kept the program waiting, until the end of the block: others had the processors."""
+    watchdog_waited: float
+    """How long the machine kept the watchdog waiting, until shortly after the block."""
     epoch: float
     slow: list[list[Any]]
     """Of the figures: [name, number] of slow callbacks."""
@@ -85,8 +89,10 @@ class Seen:
 
     @property
     def causes(self) -> set[str]:
-        """What may be said of the block."""
-        return {self.cause, *THE_MACHINES} if self.disturbed else {self.cause}
+        """What may be said of the block: where the machine kept only the watchdog waiting, that it does not know."""
+        if self.disturbed:
+            return {self.cause, *THE_MACHINES}
+        return {self.cause, "unknown"} if self.watchdog_waited > _MAX_WATCHDOG_WAITED else {self.cause}
 
 
 @functools.cache
