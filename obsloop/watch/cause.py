@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _clock
 from obsloop.watch import usage
-from obsloop.watch.usage import LATE_NS, Late
+from obsloop.watch.usage import LATE_NS, WORTH_ASKING_NS, Late
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -105,10 +105,23 @@ def _waited(m: Measured, rest_ns: int) -> str:
         if not m.over and sum(min(late.wait_ns, _within(m, late)) for late in m.late) * 2 >= rest_ns:
             return "unknown"
         return "unknown" if _perhaps_stopped(m) else "syscall"
-    # So many slices are those of a thread that waits for the GIL, or of one that makes many short calls. In the first
-    # case the watchdog had to wait for the GIL, too: it was woken more than once, and not kept by the run queue.
-    fought_ns = sum(max(0, _within(m, late) - late.wait_ns) for late in m.late if late.slices >= _MIN_FIGHT_SLICES)
-    return "gil" if fought_ns * 2 >= m.switch_ns or not m.sighted else "syscall"
+    return _gil_or_calls(m)
+
+
+def _gil_or_calls(m: Measured) -> str:
+    """Whether a thread that was woken so often waited for the GIL, or made many short calls."""
+    # In the first case the watchdog had to wait for the GIL, too: it was woken more than once, and not kept by the
+    # run queue.
+    fights = [late for late in m.late if late.slices >= _MIN_FIGHT_SLICES]
+    fought_ns = sum(max(0, _within(m, late) - late.wait_ns) for late in fights)
+    if not m.sighted:
+        return "gil"
+    if fought_ns * 2 < m.switch_ns:
+        return "syscall"
+    # Of so short a time the kernel is not asked how much was on the run queue. It may be all, on a busy machine.
+    short = all(late.woke_ns - late.planned_ns < WORTH_ASKING_NS for late in fights)
+    busy = (m.wait_ns or 0) >= (m.ended_ns - m.started_ns) * _MIN_OFF_SHARE
+    return "unknown" if short and busy else "gil"
 
 
 def _like_gil(m: Measured, rest_ns: int) -> bool:

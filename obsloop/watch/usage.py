@@ -28,7 +28,7 @@ _LINUX = sys.platform == "linux"
 _MOST_FILES = 32
 _QUEUE_NS = 1_000_000_000  # so old may be what the kernel said of a busy thread
 _FIGHT_SLICES = 20
-_WORTH_ASKING_NS = 10_000_000
+WORTH_ASKING_NS = 10_000_000  # of what is shorter the kernel is not asked how much was on the run queue
 LATE_NS = 2_000_000  # what is less is how precise a timed wait is
 
 
@@ -336,7 +336,7 @@ def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) ->
     planned_ns, slept = sleep.bell.planned_ns, sleep.slices()
     late_ns = now_ns - planned_ns
     wait_ns = 0
-    if not awake or late_ns >= _WORTH_ASKING_NS:
+    if not awake or late_ns >= WORTH_ASKING_NS:
         told, known = scheduling(sleep.native_id), _watchdog.known
         if told is not None:
             slices = told.slices

@@ -70,6 +70,14 @@ def test_many_short_calls_are_no_waiting_for_the_gil():
     assert decide(measured(slices=60)) == "syscall"
 
 
+def test_many_short_calls_on_a_busy_machine_are_not_the_gil():
+    """The watchdog was late by 7 ms, and was woken twice: for the GIL, or by others that wanted its CPU as well."""
+    twice = late(240, 247, slices=2)
+    assert decide(measured(slices=60, wait_ns=75 * MS, late=twice)) == "unknown"
+    assert decide(measured(slices=60, late=twice)) == "gil"
+    assert decide(measured(slices=60, wait_ns=75 * MS, late=late(100, 300, slices=40))) == "gil"
+
+
 def test_who_holds_the_gil_while_it_waits_is_in_a_system_call():
     """The watchdog waited for the GIL; the loop's thread was not woken once to try for it: it had it."""
     assert decide(measured(slices=1, late=late(100, 300, slices=41))) == "syscall"
