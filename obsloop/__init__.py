@@ -14,7 +14,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   watch/         what is concluded: slow callbacks and iterations, blocked loops and why
 #   _running       which loops run now; _rare: the figures of what happens rarely
 #   _observation   what a loop carries of ours; _settings, _clock, _private, _guard and _fallback
-#   probes/        what is wrapped; service/ the HTTP thread; cli/ the command; integrations/ front doors; testing
+#   probes/        what is wrapped; service/ the HTTP threads; cli/ the command; integrations/ front doors; testing
 
 from obsloop import _core, events as events
 from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL, SIGNALS as SIGNALS, Label as Label, Signal as Signal

@@ -67,7 +67,7 @@ class Pool:
     def __init__(self, executor: Any, name: str, ref: weakref.ref[Any]) -> None:
         self.name, self.ref = name, ref
         self.blind = not _is_standard(executor)
-        """Whether it gets the function itself, so that nobody sees when a job of it begins."""
+        """Whether it gets the function itself; then obsloop cannot see when a job begins."""
         self.jobs: dict[Job, None] = {}
         """Those that have not been delivered, oldest first."""
         self.blocks: dict[str, tuple[list[int], ...]] = {}

@@ -114,7 +114,7 @@ def _serve(server: Server) -> Server:
 
 
 def _close(sock: socket.socket) -> None:
-    """Close a socket that nobody was served on, with its file."""
+    """Close a socket that was never served, and remove its file."""
     if sock.fileno() >= 0:
         if sock.family == socket.AF_UNIX:
             SocketFile(sock.getsockname()).remove()
@@ -154,7 +154,7 @@ def _listen(address: Address, socket_mode: int) -> socket.socket:
             return listen_unix(address.socket_path, socket_mode)
         return listen_on(address.host, address.port)
     except OSError as error:
-        # A worker's sibling has the port, as must be. A program's own first process is told instead:
+        # Another worker has the port, which is normal. In the program's first process this is an error instead:
         # there the port is what somebody typed and expects to scrape.
         if error.errno != errno.EADDRINUSE or not _is_child_of_run():
             raise

@@ -384,7 +384,7 @@ class Server:
         return True
 
     def _say_once(self, key: str, line: str) -> None:
-        """Have another thread say it: nobody may be reading stderr, and then that thread waits."""
+        """Let another thread write the line: if stderr is a full pipe, only that thread waits."""
         self._submit("pages", None, partial(say_once, key, line))
 
     def _on_done(self, answerer: Answerer, result: Any) -> None:
