@@ -108,7 +108,12 @@ class Tally:
         created, timed = self._missing
         self._missing = {}, {}
         tick_ns = cells.tick_ns
-        if created and loop._thread_id != get_ident() and asyncio.current_task(loop) is None:
+        # The task whose step runs is done before its step is over: it calls `call_soon` for those that wait for it.
+        # The next line is C alone, so that no reference to the task is left in this thread.
+        (current,) = map(id, map(asyncio.current_task, (loop,)))
+        created.pop(current, None)
+        timed.pop(current, None)
+        if created and loop._thread_id != get_ident() and current == id(None):
             # A task is done a little before it is counted. If its step may be at that point, let it go on.
             for _ in range(_PATIENCE):
                 if cells.tick_ns != tick_ns or cells.state != IN_CALLBACK:

@@ -71,7 +71,7 @@ class Session:
         return found
 
     def call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Fail a test that is over its limit. A test that already failed keeps its failure and gets the section only."""
+        """Fail a test that is over its limit. A failed test keeps its failure and gets the section only."""
         try:
             limit = _limit_of(item, self)
         except _BadMarkerError as error:  # of a marker that was added after the collection

@@ -152,7 +152,7 @@ def test_a_blocked_requests_trace_shows_the_slow_callback(tmp_path, disabled):
         assert BLOCK <= span.seconds < BLOCK + 5
         assert request.start_ns <= span.start_ns
         assert span.trace == request.trace
-        assert span.attributes["asyncio.eventloop.block.cause"] in ("syscall", "off_cpu", "unknown")
+        assert span.attributes["asyncio.eventloop.block.cause"] in ("syscall", "off_cpu", "unknown", "gil")  # it slept
         assert any("in blocks" in event.get("code.stacktrace", "") for _, _, event in span.events)
     (job,) = [span for span in spans if span.name == "asyncio executor app.work"]
     assert (job.status, job.attributes["error.type"]) == (2, "RuntimeError")

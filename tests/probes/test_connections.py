@@ -210,7 +210,8 @@ def test_a_race_that_is_given_up(loop, full, resolver):
     (event,) = setups(events)
     assert (event.error_type, event.phase) == (CANCELLED, "connect")
     assert [attempt.error_type for attempt in event.attempts] == [CANCELLED] * 2
-    assert [attempt.duration >= 0.19 for attempt in event.attempts] == [True, False]
+    first, second = event.attempts
+    assert first.duration - second.duration >= 0.045, "the second began 50 ms after the first, and they ended together"
 
 
 def test_a_listener_that_accepts_late(loop, full):
@@ -220,14 +221,19 @@ def test_a_listener_that_accepts_late(loop, full):
         time.sleep(0.3)
         full.accept()[0].close()
 
+    async def main():
+        connecting = asyncio.create_task(connect_and_close(loop, *full.getsockname()))
+        await asyncio.sleep(0)  # the attempt has begun
+        thread.start()
+        await connecting
+
     thread = threading.Thread(target=make_room)
-    thread.start()
     with Recorder() as events:
-        run(loop, connect_and_close(loop, *full.getsockname()))
+        run(loop, main())
     thread.join()
     assert counts(loop) == {("ipv4", ""): 1}
-    assert loop.snapshot().histogram(CONNECT, "ipv4", "").sum >= 0.29
-    assert setups(events)[0].attempts[0].duration >= 0.29
+    assert loop.snapshot().histogram(CONNECT, "ipv4", "").sum >= 0.3
+    assert setups(events)[0].attempts[0].duration >= 0.3
 
 
 def test_an_unknown_name(loop, resolver):

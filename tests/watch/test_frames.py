@@ -194,6 +194,15 @@ def watchdog_looks() -> int:
     return sum(1 for event in recent.kept().events if isinstance(event, LoopUnblocked) and event.samples)
 
 
+def until_looked_at() -> None:
+    """Block the loop until the watchdog has taken a sample of the block."""
+    obs = asyncio.get_running_loop()._obsloop
+    deadline = time.monotonic() + 30
+    time.sleep(BLOCK / 2)
+    while not (obs.episode and obs.episode.sights) and time.monotonic() < deadline:
+        time.sleep(BLOCK / 2)
+
+
 def finalised_in(block_with: Callable[[Noted, Callable[[], None]], None], times: int = 2) -> list[str]:
     """The names of the threads in which values were finalised that only a blocked request held."""
     where: list[str] = []
@@ -201,7 +210,7 @@ def finalised_in(block_with: Callable[[Noted, Callable[[], None]], None], times:
 
     async def request() -> None:
         value.set(Noted(where))
-        block_with(Noted(where), lambda: time.sleep(BLOCK / 2))
+        block_with(Noted(where), until_looked_at)
 
     async def main() -> None:
         await asyncio.sleep(0.05)
