@@ -252,6 +252,38 @@ def test_readings_from_a_thread_take_nobody_for_dead(loop):
     assert created == active + sum(finished.values())
 
 
+def test_a_task_whose_last_step_is_not_over_is_not_taken_for_dead():
+    """It is done already when it wakes those that wait for it, and another thread reads at that moment."""
+    read = []
+
+    class Slow(obsloop.Loop):
+        def call_soon(self, callback, *args, context=None):
+            task = asyncio.current_task(self) if self.is_running() else None
+            if task is not None and task.done():
+                thread = threading.Thread(target=lambda: read.append(figures(self.snapshot())))
+                thread.start()
+                thread.join()
+            return super().call_soon(callback, *args, context=context)
+
+    async def waits():
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def main():
+        await asyncio.create_task(waits())
+
+    forget_everything()
+    loop = Slow(settings=obsloop.Settings(name="main"))
+    try:
+        run(loop, main())
+        created, active, finished = figures(loop.snapshot())
+    finally:
+        loop.close()
+    assert read
+    assert all("abandoned" not in finished for _, _, finished in [*read, (created, active, finished)])
+    assert created == active + sum(finished.values())
+
+
 def test_a_roll_call_that_costs_much_is_not_taken_at_each_reading(loop, monkeypatch):
     """Of very many tasks it takes its time: then it is taken again after a hundred times that."""
     calls = []
