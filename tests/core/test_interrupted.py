@@ -48,6 +48,9 @@ while time.monotonic() < end:
         armed = False
     except Interrupt:
         pass
+    if loop.is_running():  # the interrupt came while it was being stopped; the stock loop is left like this, too
+        asyncio._set_running_loop(None)
+        loop._thread_id, loop._stopping = None, False
     with suppress(RuntimeError):
         loop.run_until_complete(asyncio.sleep(0))
 for _ in range(3):
