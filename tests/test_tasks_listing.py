@@ -345,8 +345,9 @@ def test_an_eager_task_may_end_while_it_is_described():
 
         def slowly(task):
             site = name_of(task)
-            go_on.set()
-            over.wait(60)
+            if site.task_name == "eager":
+                go_on.set()
+                over.wait(60)
             return site
 
         _sites.site_of_task = slowly
@@ -358,7 +359,7 @@ def test_an_eager_task_may_end_while_it_is_described():
         async def main():
             loop = asyncio.get_running_loop()
             loop.set_task_factory(asyncio.eager_task_factory)
-            task = asyncio.create_task(first_step())
+            task = asyncio.create_task(first_step(), name="eager")
             over.set()
 
         thread = threading.Thread(target=lambda: begun.wait(60) and found.append(_tasks.listing()))
