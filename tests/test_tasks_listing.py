@@ -345,7 +345,7 @@ def test_an_eager_task_may_end_while_it_is_described():
 
         def slowly(task):
             site = name_of(task)
-            if site.task_name == "eager":
+            if threading.current_thread() is thread and site.name.endswith("first_step"):
                 go_on.set()
                 over.wait(60)
             return site
@@ -359,7 +359,7 @@ def test_an_eager_task_may_end_while_it_is_described():
         async def main():
             loop = asyncio.get_running_loop()
             loop.set_task_factory(asyncio.eager_task_factory)
-            task = asyncio.create_task(first_step(), name="eager")
+            task = asyncio.create_task(first_step())
             over.set()
 
         thread = threading.Thread(target=lambda: begun.wait(60) and found.append(_tasks.listing()))
