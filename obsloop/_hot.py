@@ -441,7 +441,7 @@ def run_once(self: Any) -> None:
                     continue
                 try:
                     if type_of(handle) is not own_class and type_of(handle) not in own_handles:
-                        raise AttributeError  # its `_kind`, if it has one, is no kind of ours
+                        raise AttributeError  # its `_kind`, if it has one, means something else
                     kind = handle._kind
                     ready_ns = handle._ready_ns
                     callback = handle._callback

@@ -45,7 +45,7 @@ def hand_over(loop: Any, began_ns: int, at_ns: int, things: list[Any]) -> None:
     obs.held.append(Held(at_ns, things))
     if cells is None:  # it was closed meanwhile
         return
-    cells.slow_iteration_ns = 0  # the end of the iteration is told, however short it is
+    cells.slow_iteration_ns = 0  # then the loop reports the end of this iteration, however short it is
     if cells.began_ns != began_ns or cells.state not in (IN_CALLBACK, IN_OVERHEAD):
         wake(loop)
 

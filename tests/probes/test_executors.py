@@ -156,7 +156,7 @@ def test_outcomes(loop):
     assert counts(loop, QUEUED) == {("default", "ok"): 2, ("default", "error"): 1, ("one", "cancelled"): 2}
     assert counts(loop, RAN) == {("default", "ok"): 2, ("default", "error"): 1, ("one", "cancelled"): 1}
     assert counts(loop, DELIVERED) == {("default", "ok"): 2, ("default", "error"): 1}
-    # A busy machine makes the loop slow too, and that is told beside it.
+    # A busy machine also makes callbacks slow, which adds events.
     jobs = [event for event in events.events if isinstance(event, obsloop.events.ExecutorJob)]
     told = {(event.name.rpartition(".")[2], event.outcome, event.via, event.error_type) for event in jobs}
     assert told == {

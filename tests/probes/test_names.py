@@ -58,7 +58,7 @@ def test_a_resolver_that_takes_200_ms(loop, slow_resolver, debug):
 
 
 def jobs(recorder):
-    """What was told of jobs. A busy machine makes the loop slow too, and that is told beside it."""
+    """Return the events of jobs. A busy machine also makes callbacks slow, which adds events."""
     return [event for event in recorder.events if isinstance(event, obsloop.events.ExecutorJob)]
 
 

@@ -44,7 +44,7 @@ def counts(loop):
 
 
 def exits(recorder):
-    """What was told of children. A busy machine makes the loop slow too, and that is told beside it."""
+    """Return the events of children. A busy machine also makes callbacks slow, which adds events."""
     return [event for event in recorder.events if isinstance(event, SubprocessExit)]
 
 

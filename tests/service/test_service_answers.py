@@ -164,7 +164,7 @@ def test_a_client_that_has_closed_its_side_is_still_answered(served):
 
 
 def test_clients_that_do_not_read_hold_a_bounded_sum_of_bytes(served):
-    """64 of them ask for 4 MiB each: the slowest readers are hung up on, and whoever reads is served."""
+    """64 clients ask for 4 MiB each. The service hangs up on the slowest readers and serves those that read."""
     most = 0
     with contextlib.ExitStack() as stack:
         for number in range(MAX_CONNECTIONS - 2):
