@@ -29,11 +29,6 @@ from obsloop._ledger import (
     process_snapshot as process_snapshot,
     snapshots as snapshots,
 )
-from obsloop._settings import (
-    Settings as Settings,
-    SettingsError as SettingsError,
-    SpanSettings as SpanSettings,
-)
 from obsloop._snapshot import (
     CoroutineTime as CoroutineTime,
     Exemplar as Exemplar,
@@ -50,6 +45,7 @@ from obsloop._start import (
     run as run,
 )
 from obsloop._version import __version__ as __version__
+from obsloop.base.settings import Settings as Settings, SettingsError as SettingsError, SpanSettings as SpanSettings
 from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 
 core = _core.kind

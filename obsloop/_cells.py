@@ -12,8 +12,8 @@ of their histograms and idle time has a counter; what is left of the run is the 
 from bisect import bisect_left
 from typing import NamedTuple
 
-from obsloop import _clock
 from obsloop._partition import COUNTS, SECONDS
+from obsloop.base import clock
 
 KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other", "threadsafe")
 """The ways onto the loop, in the order of their blocks in a ``Reading``."""
@@ -128,7 +128,7 @@ class Flows:
     def paused_ns(self) -> int:
         """How long transports have been paused in all, until now."""
         n, offset_ns = self.pauses
-        return n * _clock.monotonic_ns() + offset_ns
+        return n * clock.monotonic_ns() + offset_ns
 
     def pause(self, n: int, now_ns: int) -> None:
         """``n`` more are paused, or fewer."""
@@ -138,13 +138,13 @@ class Flows:
     def forked(self) -> None:
         """In a forked child: what is open is the child's too, and nothing has been paused for any time yet."""
         n = self.pauses[0]
-        self.pauses = (n, -n * _clock.monotonic_ns())
+        self.pauses = (n, -n * clock.monotonic_ns())
 
     def end(self) -> None:
         """Their loop is closed: what it left open is nobody's any more."""
         self.active = {}
         self.buffered = 0
-        self.pause(-self.pauses[0], _clock.monotonic_ns())
+        self.pause(-self.pauses[0], clock.monotonic_ns())
 
 
 FINISHES = ("ok", "error", "cancelled", "abandoned")
@@ -231,7 +231,7 @@ class Cells:
     def collecting_ns(self) -> int:
         """Time of garbage collections in the loop's thread, one that goes on now included."""
         started_ns = self.gc_started_ns
-        return sum(self.gc_ns) + (_clock.monotonic_ns() - started_ns if started_ns else 0)
+        return sum(self.gc_ns) + (clock.monotonic_ns() - started_ns if started_ns else 0)
 
     def begin_run(self, now_ns: int) -> None:
         """The loop begins to run; what it does next is overhead until the first poll."""
@@ -327,13 +327,13 @@ def read(cells: Cells, *, ours: bool = True) -> Reading:
     """
     consistent = False
     raw = cells.copy()
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     for _ in range(_TRIES):
         consistent = raw.tick_ns == cells.tick_ns and raw.state == cells.state
         if consistent:
             break
         raw = cells.copy()
-        now_ns = _clock.monotonic_ns()
+        now_ns = clock.monotonic_ns()
     running = raw.state not in (STOPPED, FORKED)
     if not ours:
         now_ns = raw.tick_ns

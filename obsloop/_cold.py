@@ -13,11 +13,13 @@ import sys
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _running
+from obsloop import _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 from obsloop._marks import own_handles
 from obsloop._peek import class_of
-from obsloop._private import (
+from obsloop._slow import slow_iteration
+from obsloop.base import clock
+from obsloop.base.asyncio_private import (
     C_TASK,
     private_base_events,
     private_events,
@@ -25,7 +27,6 @@ from obsloop._private import (
     private_selector_events,
     private_tasks,
 )
-from obsloop._slow import slow_iteration
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -123,7 +124,7 @@ def enter(self: Any, cells: Cells) -> tuple[int, int] | None:
 
     For the last, as some programs do it, returns when it began and when that callback did; ``leave`` wants it back.
     """
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     if not cells.run_started_ns:
         # What was scheduled before is ready now: the time when the loop stood still was not its delay.
         for handle in tuple(self._ready):

@@ -12,9 +12,10 @@ from importlib import import_module
 from types import CodeType
 from typing import Any
 
-from obsloop import _cells, _clock, _guard
+from obsloop import _cells
+from obsloop.base import asyncio_check, clock
 
-lacking: list[str] = _guard.missing()
+lacking: list[str] = asyncio_check.missing()
 """What the interpreter lacks of what a core needs; empty where all is as known."""
 
 
@@ -98,7 +99,7 @@ def is_step(callback: Any) -> bool:
 
 def set_clock(monotonic_ns: Callable[[], int]) -> None:
     """Another clock for the whole process, for tests."""
-    _clock.monotonic_ns = monotonic_ns
+    clock.monotonic_ns = monotonic_ns
     if _hot:
         _hot.monotonic_ns = monotonic_ns
     if _hotc:

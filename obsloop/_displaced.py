@@ -11,7 +11,7 @@ from typing import Any
 
 from obsloop import _core
 from obsloop._peek import class_of
-from obsloop.watch.guarded import harmless
+from obsloop.base.guarded import harmless
 
 _log = logging.getLogger("obsloop")
 _MOST_SAID = 16

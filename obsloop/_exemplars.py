@@ -13,11 +13,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _core, _marks
+from obsloop import _core, _marks
 from obsloop._catalog import EXECUTOR
 from obsloop._cells import KIND_OF_BLOCK, STRIDE, TIMER
 from obsloop._partition import SECONDS
 from obsloop._snapshot import Exemplar, Histogram
+from obsloop.base import clock
 from obsloop.watch import stacks
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
     """
     if "opentelemetry.trace" not in sys.modules:
         return
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     queue = _core.queue(loop)
     done = {-1}
     for i in range(min(_MOST, len(queue))):  # not by an iterator: other threads may append

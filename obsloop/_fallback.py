@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from obsloop import _clock, _running
+from obsloop import _running
 from obsloop._cells import (
     CALLBACK,
     IN_CALLBACK,
@@ -28,8 +28,9 @@ from obsloop._cells import (
     count_value,
 )
 from obsloop._observation import Observed, observe
-from obsloop._settings import Settings
 from obsloop._slow import notable, slow_iteration
+from obsloop.base import clock
+from obsloop.base.settings import Settings
 
 
 class Loop(Observed):
@@ -47,14 +48,14 @@ class Loop(Observed):
         cells = self._obsloop.lease(self)
         self._timed.cells = cells
         self._timed.loop = weakref.ref(self)
-        cells.begin_run(_clock.monotonic_ns())
+        cells.begin_run(clock.monotonic_ns())
         _running.began(self, cells)
         try:
             super().run_forever()
         finally:
-            self._timed.end_iteration(_clock.monotonic_ns())
+            self._timed.end_iteration(clock.monotonic_ns())
             _running.ended(cells)
-            cells.end_run(_clock.monotonic_ns())
+            cells.end_run(clock.monotonic_ns())
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         kind = TASK_STEP if isinstance(getattr(callback, "__self__", None), asyncio.Task) else CALLBACK
@@ -87,17 +88,17 @@ class _Timed:
     def __init__(self, loop: Loop, kind: int, callback: Callable[..., Any]) -> None:
         self.loop, self.kind, self._callback = loop, kind, callback
         self._args: tuple[Any, ...] = ()
-        self.ready_ns = _clock.monotonic_ns()
+        self.ready_ns = clock.monotonic_ns()
 
     def __call__(self, *args: Any) -> None:
         cells = self.loop._obsloop.lease(self.loop)
         ready_ns = self.loop._timed.returned_ns if self.kind in (READER, WRITER) else self.ready_ns
-        cells.tick_ns = start_ns = _clock.monotonic_ns()
+        cells.tick_ns = start_ns = clock.monotonic_ns()
         cells.state = IN_CALLBACK
         try:
             self._callback(*args)
         finally:
-            ready_ns, end_ns = max(ready_ns, cells.run_started_ns), _clock.monotonic_ns()
+            ready_ns, end_ns = max(ready_ns, cells.run_started_ns), clock.monotonic_ns()
             cells.record(self.kind, ready_ns, end_ns)
             cells.state = IN_OVERHEAD
             if end_ns - start_ns >= cells.notable_ns:
@@ -133,14 +134,14 @@ class _TimedSelector(selectors.BaseSelector):
         cells = self.cells
         if cells is None:
             return self._selector.select(timeout)
-        if self.end_iteration(_clock.monotonic_ns()):
+        if self.end_iteration(clock.monotonic_ns()):
             timeout = 0
         waits = timeout is None or timeout > 0
-        called_ns = _clock.monotonic_ns()
+        called_ns = clock.monotonic_ns()
         cells.state = IN_IDLE if waits else IN_POLL
         cells.tick_ns = called_ns
         found = self._selector.select(timeout)
-        self.returned_ns = _clock.monotonic_ns()
+        self.returned_ns = clock.monotonic_ns()
         if waits:
             cells.idle_ns += self.returned_ns - called_ns
             cells.waits += 1

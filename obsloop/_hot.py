@@ -34,7 +34,6 @@ from obsloop._cells import (
     TIMER,
     WRITER,
 )
-from obsloop._clock import monotonic_ns
 from obsloop._cold import (
     STEP,
     LockedHandle,
@@ -50,12 +49,6 @@ from obsloop._cold import (
 )
 from obsloop._marks import marks, own_handles
 from obsloop._partition import COUNTS, SECONDS
-from obsloop._private import (
-    Handle as BaseHandle,
-    TimerHandle as BaseTimerHandle,
-    private_base_events,
-    private_selector_events,
-)
 from obsloop._slow import CHUNK, in_chunks, notable, slow_iteration
 from obsloop._tally import (
     CANCELLED,
@@ -68,6 +61,13 @@ from obsloop._tally import (
     sample,
     step,
 )
+from obsloop.base.asyncio_private import (
+    Handle as BaseHandle,
+    TimerHandle as BaseTimerHandle,
+    private_base_events,
+    private_selector_events,
+)
+from obsloop.base.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,10 +32,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from obsloop import _cells, _clock, _cold, _coroutines, _created, _marks, _peek, _slow
+from obsloop import _cells, _cold, _coroutines, _created, _marks, _peek, _slow
+from obsloop.base import clock as _clock
 from obsloop._cells import Raw
 from obsloop._partition import COUNTS, SECONDS
-from obsloop._private import private_base_events, private_selector_events
+from obsloop.base.asyncio_private import private_base_events, private_selector_events
 from obsloop.probes import tasks as _probe
 
 cdef extern from *:

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _stderr
 from obsloop._peek import class_name, class_of, printable
-from obsloop.watch.guarded import goes_on, harmless
+from obsloop.base import stderr
+from obsloop.base.guarded import goes_on, harmless
 
 if TYPE_CHECKING:
     from obsloop._events import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
 
 _log = logging.getLogger("obsloop")
-_stderr.watch(_log)
+stderr.watch(_log)
 
 
 class Instrument:

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
-from obsloop import _clock, _cold, _core
+from obsloop import _cold, _core
 from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
-from obsloop._settings import Settings, SettingsError
+from obsloop.base import clock
+from obsloop.base.settings import Settings, SettingsError
 from obsloop.probes import connections, executors, processes, servers, signals, transports
 
 _T = TypeVar("_T")
@@ -69,7 +70,7 @@ class Loop(Observed):
             self._obsloop.iterating = False
             if not self.is_running() and self._obsloop.cells is not None:
                 # Already done by run_once, unless a subclass stopped the loop after it.
-                _cold.end_run(self._obsloop.cells, _clock.monotonic_ns())
+                _cold.end_run(self._obsloop.cells, clock.monotonic_ns())
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """Call ``func(*args)`` in ``executor``, None for the default one, as on the stock loop."""
@@ -85,11 +86,11 @@ class Loop(Observed):
     def _add_callback(self, handle: Any) -> None:
         """Ready by another way than ``call_soon``: a selector that is not epoll, or a signal."""
         if isinstance(handle, _core.Handle):
-            handle._ready_ns = _clock.monotonic_ns()
+            handle._ready_ns = clock.monotonic_ns()
         super()._add_callback(handle)
 
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
-        self._obsloop.stamp(handle, SIGNAL, _clock.monotonic_ns())
+        self._obsloop.stamp(handle, SIGNAL, clock.monotonic_ns())
         super()._add_callback_signalsafe(handle)
 
     def _handle_signal(self, sig: int) -> None:

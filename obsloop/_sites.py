@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from obsloop import _core, _frames
 from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
-from obsloop._private import C_TASK, private_selector_events, private_tasks
+from obsloop.base.asyncio_private import C_TASK, private_selector_events, private_tasks
 
 private_sslproto: Any = sslproto
 

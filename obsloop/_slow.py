@@ -8,9 +8,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock
+from obsloop.base import clock
+from obsloop.base.guarded import guarded
 from obsloop.watch import slow
-from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,13 +28,13 @@ def notable(
 ) -> int:
     """A callback took ``cells.notable_ns`` or longer. Returns when the next one starts: what this takes is overhead."""
     guarded(slow.callback, self, cells, handle, kind, ready_ns, start_ns, end_ns, began_ns)
-    return _clock.monotonic_ns()
+    return clock.monotonic_ns()
 
 
 def slow_iteration(self: Any, cells: Cells, began_ns: int, end_ns: int) -> int:
     """An iteration took ``cells.slow_iteration_ns`` or longer. Returns when the poll that follows starts."""
     guarded(slow.iteration, self, cells, began_ns, end_ns)
-    return _clock.monotonic_ns()
+    return clock.monotonic_ns()
 
 
 def in_chunks(self: Any, cells: Cells, todo: int, began_ns: int) -> Iterable[int]:

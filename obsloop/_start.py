@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from obsloop import _core
 from obsloop._observation import observe
-from obsloop._settings import Settings
+from obsloop.base.settings import Settings
 from obsloop.probes import servers
 
 _T = TypeVar("_T")

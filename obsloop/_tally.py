@@ -17,10 +17,11 @@ from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _coroutines, _created, _marks
+from obsloop import _coroutines, _created, _marks
 from obsloop._cells import FIRST_STEP, IN_CALLBACK, OTHER, TASK_STEP
 from obsloop._created import MASK
-from obsloop._private import private_base_events, private_tasks
+from obsloop.base import clock
+from obsloop.base.asyncio_private import private_base_events, private_tasks
 from obsloop.probes import tasks
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
     obs = self._obsloop
     tally: Tally = obs.tasks
     cells = obs.cells
-    before_ns, eager_ns, eager_group = _clock.monotonic_ns(), tally.eager_ns, tally.eager_group
+    before_ns, eager_ns, eager_group = clock.monotonic_ns(), tally.eager_ns, tally.eager_group
     tally.eager_group = _group_of_creator(self, tally)
     inner_ns = 0 if cells is None else tally.inner(cells)
     tally.inner_ns, tally.inner_at_ns, tally.eager_ns = 0, 0 if cells is None else cells.tick_ns, before_ns
@@ -225,7 +226,7 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
         if times is not None and times.since_ns < before_ns:
             del tally._timed[id(task)]
         if (task.done() or not _is_next(self, task)) and cells is not None:
-            _settle(self, cells, task, coro, before_ns, _clock.monotonic_ns() - before_ns, inner_ns)
+            _settle(self, cells, task, coro, before_ns, clock.monotonic_ns() - before_ns, inner_ns)
         _created_now(self, task)
     return task
 
@@ -245,7 +246,7 @@ def _settle(self: Any, cells: Cells, task: Any, coro: Any, before_ns: int, spent
             _count_for(times, spent_ns - inner_ns, 0)
     cells.tasks_created += 1
     if task.done():
-        ended(self, cells, task, None, _clock.monotonic_ns(), before_ns)
+        ended(self, cells, task, None, clock.monotonic_ns(), before_ns)
     else:
         tally.created[id(task)] = before_ns
 
@@ -278,7 +279,7 @@ def _join(self: Any, tally: Tally, task: Any) -> None:
         return
     group = _group_of_creator(self, tally)
     if group is not None:
-        tally._timed[id(task)] = _Times(_clock.monotonic_ns(), group)
+        tally._timed[id(task)] = _Times(clock.monotonic_ns(), group)
 
 
 def _group_of_creator(self: Any, tally: Tally) -> Group | None:

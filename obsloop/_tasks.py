@@ -25,9 +25,10 @@ from time import monotonic_ns, thread_time_ns
 from types import NoneType
 from typing import Any
 
-from obsloop import _peek, _quiet, _running, _sites
-from obsloop._private import C_TASK, private_tasks
-from obsloop.watch.guarded import goes_on, harmless
+from obsloop import _peek, _running, _sites
+from obsloop.base import gc_pause
+from obsloop.base.asyncio_private import C_TASK, private_tasks
+from obsloop.base.guarded import goes_on, harmless
 
 MAX_SHOWN = 1_000
 MAX_KNOWN = 10_000
@@ -130,7 +131,7 @@ def census_time_ns() -> int:
 def listing(limit: int = MAX_SHOWN) -> Listing:
     """At most ``limit`` live tasks of the loops that run. From any thread, though a loop's would wait; never raises."""
     try:
-        with _quiet.held:
+        with gc_pause.held:
             return _listing(limit, _loops(), _census)
     except BaseException as error:  # out of memory, most likely: there is nothing to tell then
         if goes_on(error):
@@ -175,7 +176,7 @@ def _listing(limit: int, loops: _Loops, census: _Census) -> Listing:
     now_ns = monotonic_ns()
     new: _Moment = (now_ns, None if census.complete_ns is None else now_ns - census.complete_ns)
     tasks: list[TaskInfo] = []
-    for ref in _quiet.breathing(chosen):
+    for ref in gc_pause.breathing(chosen):
         with harmless:  # a task of the program's own kind that is not as tasks are
             info = _describe(ref, loops, now_ns, census.first_seen.get(ref, new))
             if info is not None:
@@ -194,7 +195,7 @@ def _take(loops: list[asyncio.AbstractEventLoop], *, first: bool) -> int:
     """Take a census and return its CPU time in nanoseconds."""
     global _census, _census_ns  # noqa: PLW0603 - one thread writes, and others read whole objects
     began_ns = thread_time_ns()
-    with harmless, _quiet.held:
+    with harmless, gc_pause.held:
         _census = _counted(_census, loops, first=first)
     cost_ns = thread_time_ns() - began_ns
     _census_ns += cost_ns
@@ -260,7 +261,7 @@ def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
 def _chunks(references: Iterable[_TaskRef]) -> Iterator[list[_TaskRef]]:
     """Yield the references in lists that can be looked at in one step, and let other threads run now and then."""
     rest = iter(references)
-    return _quiet.breathing(iter(lambda: list(islice(rest, _CHUNK)), []))
+    return gc_pause.breathing(iter(lambda: list(islice(rest, _CHUNK)), []))
 
 
 def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from obsloop._peek import class_of
-from obsloop._private import private_selector_events
+from obsloop.base.asyncio_private import private_selector_events
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells

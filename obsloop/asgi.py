@@ -12,8 +12,8 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from obsloop.base.guarded import goes_on as _goes_on, guarded as _guarded, harmless as _harmless
 from obsloop.probes.tasks import TaskTimes as _TaskTimes, measure_tasks as _measure_tasks
-from obsloop.watch.guarded import goes_on as _goes_on, guarded as _guarded, harmless as _harmless
 
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]

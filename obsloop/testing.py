@@ -12,7 +12,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
-from obsloop import _clock, _core, _events, _instruments, _start
+from obsloop import _core, _events, _instruments, _start
+from obsloop.base import clock as _clock
 
 _E = TypeVar("_E")
 _MOST = 10_000

@@ -385,7 +385,7 @@ def test_a_function_that_cannot_decide_means_no_header(stepped, caplog, nothing_
 
 def test_a_span_that_raises_harms_nobody(stepped, caplog, monkeypatch):
     """An OpenTelemetry of somebody's own: one line, and the response is whole."""
-    from obsloop.watch import guarded
+    from obsloop.base import guarded
 
     monkeypatch.setattr(guarded, "_told", set())
     _, loop = stepped

@@ -10,7 +10,8 @@ import weakref
 import pytest
 
 import obsloop
-from obsloop import _quiet, _tasks
+from obsloop import _tasks
+from obsloop.base import gc_pause
 from obsloop.service.messages import Request
 from obsloop.service.tasks import tasks as page_of_tasks
 from obsloop.watch import lints
@@ -58,9 +59,9 @@ def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
     """Two thousand tasks, and a collector that starts after 500 allocations: until the look lets go of it for the last
     time nothing is finalised in the thread that looks, and afterwards the collector is as it was."""
     died_in, when_let_go = [], []
-    put_back = _quiet._put_back
+    put_back = gc_pause._put_back
     monkeypatch.setattr(
-        _quiet, "_put_back", lambda: (when_let_go.append(died_in.count(threading.get_ident())), put_back())
+        gc_pause, "_put_back", lambda: (when_let_go.append(died_in.count(threading.get_ident())), put_back())
     )
     with running() as call:
         call(lambda: setattr(call, "many", [asyncio.create_task(outermost()) for _ in range(2000)]))
@@ -89,10 +90,10 @@ def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
 def test_the_collector_is_off_for_a_millisecond_at_a_time(thresholds, monkeypatch):
     """While a long look breathes, the collector is on, so that the program's own garbage goes."""
     seen, clock = [], [0]
-    monkeypatch.setattr(_quiet, "monotonic_ns", lambda: clock[0])
-    monkeypatch.setattr(_quiet, "sleep", lambda seconds: seen.append(gc.get_threshold()))
-    with _quiet.held:
-        for _ in _quiet.breathing(range(100)):
+    monkeypatch.setattr(gc_pause, "monotonic_ns", lambda: clock[0])
+    monkeypatch.setattr(gc_pause, "sleep", lambda seconds: seen.append(gc.get_threshold()))
+    with gc_pause.held:
+        for _ in gc_pause.breathing(range(100)):
             assert gc.get_threshold()[0] == 0
             clock[0] += 100_000
     assert seen == [thresholds] * 10
@@ -101,29 +102,29 @@ def test_the_collector_is_off_for_a_millisecond_at_a_time(thresholds, monkeypatc
 
 def test_a_hold_within_a_hold_ends_with_the_outer_one(thresholds):
     """A page is held as a whole, and asks for a listing that is held, too: between the two nothing is collected."""
-    with _quiet.held:
-        with _quiet.held:
+    with gc_pause.held:
+        with gc_pause.held:
             pass
         assert gc.get_threshold()[0] == 0
-        _quiet.breathe()
+        gc_pause.breathe()
         assert gc.get_threshold()[0] == 0
     assert gc.get_threshold() == thresholds
 
 
 def test_the_program_sees_and_changes_the_collector_as_ever(thresholds):
     """``isenabled`` says what the program has said, ``disable`` lasts, and a threshold that it sets stays."""
-    with _quiet.held:
+    with gc_pause.held:
         assert gc.isenabled()
         gc.disable()
     assert not gc.isenabled()
-    with _quiet.held:
+    with gc_pause.held:
         gc.enable()
     assert gc.isenabled()
-    with _quiet.held:
+    with gc_pause.held:
         gc.set_threshold(5000, 20, 20)
     assert gc.get_threshold()[:2] == (5000, 20)
     gc.set_threshold(0)
-    with _quiet.held:
+    with gc_pause.held:
         pass
     assert gc.get_threshold()[0] == 0
 
@@ -142,7 +143,7 @@ def test_a_hook_of_a_lint_runs_with_the_collector_on(thresholds):
     loop = obsloop.new_event_loop()
     try:
         loop.add_instrument(Hears())
-        with _quiet.held:
+        with gc_pause.held:
             findings.tell(loop._obsloop, "growing", Site("f", "", 0), "is only a test", log=False)
     finally:
         loop.close()
@@ -156,7 +157,7 @@ def test_a_child_of_a_fork_at_that_moment_collects(thresholds):
     held, over = threading.Event(), threading.Event()
 
     def hold():
-        with _quiet.held:
+        with gc_pause.held:
             held.set()
             over.wait(60)
 

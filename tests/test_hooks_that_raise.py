@@ -197,7 +197,7 @@ def test_a_logging_handler_that_is_cancelled_changes_nothing(hook, disabled, bro
 
 def test_what_goes_wrong_in_our_own_code_may_be_anything(monkeypatch, broken_log):
     """Also where the line about it cannot be written."""
-    from obsloop.watch import guarded
+    from obsloop.base import guarded
 
     monkeypatch.setattr(guarded, "_told", set())
     guarded.guarded(cancelled)

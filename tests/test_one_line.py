@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from obsloop.base.guarded import guarded
 from obsloop.service import say
-from obsloop.watch.guarded import guarded
 
 
 def test_an_error_of_ours_is_one_line(caplog):

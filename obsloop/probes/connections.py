@@ -15,16 +15,17 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from obsloop import _clock, _sites
+from obsloop import _sites
 from obsloop._events import PHASES, Attempt, ConnectionSetUp
 from obsloop._instruments import emit, heard
 from obsloop._peek import class_of, clean
-from obsloop._private import private_base_events
+from obsloop.base import clock
+from obsloop.base.asyncio_private import private_base_events
+from obsloop.base.guarded import guarded
 from obsloop.probes.errors import error_name, type_name
 from obsloop.probes.families import UNIX, family_of, is_stream, is_unix
 from obsloop.probes.names import error_name as look_up_error_name
 from obsloop.watch.episodes import epoch
-from obsloop.watch.guarded import guarded
 
 _DNS, _CONNECT, _TLS, _PROTOCOL = PHASES
 _NETWORK_TYPES = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6", UNIX: "unix"}
@@ -53,7 +54,7 @@ class _Attempting:
     def __init__(self, address: Any) -> None:
         self.address = address
         self.looking_up = False
-        self.started_ns = _clock.monotonic_ns()
+        self.started_ns = clock.monotonic_ns()
         self.duration_ns = -1
         self.error_type = ""
 
@@ -63,11 +64,11 @@ class _Attempting:
     def looked_up(self) -> None:
         """Now it connects."""
         self.looking_up = False
-        self.started_ns = _clock.monotonic_ns()
+        self.started_ns = clock.monotonic_ns()
 
     def shown(self) -> Attempt:
         over = self.duration_ns >= 0  # else it is about to be cancelled
-        duration_ns = self.duration_ns if over else _clock.monotonic_ns() - self.started_ns
+        duration_ns = self.duration_ns if over else clock.monotonic_ns() - self.started_ns
         host, port = _host_and_port(self.address)
         return Attempt(
             address=host,
@@ -104,7 +105,7 @@ class Setup:
         self._tls = bool(kwargs.get("ssl"))
         self._address = host, port
         self._context = copy_context()
-        self._started_ns = _clock.monotonic_ns()
+        self._started_ns = clock.monotonic_ns()
         self._look_ups: list[tuple[Any, dict[str, Any], int, int]] = []
         """Address, what asyncio was to find for it, when that began and ended; 0 while it has not."""
         self._attempts: list[_Attempting] = []
@@ -139,12 +140,12 @@ class Setup:
     def look_up(self, address: Any, kwargs: dict[str, Any]) -> None:
         """An address is about to be looked up, by a name or not."""
         self._phase = _DNS
-        self._look_ups.append((tuple(address), kwargs, _clock.monotonic_ns(), 0))
+        self._look_ups.append((tuple(address), kwargs, clock.monotonic_ns(), 0))
 
     def looked_up(self) -> None:
         """It has been; without an error."""
         self._phase = _CONNECT
-        self._look_ups[-1] = (*self._look_ups[-1][:3], _clock.monotonic_ns())
+        self._look_ups[-1] = (*self._look_ups[-1][:3], clock.monotonic_ns())
 
     def connects(self, attempt: _Attempting) -> None:
         """It begins to connect."""
@@ -164,7 +165,7 @@ class Setup:
     def shook_hands(self, duration_ns: int, error_type: str) -> None:
         """The handshake is over."""
         self._tls_ns = duration_ns
-        self._tls_started_ns = _clock.monotonic_ns() - duration_ns
+        self._tls_started_ns = clock.monotonic_ns() - duration_ns
         self._error_type = error_type
         if not error_type:
             self._phase = _PROTOCOL
@@ -200,7 +201,7 @@ class Setup:
 
     def _dns(self) -> tuple[float | None, float | None]:
         """How long the names among what was looked up took, and when the first began."""
-        now_ns = _clock.monotonic_ns()
+        now_ns = clock.monotonic_ns()
         names = [(began, end or now_ns) for address, how, began, end in self._look_ups if _is_name(address, **how)]
         return (sum(end - began for began, end in names) / 1e9, epoch(names[0][0])) if names else (None, None)
 
@@ -212,7 +213,7 @@ class Setup:
             if not isinstance(exc, (OSError, CancelledError)):
                 return  # refused for its arguments: nothing was begun
             self._phase = _CONNECT
-        ended_ns = _clock.monotonic_ns()
+        ended_ns = clock.monotonic_ns()
         host, port = _host_and_port(self._address)
         site = _sites.site_of_callback(self._factory)
         if site.name.startswith("asyncio."):
@@ -304,7 +305,7 @@ def _take(loop: Any, address: Any) -> Setup | None:
 
 
 def _attempted(loop: Any, attempt: _Attempting, sock: Any, exc: BaseException | None) -> None:
-    attempt.duration_ns = _clock.monotonic_ns() - attempt.started_ns
+    attempt.duration_ns = clock.monotonic_ns() - attempt.started_ns
     attempt.error_type = "" if exc is None else _name_of(exc)
     if attempt.looking_up or not (exc is None or isinstance(exc, (OSError, CancelledError))):
         return  # it never came to connect; or asyncio refused the socket or the address

@@ -18,10 +18,10 @@ from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop._events import CallbackError
 from obsloop._instruments import emit
 from obsloop._peek import class_name, class_of, clean
-from obsloop._private import private_base_events
 from obsloop._sites import Site
+from obsloop.base.asyncio_private import private_base_events
+from obsloop.base.guarded import guarded
 from obsloop.watch import lints
-from obsloop.watch.guarded import guarded
 
 _CALLBACK, _TASK, _FUTURE, _TRANSPORT, _SERVER, _OTHER = ORIGINS
 _DESTROYED = "Task was destroyed but it is pending!"

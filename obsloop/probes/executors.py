@@ -24,18 +24,19 @@ from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
-from obsloop import _clock, _exemplars, _sites
+from obsloop import _exemplars, _sites
 from obsloop._catalog import EXECUTOR
 from obsloop._cells import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop._events import ExecutorJob
 from obsloop._instruments import emit, process
 from obsloop._peek import class_of, clean, find, get, is_a, qualname_of, text
-from obsloop._private import private_futures
 from obsloop._rare import NEVER
+from obsloop.base import clock
+from obsloop.base.asyncio_private import private_futures
+from obsloop.base.guarded import guarded
 from obsloop.probes import names
 from obsloop.probes.errors import type_name
 from obsloop.watch.episodes import epoch
-from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from obsloop._ledger import Ledger
@@ -128,17 +129,17 @@ class Job:
         self.destination: Any
         otel = _modules.get("opentelemetry.context")
         self.context = None if otel is None else _current(otel)
-        self.submitted_ns = _clock.monotonic_ns()
+        self.submitted_ns = clock.monotonic_ns()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """In the worker: the function, in the caller's OpenTelemetry context, and a look at the clock on each side."""
         token = None if self.context is None else _attach(self.context)
         self.thread_id = get_ident()
-        self.began_ns = _clock.monotonic_ns()
+        self.began_ns = clock.monotonic_ns()
         try:
             return self.__wrapped__(*args, **kwargs)
         finally:
-            self.ended_ns = _clock.monotonic_ns()
+            self.ended_ns = clock.monotonic_ns()
             if token is not None:
                 _detach(token)
 
@@ -163,7 +164,7 @@ class Job:
     def on_end(self, source: Any) -> None:
         """The executor's future is done. In whatever thread it was made so."""
         if not self.ended_ns:
-            self.ended_ns = _clock.monotonic_ns()
+            self.ended_ns = clock.monotonic_ns()
         guarded(self.release)
         if source.__class__ is not _KNOWN or source._exception is not None:
             _take_out(getattr(source, "_exception", None))
@@ -178,7 +179,7 @@ class Job:
 
     def deliver(self, source: Any) -> None:
         """On the loop: hand the result over, and count."""
-        delivered_ns = _clock.monotonic_ns()
+        delivered_ns = clock.monotonic_ns()
         destination: Any = self.destination
         self.source = self.destination = None
         if (
@@ -243,7 +244,7 @@ def points(loops: Iterable[Any], rare: Rare) -> dict[str, dict[tuple[str, ...], 
     threads: dict[tuple[str, ...], Value] = {}
     active: dict[tuple[str, ...], Value] = {}
     oldest: dict[tuple[str, ...], Value] = {}
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     counted: set[int] = set()
     for loop in loops:
         for pool in list(loop._obsloop.executors.values()):

@@ -10,11 +10,11 @@ import gc
 from threading import get_ident
 from typing import Any
 
-from obsloop import _clock
 from obsloop._cells import STRIDE, count_value
 from obsloop._partition import SECONDS
 from obsloop._running import runs
 from obsloop._snapshot import Histogram, Value
+from obsloop.base import clock
 
 _pauses: list[list[int]] = [[0] * STRIDE for _ in range(3)]
 _started_ns = 0
@@ -22,7 +22,7 @@ _started_ns = 0
 
 def _on_gc(phase: str, info: dict[str, Any]) -> None:
     global _started_ns  # noqa: PLW0603 - the interpreter runs one collection at a time
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     run = runs.get(get_ident())
     cells = run.cells if run is not None else None
     if phase == "start":

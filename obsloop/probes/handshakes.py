@@ -10,12 +10,12 @@ from __future__ import annotations
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock
 from obsloop._events import ROLES
-from obsloop._private import private_sslproto
+from obsloop.base import clock
+from obsloop.base.asyncio_private import private_sslproto
+from obsloop.base.guarded import guarded
 from obsloop.probes import connections
 from obsloop.probes.errors import type_name
-from obsloop.watch.guarded import guarded
 
 _CLIENT, _SERVER = ROLES
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class SSLProtocol(_Stock):
         super()._set_app_protocol(app_protocol)
 
     def _start_handshake(self) -> None:
-        self._obsloop_since_ns = _clock.monotonic_ns()
+        self._obsloop_since_ns = clock.monotonic_ns()
         super()._start_handshake()
 
     def _check_handshake_timeout(self) -> None:
@@ -103,7 +103,7 @@ def _given_up(tls: Any) -> str:
 def _ended(tls: Any, error_type: str) -> None:
     since_ns, tls._obsloop_since_ns = tls._obsloop_since_ns, 0
     setup, tls._obsloop_setup = tls._obsloop_setup, None
-    guarded(_count, tls, setup, _clock.monotonic_ns() - since_ns, error_type)
+    guarded(_count, tls, setup, clock.monotonic_ns() - since_ns, error_type)
 
 
 def _count(tls: Any, setup: Any, duration_ns: int, error_type: str) -> None:

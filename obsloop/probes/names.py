@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from obsloop._private import private_base_events
+from obsloop.base.asyncio_private import private_base_events
 from obsloop.probes.errors import type_name
 
 if TYPE_CHECKING:

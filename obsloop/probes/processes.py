@@ -15,12 +15,13 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _core
+from obsloop import _core
 from obsloop._events import SubprocessExit
 from obsloop._instruments import emit, heard
 from obsloop._peek import clean
+from obsloop.base import clock
+from obsloop.base.guarded import guarded
 from obsloop.watch.episodes import epoch
-from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -47,7 +48,7 @@ class Processes:
         for child in alive[: self.MOST]:
             with suppress(OSError):  # the loop was faster, and has reaped it
                 if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
-                    child.ended_ns = _clock.monotonic_ns()
+                    child.ended_ns = clock.monotonic_ns()
 
 
 class Child:
@@ -62,7 +63,7 @@ class Child:
         self.ended_ns = 0
         """When the watchdog saw that it had ended; 0 where it did not."""
         self.context = copy_context()
-        self.started_ns = _clock.monotonic_ns()
+        self.started_ns = clock.monotonic_ns()
 
     def on_exit(self, pid: int, returncode: int, transport: Any) -> None:
         """It has been reaped: count it, and go on as asyncio does."""
@@ -119,7 +120,7 @@ def _start(loop: Any, args: Any, shell: bool, executable: Any) -> None:
 
 
 def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
-    ended_ns = _clock.monotonic_ns()
+    ended_ns = clock.monotonic_ns()
     obs = child.loop._obsloop
     obs.processes.live.pop(child, None)
     # Where the transport has reaped it by itself, the watcher came too late, and says 255.

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop._catalog import SERVER_ADDRESS
 from obsloop._peek import class_of, clean
-from obsloop._private import private_selector_events
+from obsloop.base.asyncio_private import private_selector_events
+from obsloop.base.guarded import guarded
 from obsloop.probes.errors import errno_name, type_name
 from obsloop.probes.families import is_unix
-from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from obsloop._rare import Rare

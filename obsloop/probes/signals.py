@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from obsloop.watch.guarded import guarded
+from obsloop.base.guarded import guarded
 
 _FIRST_REALTIME = getattr(signal, "SIGRTMIN", 0)
 

@@ -18,18 +18,19 @@ from itertools import filterfalse
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from obsloop import _clock, _coroutines, _sites
+from obsloop import _coroutines, _sites
 from obsloop._cells import FINISHES, Reading
 from obsloop._coroutines import Seats
 from obsloop._events import TaskDone
 from obsloop._instruments import emit, heard
 from obsloop._partition import SECONDS
 from obsloop._peek import class_of, is_a
-from obsloop._private import private_tasks
 from obsloop._snapshot import CoroutineTime, Histogram, Value
+from obsloop.base import clock
+from obsloop.base.asyncio_private import private_tasks
+from obsloop.base.guarded import guarded
 from obsloop.probes import errors
 from obsloop.watch.episodes import epoch
-from obsloop.watch.guarded import guarded
 
 _TASKS = (asyncio.Task, getattr(private_tasks, "_PyTask", asyncio.Task))
 _FIELDS = ("first_step_delays", "task_durations")
@@ -180,7 +181,7 @@ def forked() -> None:
 def points(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The tasks of these loops, and what was counted of those that ever were."""
     tallies = [loop._obsloop.tasks for loop in loops if loop._obsloop.tasks is not None]
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     oldest_ns = min((created_ns for tally in tallies if (created_ns := tally.oldest_ns())), default=now_ns)
     finished = [sum(column) for column in zip(*(r.tasks_finished for r in readings), strict=True)]
     delays, durations = (
@@ -318,6 +319,6 @@ def _running_task(who: str) -> tuple[Any, Any]:
 
 def _present_step(loop: Any, task: Any) -> tuple[int, int, int]:
     """When the present step of ``task`` began, when it was ready, and now; three times now where that is not known."""
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     step = None if loop._obsloop.cells is None else loop._obsloop.tasks.present_step(loop, task)
     return (now_ns, now_ns, now_ns) if step is None else (*step, now_ns)

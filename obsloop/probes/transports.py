@@ -16,17 +16,18 @@ from asyncio.log import logger
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _core, _sites
+from obsloop import _core, _sites
 from obsloop._cells import NETWORKS
 from obsloop._events import DIRECTIONS, ROLES, TransportClosed
 from obsloop._instruments import emit, heard
 from obsloop._peek import class_of
-from obsloop._private import private_selector_events, private_unix_events
+from obsloop.base import clock
+from obsloop.base.asyncio_private import private_selector_events, private_unix_events
+from obsloop.base.guarded import guarded
 from obsloop.probes import handshakes, servers
 from obsloop.probes.errors import type_name
 from obsloop.probes.families import is_unix
 from obsloop.watch.episodes import epoch
-from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -375,7 +376,7 @@ def _opened(transport: Any, link: Any) -> None:
 
 
 def _count_opened(transport: Any, link: Any) -> None:
-    link.opened_ns = _clock.monotonic_ns()
+    link.opened_ns = clock.monotonic_ns()
     key = (link.network, link.role)
     active = link.cells.flows.active
     active[key] = active.get(key, 0) + 1
@@ -388,7 +389,7 @@ def _closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None)
     opened_ns, link.opened_ns = link.opened_ns, 0
     if not opened_ns:
         return
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     loop, link.loop = link.loop, None
     if link.paused_since_ns:
         _resumed(link)
@@ -429,7 +430,7 @@ def _closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None)
 
 
 def _paused(link: Any) -> None:
-    link.paused_since_ns = _clock.monotonic_ns()
+    link.paused_since_ns = clock.monotonic_ns()
     link.cells.flows.pause(1, link.paused_since_ns)
     link.loop._obsloop.ledger_of(link.loop).rare.count("asyncio.transport.write_paused.episodes")
 
@@ -437,7 +438,7 @@ def _paused(link: Any) -> None:
 def _resumed(link: Any) -> None:
     since_ns, link.paused_since_ns = link.paused_since_ns, 0
     if since_ns:
-        now_ns = _clock.monotonic_ns()
+        now_ns = clock.monotonic_ns()
         link.paused_ns += now_ns - since_ns
         link.cells.flows.pause(-1, now_ns)
 

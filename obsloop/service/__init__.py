@@ -20,7 +20,7 @@ import os
 import threading
 from typing import Any
 
-from obsloop.service.address import parse_address
+from obsloop.base.address import parse_address
 from obsloop.service.say import say_once
 
 __all__ = ["ensure", "parse_address"]

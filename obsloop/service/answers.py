@@ -13,7 +13,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from obsloop._threads import start_without_signals
+from obsloop.base.threads import start_without_signals
 from obsloop.service.messages import Request, Response, encode, plain
 from obsloop.service.routes import Options, Route
 from obsloop.service.say import say_error

@@ -9,9 +9,9 @@ import socket
 import threading
 
 from obsloop import _tasks
-from obsloop._threads import in_subinterpreter
+from obsloop.base.address import UNIX, Address, base_url, parse_addresses
+from obsloop.base.threads import in_subinterpreter
 from obsloop.service import access
-from obsloop.service.address import UNIX, Address, base_url, parse_addresses
 from obsloop.service.listeners import SocketFile, listen_on, listen_unix
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.say import say

@@ -6,7 +6,7 @@ import logging
 import sys
 from contextlib import suppress
 
-from obsloop._stderr import would_wait
+from obsloop.base.stderr import would_wait
 
 _said: set[str] = set()
 

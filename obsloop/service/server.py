@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from obsloop import _tasks
-from obsloop._threads import start_without_signals
+from obsloop.base.threads import start_without_signals
 from obsloop.service import access
 from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
 from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain

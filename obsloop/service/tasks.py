@@ -7,9 +7,9 @@ import time
 from html import escape
 from typing import Any
 
-from obsloop import _quiet
 from obsloop._events import TaskLint
 from obsloop._tasks import TaskInfo, listing
+from obsloop.base import gc_pause
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table, wants
 from obsloop.watch import lints
@@ -30,7 +30,7 @@ def tasks(request: Request) -> Response:
     began = time.monotonic()
     if kept is not None and kept[0] == os.getpid() and began < kept[1]:
         return kept[2]
-    with _quiet.held:
+    with gc_pause.held:
         response = answer(request, report(), _page)
     ended = time.monotonic()
     if response.status == 200:
@@ -47,7 +47,7 @@ def report() -> dict[str, Any]:
         "not_shown": found.not_shown,
         "unseen": found.unseen,
         "not_looked_at": found.not_looked_at,
-        "tasks": [_shape(task) for task in _quiet.breathing(found.tasks)],
+        "tasks": [_shape(task) for task in gc_pause.breathing(found.tasks)],
         "older_lints": told.older,
         "lints": [_finding(event) for event in told.events],
     }
@@ -95,7 +95,7 @@ def _page(report: dict[str, Any]) -> Response:
             escape(task["in"]),
             _age(task),
         )
-        for task in _quiet.breathing(report["tasks"])
+        for task in gc_pause.breathing(report["tasks"])
     ]
     taken = f"<p>Taken at {escape(report['taken_at'] or '')}.</p>"
     shown = taken + table(head, rows) if rows else "<p>No observed loop runs, or none has a task.</p>"

@@ -10,7 +10,7 @@ import sys
 from threading import get_native_id
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop import _clock
+from obsloop.base import clock
 from obsloop.watch import usage
 from obsloop.watch.usage import LATE_NS, WORTH_ASKING_NS, Late
 
@@ -177,7 +177,7 @@ def why(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> str:
 def why_and_cpu(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> tuple[str, float | None]:
     """The same, and the seconds of CPU that the loop's thread used meanwhile; None where nobody knows."""
     try:
-        if _clock.monotonic_ns is not _clock.REAL:
+        if clock.monotonic_ns is not clock.REAL:
             return "unknown", None  # a test's clock: real CPU time tells nothing
         known = usage.known(obs, cells)
         if known is None or ended_ns <= started_ns:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
-from obsloop import _clock
 from obsloop._events import LoopBlocked, LoopUnblocked, Sample
 from obsloop._instruments import Instruments, emit
 from obsloop._sites import Site
+from obsloop.base import clock
 from obsloop.watch import recent
 from obsloop.watch.stacks import Ids
 from obsloop.watch.usage import Queue
@@ -142,4 +142,4 @@ def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> S
 
 def epoch(monotonic_ns: int) -> float:
     """A moment of the monotonic clock in seconds since the epoch."""
-    return time.time() - (_clock.monotonic_ns() - monotonic_ns) / 1e9
+    return time.time() - (clock.monotonic_ns() - monotonic_ns) / 1e9

@@ -7,8 +7,8 @@ import time
 
 from obsloop._events import LoopBlocked, TaskLint
 from obsloop._peek import printable
+from obsloop.base.guarded import harmless
 from obsloop.watch import stacks
-from obsloop.watch.guarded import harmless
 
 _log = logging.getLogger("obsloop")
 

@@ -16,9 +16,9 @@ from obsloop._events import SlowCallback, SlowIteration
 from obsloop._instruments import emit, heard
 from obsloop._peek import printable
 from obsloop._sites import Site
+from obsloop.base.guarded import harmless
 from obsloop.watch import cause, held, recent, stacks, watchdog
 from obsloop.watch.episodes import epoch
-from obsloop.watch.guarded import harmless
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells

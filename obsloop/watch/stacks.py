@@ -15,16 +15,17 @@ from os.path import dirname, join, sep
 from traceback import FrameSummary
 from typing import Any, NamedTuple
 
-from obsloop import _peek, _private
+from obsloop import _peek
 from obsloop._frames import Frames
 from obsloop._peek import printable
 from obsloop._sites import Site
+from obsloop.base import asyncio_private
 
 MAX_FRAMES = 100
 """So many innermost frames of a stack are kept."""
 _SAMPLED = 1  # the bit of a span's flags
 
-_OURS = dirname(_private.__file__) + sep
+_OURS = dirname(asyncio_private.__file__) + sep
 _EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
 
 # The frames that call callbacks, and those around them: they and what is further out are the same for every callback.

@@ -14,8 +14,8 @@ from contextlib import suppress
 from threading import get_native_id
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop import _clock
 from obsloop._cells import IN_IDLE, IN_POLL
+from obsloop.base import clock
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -174,7 +174,7 @@ def measure(cells: Cells, native_id: int, queue: Queue | None = None) -> Usage:
     """
     gc_ns = cells.collecting_ns()
     tick_ns, state, idle_ns, began_ns = cells.tick_ns, cells.state, cells.idle_ns, cells.began_ns
-    now_ns = _clock.monotonic_ns()
+    now_ns = clock.monotonic_ns()
     if state == IN_IDLE:
         idle_ns += max(0, now_ns - tick_ns)
     cpu_ns = cpu_time_ns(native_id)
@@ -202,7 +202,7 @@ def look(obs: Any, cells: Cells, native_id: int) -> None:
         if older.began_ns == cells.began_ns and not waits:
             return  # two within one iteration: then none might be left from before it
         queue = older.queue
-        if queue is not None and (cells.state == IN_IDLE or _clock.monotonic_ns() - queue.at_ns > _QUEUE_NS):
+        if queue is not None and (cells.state == IN_IDLE or clock.monotonic_ns() - queue.at_ns > _QUEUE_NS):
             queue = None
     obs.usage = Known(native_id, measure(cells, native_id, queue), older, over_ns)
 
@@ -313,7 +313,7 @@ def wakes() -> bool:
     Such a loop gives the GIL away so shortly that a thread is woken for it and comes too late, a hundred times over.
     """
     sleep = _watchdog.sleep
-    _watchdog.woke_ns = now_ns = _clock.monotonic_ns()
+    _watchdog.woke_ns = now_ns = clock.monotonic_ns()
     if sleep is None:
         return False
     slices = _own_slices()
@@ -350,11 +350,11 @@ def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) ->
 
 def lateness(started_ns: int, ended_ns: int) -> list[Late]:
     """The watchdog's troubles within a stretch of time, its present sleep included."""
-    now_ns = _clock.monotonic_ns()  # what is later was noted by another clock, a test's
+    now_ns = clock.monotonic_ns()  # what is later was noted by another clock, a test's
     noted = [late for late in _watchdog.late.copy() if late.woke_ns <= now_ns]
     found = [late for late in noted if late.woke_ns > started_ns and late.planned_ns < ended_ns]
     sleep = _watchdog.sleep
-    late = _compared(sleep, _clock.monotonic_ns(), None, awake=False) if sleep is not None else None
+    late = _compared(sleep, clock.monotonic_ns(), None, awake=False) if sleep is not None else None
     return found if late is None else [*found, late]
 
 

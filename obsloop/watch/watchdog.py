@@ -16,14 +16,15 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop import _clock, _core, _frames, _running, _sites
+from obsloop import _core, _frames, _running, _sites
 from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop._displaced import is_displaced
 from obsloop._sites import Site
-from obsloop._threads import are_refused, in_subinterpreter, start_without_signals
+from obsloop.base import clock
+from obsloop.base.guarded import guarded
+from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
 from obsloop.watch import cause as causes, episodes, held, lints, notices, stacks, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
-from obsloop.watch.guarded import guarded
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
@@ -332,7 +333,7 @@ def _sleep(life: _Life) -> None:
     # A loop that has to be fought for the GIL at each look polls all the time, and the fight costs both: fewer looks.
     patient_ns = now_ns + life.patience * _LONGEST_NS
     until_ns = now_ns + max(_FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
-    if life.bell.looks and not _open and _clock.monotonic_ns is _clock.REAL:
+    if life.bell.looks and not _open and clock.monotonic_ns is clock.REAL:
         watched, until_ns = list(_watched), now_ns + _REST_NS
     elif life.patience > 1 and not _open:
         until_ns = patient_ns
@@ -366,7 +367,7 @@ def _look(life: _Life, run: Run) -> None:
     if loop is None or not loop._obsloop.settings.watchdog:
         return
     life.watched_ns = time.monotonic_ns()
-    if _clock.monotonic_ns is not _clock.REAL:
+    if clock.monotonic_ns is not clock.REAL:
         return  # with a test's clock nothing is seen while it lasts
     obs, cells = loop._obsloop, run.cells
     state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns

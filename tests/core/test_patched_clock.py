@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 import obsloop
-from obsloop import _clock
+from obsloop.base import clock as _clock
 from tests.support import DURATION, run_briefly
 
 from .support import run_all

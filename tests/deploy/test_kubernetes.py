@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from obsloop.service.address import PATHS, parse_addresses
+from obsloop.base.address import PATHS, parse_addresses
 from tests.deploy.documents import documents
 from tests.deploy.support import DEPLOY, check
 

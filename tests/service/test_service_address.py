@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from obsloop.service.address import MAX_SOCKET_PATH, PATHS, Address, base_url, parse_address, parse_addresses
+from obsloop.base.address import MAX_SOCKET_PATH, PATHS, Address, base_url, parse_address, parse_addresses
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import obsloop
-from obsloop import _stderr
+from obsloop.base import stderr
 from obsloop.watch import notices
 from tests.watch.support import BLOCK
 
@@ -79,9 +79,9 @@ def test_a_line_into_a_pipe_fits_into_it():
     logger = logging.getLogger("tests.of.pipes")
     logger.propagate = False
     logger.addHandler(logging.StreamHandler(stream))
-    _stderr.watch(logger)
-    _stderr.watch(logger)
-    assert logger.filters == [_stderr._fits]
+    stderr.watch(logger)
+    stderr.watch(logger)
+    assert logger.filters == [stderr._fits]
     try:
         os.set_blocking(w, False)
         try:
@@ -89,7 +89,7 @@ def test_a_line_into_a_pipe_fits_into_it():
                 os.write(w, b"x" * 512)
         except BlockingIOError:
             os.set_blocking(w, True)
-        assert _stderr.would_wait(stream)
+        assert stderr.would_wait(stream)
         logger.warning("left out")
         full = b""
         while not full.endswith(b"x") or len(full) < 65536:

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _clock, _created, _peek, _quiet, _running, _tasks
+from obsloop import _created, _peek, _running, _tasks
+from obsloop.base import clock, gc_pause
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.growing import Growing
 from obsloop.watch.lints.look import Look
@@ -114,9 +115,9 @@ _lints = _Lints()
 def go_on() -> int:
     """Look at the tasks of all loops that run, if it is time; returns when it is time again. For the watchdog."""
     now_ns = time.monotonic_ns()
-    if _clock.monotonic_ns is not _clock.REAL:
+    if clock.monotonic_ns is not clock.REAL:
         return now_ns + LOOK_NS  # nothing is seen of a world whose clock is a test's
-    with _quiet.held:
+    with gc_pause.held:
         return _lints.look(now_ns)
 
 

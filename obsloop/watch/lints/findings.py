@@ -13,10 +13,10 @@ from collections import deque
 from itertools import count
 from typing import Any, NamedTuple
 
-from obsloop import _quiet
 from obsloop._events import TaskLint
 from obsloop._instruments import emit
 from obsloop._sites import Site
+from obsloop.base import gc_pause
 from obsloop.watch import notices
 
 MAX_GROUPS = 1_000
@@ -134,7 +134,7 @@ def tell(
         last_seen=now,
     )
     _kept.append((next(_numbers), event))
-    _quiet.let_go()  # hooks and logging handlers are the program's code, and may wait
+    gc_pause.let_go()  # hooks and logging handlers are the program's code, and may wait
     emit(obs.instruments, "on_task_lint", event)
     if log:
         notices.lint(event)

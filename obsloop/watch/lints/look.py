@@ -9,8 +9,8 @@ from types import CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _peek, _sites, _tasks
-from obsloop._private import C_TASK
 from obsloop._sites import Site
+from obsloop.base.asyncio_private import C_TASK
 from obsloop.watch import stacks
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _peek, _sites
-from obsloop._private import C_FUTURE, C_TASK, private_base_events, private_futures, private_tasks
-from obsloop.watch.guarded import harmless
+from obsloop.base.asyncio_private import C_FUTURE, C_TASK, private_base_events, private_futures, private_tasks
+from obsloop.base.guarded import harmless
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import _core, _frames, _peek, _sites
 from obsloop._cells import IN_CALLBACK
-from obsloop._private import private_tasks
+from obsloop.base.asyncio_private import private_tasks
 from obsloop.watch import held, stacks
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look

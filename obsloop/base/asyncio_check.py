@@ -7,7 +7,7 @@ them, ``_fallback`` times through public methods instead: it costs more and sees
 import asyncio
 from typing import Any
 
-from obsloop._private import (
+from obsloop.base.asyncio_private import (
     private_base_events,
     private_events,
     private_format_helpers,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from obsloop.service.address import parse_addresses
+from obsloop.base.address import parse_addresses
 
 PREFIX = "OBSLOOP_"
 
