@@ -18,11 +18,6 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 
 from obsloop import _core, events as events
 from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL, SIGNALS as SIGNALS, Label as Label, Signal as Signal
-from obsloop._instruments import (
-    Instrument as Instrument,
-    add_instrument as add_instrument,
-    remove_instrument as remove_instrument,
-)
 from obsloop._ledger import (
     count_dropped_spans as count_dropped_spans,
     count_export as count_export,
@@ -46,6 +41,11 @@ from obsloop._start import (
 )
 from obsloop._version import __version__ as __version__
 from obsloop.base.settings import Settings as Settings, SettingsError as SettingsError, SpanSettings as SpanSettings
+from obsloop.instruments import (
+    Instrument as Instrument,
+    add_instrument as add_instrument,
+    remove_instrument as remove_instrument,
+)
 from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 
 core = _core.kind

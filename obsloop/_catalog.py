@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from obsloop._cells import FINISHES, KINDS, NETWORKS
-from obsloop._events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, LINTS, OUTCOMES, ROLES
-from obsloop._instruments import HOOKS
 from obsloop._partition import COUNTS, SECONDS
+from obsloop.events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, LINTS, OUTCOMES, ROLES
+from obsloop.instruments import HOOKS
 
 Kind = Literal["counter", "updowncounter", "gauge", "histogram"]
 """An updowncounter adds up over loops and processes, a gauge does not."""

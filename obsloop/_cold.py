@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from obsloop import _running
 from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 from obsloop._marks import own_handles
-from obsloop._peek import class_of
 from obsloop._slow import slow_iteration
 from obsloop.base import clock
 from obsloop.base.asyncio_private import (
@@ -27,6 +26,7 @@ from obsloop.base.asyncio_private import (
     private_selector_events,
     private_tasks,
 )
+from obsloop.introspect.attributes import class_of
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells

@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import Any, NamedTuple
 
-from obsloop.watch.stacks import _LOOPS_OWN
+from obsloop.introspect.stacks import _LOOPS_OWN
 
 EVERY = 64
 """One creation in so many is sampled: each live sample stands for so many live tasks."""

@@ -10,8 +10,8 @@ import logging
 from typing import Any
 
 from obsloop import _core
-from obsloop._peek import class_of
 from obsloop.base.guarded import harmless
+from obsloop.introspect.attributes import class_of
 
 _log = logging.getLogger("obsloop")
 _MOST_SAID = 16

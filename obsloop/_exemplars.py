@@ -19,7 +19,7 @@ from obsloop._cells import KIND_OF_BLOCK, STRIDE, TIMER
 from obsloop._partition import SECONDS
 from obsloop._snapshot import Exemplar, Histogram
 from obsloop.base import clock
-from obsloop.watch import stacks
+from obsloop.introspect import stacks
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from obsloop._cells import Cells
     from obsloop._ledger import Ledger
     from obsloop._snapshot import Value
-    from obsloop.watch.stacks import Ids
+    from obsloop.introspect.stacks import Ids
 
 _DURATION = "asyncio.eventloop.callback.duration"
 _DELAY = "asyncio.eventloop.schedule.delay"

@@ -32,7 +32,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from obsloop import _cells, _cold, _coroutines, _created, _marks, _peek, _slow
+from obsloop import _cells, _cold, _coroutines, _created, _marks, _slow
+from obsloop.introspect import attributes as _peek
 from obsloop.base import clock as _clock
 from obsloop._cells import Raw
 from obsloop._partition import COUNTS, SECONDS

@@ -19,7 +19,7 @@ import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _coroutines, _instruments, _running, _tasks
+from obsloop import _coroutines, _running, _tasks, instruments
 from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop._cells import KINDS, STRIDE, Cells, read
 from obsloop._core import new_cells
@@ -239,7 +239,7 @@ def process_snapshot() -> Snapshot:
         **gc_probe.points(),
         "obsloop.self.time": {(what,): ns / 1e9 for what, ns in self_time_ns.items()},
         "obsloop.dropped": {(what,): n for what, n in dropped.items()},
-        "obsloop.instrument.disabled": {(hook,): n for hook, n in _instruments.disabled.items()},
+        "obsloop.instrument.disabled": {(hook,): n for hook, n in instruments.disabled.items()},
     }
     return Snapshot("", False, 0.0, frozen(data), _began)
 
@@ -278,7 +278,7 @@ def _after_fork_in_child() -> None:
     _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, _instruments, _running, recent, _coroutines, tasks):
+    for part in (gc_probe, instruments, _running, recent, _coroutines, tasks):
         part.forked()
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import _core, _ledger, _marks, service
 from obsloop._cells import NEVER_NS, OTHER
-from obsloop._instruments import Instruments
 from obsloop.base.asyncio_private import SelectorEventLoop
 from obsloop.base.settings import Settings, tidy_name
+from obsloop.instruments import Instruments
 from obsloop.probes import errors, gc as gc_probe
 from obsloop.probes.processes import Processes
 from obsloop.probes.servers import Servers

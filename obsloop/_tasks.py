@@ -25,10 +25,11 @@ from time import monotonic_ns, thread_time_ns
 from types import NoneType
 from typing import Any
 
-from obsloop import _peek, _running, _sites
+from obsloop import _running
 from obsloop.base import gc_pause
 from obsloop.base.asyncio_private import C_TASK, private_tasks
 from obsloop.base.guarded import goes_on, harmless
+from obsloop.introspect import attributes, callbacks
 
 MAX_SHOWN = 1_000
 MAX_KNOWN = 10_000
@@ -275,7 +276,7 @@ def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
     # runs, and none can drop a task of which the last reference is here.
     steps: tuple[Any, ...] = (
         partial(tasks.extend, map(call, chunk)),
-        partial(kinds.extend, map(_peek.class_of, tasks)),
+        partial(kinds.extend, map(attributes.class_of, tasks)),
         partial(own.extend, map(issubclass, kinds, repeat(_C_TASK))),
         partial(pending.extend, map(not_, map(_c_done, compress(tasks, own)))),
         partial(loop_ids.extend, map(id, map(_c_loop, compress(compress(tasks, own), pending)))),
@@ -312,10 +313,10 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
     loop, loop_name = loops[loop_id]
     seen_ns, resolution_ns = moment
     state, waits_for = _state(task, loop)
-    site = _sites.site_of_task(task)
+    site = callbacks.site_of_task(task)
     # asyncio's own tasks are not asked by `get_coro`: in CPython 3.12.1 that crashes when an eager task ends meanwhile.
-    own = _peek.is_a(task, _sites._TASKS)
-    filename, lineno, function = _sites.waiting_at(_sites.coroutine_of(task) if own else task.get_coro())
+    own = attributes.is_a(task, callbacks._TASKS)
+    filename, lineno, function = callbacks.waiting_at(callbacks.coroutine_of(task) if own else task.get_coro())
     return TaskInfo(
         loop_name=loop_name,
         name=site.task_name or "",
@@ -335,9 +336,9 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
     """Its state and what it waits for. asyncio tells every thread of every loop's current task."""
     if asyncio.current_task(loop) is task:
         return "running", None
-    if not _peek.is_a(task, _sites._TASKS):
+    if not attributes.is_a(task, callbacks._TASKS):
         return "unknown", None
-    future = _peek.get(task, "_fut_waiter")
+    future = attributes.get(task, "_fut_waiter")
     if future is None:
         return "ready", None
     try:
@@ -347,7 +348,7 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
         if goes_on(error):
             raise
     kind = type(future).__name__
-    of_whom = f" {_sites.site_of_task(future).task_name}" if _peek.is_a(future, _sites._TASKS) else ""
+    of_whom = f" {callbacks.site_of_task(future).task_name}" if attributes.is_a(future, callbacks._TASKS) else ""
     return "waiting", kind + of_whom
 
 

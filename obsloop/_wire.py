@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from obsloop._peek import class_of
 from obsloop.base.asyncio_private import private_selector_events
+from obsloop.introspect.attributes import class_of
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
-from obsloop import _core, _events, _instruments, _start
+from obsloop import _core, _start, events as _events, instruments
 from obsloop.base import clock as _clock
 
 _E = TypeVar("_E")
@@ -187,14 +187,14 @@ class Recorder:
             self._arrived.notify_all()
 
     def __enter__(self) -> Recorder:
-        _instruments.add_instrument(self)
+        instruments.add_instrument(self)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with suppress(ValueError):  # the test has removed it by itself
-            _instruments.remove_instrument(self)
+            instruments.remove_instrument(self)
 
     def __repr__(self) -> str:
         kept = self.events
@@ -217,5 +217,5 @@ def _brief(event: Any) -> str:
 
 
 # Every hook there is, so that events of hooks that are added to the list are kept too.
-for _hook in _instruments.HOOKS:
+for _hook in instruments.HOOKS:
     setattr(Recorder, _hook, Recorder._keep)

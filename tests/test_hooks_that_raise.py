@@ -10,7 +10,7 @@ import time
 import pytest
 
 import obsloop
-from obsloop import _instruments
+from obsloop import instruments
 
 from .support import output, run_briefly
 
@@ -46,8 +46,8 @@ class Raises:
 @pytest.fixture
 def disabled(monkeypatch):
     """How often each hook was disabled in this test."""
-    fresh = dict.fromkeys(_instruments.HOOKS, 0)
-    monkeypatch.setattr(_instruments, "disabled", fresh)
+    fresh = dict.fromkeys(instruments.HOOKS, 0)
+    monkeypatch.setattr(instruments, "disabled", fresh)
     return fresh
 
 
@@ -211,7 +211,7 @@ def test_what_asks_the_program_to_end_ends_it_in_the_loops_thread(error):
         f"""
         import asyncio, sys, logging
         import obsloop
-        from obsloop import _instruments
+        from obsloop import instruments as _instruments
 
         logging.getLogger("obsloop").addHandler(logging.NullHandler())
         logging.getLogger("obsloop").propagate = False

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import obsloop
-from obsloop import _instruments, testing
+from obsloop import instruments, testing
 from obsloop.events import CallbackError, LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
 from obsloop.testing import Recorder
 
@@ -33,7 +33,7 @@ def event(event_type=SlowCallback, name="app.handler", **more):
 
 def tell(hook, happened):
     """What a loop does when something has happened."""
-    _instruments.process.emit(hook, happened)
+    instruments.process.emit(hook, happened)
 
 
 def test_it_listens_to_every_loop_while_it_is_entered():
@@ -63,9 +63,9 @@ def test_events_are_in_order_and_by_type():
 def test_the_events_of_every_hook_arrive():
     """Also of one that is added to the list of hooks one day."""
     recorder = Recorder()
-    for number, hook in enumerate(_instruments.HOOKS):
+    for number, hook in enumerate(instruments.HOOKS):
         getattr(recorder, hook)(number)
-    assert recorder.events == list(range(len(_instruments.HOOKS)))
+    assert recorder.events == list(range(len(instruments.HOOKS)))
 
 
 def test_an_error_on_a_real_loop_is_kept():

@@ -13,8 +13,15 @@ import pytest
 
 import obsloop
 from obsloop import _fallback
-from obsloop._peek import LONGEST
-from obsloop._sites import Site, site_of_callback, site_of_coroutine, site_of_handle, site_of_task, waiting_at
+from obsloop.introspect.attributes import LONGEST
+from obsloop.introspect.callbacks import (
+    Site,
+    site_of_callback,
+    site_of_coroutine,
+    site_of_handle,
+    site_of_task,
+    waiting_at,
+)
 
 HERE = __name__
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import trustme
 
-from obsloop._sites import Site, site_of_callback, site_of_handle
+from obsloop.introspect.callbacks import Site, site_of_callback, site_of_handle
 
 HERE = __name__
 LIMIT = 30

@@ -338,7 +338,8 @@ def test_an_eager_task_may_end_while_it_is_described():
         output("""
         import asyncio, threading
         import obsloop
-        from obsloop import _sites, _tasks
+        from obsloop import _tasks
+        from obsloop.introspect import callbacks as _sites
 
         begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
         name_of = _sites.site_of_task

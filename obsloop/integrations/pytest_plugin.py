@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from obsloop import Settings, SettingsError
-from obsloop._instruments import add_instrument, remove_instrument
 from obsloop._observation import limit_iterations
+from obsloop.instruments import add_instrument, remove_instrument
 from obsloop.integrations import autoload
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
-    from obsloop._events import Event, LoopBlocked, LoopUnblocked, Sample, SlowIteration
+    from obsloop.events import Event, LoopBlocked, LoopUnblocked, Sample, SlowIteration
 
 _MARKER = "obsloop(max_block=SECONDS)"
 _LISTED = 10

@@ -15,13 +15,13 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from obsloop import _sites
-from obsloop._events import PHASES, Attempt, ConnectionSetUp
-from obsloop._instruments import emit, heard
-from obsloop._peek import class_of, clean
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_base_events
 from obsloop.base.guarded import guarded
+from obsloop.events import PHASES, Attempt, ConnectionSetUp
+from obsloop.instruments import emit, heard
+from obsloop.introspect import callbacks
+from obsloop.introspect.attributes import class_of, clean
 from obsloop.probes.errors import error_name, type_name
 from obsloop.probes.families import UNIX, family_of, is_stream, is_unix
 from obsloop.probes.names import error_name as look_up_error_name
@@ -215,10 +215,10 @@ class Setup:
             self._phase = _CONNECT
         ended_ns = clock.monotonic_ns()
         host, port = _host_and_port(self._address)
-        site = _sites.site_of_callback(self._factory)
+        site = callbacks.site_of_callback(self._factory)
         if site.name.startswith("asyncio."):
             task = current_task(self._loop)
-            site = site if task is None else _sites.site_of_task(task)
+            site = site if task is None else callbacks.site_of_task(task)
         dns_duration, dns_started_at = self._dns()
         event = ConnectionSetUp(
             loop_name=obs.ledger_of(self._loop).name,

@@ -12,15 +12,16 @@ import errno
 import time
 from typing import Any
 
-from obsloop import _marks, _sites
+from obsloop import _marks
 from obsloop._catalog import ORIGINS
 from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
-from obsloop._events import CallbackError
-from obsloop._instruments import emit
-from obsloop._peek import class_name, class_of, clean
-from obsloop._sites import Site
 from obsloop.base.asyncio_private import private_base_events
 from obsloop.base.guarded import guarded
+from obsloop.events import CallbackError
+from obsloop.instruments import emit
+from obsloop.introspect import callbacks
+from obsloop.introspect.attributes import class_name, class_of, clean
+from obsloop.introspect.callbacks import Site
 from obsloop.watch import lints
 
 _CALLBACK, _TASK, _FUTURE, _TRANSPORT, _SERVER, _OTHER = ORIGINS
@@ -104,11 +105,11 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
     handle = context.get("handle")
     if handle is not None:
         kind = (_marks.marks(handle) or (OTHER,))[0]
-        return _CALLBACK, KIND_OF_BLOCK[kind // STRIDE], _sites.site_of_handle(handle)
+        return _CALLBACK, KIND_OF_BLOCK[kind // STRIDE], callbacks.site_of_handle(handle)
     for key in ("task", "future"):
         future = context.get(key)
         if isinstance(future, asyncio.Task):
-            return _TASK, "task_step", _sites.site_of_task(future)
+            return _TASK, "task_step", callbacks.site_of_task(future)
         if future is not None:
             return _FUTURE, "other", _NOWHERE
     protocol = context.get("protocol")
@@ -117,7 +118,7 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
     if context.get("socket") is not None or context.get("server") is not None:
         return _SERVER, "other", _NOWHERE
     asyncgen = context.get("asyncgen")
-    return _OTHER, "other", _NOWHERE if asyncgen is None else _sites.site_of_coroutine(asyncgen)
+    return _OTHER, "other", _NOWHERE if asyncgen is None else callbacks.site_of_coroutine(asyncgen)
 
 
 def _class_site(thing: Any) -> Site:

@@ -24,16 +24,17 @@ from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
-from obsloop import _exemplars, _sites
+from obsloop import _exemplars
 from obsloop._catalog import EXECUTOR
 from obsloop._cells import KIND_OF_BLOCK, STRIDE, THREADSAFE
-from obsloop._events import ExecutorJob
-from obsloop._instruments import emit, process
-from obsloop._peek import class_of, clean, find, get, is_a, qualname_of, text
 from obsloop._rare import NEVER
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_futures
 from obsloop.base.guarded import guarded
+from obsloop.events import ExecutorJob
+from obsloop.instruments import emit, process
+from obsloop.introspect import callbacks
+from obsloop.introspect.attributes import class_of, clean, find, get, is_a, qualname_of, text
 from obsloop.probes import names
 from obsloop.probes.errors import type_name
 from obsloop.watch.episodes import epoch
@@ -49,7 +50,7 @@ _DELIVERED = "asyncio.executor.result.delay"
 _NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix that a pool has when it is given none
 _everybody: Any = process
 _modules = sys.modules
-_UNSEEN = _sites.Site("", "", 0)  # of a job that ended before somebody listened
+_UNSEEN = callbacks.Site("", "", 0)  # of a job that ended before somebody listened
 _DEEPEST = 100  # frames above ours in the traceback of a job
 
 # Since 3.14 asyncio delivers at once what became done in the loop's own thread; before, it went round by the queue.
@@ -119,7 +120,7 @@ class Job:
 
     def __init__(self, loop: Any, pool: Pool, func: Any) -> None:
         self.__wrapped__: Any = func
-        self._seen: tuple[_sites.Site, str] | None = None
+        self._seen: tuple[callbacks.Site, str] | None = None
         self.loop = loop
         self.pool = pool
         self.began_ns = self.ended_ns = self.thread_id = 0
@@ -154,7 +155,7 @@ class Job:
         function, self.__wrapped__ = self.__wrapped__, None
         obs = self.loop._obsloop
         if self._seen is None and (obs.instruments.on_executor_job or _everybody.on_executor_job):
-            self._seen = _sites.site_of_callback(function), self.via or _via(function)
+            self._seen = callbacks.site_of_callback(function), self.via or _via(function)
 
     def on_cancel(self, destination: Any) -> None:
         """The loop's future is done: if it was cancelled, so is the job, unless it has begun."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from obsloop._peek import class_of
+from obsloop.introspect.attributes import class_of
 
 UNIX = getattr(socket, "AF_UNIX", None)
 _DOMAIN: int | None = getattr(socket, "SO_DOMAIN", None)  # Linux

@@ -10,10 +10,10 @@ from __future__ import annotations
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from obsloop._events import ROLES
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_sslproto
 from obsloop.base.guarded import guarded
+from obsloop.events import ROLES
 from obsloop.probes import connections
 from obsloop.probes.errors import type_name
 

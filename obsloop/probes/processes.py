@@ -16,11 +16,11 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _core
-from obsloop._events import SubprocessExit
-from obsloop._instruments import emit, heard
-from obsloop._peek import clean
 from obsloop.base import clock
 from obsloop.base.guarded import guarded
+from obsloop.events import SubprocessExit
+from obsloop.instruments import emit, heard
+from obsloop.introspect.attributes import clean
 from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from obsloop._catalog import SERVER_ADDRESS
-from obsloop._peek import class_of, clean
 from obsloop.base.asyncio_private import private_selector_events
 from obsloop.base.guarded import guarded
+from obsloop.introspect.attributes import class_of, clean
 from obsloop.probes.errors import errno_name, type_name
 from obsloop.probes.families import is_unix
 

@@ -18,17 +18,18 @@ from itertools import filterfalse
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from obsloop import _coroutines, _sites
+from obsloop import _coroutines
 from obsloop._cells import FINISHES, Reading
 from obsloop._coroutines import Seats
-from obsloop._events import TaskDone
-from obsloop._instruments import emit, heard
 from obsloop._partition import SECONDS
-from obsloop._peek import class_of, is_a
 from obsloop._snapshot import CoroutineTime, Histogram, Value
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_tasks
 from obsloop.base.guarded import guarded
+from obsloop.events import TaskDone
+from obsloop.instruments import emit, heard
+from obsloop.introspect import callbacks
+from obsloop.introspect.attributes import class_of, is_a
 from obsloop.probes import errors
 from obsloop.watch.episodes import epoch
 
@@ -70,7 +71,7 @@ def _tell(loop: Any, task: Any, context: Any, outcome: int, created_ns: int, end
         TaskDone(
             loop_name=obs.ledger_of(loop).name,
             kind="task_step",
-            **_sites.site_of_task(task).fields(),
+            **callbacks.site_of_task(task).fields(),
             duration=max(0, end_ns - created_ns) / 1e9,
             schedule_delay=0.0,
             started_at=epoch(created_ns),

@@ -16,14 +16,15 @@ from asyncio.log import logger
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _sites
+from obsloop import _core
 from obsloop._cells import NETWORKS
-from obsloop._events import DIRECTIONS, ROLES, TransportClosed
-from obsloop._instruments import emit, heard
-from obsloop._peek import class_of
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_selector_events, private_unix_events
 from obsloop.base.guarded import guarded
+from obsloop.events import DIRECTIONS, ROLES, TransportClosed
+from obsloop.instruments import emit, heard
+from obsloop.introspect import callbacks
+from obsloop.introspect.attributes import class_of
 from obsloop.probes import handshakes, servers
 from obsloop.probes.errors import type_name
 from obsloop.probes.families import is_unix
@@ -407,7 +408,7 @@ def _closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None)
     reason = link.reason or "aborted"
     ledger.rare.count("asyncio.transport.closed", link.network, reason)
     if heard(obs.instruments, "on_transport_closed"):
-        site = _sites.site_of_protocol(protocol, "connection_lost", transport)
+        site = callbacks.site_of_protocol(protocol, "connection_lost", transport)
         event = TransportClosed(
             loop_name=ledger.name,
             kind="callback",

@@ -5,7 +5,7 @@ from html import escape
 from traceback import FrameSummary
 from typing import Any
 
-from obsloop._events import LoopBlocked, LoopUnblocked, Sample, SlowCallback, SlowIteration
+from obsloop.events import LoopBlocked, LoopUnblocked, Sample, SlowCallback, SlowIteration
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table
 from obsloop.watch.recent import Noted, kept

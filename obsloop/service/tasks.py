@@ -7,9 +7,9 @@ import time
 from html import escape
 from typing import Any
 
-from obsloop._events import TaskLint
 from obsloop._tasks import TaskInfo, listing
 from obsloop.base import gc_pause
+from obsloop.events import TaskLint
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table, wants
 from obsloop.watch import lints

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
-from obsloop._events import LoopBlocked, LoopUnblocked, Sample
-from obsloop._instruments import Instruments, emit
-from obsloop._sites import Site
 from obsloop.base import clock
+from obsloop.events import LoopBlocked, LoopUnblocked, Sample
+from obsloop.instruments import Instruments, emit
+from obsloop.introspect.callbacks import Site
+from obsloop.introspect.stacks import Ids
 from obsloop.watch import recent
-from obsloop.watch.stacks import Ids
 from obsloop.watch.usage import Queue
 
 MAX_SAMPLES = 16

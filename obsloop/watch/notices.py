@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from obsloop._events import LoopBlocked, TaskLint
-from obsloop._peek import printable
 from obsloop.base.guarded import harmless
-from obsloop.watch import stacks
+from obsloop.events import LoopBlocked, TaskLint
+from obsloop.introspect import stacks
+from obsloop.introspect.attributes import printable
 
 _log = logging.getLogger("obsloop")
 

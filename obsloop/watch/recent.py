@@ -10,7 +10,7 @@ from itertools import count
 from time import monotonic
 from typing import NamedTuple
 
-from obsloop._events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
+from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
 
 KEPT = 100
 _MAX_LASTING = 100  # blocks at once; more are those of loops that went away while blocked, and are never over

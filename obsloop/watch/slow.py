@@ -10,14 +10,15 @@ from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _exemplars, _marks, _sites
+from obsloop import _exemplars, _marks
 from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
-from obsloop._events import SlowCallback, SlowIteration
-from obsloop._instruments import emit, heard
-from obsloop._peek import printable
-from obsloop._sites import Site
 from obsloop.base.guarded import harmless
-from obsloop.watch import cause, held, recent, stacks, watchdog
+from obsloop.events import SlowCallback, SlowIteration
+from obsloop.instruments import emit, heard
+from obsloop.introspect import callbacks, stacks
+from obsloop.introspect.attributes import printable
+from obsloop.introspect.callbacks import Site
+from obsloop.watch import cause, held, recent, watchdog
 from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def callback(
 ) -> None:
     """A callback took ``cells.notable_ns`` or longer: note it; if it was slow, count it and tell who listens."""
     obs = loop._obsloop
-    site = _sites.site_of_handle(handle)
+    site = callbacks.site_of_handle(handle)
     spent_ns, delay_ns = end_ns - start_ns, max(0, start_ns - ready_ns)
     kind_name = KIND_OF_BLOCK[kind // STRIDE]
     slow = spent_ns >= cells.slow_ns
@@ -208,7 +209,7 @@ def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> N
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
     obs = loop._obsloop
     kind = KIND_OF_BLOCK[(_marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
-    obs.notes.of(began_ns).sample(_sites.site_of_handle(handle), kind, cells.tick_ns, calls)
+    obs.notes.of(began_ns).sample(callbacks.site_of_handle(handle), kind, cells.tick_ns, calls)
     _exemplars.next_one(loop, obs.ledger_of(loop).exemplars, cells, handle, cells.tick_ns)
 
 

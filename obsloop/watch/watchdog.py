@@ -16,20 +16,21 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop import _core, _frames, _running, _sites
+from obsloop import _core, _running
 from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop._displaced import is_displaced
-from obsloop._sites import Site
 from obsloop.base import clock
 from obsloop.base.guarded import guarded
 from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
-from obsloop.watch import cause as causes, episodes, held, lints, notices, stacks, usage
+from obsloop.introspect import callbacks, frames as _frames, stacks
+from obsloop.introspect.callbacks import Site
+from obsloop.watch import cause as causes, episodes, held, lints, notices, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 
 if TYPE_CHECKING:
     from obsloop._cells import Cells
-    from obsloop._events import Sample
     from obsloop._running import Run
+    from obsloop.events import Sample
 
 __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
 
@@ -489,7 +490,7 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tup
     site, kind = _THE_LOOP, "other"
     delay_ns = 0
     if handle is not None:
-        site = _sites.site_of_handle(handle)
+        site = callbacks.site_of_handle(handle)
         marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
         kind = KIND_OF_BLOCK[marks[0] // STRIDE]
         ready_ns = marks[1]
@@ -497,8 +498,8 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tup
     task = stacks.inner_task(loop, handle)
     kept.append(task)
     if task is not None:
-        site, kind = _sites.site_of_task(task), "task_step"
-    elif site in (_THE_LOOP, _sites.CANCELLED) and stack.outermost is not None:
+        site, kind = callbacks.site_of_task(task), "task_step"
+    elif site in (_THE_LOOP, callbacks.CANCELLED) and stack.outermost is not None:
         site = stack.outermost
     where = stacks.where(stack.frames)
     context = stacks.context(handle, task)

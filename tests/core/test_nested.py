@@ -50,7 +50,8 @@ OTHER_ORDER = """
 import faulthandler, gc, sys, threading, weakref
 faulthandler.enable()
 import obsloop
-from obsloop import _core, _frames
+from obsloop import _core
+from obsloop.introspect import frames as _frames
 
 class Callback:
     def __init__(self, do):

@@ -211,7 +211,7 @@ def test_the_entry_point_begins_it():
         print("prometheus_client" in sys.modules, "opentelemetry.sdk" in sys.modules)
         begin()
         import obsloop
-        from obsloop import _instruments
+        from obsloop import instruments as _instruments
         print(len(_instruments.process.on_slow_callback))
     """)
     assert out == "False False\n1\n"

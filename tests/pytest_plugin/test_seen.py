@@ -7,7 +7,7 @@ pytestmark = pytest.mark.once
 STORY = """
     import asyncio, threading, time, traceback, pytest
     import obsloop
-    from obsloop._instruments import process
+    from obsloop.instruments import process
 
     SETTINGS = obsloop.Settings(watchdog=False)  # the test is the watchdog
 

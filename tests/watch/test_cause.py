@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from obsloop._events import CAUSES
+from obsloop.events import CAUSES
 from obsloop.watch import cause, usage
 from obsloop.watch.cause import Measured, decide
 from obsloop.watch.usage import Late

@@ -20,7 +20,7 @@ import obsloop
 from obsloop import Exemplar
 from obsloop._exemplars import Exemplars
 from obsloop._partition import SECONDS
-from obsloop.watch.stacks import Ids
+from obsloop.introspect.stacks import Ids
 from tests.support import DELAY, DURATION, output
 
 from .support import BLOCK

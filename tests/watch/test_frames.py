@@ -15,8 +15,8 @@ from itertools import repeat
 import pytest
 
 import obsloop
-from obsloop import _frames, _sites
 from obsloop.events import LoopUnblocked
+from obsloop.introspect import callbacks, frames as _frames
 from obsloop.watch import held, recent
 from tests.watch.support import BLOCK
 
@@ -107,7 +107,7 @@ def test_a_step_that_fails_leaves_collections_on():
 
 READ = """
 import gc, sys, threading, time
-from obsloop import _frames
+from obsloop.introspect import frames as _frames
 
 class Garbage:
     def __init__(self):
@@ -168,11 +168,11 @@ def test_a_suspended_coroutine_is_read_without_its_frame():
 
     refs: list[weakref.ref[Thing]] = []
     coro = waits()
-    assert _sites.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno)
+    assert callbacks.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno)
     coro.send(None)
-    assert _sites.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno + 3)
+    assert callbacks.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno + 3)
     coro.close()
-    assert _sites.place_in(coro) is None
+    assert callbacks.place_in(coro) is None
     assert refs[0]() is None
 
 

@@ -8,8 +8,7 @@ import types
 import weakref
 
 import obsloop
-from obsloop import _frames
-from obsloop.watch import stacks
+from obsloop.introspect import frames, stacks
 
 
 def names(stack) -> list[str]:
@@ -22,7 +21,7 @@ def test_a_stack_begins_with_the_callback():
     taken = []
 
     def inner() -> None:
-        taken.append(stacks.take(_frames.of_frame(sys._getframe())))
+        taken.append(stacks.take(frames.of_frame(sys._getframe())))
 
     def callback() -> None:
         inner()
@@ -46,7 +45,7 @@ def test_a_deep_stack_keeps_its_innermost_frames():
     """A recursion of 500: a hundred are kept, and it is said how many are not."""
 
     def deeper(n: int) -> stacks.Stack:
-        return deeper(n - 1) if n else stacks.take(_frames.of_frame(sys._getframe()))
+        return deeper(n - 1) if n else stacks.take(frames.of_frame(sys._getframe()))
 
     stack = deeper(500)
     assert len(stack.frames) == stacks.MAX_FRAMES + 1
@@ -58,7 +57,7 @@ def test_a_deep_stack_keeps_its_innermost_frames():
 def test_the_place_is_in_the_programs_own_code():
     """A call into the standard library is told by who made it; with nothing else there, by itself."""
     taken = []
-    json.loads("{}", object_hook=lambda found: taken.append(stacks.take(_frames.of_frame(sys._getframe()))))
+    json.loads("{}", object_hook=lambda found: taken.append(stacks.take(frames.of_frame(sys._getframe()))))
     here = test_the_place_is_in_the_programs_own_code
     assert f"at {here.__code__.co_filename}:" in stacks.where(taken[0].frames)
     library = tuple(frame for frame in taken[0].frames if "json" in frame.filename)
@@ -74,7 +73,7 @@ def test_what_is_on_the_stack_is_not_kept():
 
     def callback() -> tuple[stacks.Stack, weakref.ref]:
         thing = Thing()
-        return stacks.take(_frames.of_frame(sys._getframe())), weakref.ref(thing)
+        return stacks.take(frames.of_frame(sys._getframe())), weakref.ref(thing)
 
     stack, thing = callback()
     gc.collect()
@@ -84,7 +83,7 @@ def test_what_is_on_the_stack_is_not_kept():
 
 def test_no_stack_at_all():
     """The thread is gone."""
-    assert stacks.take(_frames.of_frame(None)) == stacks.Stack((), None, False)
+    assert stacks.take(frames.of_frame(None)) == stacks.Stack((), None, False)
 
 
 def test_the_span_comes_from_a_copy_of_the_context(monkeypatch):

@@ -15,9 +15,9 @@ from itertools import pairwise
 import pytest
 
 import obsloop
-from obsloop import _instruments
-from obsloop._sites import Site
+from obsloop import instruments
 from obsloop.events import LoopBlocked, LoopUnblocked
+from obsloop.introspect.callbacks import Site
 from obsloop.testing import Recorder, StepClock
 from obsloop.watch import episodes, notices, watchdog
 from tests.support import output
@@ -277,7 +277,7 @@ def test_an_instrument_that_raises_does_not_stop_it():
 
     for error in (ValueError("no"), SystemExit(3)):
         broken = Broken(error)
-        _instruments.add_instrument(broken)
+        instruments.add_instrument(broken)
         try:
             with Recorder() as events:
                 loop = obsloop.Loop()
@@ -287,7 +287,7 @@ def test_an_instrument_that_raises_does_not_stop_it():
                 loop.close()
                 events.wait_for(LoopUnblocked)
         finally:
-            _instruments.remove_instrument(broken)
+            instruments.remove_instrument(broken)
     assert block(sleeper).unblocked
 
 

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _created, _peek, _running, _tasks
+from obsloop import _created, _running, _tasks
 from obsloop.base import clock, gc_pause
+from obsloop.introspect import attributes
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.growing import Growing
 from obsloop.watch.lints.look import Look
@@ -98,7 +99,7 @@ class _Lints:
             if run is None or loop_id is None:
                 return
             waiter = look.waiter_of(task)
-            waits_for = None if waiter is None else _peek.class_of(waiter)
+            waits_for = None if waiter is None else attributes.class_of(waiter)
             del waiter
             now.count(ref, run, loop_id, look.coroutine_of(task))
             if waits_for is None:
@@ -124,7 +125,7 @@ def go_on() -> int:
 def exception_seen(loop: Any, context: dict[str, Any], error_type: str, detail: str) -> None:
     """The loop's exception handler was called, in any thread: two of its messages are findings."""
     obs = loop._obsloop
-    message = _peek.text(context.get("message"))
+    message = attributes.text(context.get("message"))
     if not (obs.settings.lints and message):
         return
     if message.endswith(NEVER_RETRIEVED):

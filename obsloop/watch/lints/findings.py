@@ -13,10 +13,10 @@ from collections import deque
 from itertools import count
 from typing import Any, NamedTuple
 
-from obsloop._events import TaskLint
-from obsloop._instruments import emit
-from obsloop._sites import Site
 from obsloop.base import gc_pause
+from obsloop.events import TaskLint
+from obsloop.instruments import emit
+from obsloop.introspect.callbacks import Site
 from obsloop.watch import notices
 
 MAX_GROUPS = 1_000

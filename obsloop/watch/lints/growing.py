@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _created, _peek
-from obsloop._sites import Site
+from obsloop import _created
+from obsloop.introspect import attributes
+from obsloop.introspect.callbacks import Site
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Kind, Look
 
@@ -142,7 +143,7 @@ class Growing:
         obs = loop._obsloop
         if not self._is_news(key, trend, max(obs.settings.growing_by, MIN_SAMPLES * _created.EVERY)):
             return
-        site = Site(_peek.clean(place.function), place.filename, place.lineno)
+        site = Site(attributes.clean(place.function), place.filename, place.lineno)
         self._tell(obs, site, trend, now, f"tasks of {coroutines} coroutines", "live tasks created here, by estimate")
 
     def _tell(self, obs: Any, site: Site, trend: Trend, now: Look, detail: str, what: str) -> None:

@@ -8,10 +8,10 @@ from traceback import FrameSummary
 from types import CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _peek, _sites, _tasks
-from obsloop._sites import Site
+from obsloop import _tasks
 from obsloop.base.asyncio_private import C_TASK
-from obsloop.watch import stacks
+from obsloop.introspect import attributes, callbacks, stacks
+from obsloop.introspect.callbacks import Site
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,8 +25,8 @@ MAX_LOOKED = 10_000
 _DEEPEST = 100  # coroutines that await each other
 _C_TASK: Any = C_TASK
 # Past what a subclass of the program's makes of them.
-_c_waiter: Any = _peek.find(_C_TASK, "_fut_waiter").__get__ if _C_TASK is not None else None
-_c_coro: Any = _peek.find(_C_TASK, "_coro").__get__ if _C_TASK is not None else None
+_c_waiter: Any = attributes.find(_C_TASK, "_fut_waiter").__get__ if _C_TASK is not None else None
+_c_coro: Any = attributes.find(_C_TASK, "_coro").__get__ if _C_TASK is not None else None
 _c_done: Any = _C_TASK.done if _C_TASK is not None else None
 _c_loop: Any = _C_TASK.get_loop if _C_TASK is not None else None
 
@@ -71,37 +71,37 @@ class Look:
 
 def loop_id_of(task: Any) -> int | None:
     """The ``id`` of its loop; None where it is done, or not asyncio's own kind of task."""
-    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+    if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return None if _c_done(task) else id(_c_loop(task))
-    if not _peek.is_a(task, _sites._TASKS) or _tasks._ask(task, "done"):
+    if not attributes.is_a(task, callbacks._TASKS) or _tasks._ask(task, "done"):
         return None
     return id(_tasks._ask(task, "get_loop"))
 
 
 def waiter_of(task: Any) -> Any:
     """The future that it waits for; None where it runs, or is ready and has not been woken by a future."""
-    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+    if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return _c_waiter(task)
-    return _peek.get(task, "_fut_waiter")
+    return attributes.get(task, "_fut_waiter")
 
 
 def coroutine_of(task: Any) -> Any:
     """Its coroutine."""
-    if _C_TASK is not None and issubclass(_peek.class_of(task), _C_TASK):
+    if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return _c_coro(task)
-    return _sites.coroutine_of(task)
+    return callbacks.coroutine_of(task)
 
 
 def code_of(coro: Any) -> Any:
     """What all tasks of one coroutine function have in common: its code or, where there is none, the class."""
-    cls = _peek.class_of(coro)
+    cls = attributes.class_of(coro)
     if cls is CoroutineType:
         return coro.cr_code
     if cls is GeneratorType:
         return coro.gi_code
-    inner = _sites._generator_in(coro)
-    code = _peek.get(inner, f"{_sites._prefix(inner)}_code")
-    return code if _peek.class_of(code) is CodeType else cls
+    inner = callbacks._generator_in(coro)
+    code = attributes.get(inner, f"{callbacks._prefix(inner)}_code")
+    return code if attributes.class_of(code) is CodeType else cls
 
 
 def key_of(run: Run, coro: Any) -> tuple[Any, ...]:
@@ -111,9 +111,9 @@ def key_of(run: Run, coro: Any) -> tuple[Any, ...]:
 
 def _name(code: Any) -> tuple[Any, ...]:
     """The same from look to look, and no object of the program's."""
-    if _peek.class_of(code) is CodeType:
+    if attributes.class_of(code) is CodeType:
         return code.co_filename, code.co_firstlineno, code.co_qualname
-    return (_peek.class_name(code),)
+    return (attributes.class_name(code),)
 
 
 def site_and_place(ref: Any) -> tuple[Site, str] | None:
@@ -125,11 +125,11 @@ def site_and_place(ref: Any) -> tuple[Site, str] | None:
         return None
     frames: list[FrameSummary] = []
     for coro in chain_of(coroutine_of(task)):
-        place = _sites.place_in(coro)
+        place = callbacks.place_in(coro)
         if place is not None:
             code, line = place
             frames.append(FrameSummary(code.co_filename, line, code.co_qualname, lookup_line=False))
-    return _sites.site_of_task(task), _peek.clean(stacks.where(tuple(frames)))
+    return callbacks.site_of_task(task), attributes.clean(stacks.where(tuple(frames)))
 
 
 def chain_of(coro: Any) -> list[Any]:
@@ -140,12 +140,12 @@ def chain_of(coro: Any) -> list[Any]:
     for _ in range(_DEEPEST):
         if coro is None:
             return found
-        if _peek.class_of(coro) is CoroutineType:
+        if attributes.class_of(coro) is CoroutineType:
             found.append(coro)
             coro = coro.cr_await
             continue
-        coro = _sites._generator_in(coro)
+        coro = callbacks._generator_in(coro)
         found.append(coro)
-        prefix = _sites._prefix(coro)
-        coro = _peek.get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+        prefix = callbacks._prefix(coro)
+        coro = attributes.get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
     return []

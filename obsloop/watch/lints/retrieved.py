@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from obsloop import _peek, _sites
-from obsloop._sites import Site
+from obsloop.introspect import attributes, callbacks
+from obsloop.introspect.callbacks import Site
 from obsloop.watch.lints import findings
 
 LINT = "exception_never_retrieved"
@@ -31,8 +31,12 @@ class NeverRetrieved:
     def add(self, obs: Any, future: Any, error_type: str, detail: str) -> None:
         """One was not retrieved."""
         findings.add(obs, LINT)
-        is_task = _peek.is_a(future, _sites._TASKS)
-        site = _sites.site_of_task(future) if is_task else Site(_peek.class_name(_peek.class_of(future)), "", 0)
+        is_task = attributes.is_a(future, callbacks._TASKS)
+        site = (
+            callbacks.site_of_task(future)
+            if is_task
+            else Site(attributes.class_name(attributes.class_of(future)), "", 0)
+        )
         key = (id(obs.cells), error_type, *site[:3])
         if key not in self._seen and len(self._seen) >= MAX_KINDS:
             findings.dropped["task_lint"] += 1

@@ -25,9 +25,9 @@ import weakref
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop import _peek, _sites
 from obsloop.base.asyncio_private import C_FUTURE, C_TASK, private_base_events, private_futures, private_tasks
 from obsloop.base.guarded import harmless
+from obsloop.introspect import attributes, callbacks as _sites
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 
@@ -179,7 +179,7 @@ class NeverWoken:
         if held and not found.variables:
             return 0, False
         future = look.waiter_of(task)
-        if _peek.class_of(future) not in _PLAIN or future.done() or weakref.getweakrefcount(future):
+        if attributes.class_of(future) not in _PLAIN or future.done() or weakref.getweakrefcount(future):
             return 0, False
         if held and (_is_for_a_run(task) or _has_a_timeout(task)):
             return 0, False
@@ -198,7 +198,7 @@ def count(ref: Any, *, fully: bool = False) -> Count | None:
     """
     task = ref()
     future = None if task is None else look.waiter_of(task)
-    if future is None or _peek.class_of(future) not in _PLAIN:
+    if future is None or attributes.class_of(future) not in _PLAIN:
         return None
     chain = look.chain_of(look.coroutine_of(task))
     iterator = _times(chain[-1], future) if chain else 0
@@ -246,7 +246,7 @@ def _to_task(future: Any, task: Any) -> int:
 
 def _is_for_a_run(task: Any) -> bool:
     """Whether ``run_until_complete`` runs until it is done."""
-    callbacks = _peek.get(task, "_callbacks")
+    callbacks = attributes.get(task, "_callbacks")
     return bool(callbacks) and any(entry[0] is _is_root for entry in callbacks)
 
 
@@ -254,11 +254,11 @@ def _has_a_timeout(task: Any) -> bool:
     """Whether a coroutine of the task's is within a time-out: asyncio's, or another that is called so."""
     for coro in look.chain_of(look.coroutine_of(task)):
         for obj in _get(coro):
-            owner = _peek.get(obj, "__self__") if type(obj) in (MethodType, BuiltinMethodType) else obj
-            within = _peek.get(owner, "gen")  # contextlib's
+            owner = attributes.get(obj, "__self__") if type(obj) in (MethodType, BuiltinMethodType) else obj
+            within = attributes.get(owner, "gen")  # contextlib's
             for one in (owner, *(_get(_sites._generator_in(within)) if within is not None else ())):
-                inner = _peek.get(one, "__self__") if type(one) in (MethodType, BuiltinMethodType) else one
-                name = _peek.qualname_of(_peek.class_of(inner)).lower()
+                inner = attributes.get(one, "__self__") if type(one) in (MethodType, BuiltinMethodType) else one
+                name = attributes.qualname_of(attributes.class_of(inner)).lower()
                 if any(part in name for part in _ENDS_A_WAIT):
                     return True
     return False
@@ -305,8 +305,8 @@ class _Probe:
 def _combination(task: Any) -> tuple[bool, bool]:
     future = look.waiter_of(task)
     return (
-        _C_TASK is not None and _peek.is_a(task, _C_TASK),
-        _C_FUTURE is not None and _peek.is_a(future, _C_FUTURE),
+        _C_TASK is not None and attributes.is_a(task, _C_TASK),
+        _C_FUTURE is not None and attributes.is_a(future, _C_FUTURE),
     )
 
 

@@ -14,16 +14,17 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _frames, _peek, _sites
+from obsloop import _core
 from obsloop._cells import IN_CALLBACK
 from obsloop.base.asyncio_private import private_tasks
-from obsloop.watch import held, stacks
+from obsloop.introspect import attributes, callbacks, frames as _frames, stacks
+from obsloop.watch import held
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 
 if TYPE_CHECKING:
     from obsloop._running import Run
-    from obsloop._sites import Site
+    from obsloop.introspect.callbacks import Site
 
 _PY_STEP: Any = getattr(getattr(private_tasks, "_PyTask", None), "_Task__step", object())
 
@@ -106,7 +107,7 @@ def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | 
     frames = _frames.of_thread(run.ident)
     if task is None or not frames.codes:
         return None
-    return _sites.site_of_task(task), stacks.where(stacks.take(frames).frames)
+    return callbacks.site_of_task(task), stacks.where(stacks.take(frames).frames)
 
 
 class _Ready:
@@ -217,7 +218,7 @@ def _runs_since_giving_way(task: Any, run: Run, loop: Any, kept: list[Any]) -> b
     """Whether ``task``, which runs, gave way before this step; None where that cannot be seen."""
     iterations = _frames.of_thread(run.ident, _core.ITERATION).wanted if _core.ITERATION else []
     handle = _core.running_handle(loop, iterations, kept)
-    callback = None if handle is None else _peek.get(handle, "_callback")
-    if callback is None or _peek.get(callback, "__self__") is not task:
+    callback = None if handle is None else attributes.get(handle, "_callback")
+    if callback is None or attributes.get(callback, "__self__") is not task:
         return None  # it has gone on meanwhile, or is in its first, eager step
-    return _core.is_step(callback) or _peek.get(callback, "__func__") is _PY_STEP
+    return _core.is_step(callback) or attributes.get(callback, "__func__") is _PY_STEP

@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from obsloop._peek import class_name, class_of, printable
 from obsloop.base import stderr
 from obsloop.base.guarded import goes_on, harmless
+from obsloop.introspect.attributes import class_name, class_of, printable
 
 if TYPE_CHECKING:
-    from obsloop._events import (
+    from obsloop.events import (
         CallbackError,
         ConnectionSetUp,
         ExecutorJob,

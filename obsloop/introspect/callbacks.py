@@ -27,9 +27,23 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-from obsloop import _core, _frames
-from obsloop._peek import class_name, class_of, clean, find, get, is_a, item, join, mro_of, qualname_of, text, vars_of
+from obsloop import _core
 from obsloop.base.asyncio_private import C_TASK, private_selector_events, private_tasks
+from obsloop.introspect import frames
+from obsloop.introspect.attributes import (
+    class_name,
+    class_of,
+    clean,
+    find,
+    get,
+    is_a,
+    item,
+    join,
+    mro_of,
+    qualname_of,
+    text,
+    vars_of,
+)
 
 private_sslproto: Any = sslproto
 
@@ -132,7 +146,7 @@ def waiting_at(coro: Any) -> tuple[str, int, str]:
 def place_in(coro: Any) -> tuple[CodeType, int] | None:
     """Code and line that ``coro``, a coroutine or generator of Python's, is at; None where it has ended, or is C's."""
     frame_of = find(class_of(coro), f"{_prefix(coro)}_frame")
-    return _frames.place_in(coro, frame_of) if class_of(frame_of) is GetSetDescriptorType else None
+    return frames.place_in(coro, frame_of) if class_of(frame_of) is GetSetDescriptorType else None
 
 
 def _bounded(site: Site) -> Site:

@@ -15,11 +15,11 @@ from os.path import dirname, join, sep
 from traceback import FrameSummary
 from typing import Any, NamedTuple
 
-from obsloop import _peek
-from obsloop._frames import Frames
-from obsloop._peek import printable
-from obsloop._sites import Site
 from obsloop.base import asyncio_private
+from obsloop.introspect import attributes
+from obsloop.introspect.attributes import printable
+from obsloop.introspect.callbacks import Site
+from obsloop.introspect.frames import Frames
 
 MAX_FRAMES = 100
 """So many innermost frames of a stack are kept."""
@@ -110,7 +110,7 @@ def inner_task(loop: Any, handle: Any) -> Any:
     with suppress(Exception):
         task = asyncio.current_task(loop)
     if task is not None and handle is not None:
-        own = _peek.get(_peek.get(handle, "_callback"), "__self__")
+        own = attributes.get(attributes.get(handle, "_callback"), "__self__")
         if own is task:
             return None
     return task
@@ -150,7 +150,7 @@ def span(context: Context | None, kept: list[Any]) -> tuple[str, Ids | None]:
         if not ids or not ids.is_valid:
             return "", None
         name = getattr(active, "name", "")  # a span of another process has none
-        text = f"in span {_peek.clean(_peek.text(name)) or '?'} trace {ids.trace_id:032x}"
+        text = f"in span {attributes.clean(attributes.text(name)) or '?'} trace {ids.trace_id:032x}"
         return text, ids_of(active)
     except Exception:  # OpenTelemetry's code, or what takes its place, of any version
         return text, None
