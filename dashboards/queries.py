@@ -33,7 +33,7 @@ def family(name: str) -> Family:
     try:
         return known()[name]
     except KeyError:
-        raise QueryError(f"{name} is not in obsloop/_catalog.py; there are {', '.join(known())}") from None
+        raise QueryError(f"{name} is not in obsloop/metrics/catalog.py; there are {', '.join(known())}") from None
 
 
 def metric(name: str, part: str = "") -> str:

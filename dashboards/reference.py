@@ -5,7 +5,7 @@ from queries import LOOP, known, metric
 HEAD = """\
 # The signals
 
-<!-- Made by dashboards/build.py from obsloop/_catalog.py: change that. -->
+<!-- Made by dashboards/build.py from obsloop/metrics/catalog.py: change that. -->
 
 What obsloop measures: OpenTelemetry's name, Prometheus' name, labels with their values or how many there can be (then
 `_OTHER`), and what it means. Every signal of a loop carries `asyncio.eventloop.name` (`{loop}`) besides. A histogram's

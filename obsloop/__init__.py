@@ -17,20 +17,6 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   probes/        what is wrapped; service/ the HTTP threads; cli/ the command; integrations/ front doors; testing
 
 from obsloop import _core, events as events
-from obsloop._catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL, SIGNALS as SIGNALS, Label as Label, Signal as Signal
-from obsloop._ledger import (
-    count_dropped_spans as count_dropped_spans,
-    count_export as count_export,
-    process_snapshot as process_snapshot,
-    snapshots as snapshots,
-)
-from obsloop._snapshot import (
-    CoroutineTime as CoroutineTime,
-    Exemplar as Exemplar,
-    ExponentialBuckets as ExponentialBuckets,
-    Histogram as Histogram,
-    Snapshot as Snapshot,
-)
 from obsloop._start import (
     InstrumentError as InstrumentError,
     Loop as Loop,
@@ -45,6 +31,25 @@ from obsloop.instruments import (
     Instrument as Instrument,
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,
+)
+from obsloop.metrics.catalog import (
+    LOOP_NAME_LABEL as LOOP_NAME_LABEL,
+    SIGNALS as SIGNALS,
+    Label as Label,
+    Signal as Signal,
+)
+from obsloop.metrics.registry import (
+    count_dropped_spans as count_dropped_spans,
+    count_export as count_export,
+    process_snapshot as process_snapshot,
+    snapshots as snapshots,
+)
+from obsloop.metrics.snapshot import (
+    CoroutineTime as CoroutineTime,
+    Exemplar as Exemplar,
+    ExponentialBuckets as ExponentialBuckets,
+    Histogram as Histogram,
+    Snapshot as Snapshot,
 )
 from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 

@@ -14,7 +14,6 @@ from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _running
-from obsloop._cells import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 from obsloop._marks import own_handles
 from obsloop._slow import slow_iteration
 from obsloop.base import clock
@@ -27,9 +26,10 @@ from obsloop.base.asyncio_private import (
     private_tasks,
 )
 from obsloop.introspect.attributes import class_of
+from obsloop.metrics.counters import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 # Since 3.14 asyncio's own handle of call_soon_threadsafe locks around cancel and run; ours does where theirs does.
 LockedHandle: Any = getattr(private_events, "_ThreadSafeHandle", None)

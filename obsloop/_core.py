@@ -12,8 +12,8 @@ from importlib import import_module
 from types import CodeType
 from typing import Any
 
-from obsloop import _cells
 from obsloop.base import asyncio_check, clock
+from obsloop.metrics import counters
 
 lacking: list[str] = asyncio_check.missing()
 """What the interpreter lacks of what a core needs; empty where all is as known."""
@@ -39,7 +39,7 @@ _wire: Any = _hotc or (import_module("obsloop._wire") if _hot else None)
 Link: Any = _wire.Link if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
-new_cells: Callable[[], _cells.Cells] = _hotc.Cells if _hotc else _cells.Cells
+new_cells: Callable[[], counters.Cells] = _hotc.Cells if _hotc else counters.Cells
 compiled_bell: Any = _hotc.Bell if _hotc and _hotc.Bell.looks else None
 """What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``watchdog.Bell``."""
 

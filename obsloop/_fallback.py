@@ -14,7 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from obsloop import _running
-from obsloop._cells import (
+from obsloop._observation import Observed, observe
+from obsloop._slow import notable, slow_iteration
+from obsloop.base import clock
+from obsloop.base.settings import Settings
+from obsloop.metrics.counters import (
     CALLBACK,
     IN_CALLBACK,
     IN_IDLE,
@@ -27,10 +31,6 @@ from obsloop._cells import (
     WRITER,
     count_value,
 )
-from obsloop._observation import Observed, observe
-from obsloop._slow import notable, slow_iteration
-from obsloop.base import clock
-from obsloop.base.settings import Settings
 
 
 class Loop(Observed):

@@ -19,21 +19,6 @@ from contextvars import copy_context
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from obsloop._cells import (
-    CALLBACK,
-    FAST_NS,
-    IN_CALLBACK,
-    IN_IDLE,
-    IN_OVERHEAD,
-    IN_POLL,
-    KIND_OF_BLOCK,
-    READER,
-    STRIDE,
-    TASK_STEP,
-    THREADSAFE,
-    TIMER,
-    WRITER,
-)
 from obsloop._cold import (
     STEP,
     LockedHandle,
@@ -48,7 +33,6 @@ from obsloop._cold import (
     run_in_debug,
 )
 from obsloop._marks import marks, own_handles
-from obsloop._partition import COUNTS, SECONDS
 from obsloop._slow import CHUNK, in_chunks, notable, slow_iteration
 from obsloop._tally import (
     CANCELLED,
@@ -68,6 +52,22 @@ from obsloop.base.asyncio_private import (
     private_selector_events,
 )
 from obsloop.base.clock import monotonic_ns
+from obsloop.metrics.buckets import COUNTS, SECONDS
+from obsloop.metrics.counters import (
+    CALLBACK,
+    FAST_NS,
+    IN_CALLBACK,
+    IN_IDLE,
+    IN_OVERHEAD,
+    IN_POLL,
+    KIND_OF_BLOCK,
+    READER,
+    STRIDE,
+    TASK_STEP,
+    THREADSAFE,
+    TIMER,
+    WRITER,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

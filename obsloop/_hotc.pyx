@@ -32,11 +32,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from obsloop import _cells, _cold, _coroutines, _created, _marks, _slow
+from obsloop import _cold, _created, _marks, _slow
+from obsloop.metrics import counters as _cells
+from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.introspect import attributes as _peek
 from obsloop.base import clock as _clock
-from obsloop._cells import Raw
-from obsloop._partition import COUNTS, SECONDS
+from obsloop.metrics.counters import Raw
+from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.base.asyncio_private import private_base_events, private_selector_events
 from obsloop.probes import tasks as _probe
 

@@ -15,10 +15,10 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from obsloop import _cold, _core
-from obsloop._cells import SIGNAL
 from obsloop._observation import Observed, observe
 from obsloop.base import clock
 from obsloop.base.settings import Settings, SettingsError
+from obsloop.metrics.counters import SIGNAL
 from obsloop.probes import connections, executors, processes, servers, signals, transports
 
 _T = TypeVar("_T")

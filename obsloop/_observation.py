@@ -11,11 +11,12 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _ledger, _marks, service
-from obsloop._cells import NEVER_NS, OTHER
+from obsloop import _core, _marks, service
 from obsloop.base.asyncio_private import SelectorEventLoop
 from obsloop.base.settings import Settings, tidy_name
 from obsloop.instruments import Instruments
+from obsloop.metrics import registry
+from obsloop.metrics.counters import NEVER_NS, OTHER
 from obsloop.probes import errors, gc as gc_probe
 from obsloop.probes.processes import Processes
 from obsloop.probes.servers import Servers
@@ -24,8 +25,8 @@ from obsloop.watch.held import Held, drop
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
-    from obsloop._snapshot import Snapshot
+    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.snapshot import Snapshot
     from obsloop.probes.connections import Setup
     from obsloop.probes.executors import Pool
 
@@ -83,7 +84,7 @@ class Observation:
         self.usage: Any = None
         """The watchdog's: what the loop's thread had used when it was last looked at."""
         self.cells: Cells | None = None
-        self.ledger: _ledger.Ledger | None = None
+        self.ledger: registry.Ledger | None = None
         self.iterating = False
         """Whether ``run_once`` is called by our ``run_forever`` and may go on until the loop stops."""
         self.foreign: dict[int, tuple[int, int]] = {}
@@ -98,11 +99,11 @@ class Observation:
         another.
         """
         if self.cells is None:
-            self.ledger, self.cells = _ledger.lease(self._name(), loop)
+            self.ledger, self.cells = registry.lease(self._name(), loop)
             self.set_thresholds()
         return self.cells
 
-    def ledger_of(self, loop: asyncio.AbstractEventLoop) -> _ledger.Ledger:
+    def ledger_of(self, loop: asyncio.AbstractEventLoop) -> registry.Ledger:
         """The ledger of this loop's name, which is settled now if the loop has not run yet."""
         if self.ledger is None:
             self.lease(loop)

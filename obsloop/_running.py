@@ -11,7 +11,7 @@ from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 
 class Run:

@@ -15,7 +15,7 @@ from obsloop.watch import slow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 CHUNK = 64
 """So many callbacks of a batch are called before somebody looks whether the iteration becomes a slow one."""

@@ -17,15 +17,16 @@ from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _coroutines, _created, _marks
-from obsloop._cells import FIRST_STEP, IN_CALLBACK, OTHER, TASK_STEP
+from obsloop import _created, _marks
 from obsloop._created import MASK
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_base_events, private_tasks
+from obsloop.metrics import coroutine_times
+from obsloop.metrics.counters import FIRST_STEP, IN_CALLBACK, OTHER, TASK_STEP
 from obsloop.probes import tasks
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 OK, _ERROR, CANCELLED, _ABANDONED = range(4)  # of _cells.FINISHES
 _STOCK: Any = private_base_events.BaseEventLoop.create_task
@@ -235,7 +236,7 @@ def _settle(self: Any, cells: Cells, task: Any, coro: Any, before_ns: int, spent
     """A task has begun at once, and maybe is done. ``inner_ns``: what eager tasks of its own took of that."""
     tally: Tally = self._obsloop.tasks
     tally.inner_ns += spent_ns
-    number = _coroutines.number_of(coro) if inspect.iscoroutine(coro) else _coroutines.REST
+    number = coroutine_times.number_of(coro) if inspect.iscoroutine(coro) else coroutine_times.REST
     _add(cells, number, spent_ns - inner_ns, 1)
     if tally._timed:
         if id(task) not in tally._timed:
@@ -380,13 +381,13 @@ def _count_for(times: _Times, spent_ns: int, waited_ns: int) -> None:
 def sample(tally: Tally, cells: Cells, task: Any, spent_ns: int) -> int:
     """This step stands for the short ones since the last that did. Returns how many it is to the next one."""
     if spent_ns < cells.notable_ns:  # else it is counted by itself
-        _add(cells, _coroutines.number_of_task(task), spent_ns - tally.inner(cells), SAMPLED)
+        _add(cells, coroutine_times.number_of_task(task), spent_ns - tally.inner(cells), SAMPLED)
     return 1 + int(_random() * _GAPS)
 
 
 def count_step(tally: Tally, cells: Cells, task: Any, spent_ns: int) -> None:
     """One step that took long, for its coroutine."""
-    _add(cells, _coroutines.number_of_task(task), spent_ns - tally.inner(cells), 1)
+    _add(cells, coroutine_times.number_of_task(task), spent_ns - tally.inner(cells), 1)
 
 
 def _add(cells: Cells, number: int, spent_ns: int, weight: int) -> None:

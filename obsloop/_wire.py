@@ -14,7 +14,7 @@ from obsloop.base.asyncio_private import private_selector_events
 from obsloop.introspect.attributes import class_of
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 _STOCK: Any = private_selector_events._SelectorSocketTransport
 _stock_write = _STOCK.write

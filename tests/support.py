@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import obsloop
-from obsloop import _ledger
+from obsloop.metrics import registry
 from obsloop.testing import StepClock
 from obsloop.watch import watchdog
 
@@ -28,8 +28,8 @@ DELAY = "asyncio.eventloop.schedule.delay"
 
 def forget_everything() -> None:
     """Start the process's ledgers from nothing, as if no loop had ever run."""
-    _ledger.forget()
-    _ledger._dropped.update(dict.fromkeys(_ledger._dropped, 0))
+    registry.forget()
+    registry._dropped.update(dict.fromkeys(registry._dropped, 0))
 
 
 def until_all_is_told() -> None:
@@ -43,7 +43,7 @@ def until_all_is_told() -> None:
 
 def blocks_of(name: str) -> int:
     """How many blocks of counters the ledger of this name holds."""
-    return len(_ledger._ledgers[name].blocks())
+    return len(registry._ledgers[name].blocks())
 
 
 def states_ns(snapshot: obsloop.Snapshot) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import pytest
 
 import obsloop
-from obsloop import _ledger
+from obsloop.metrics import registry
 
 from .support import output, run_briefly
 
@@ -132,5 +132,5 @@ def test_a_block_that_changes_hands_is_counted(clean_ledger, moment):
 
 def test_a_name_without_a_loop_yet_can_be_shown(clean_ledger):
     """The ledger is there a moment before the first loop has its block."""
-    ledger = _ledger.Ledger("new")
+    ledger = registry.Ledger("new")
     assert ledger.snapshot().value("asyncio.eventloop.iterations") == 0

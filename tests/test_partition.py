@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from obsloop import Histogram
-from obsloop._partition import COUNTS, SECONDS, Partition, floor_power
+from obsloop.metrics.buckets import COUNTS, SECONDS, Partition, floor_power
 
 BOTH = pytest.mark.parametrize("partition", [SECONDS, COUNTS], ids=["seconds", "counts"])
 MODERATE = settings(max_examples=60, deadline=None, database=None)

@@ -13,8 +13,6 @@ import time
 from typing import Any
 
 from obsloop import _marks
-from obsloop._catalog import ORIGINS
-from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop.base.asyncio_private import private_base_events
 from obsloop.base.guarded import guarded
 from obsloop.events import CallbackError
@@ -22,6 +20,8 @@ from obsloop.instruments import emit
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_name, class_of, clean
 from obsloop.introspect.callbacks import Site
+from obsloop.metrics.catalog import ORIGINS
+from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop.watch import lints
 
 _CALLBACK, _TASK, _FUTURE, _TRANSPORT, _SERVER, _OTHER = ORIGINS

@@ -24,10 +24,6 @@ from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
-from obsloop import _exemplars
-from obsloop._catalog import EXECUTOR
-from obsloop._cells import KIND_OF_BLOCK, STRIDE, THREADSAFE
-from obsloop._rare import NEVER
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_futures
 from obsloop.base.guarded import guarded
@@ -35,14 +31,18 @@ from obsloop.events import ExecutorJob
 from obsloop.instruments import emit, process
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_of, clean, find, get, is_a, qualname_of, text
+from obsloop.metrics import exemplars
+from obsloop.metrics.catalog import EXECUTOR
+from obsloop.metrics.counters import KIND_OF_BLOCK, STRIDE, THREADSAFE
+from obsloop.metrics.labelled import NEVER
 from obsloop.probes import names
 from obsloop.probes.errors import type_name
 from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
-    from obsloop._ledger import Ledger
-    from obsloop._rare import Rare
-    from obsloop._snapshot import Value
+    from obsloop.metrics.labelled import Rare
+    from obsloop.metrics.registry import Ledger
+    from obsloop.metrics.snapshot import Value
 
 _QUEUED = "asyncio.executor.job.queue_duration"
 _RAN = "asyncio.executor.job.duration"
@@ -280,7 +280,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
         queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
     ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
     if queued_ns >= obs.slow_ns and job.context is not None:
-        guarded(_exemplars.job, ledger, pool.name, outcome, queued_ns, job.context)
+        guarded(exemplars.job, ledger, pool.name, outcome, queued_ns, job.context)
     if pool.ref() is None and not pool.jobs:
         _forget(obs.executors, pool)
     if job.via and began_ns:

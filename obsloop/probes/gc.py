@@ -10,11 +10,11 @@ import gc
 from threading import get_ident
 from typing import Any
 
-from obsloop._cells import STRIDE, count_value
-from obsloop._partition import SECONDS
 from obsloop._running import runs
-from obsloop._snapshot import Histogram, Value
 from obsloop.base import clock
+from obsloop.metrics.buckets import SECONDS
+from obsloop.metrics.counters import STRIDE, count_value
+from obsloop.metrics.snapshot import Histogram, Value
 
 _pauses: list[list[int]] = [[0] * STRIDE for _ in range(3)]
 _started_ns = 0

@@ -15,7 +15,7 @@ from obsloop.base.asyncio_private import private_base_events
 from obsloop.probes.errors import type_name
 
 if TYPE_CHECKING:
-    from obsloop._rare import Rare
+    from obsloop.metrics.labelled import Rare
 
 _IN_DEBUG_MODE: Any = getattr(private_base_events.BaseEventLoop, "_getaddrinfo_debug", None)
 _EAI = {value: name for name, value in vars(socket).items() if name.startswith("EAI_") and isinstance(value, int)}

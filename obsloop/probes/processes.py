@@ -26,7 +26,7 @@ from obsloop.watch.episodes import epoch
 if TYPE_CHECKING:
     from types import FrameType
 
-    from obsloop._snapshot import Value
+    from obsloop.metrics.snapshot import Value
 
 
 class Processes:

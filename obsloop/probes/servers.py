@@ -12,16 +12,16 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from obsloop._catalog import SERVER_ADDRESS
 from obsloop.base.asyncio_private import private_selector_events
 from obsloop.base.guarded import guarded
 from obsloop.introspect.attributes import class_of, clean
+from obsloop.metrics.catalog import SERVER_ADDRESS
 from obsloop.probes.errors import errno_name, type_name
 from obsloop.probes.families import is_unix
 
 if TYPE_CHECKING:
-    from obsloop._rare import Rare
-    from obsloop._snapshot import Value
+    from obsloop.metrics.labelled import Rare
+    from obsloop.metrics.snapshot import Value
 
 _KEY = "obsloop.listener"
 _stock_accept: Any = getattr(private_selector_events.BaseSelectorEventLoop, "_accept_connection", None)

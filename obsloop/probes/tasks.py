@@ -18,11 +18,6 @@ from itertools import filterfalse
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from obsloop import _coroutines
-from obsloop._cells import FINISHES, Reading
-from obsloop._coroutines import Seats
-from obsloop._partition import SECONDS
-from obsloop._snapshot import CoroutineTime, Histogram, Value
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_tasks
 from obsloop.base.guarded import guarded
@@ -30,6 +25,11 @@ from obsloop.events import TaskDone
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_of, is_a
+from obsloop.metrics import coroutine_times as _coroutines
+from obsloop.metrics.buckets import SECONDS
+from obsloop.metrics.coroutine_times import Seats
+from obsloop.metrics.counters import FINISHES, Reading
+from obsloop.metrics.snapshot import CoroutineTime, Histogram, Value
 from obsloop.probes import errors
 from obsloop.watch.episodes import epoch
 

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _core
-from obsloop._cells import NETWORKS
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_selector_events, private_unix_events
 from obsloop.base.guarded import guarded
@@ -25,6 +24,7 @@ from obsloop.events import DIRECTIONS, ROLES, TransportClosed
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_of
+from obsloop.metrics.counters import NETWORKS
 from obsloop.probes import handshakes, servers
 from obsloop.probes.errors import type_name
 from obsloop.probes.families import is_unix
@@ -33,8 +33,8 @@ from obsloop.watch.episodes import epoch
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from obsloop._cells import Reading
-    from obsloop._snapshot import Value
+    from obsloop.metrics.counters import Reading
+    from obsloop.metrics.snapshot import Value
 
 CLIENT, SERVER = ROLES
 _Socket: Any = getattr(private_selector_events, "_SelectorSocketTransport", object)

@@ -13,7 +13,7 @@ from importlib import import_module
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
-from obsloop._ledger import add_scrape_time
+from obsloop.metrics.registry import add_scrape_time
 from obsloop.service.messages import Request, Response, plain
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from obsloop.watch import usage
 from obsloop.watch.usage import LATE_NS, WORTH_ASKING_NS, Late
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
     from obsloop.watch.usage import Known, Queue, Usage
 
 # Of a block that the machine had a smaller share in, it is not said that a free machine would have been fast enough:

@@ -11,10 +11,10 @@ from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop._cells import IN_CALLBACK, IN_OVERHEAD
+from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 
 MOST = 64

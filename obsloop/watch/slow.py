@@ -10,19 +10,20 @@ from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _exemplars, _marks
-from obsloop._cells import KIND_OF_BLOCK, OTHER, STRIDE
+from obsloop import _marks
 from obsloop.base.guarded import harmless
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks, stacks
 from obsloop.introspect.attributes import printable
 from obsloop.introspect.callbacks import Site
+from obsloop.metrics import exemplars
+from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop.watch import cause, held, recent, watchdog
 from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 _log = logging.getLogger("obsloop")
 
@@ -128,7 +129,7 @@ def callback(
     if slow or delay_ns >= cells.slow_ns:
         ids = seen.ids if seen is not None else None  # it may be over before the callback is
         ids = ids or stacks.span_ids(stacks.context(handle, None))
-        _exemplars.callback(ledger.exemplars, cells, kind, spent_ns, delay_ns, ids)
+        exemplars.callback(ledger.exemplars, cells, kind, spent_ns, delay_ns, ids)
     if not slow:
         return
     notes.slow_seen = True
@@ -158,7 +159,7 @@ def callback(
         emit(obs.instruments, "on_slow_callback", event)
     if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
         log(event, "slow callback")
-    _exemplars.behind(loop, ledger.exemplars, cells)  # last: until now they wait
+    exemplars.behind(loop, ledger.exemplars, cells)  # last: until now they wait
 
 
 def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
@@ -210,7 +211,7 @@ def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> N
     obs = loop._obsloop
     kind = KIND_OF_BLOCK[(_marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
     obs.notes.of(began_ns).sample(callbacks.site_of_handle(handle), kind, cells.tick_ns, calls)
-    _exemplars.next_one(loop, obs.ledger_of(loop).exemplars, cells, handle, cells.tick_ns)
+    exemplars.next_one(loop, obs.ledger_of(loop).exemplars, cells, handle, cells.tick_ns)
 
 
 def log(event: SlowCallback | SlowIteration, what: str) -> None:

@@ -14,11 +14,11 @@ from contextlib import suppress
 from threading import get_native_id
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop._cells import IN_IDLE, IN_POLL
 from obsloop.base import clock
+from obsloop.metrics.counters import IN_IDLE, IN_POLL
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
+    from obsloop.metrics.counters import Cells
 
 resource: Any = None
 if sys.platform == "linux":

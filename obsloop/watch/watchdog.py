@@ -17,20 +17,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop import _core, _running
-from obsloop._cells import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop._displaced import is_displaced
 from obsloop.base import clock
 from obsloop.base.guarded import guarded
 from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
 from obsloop.introspect import callbacks, frames as _frames, stacks
 from obsloop.introspect.callbacks import Site
+from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop.watch import cause as causes, episodes, held, lints, notices, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 
 if TYPE_CHECKING:
-    from obsloop._cells import Cells
     from obsloop._running import Run
     from obsloop.events import Sample
+    from obsloop.metrics.counters import Cells
 
 __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
 

@@ -8,7 +8,7 @@ SOURCE = """
 import asyncio, gc, json, random, signal, sys, time
 from contextlib import suppress
 import obsloop
-from obsloop._cells import FINISHES
+from obsloop.metrics.counters import FINISHES
 
 class Interrupt(KeyboardInterrupt):
     pass

@@ -64,7 +64,7 @@ def test_a_stale_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("<asyncio.eventloop.nonsense>", "asyncio.eventloop.nonsense is not in obsloop/_catalog.py"),
+        ("<asyncio.eventloop.nonsense>", "asyncio.eventloop.nonsense is not in obsloop/metrics/catalog.py"),
         ("<asyncio.eventloop.time:bucket>", "is a counter"),
         ("<asyncio.eventloop.schedule.delay>", "is a histogram"),
         ('<asyncio.eventloop.time|kind="timer">', "matches no label"),

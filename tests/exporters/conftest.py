@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 import obsloop
-from obsloop import Snapshot, _ledger
-from obsloop._catalog import MAX_LOOP_NAMES
+from obsloop import Snapshot
+from obsloop.metrics import registry
+from obsloop.metrics.catalog import MAX_LOOP_NAMES
 from tests.exporters.programs import everything, run
 
 Figures = tuple[Mapping[str, Snapshot], Snapshot]
@@ -16,8 +17,8 @@ Figures = tuple[Mapping[str, Snapshot], Snapshot]
 @pytest.fixture(autouse=True)
 def ledgers(monkeypatch) -> None:
     """No loop name from another test: there are at most eight in a process."""
-    monkeypatch.setattr(_ledger, "_ledgers", {})
-    monkeypatch.setattr(_ledger, "_places", [None] * MAX_LOOP_NAMES)
+    monkeypatch.setattr(registry, "_ledgers", {})
+    monkeypatch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def freeze(monkeypatch) -> Callable[[], Figures]:
 def figures_of_everything() -> Figures:
     """The figures of a program that filled every signal, on a loop called `judged`. It runs once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ledger, "_ledgers", {})
-        patch.setattr(_ledger, "_places", [None] * MAX_LOOP_NAMES)
+        patch.setattr(registry, "_ledgers", {})
+        patch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)
         return run(everything(lambda: (obsloop.snapshots(), obsloop.process_snapshot())), name="judged")
 
 

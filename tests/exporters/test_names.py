@@ -8,7 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import obsloop
-from obsloop import _ledger
+from obsloop.metrics import registry as _ledger
 from obsloop_exporters import _families
 from obsloop_exporters.prometheus import Collector, Exporter
 from tests.exporters.programs import WAYS, everything, run

@@ -26,7 +26,7 @@ from opentelemetry.sdk.metrics.view import (
 
 import obsloop
 from obsloop import Histogram, Snapshot
-from obsloop._partition import COUNTS, SECONDS, Partition
+from obsloop.metrics.buckets import COUNTS, SECONDS, Partition
 from obsloop_exporters import _otel_points, _otel_reading, otel_metrics
 from tests.exporters.otel import (
     CUMULATIVE,

@@ -13,9 +13,9 @@ import weakref
 import pytest
 
 import obsloop
-from obsloop import _coroutines
-from obsloop._cells import FINISHES
 from obsloop.events import TaskDone
+from obsloop.metrics import coroutine_times
+from obsloop.metrics.counters import FINISHES
 from obsloop.probes import tasks as probe
 from obsloop.testing import Recorder
 from tests.support import DELAY, DURATION, LIMIT, assert_holds, forget_everything, output, stepped
@@ -642,12 +642,12 @@ def test_functions_past_the_last_number_are_counted_together(loop, monkeypatch):
 
     Nor is Python code called for their steps: only where a task is made.
     """
-    monkeypatch.setattr(_coroutines, "MAX_KNOWN", len(_coroutines._known) - 1 - _coroutines.REST)
-    monkeypatch.setattr(_coroutines, "_sharing", set())
-    monkeypatch.setitem(_coroutines.dropped, "coroutine", 0)
+    monkeypatch.setattr(coroutine_times, "MAX_KNOWN", len(coroutine_times._known) - 1 - coroutine_times.REST)
+    monkeypatch.setattr(coroutine_times, "_sharing", set())
+    monkeypatch.setitem(coroutine_times.dropped, "coroutine", 0)
     asked = []
-    number_of_task = _coroutines.number_of_task
-    monkeypatch.setattr(_coroutines, "number_of_task", lambda task: asked.append(task) or number_of_task(task))
+    number_of_task = coroutine_times.number_of_task
+    monkeypatch.setattr(coroutine_times, "number_of_task", lambda task: asked.append(task) or number_of_task(task))
 
     def of(i):
         scope = {"sleep": asyncio.sleep, "clock": time.perf_counter}

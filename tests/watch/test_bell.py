@@ -11,8 +11,8 @@ import pytest
 
 import obsloop
 from obsloop import _core
-from obsloop._cells import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED
 from obsloop.events import LoopBlocked, LoopUnblocked
+from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED
 from obsloop.testing import Recorder, StepClock
 from obsloop.watch import usage, watchdog
 

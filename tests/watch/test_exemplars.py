@@ -18,9 +18,9 @@ from opentelemetry.trace import Span
 
 import obsloop
 from obsloop import Exemplar
-from obsloop._exemplars import Exemplars
-from obsloop._partition import SECONDS
 from obsloop.introspect.stacks import Ids
+from obsloop.metrics.buckets import SECONDS
+from obsloop.metrics.exemplars import Exemplars
 from tests.support import DELAY, DURATION, output
 
 from .support import BLOCK

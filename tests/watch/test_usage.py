@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from obsloop._cells import IN_CALLBACK, IN_IDLE, Cells
+from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, Cells
 from obsloop.watch import usage
 
 from .support import compute

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _core
-from obsloop._cells import IN_CALLBACK
 from obsloop.base.asyncio_private import private_tasks
 from obsloop.introspect import attributes, callbacks, frames as _frames, stacks
+from obsloop.metrics.counters import IN_CALLBACK
 from obsloop.watch import held
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look

@@ -14,20 +14,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from obsloop import _core, _marks
-from obsloop._catalog import EXECUTOR
-from obsloop._cells import KIND_OF_BLOCK, STRIDE, TIMER
-from obsloop._partition import SECONDS
-from obsloop._snapshot import Exemplar, Histogram
 from obsloop.base import clock
 from obsloop.introspect import stacks
+from obsloop.metrics.buckets import SECONDS
+from obsloop.metrics.catalog import EXECUTOR
+from obsloop.metrics.counters import KIND_OF_BLOCK, STRIDE, TIMER
+from obsloop.metrics.snapshot import Exemplar, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from obsloop._cells import Cells
-    from obsloop._ledger import Ledger
-    from obsloop._snapshot import Value
     from obsloop.introspect.stacks import Ids
+    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.registry import Ledger
+    from obsloop.metrics.snapshot import Value
 
 _DURATION = "asyncio.eventloop.callback.duration"
 _DELAY = "asyncio.eventloop.schedule.delay"

@@ -19,15 +19,16 @@ import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _coroutines, _running, _tasks, instruments
-from obsloop._catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
-from obsloop._cells import KINDS, STRIDE, Cells, read
+from obsloop import _running, _tasks, instruments
 from obsloop._core import new_cells
 from obsloop._displaced import is_displaced
-from obsloop._exemplars import Exemplars
-from obsloop._partition import COUNTS, SECONDS
-from obsloop._rare import Rare
-from obsloop._snapshot import Histogram, Snapshot, Value, frozen
+from obsloop.metrics import coroutine_times
+from obsloop.metrics.buckets import COUNTS, SECONDS
+from obsloop.metrics.catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
+from obsloop.metrics.counters import KINDS, STRIDE, Cells, read
+from obsloop.metrics.exemplars import Exemplars
+from obsloop.metrics.labelled import Rare
+from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import executors, gc as gc_probe, processes, servers, tasks, transports
 from obsloop.watch import lints, recent, watchdog
 
@@ -56,7 +57,7 @@ class Ledger:
         self.name = name
         self.began = time.time()
         self.rare = Rare()
-        self.seats = _coroutines.Seats()
+        self.seats = coroutine_times.Seats()
         self.exemplars = Exemplars()
         self._blocks: list[Cells] = [new_cells()]
         """All that there ever were, lent or free, so that a reader misses none that changes hands meanwhile."""
@@ -230,7 +231,7 @@ def process_snapshot() -> Snapshot:
     ledgers = list(_ledgers.values())
     dropped = {
         **_dropped,
-        **_coroutines.dropped,
+        **coroutine_times.dropped,
         **lints.dropped(),
         **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
     }
@@ -278,7 +279,7 @@ def _after_fork_in_child() -> None:
     _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, instruments, _running, recent, _coroutines, tasks):
+    for part in (gc_probe, instruments, _running, recent, coroutine_times, tasks):
         part.forked()
 
 

@@ -8,10 +8,10 @@ Names follow OpenTelemetry's style; no convention for asyncio exists yet, so the
 from dataclasses import dataclass
 from typing import Literal
 
-from obsloop._cells import FINISHES, KINDS, NETWORKS
-from obsloop._partition import COUNTS, SECONDS
 from obsloop.events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, LINTS, OUTCOMES, ROLES
 from obsloop.instruments import HOOKS
+from obsloop.metrics.buckets import COUNTS, SECONDS
+from obsloop.metrics.counters import FINISHES, KINDS, NETWORKS
 
 Kind = Literal["counter", "updowncounter", "gauge", "histogram"]
 """An updowncounter adds up over loops and processes, a gauge does not."""

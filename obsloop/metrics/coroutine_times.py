@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from types import CoroutineType, GeneratorType
 from typing import Any
 
-from obsloop._catalog import MAX_SITES, OTHER
-from obsloop._snapshot import CoroutineTime
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_of, get, text
+from obsloop.metrics.catalog import MAX_SITES, OTHER
+from obsloop.metrics.snapshot import CoroutineTime
 
 MAX_KNOWN = 4096
 """How many coroutine functions have a number of their own; those that come later share one, and count as dropped."""

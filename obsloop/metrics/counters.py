@@ -12,8 +12,8 @@ of their histograms and idle time has a counter; what is left of the run is the 
 from bisect import bisect_left
 from typing import NamedTuple
 
-from obsloop._partition import COUNTS, SECONDS
 from obsloop.base import clock
+from obsloop.metrics.buckets import COUNTS, SECONDS
 
 KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other", "threadsafe")
 """The ways onto the loop, in the order of their blocks in a ``Reading``."""

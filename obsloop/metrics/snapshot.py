@@ -9,7 +9,7 @@ from operator import sub
 from types import MappingProxyType
 from typing import NamedTuple
 
-from obsloop._partition import SCALE, Partition
+from obsloop.metrics.buckets import SCALE, Partition
 
 
 class ExponentialBuckets(NamedTuple):

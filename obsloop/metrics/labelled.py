@@ -12,10 +12,10 @@ import threading
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from obsloop._catalog import OTHER, SIGNALS, Label, Signal
-from obsloop._cells import STRIDE
-from obsloop._partition import SECONDS
-from obsloop._snapshot import Histogram, Value
+from obsloop.metrics.buckets import SECONDS
+from obsloop.metrics.catalog import OTHER, SIGNALS, Label, Signal
+from obsloop.metrics.counters import STRIDE
+from obsloop.metrics.snapshot import Histogram, Value
 
 _BOUNDS = SECONDS.bounds
 NEVER = -(1 << 63)

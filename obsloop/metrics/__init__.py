@@ -1,0 +1,1 @@
+"""The numbers: counters, histograms, the list of metrics, snapshots. It knows nothing of asyncio."""
