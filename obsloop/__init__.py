@@ -16,7 +16,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   _observation   what a loop carries of ours; _settings, _clock, _private, _guard and _fallback
 #   probes/        what is wrapped; service/ the HTTP threads; cli/ the command; integrations/ front doors; testing
 
-from obsloop import _core, events as events
+from obsloop import events as events
 from obsloop._start import (
     InstrumentError as InstrumentError,
     Loop as Loop,
@@ -27,6 +27,7 @@ from obsloop._start import (
 )
 from obsloop._version import __version__ as __version__
 from obsloop.base.settings import Settings as Settings, SettingsError as SettingsError, SpanSettings as SpanSettings
+from obsloop.hotpath import backend
 from obsloop.instruments import (
     Instrument as Instrument,
     add_instrument as add_instrument,
@@ -53,4 +54,4 @@ from obsloop.metrics.snapshot import (
 )
 from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 
-core = _core.kind
+core = backend.kind

@@ -13,11 +13,11 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from obsloop import _running
 from obsloop._observation import Observed, observe
-from obsloop._slow import notable, slow_iteration
 from obsloop.base import clock
 from obsloop.base.settings import Settings
+from obsloop.hotpath import runs
+from obsloop.hotpath.observer import notable, slow_iteration
 from obsloop.metrics.counters import (
     CALLBACK,
     IN_CALLBACK,
@@ -49,12 +49,12 @@ class Loop(Observed):
         self._timed.cells = cells
         self._timed.loop = weakref.ref(self)
         cells.begin_run(clock.monotonic_ns())
-        _running.began(self, cells)
+        runs.began(self, cells)
         try:
             super().run_forever()
         finally:
             self._timed.end_iteration(clock.monotonic_ns())
-            _running.ended(cells)
+            runs.ended(cells)
             cells.end_run(clock.monotonic_ns())
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]

@@ -32,7 +32,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from obsloop import _cold, _created, _marks, _slow
+from obsloop.hotpath import cold_path as _cold
+from obsloop.hotpath import creation_samples as _created
+from obsloop.hotpath import marks as _marks
+from obsloop.hotpath import observer as _slow
 from obsloop.metrics import counters as _cells
 from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.introspect import attributes as _peek

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
-from obsloop import _cold, _core
 from obsloop._observation import Observed, observe
 from obsloop.base import clock
 from obsloop.base.settings import Settings, SettingsError
+from obsloop.hotpath import backend, cold_path
 from obsloop.metrics.counters import SIGNAL
 from obsloop.probes import connections, executors, processes, servers, signals, transports
 
@@ -48,7 +48,7 @@ class Loop(Observed):
     """
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
-        _core.forget()
+        backend.forget()
         if settings is None:
             try:
                 settings = Settings.from_env()
@@ -63,14 +63,14 @@ class Loop(Observed):
         if self.is_running():
             super().run_forever()  # refuses
         # A subclass that overrides _run_once expects one iteration a call; ours goes on by itself, which is cheaper.
-        self._obsloop.iterating = getattr(self._run_once, "__func__", None) is _core.run_once
+        self._obsloop.iterating = getattr(self._run_once, "__func__", None) is backend.run_once
         try:
             super().run_forever()
         finally:
             self._obsloop.iterating = False
             if not self.is_running() and self._obsloop.cells is not None:
                 # Already done by run_once, unless a subclass stopped the loop after it.
-                _cold.end_run(self._obsloop.cells, clock.monotonic_ns())
+                cold_path.end_run(self._obsloop.cells, clock.monotonic_ns())
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """Call ``func(*args)`` in ``executor``, None for the default one, as on the stock loop."""
@@ -85,7 +85,7 @@ class Loop(Observed):
 
     def _add_callback(self, handle: Any) -> None:
         """Ready by another way than ``call_soon``: a selector that is not epoll, or a signal."""
-        if isinstance(handle, _core.Handle):
+        if isinstance(handle, backend.Handle):
             handle._ready_ns = clock.monotonic_ns()
         super()._add_callback(handle)
 
@@ -192,5 +192,5 @@ class Loop(Observed):
 
 
 # The hot path: call_soon and its kin, and _run_once. The functions are methods; the class is only where they hang.
-for _name, _method in _core.METHODS.items():
+for _name, _method in backend.METHODS.items():
     setattr(Loop, _name, _method)

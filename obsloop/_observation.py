@@ -11,9 +11,11 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _marks, service
+from obsloop import service
 from obsloop.base.asyncio_private import SelectorEventLoop
 from obsloop.base.settings import Settings, tidy_name
+from obsloop.hotpath import backend, marks as _marks
+from obsloop.hotpath.held import Held, drop
 from obsloop.instruments import Instruments
 from obsloop.metrics import registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
@@ -21,7 +23,6 @@ from obsloop.probes import errors, gc as gc_probe
 from obsloop.probes.processes import Processes
 from obsloop.probes.servers import Servers
 from obsloop.watch import watchdog
-from obsloop.watch.held import Held, drop
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class Observed(SelectorEventLoop):
     def close(self) -> None:
         """Close the loop, as on the stock loop. Its figures stay, under its name."""
         super().close()
-        _core.forget()
+        backend.forget()
         self._obsloop.release(self)
         watchdog.closed()
 
@@ -232,7 +233,7 @@ def observe(loop: Any, settings: Settings) -> None:
     loop._obsloop_slow = loop.slow_callback_duration
     obs.slow_ns = nanoseconds(loop._obsloop_slow)
     obs.exception_handler, loop._exception_handler = loop._exception_handler, errors.on_exception
-    obs.tasks = _core.new_tally(loop)
+    obs.tasks = backend.new_tally(loop)
     loop._obsloop = obs
     _loops.add(loop)
     gc_probe.install()

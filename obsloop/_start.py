@@ -8,14 +8,14 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from obsloop import _core
 from obsloop._observation import observe
 from obsloop.base.settings import Settings
+from obsloop.hotpath import backend
 from obsloop.probes import servers
 
 _T = TypeVar("_T")
 
-if not _core.lacking or TYPE_CHECKING:
+if not backend.lacking or TYPE_CHECKING:
     from obsloop._loop import Loop
 else:
     from obsloop._fallback import Loop
@@ -23,7 +23,7 @@ else:
     logging.getLogger("obsloop").warning(
         "this interpreter's asyncio is not known to this version of obsloop (%s): timing through public methods only,"
         " which costs more and sees less. A newer obsloop may know it.",
-        "; ".join(_core.lacking[:3]),
+        "; ".join(backend.lacking[:3]),
     )
 
 
@@ -80,7 +80,7 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
     cls = type(loop)
     name = f"{cls.__module__}.{cls.__qualname__}"
     instead = "start the program with loop_factory=obsloop.new_event_loop, or under `obsloop run`"
-    if _core.lacking:
+    if backend.lacking:
         raise InstrumentError(f"on this interpreter a loop that already exists cannot be observed: {instead}")
     if cls.__module__.partition(".")[0] == "uvloop":
         raise InstrumentError(
@@ -93,7 +93,7 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
         )
     observed = observed_class(cls)
     observe(loop, settings or Settings.from_env())
-    _core.adopt(loop, observed)
+    backend.adopt(loop, observed)
     servers.adopt(loop)
     return cast(Loop, loop)
 

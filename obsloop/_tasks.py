@@ -25,10 +25,10 @@ from time import monotonic_ns, thread_time_ns
 from types import NoneType
 from typing import Any
 
-from obsloop import _running
 from obsloop.base import gc_pause
 from obsloop.base.asyncio_private import C_TASK, private_tasks
 from obsloop.base.guarded import goes_on, harmless
+from obsloop.hotpath import runs
 from obsloop.introspect import attributes, callbacks
 
 MAX_SHOWN = 1_000
@@ -228,8 +228,8 @@ def _counted(census: _Census, loops: list[asyncio.AbstractEventLoop], *, first: 
 def _loops() -> _Loops:
     """The loops that run; those within whose callbacks others run, too."""
     found: _Loops = {}
-    for innermost in list(_running.runs.values()):
-        run: _running.Run | None = innermost
+    for innermost in list(runs.runs.values()):
+        run: runs.Run | None = innermost
         while run is not None:
             loop = run.loop()
             if loop is not None:

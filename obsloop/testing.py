@@ -12,8 +12,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
-from obsloop import _core, _start, events as _events, instruments
+from obsloop import _start, events as _events, instruments
 from obsloop.base import clock as _clock
+from obsloop.hotpath import backend
 
 _E = TypeVar("_E")
 _MOST = 10_000
@@ -60,7 +61,7 @@ class StepClock:
     def __enter__(self) -> StepClock:
         own: dict[str, Any] = dict(vars(_start.Loop))
         self._saved: tuple[Callable[[], int], Any] = (_clock.monotonic_ns, own.get("time"))
-        _core.set_clock(self.monotonic_ns)
+        backend.set_clock(self.monotonic_ns)
         _LOOP.time = staticmethod(self.time)
         return self
 
@@ -72,7 +73,7 @@ class StepClock:
             del _LOOP.time  # it was inherited
         else:
             _LOOP.time = loop_time
-        _core.set_clock(clock)
+        backend.set_clock(clock)
 
 
 class _StepSelector(selectors.DefaultSelector):

@@ -27,8 +27,8 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-from obsloop import _core
 from obsloop.base.asyncio_private import C_TASK, private_selector_events, private_tasks
+from obsloop.hotpath import backend
 from obsloop.introspect import frames
 from obsloop.introspect.attributes import (
     class_name,
@@ -315,13 +315,13 @@ _PASSES_ON = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_
 _ACCEPTS = ("_accept_connection", "_start_serving")
 
 
-_OURS = ("obsloop.probes.transports", "obsloop.probes.handshakes", "obsloop._wire")
+_OURS = ("obsloop.probes.transports", "obsloop.probes.handshakes", "obsloop.hotpath.pure.socket_io")
 
 
 def _is_asyncios(function: Any) -> bool:
     """Whether it is asyncio's own, or the method of one of our transports that stands for it."""
     if class_of(function) is not FunctionType:
-        return any(function is method for method in _core.TRANSPORT_METHODS.values())  # compiled
+        return any(function is method for method in backend.TRANSPORT_METHODS.values())  # compiled
     module = text(function.__module__)
     return module.startswith("asyncio.") or module in _OURS
 

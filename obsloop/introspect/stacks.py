@@ -30,9 +30,9 @@ _EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
 
 # The frames that call callbacks, and those around them: they and what is further out are the same for every callback.
 _LOOPS_OWN = frozenset({
-    (join(_OURS, "_hot.py"), "run_once"),
+    (join(_OURS, "hotpath/pure/iteration.py"), "run_once"),
     (join(_OURS, "_loop.py"), "run_forever"),
-    (join(_OURS, "_cold.py"), "run_in_debug"),
+    (join(_OURS, "hotpath/cold_path.py"), "run_in_debug"),
     (join(_OURS, "_fallback.py"), "run_forever"),
     (join(_OURS, "_fallback.py"), "__call__"),
     (_BASE_EVENTS, "run_forever"),

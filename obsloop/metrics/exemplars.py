@@ -13,8 +13,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core, _marks
 from obsloop.base import clock
+from obsloop.hotpath import backend, marks as _marks
 from obsloop.introspect import stacks
 from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.catalog import EXECUTOR
@@ -101,7 +101,7 @@ def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
     if "opentelemetry.trace" not in sys.modules:
         return
     now_ns = clock.monotonic_ns()
-    queue = _core.queue(loop)
+    queue = backend.queue(loop)
     done = {-1}
     for i in range(min(_MOST, len(queue))):  # not by an iterator: other threads may append
         done.add(_waiting(loop, exemplars, cells, queue[i], now_ns, done))

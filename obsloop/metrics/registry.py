@@ -19,9 +19,10 @@ import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _running, _tasks, instruments
-from obsloop._core import new_cells
-from obsloop._displaced import is_displaced
+from obsloop import _tasks, instruments
+from obsloop.hotpath import runs
+from obsloop.hotpath.backend import new_cells
+from obsloop.hotpath.displaced import is_displaced
 from obsloop.metrics import coroutine_times
 from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.metrics.catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
@@ -86,7 +87,7 @@ class Ledger:
         if cells is not None:
             if cells.run_started_ns:  # collected in the middle of a run: its thread is gone
                 cells.end_run(cells.tick_ns)
-                _running.forget(cells)
+                runs.forget(cells)
             cells.flows.end()
             self._free.append(cells)
 
@@ -279,7 +280,7 @@ def _after_fork_in_child() -> None:
     _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
     for counts in (_dropped, _self_time_ns):
         counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, instruments, _running, recent, coroutine_times, tasks):
+    for part in (gc_probe, instruments, runs, recent, coroutine_times, tasks):
         part.forked()
 
 

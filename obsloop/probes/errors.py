@@ -12,10 +12,10 @@ import errno
 import time
 from typing import Any
 
-from obsloop import _marks
 from obsloop.base.asyncio_private import private_base_events
 from obsloop.base.guarded import guarded
 from obsloop.events import CallbackError
+from obsloop.hotpath import marks
 from obsloop.instruments import emit
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_name, class_of, clean
@@ -104,7 +104,7 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
     """What it came from, the kind of handle, and the name: by the keys that asyncio documents for the context."""
     handle = context.get("handle")
     if handle is not None:
-        kind = (_marks.marks(handle) or (OTHER,))[0]
+        kind = (marks.marks(handle) or (OTHER,))[0]
         return _CALLBACK, KIND_OF_BLOCK[kind // STRIDE], callbacks.site_of_handle(handle)
     for key in ("task", "future"):
         future = context.get(key)

@@ -10,8 +10,8 @@ import gc
 from threading import get_ident
 from typing import Any
 
-from obsloop._running import runs
 from obsloop.base import clock
+from obsloop.hotpath.runs import runs
 from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.counters import STRIDE, count_value
 from obsloop.metrics.snapshot import Histogram, Value

@@ -15,10 +15,10 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core
 from obsloop.base import clock
 from obsloop.base.guarded import guarded
 from obsloop.events import SubprocessExit
+from obsloop.hotpath import backend
 from obsloop.instruments import emit, heard
 from obsloop.introspect.attributes import clean
 from obsloop.watch.episodes import epoch
@@ -107,7 +107,7 @@ def _learn_pid(child: Child, asker: FrameType) -> None:
 
 def _heard_ns(loop: Any) -> int:
     """When the handle that runs now, and reaps a child, became ready; 0 where that is not known."""
-    handle = _core.own_handle(loop, sys._getframe())
+    handle = backend.own_handle(loop, sys._getframe())
     return 0 if handle is None else loop._obsloop.marks_of_running(handle)[1]
 
 

@@ -16,11 +16,11 @@ from asyncio.log import logger
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_selector_events, private_unix_events
 from obsloop.base.guarded import guarded
 from obsloop.events import DIRECTIONS, ROLES, TransportClosed
+from obsloop.hotpath import backend
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_of
@@ -212,7 +212,7 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
                         self._ease()
 
 
-for _name, _method in _core.TRANSPORT_METHODS.items():
+for _name, _method in backend.TRANSPORT_METHODS.items():
     setattr(SocketTransport, _name, _method)
 
 
@@ -499,7 +499,7 @@ def make_datagram(loop: Any, sock: Any, protocol: Any, args: tuple[Any, ...], kw
 def new_link(loop: Any, network: str, role: str) -> Any:
     """The record of a transport that is about to be made."""
     obs = loop._obsloop
-    link = _core.Link(obs.cells or obs.lease(loop), 2 * NETWORKS.index(network))
+    link = backend.Link(obs.cells or obs.lease(loop), 2 * NETWORKS.index(network))
     link.loop, link.network, link.role = loop, network, role
     return link
 

@@ -10,16 +10,16 @@ from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _marks
 from obsloop.base.guarded import harmless
 from obsloop.events import SlowCallback, SlowIteration
+from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks, stacks
 from obsloop.introspect.attributes import printable
 from obsloop.introspect.callbacks import Site
 from obsloop.metrics import exemplars
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
-from obsloop.watch import cause, held, recent, watchdog
+from obsloop.watch import cause, recent, watchdog
 from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
 def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> None:
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
     obs = loop._obsloop
-    kind = KIND_OF_BLOCK[(_marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
+    kind = KIND_OF_BLOCK[(marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
     obs.notes.of(began_ns).sample(callbacks.site_of_handle(handle), kind, cells.tick_ns, calls)
     exemplars.next_one(loop, obs.ledger_of(loop).exemplars, cells, handle, cells.tick_ns)
 

@@ -16,20 +16,20 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from obsloop import _core, _running
-from obsloop._displaced import is_displaced
 from obsloop.base import clock
 from obsloop.base.guarded import guarded
 from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
+from obsloop.hotpath import backend, held, runs
+from obsloop.hotpath.displaced import is_displaced
 from obsloop.introspect import callbacks, frames as _frames, stacks
 from obsloop.introspect.callbacks import Site
 from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
-from obsloop.watch import cause as causes, episodes, held, lints, notices, usage
+from obsloop.watch import cause as causes, episodes, lints, notices, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 
 if TYPE_CHECKING:
-    from obsloop._running import Run
     from obsloop.events import Sample
+    from obsloop.hotpath.runs import Run
     from obsloop.metrics.counters import Cells
 
 __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
@@ -118,7 +118,7 @@ class _Life:
     )
 
     def __init__(self) -> None:
-        self.bell: Any = (_core.compiled_bell or Bell)(_MIN_THRESHOLD_NS, _FLOOR_NS, usage.LATE_NS)
+        self.bell: Any = (backend.compiled_bell or Bell)(_MIN_THRESHOLD_NS, _FLOOR_NS, usage.LATE_NS)
         self.stop = False
         self.ended = False
         """It has done its last work, and looks for the last time whether it is to stop."""
@@ -153,7 +153,7 @@ def _wake(run: Run) -> None:
         guarded(_begin, run)
 
 
-_running.wake = _wake
+runs.wake = _wake
 
 
 def _begin(run: Run) -> None:
@@ -198,7 +198,7 @@ def iteration_ended(
     """
     slow = ended_ns - began_ns >= min(obs.slow_ns, obs.slow_iteration_ns)
     if slow or obs.episode is not None:
-        run = _running.runs.get(threading.get_ident())
+        run = runs.runs.get(threading.get_ident())
         usage.iteration_ended(obs, cells, began_ns, run.native_id if run is not None else threading.get_native_id())
         _over(obs, began_ns, ended_ns, site, kind, schedule_delay, cause)
     life = _life
@@ -305,7 +305,7 @@ def _pass(life: _Life) -> None:
     life.looked_ns = time.monotonic_ns()
     life.cpu_ns = time.thread_time_ns()
     _tell()
-    for run in list(_running.runs.values()):
+    for run in list(runs.runs.values()):
         guarded(_look, life, run)
     if _open:
         guarded(_close_gone, life)
@@ -324,7 +324,7 @@ def _sleep(life: _Life) -> None:
     now_ns = time.monotonic_ns()
     if now_ns - life.watched_ns >= _PARK_NS and not _open:
         _asleep = True
-        if not (_ended or life.stop or any(_wants_watching(run) for run in list(_running.runs.values()))):
+        if not (_ended or life.stop or any(_wants_watching(run) for run in list(runs.runs.values()))):
             _watched.clear()
             life.bell.wait([], NEVER_NS, NEVER_NS)
         _asleep = False
@@ -352,7 +352,7 @@ def _watch(now_ns: int) -> None:
         if now_ns - seen_ns > _REST_NS:
             _watched.pop(key, None)
     # In this order: a run that begins now either is among these, or finds itself forgotten, and rings.
-    for run in list(_running.runs.values()):
+    for run in list(runs.runs.values()):
         if _wants_watching(run):
             _watched[run.cells, run.native_id] = now_ns
 
@@ -479,10 +479,10 @@ def _see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | No
 def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tuple[Any, ...]] | None:
     """The same; each object of the program's that it reads is in ``kept`` before."""
     cells = run.cells
-    frames = _frames.of_thread(run.ident, _core.ITERATION)
+    frames = _frames.of_thread(run.ident, backend.ITERATION)
     if not frames.codes:
         return None
-    handle = _core.running_handle(loop, frames.wanted, kept)
+    handle = backend.running_handle(loop, frames.wanted, kept)
     tick_ns, state = cells.tick_ns, cells.state
     stack = stacks.take(frames)
     if stack.ours:
@@ -529,7 +529,7 @@ def _close_gone(life: _Life) -> None:
     for run, obs, episode in _open.copy():
         if obs.episode is not episode:
             continue  # its end is on the way to us
-        inner = _running.runs.get(run.ident)
+        inner = runs.runs.get(run.ident)
         while inner is not None and inner is not run:
             inner = inner.outer
         if inner is None or run.loop() is None or not _frames.is_alive(run.ident):
@@ -582,7 +582,7 @@ def _wait_until_gone(native_id: int | None) -> None:
 
 def _after_fork_in_parent() -> None:
     """Watch again when a loop moves on. Not at once: Python counts the threads after this, to warn of them."""
-    for run in list(_running.runs.values()):
+    for run in list(runs.runs.values()):
         run.cells.slow_iteration_ns = 0  # its end is told, whereupon there is a thread again
 
 
@@ -594,7 +594,7 @@ def _after_fork_in_child() -> None:
     _ended, _open, _watched = deque(), [], {}
     for part in (usage, notices, lints):
         part.forked()
-    for run in list(_running.runs.values()):
+    for run in list(runs.runs.values()):
         loop = run.loop()
         if loop is not None:
             loop._obsloop.episode = loop._obsloop.usage = None
@@ -609,7 +609,7 @@ if hasattr(os, "register_at_fork"):
 
 def closed() -> None:
     """A loop is closed. In a subinterpreter the thread ends with the last one: it may be ended next."""
-    if _transient and _life is not None and not _running.runs:
+    if _transient and _life is not None and not runs.runs:
         _end(_EXIT_SECONDS)
 
 

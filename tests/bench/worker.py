@@ -25,9 +25,9 @@ def main(work_name: str, loop_spec: str, recording: str = "on") -> None:
     module, _, attribute = loop_spec.partition(":")
     make_loop = getattr(importlib.import_module(module), attribute)
     if recording == "off":
-        from obsloop import _core
+        from obsloop.hotpath import backend
 
-        _core.set_recording(False)
+        backend.set_recording(False)
     if recording == "unwatched":
         os.environ["OBSLOOP_WATCHDOG"] = "0"
         threading.Thread(target=threading.Event().wait, daemon=True).start()

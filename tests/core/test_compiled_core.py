@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import obsloop
-from obsloop import _core
+from obsloop.hotpath import backend
 from obsloop.testing import StepClock
 from tests.support import DELAY, DURATION, assert_holds, counts, run_briefly
 
@@ -104,13 +104,13 @@ def test_recording_can_be_switched_off_for_the_benchmark(clean_ledger):
     """Then nothing is counted, and what runs runs."""
     loop = obsloop.Loop()
     told: list = []
-    _core.set_recording(False)
+    backend.set_recording(False)
     try:
         loop.call_soon(told.append, 1)
         run_briefly(loop)
         assert counts(loop.snapshot()) == {}
     finally:
-        _core.set_recording(True)
+        backend.set_recording(True)
     loop.call_soon(told.append, 2)
     run_briefly(loop)
     assert told == [1, 2]

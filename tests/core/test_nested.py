@@ -50,7 +50,7 @@ OTHER_ORDER = """
 import faulthandler, gc, sys, threading, weakref
 faulthandler.enable()
 import obsloop
-from obsloop import _core
+from obsloop.hotpath import backend as _core
 from obsloop.introspect import frames as _frames
 
 class Callback:

@@ -7,7 +7,7 @@ import gc
 import pytest
 
 import obsloop
-from obsloop import _created
+from obsloop.hotpath import creation_samples
 from obsloop.testing import Recorder
 from obsloop.watch import lints, notices
 
@@ -17,7 +17,7 @@ def from_nothing(clean_ledger, nothing_to_tell, cheap_collections):
     """As in a process where no loop has run before; what the test leaves behind is collected within it."""
     lints.forked()
     notices.forked()
-    _created._sampled.clear()
+    creation_samples._sampled.clear()
     yield
     gc.collect()
     lints.forked()

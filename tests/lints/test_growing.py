@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import obsloop
-from obsloop import _created
+from obsloop.hotpath import creation_samples
 from obsloop.watch.lints import look
 
 SETTINGS = {"growing_after": 50.0, "growing_by": 100}  # windows of ten seconds
@@ -194,8 +194,8 @@ def test_samples_are_bounded_and_forgotten_with_their_tasks(looked_at):
         loop = asyncio.get_running_loop()
         tasks = [asyncio.create_task(wait()) for _ in range(1010)]
         for task in tasks:
-            _created.sample(loop, task)
-        assert len(_created.living()) == _created.MAX_SAMPLED
+            creation_samples.sample(loop, task)
+        assert len(creation_samples.living()) == creation_samples.MAX_SAMPLED
         # Of these, and of those that ``create_task`` sampled before.
         assert obsloop.process_snapshot().value("obsloop.dropped", "task_creation") in (10 + 15, 10 + 16)
         for task in tasks:
@@ -204,7 +204,7 @@ def test_samples_are_bounded_and_forgotten_with_their_tasks(looked_at):
         tasks.clear()
         task = None
         await asyncio.sleep(0)
-        return len(_created._sampled)
+        return len(creation_samples._sampled)
 
     assert looked_at(main) < 10  # a few may be held by an exception's traceback
 
@@ -222,7 +222,7 @@ def test_a_sample_is_the_programs_own_line(looked_at, monkeypatch):
     """Not asyncio's or ours, when the task is made by ``ensure_future`` or a task group; asyncio's where the loop calls
     asyncio's own code and no program is on the stack.
     """
-    space = {"__name__": "obsloop._loop", "_created": _created, "base": asyncio.SelectorEventLoop}
+    space = {"__name__": "obsloop._loop", "_created": creation_samples, "base": asyncio.SelectorEventLoop}
     exec(WIRED, space)
     made = []
 
@@ -245,7 +245,7 @@ def test_a_sample_is_the_programs_own_line(looked_at, monkeypatch):
         while len(made) < 5:
             await asyncio.sleep(0.01)
         server.close()
-        places = dict(_created.living())
+        places = dict(creation_samples.living())
         ours = [places[task] for task in made[:2]]
         assert [place.lineno - line for place in ours] == [1, 3]
         assert {place.filename for place in ours} == {__file__}

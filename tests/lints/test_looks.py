@@ -259,7 +259,7 @@ def test_a_child_after_fork_has_found_nothing_yet():
         output("""
         import asyncio, os, warnings
         import obsloop
-        from obsloop import _created
+        from obsloop.hotpath import creation_samples as _created
         from obsloop.watch import lints
         from obsloop.watch.lints import findings
         warnings.simplefilter("ignore")

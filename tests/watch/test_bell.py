@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 import obsloop
-from obsloop import _core
 from obsloop.events import LoopBlocked, LoopUnblocked
+from obsloop.hotpath import backend
 from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED
 from obsloop.testing import Recorder, StepClock
 from obsloop.watch import usage, watchdog
@@ -21,9 +21,11 @@ from .support import BLOCK, compute
 MS = 1_000_000
 FLOOR, LEAST, LATE = 5 * MS, 10 * MS, 2 * MS
 
-BELLS = [watchdog.Bell] + ([_core.compiled_bell] if _core.compiled_bell is not None else [])
+BELLS = [watchdog.Bell] + ([backend.compiled_bell] if backend.compiled_bell is not None else [])
 
-LOOKS = pytest.mark.skipif(_core.compiled_bell is None, reason="only the compiled core looks without the GIL, on Linux")
+LOOKS = pytest.mark.skipif(
+    backend.compiled_bell is None, reason="only the compiled core looks without the GIL, on Linux"
+)
 
 
 def bell_of(cls):
@@ -33,7 +35,7 @@ def bell_of(cls):
 
 def looking():
     """One that looks."""
-    return bell_of(_core.compiled_bell)
+    return bell_of(backend.compiled_bell)
 
 
 def now() -> int:
@@ -43,7 +45,7 @@ def now() -> int:
 
 def cells_of(state: int, slow_ms: int = 50):
     """Those of a loop that has been in that state for no time; all of it is 50 ms."""
-    cells = _core.new_cells()
+    cells = backend.new_cells()
     cells.set_thresholds(slow_ms * MS, slow_ms * MS)
     cells.run_started_ns = now() - 1000 * MS
     cells.state = state
@@ -189,7 +191,7 @@ def test_one_wait_is_many_sleeps():
 @LOOKS
 def test_a_late_wake_ends_the_wait():
     """What the watchdog did meanwhile is to be known."""
-    bell = _core.compiled_bell(LEAST, FLOOR, -NEVER_NS)  # any is late
+    bell = backend.compiled_bell(LEAST, FLOOR, -NEVER_NS)  # any is late
     assert 45 <= waited(bell, [(cells_of(IN_IDLE), threading.get_native_id())], ms=400)[1] < 120
 
 
@@ -363,7 +365,7 @@ def test_a_saturated_loop_that_is_blocked_is_seen():
             obsloop.run(main())
             unblocked = events.wait_for(LoopUnblocked)
         ages.append(unblocked.samples[0][0] if unblocked.samples else BLOCK)
-        if _core.compiled_bell is None:
+        if backend.compiled_bell is None:
             return  # patience: seen at its end, perhaps
     assert ages[-1] <= 0.15, ages
 

@@ -16,8 +16,9 @@ import pytest
 
 import obsloop
 from obsloop.events import LoopUnblocked
+from obsloop.hotpath import held
 from obsloop.introspect import callbacks, frames as _frames
-from obsloop.watch import held, recent
+from obsloop.watch import recent
 from tests.watch.support import BLOCK
 
 

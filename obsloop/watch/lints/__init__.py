@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _created, _running, _tasks
+from obsloop import _tasks
 from obsloop.base import clock, gc_pause
+from obsloop.hotpath import creation_samples, runs as _running
 from obsloop.introspect import attributes
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.growing import Growing
@@ -23,7 +24,7 @@ from obsloop.watch.lints.woken import NeverWoken
 from obsloop.watch.lints.yields import AlwaysReady, Steps
 
 if TYPE_CHECKING:
-    from obsloop._running import Run
+    from obsloop.hotpath.runs import Run
 
 LOOK_NS = 1_000_000_000
 """Between two looks; but the looks have one thousandth of a core at most."""
@@ -141,7 +142,7 @@ def kept() -> findings.Recent:
 
 def dropped() -> dict[str, int]:
     """What found no room, as ``obsloop.dropped`` has it."""
-    return {**findings.dropped, **_created.dropped}
+    return {**findings.dropped, **creation_samples.dropped}
 
 
 def forked() -> None:
@@ -149,7 +150,7 @@ def forked() -> None:
     global _lints  # noqa: PLW0603 - as a whole: the parent's may have been half-way through a look
     _lints = _Lints()
     findings.forked()
-    _created.forked()
+    creation_samples.forked()
 
 
 def _references(now: Look) -> list[Any]:

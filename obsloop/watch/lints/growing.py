@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _created
+from obsloop.hotpath import creation_samples
 from obsloop.introspect import attributes
 from obsloop.introspect.callbacks import Site
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Kind, Look
 
 if TYPE_CHECKING:
-    from obsloop._created import Place
-    from obsloop._running import Run
+    from obsloop.hotpath.creation_samples import Place
+    from obsloop.hotpath.runs import Run
 
 LINT = "growing"
 WINDOWS = 5
@@ -89,7 +89,7 @@ class Growing:
                 self._tell_of_kind(kind, trend, now, of_kind.get(kind.key, Counter()))
         for key, (run, place, samples, kinds) in places.items():
             present.add(key)
-            trend = self._follow(key, samples * _created.EVERY, now, run)
+            trend = self._follow(key, samples * creation_samples.EVERY, now, run)
             most, n = kinds.most_common(1)[0]
             if trend is not None and not (self._groups.level(most) and 2 * n >= samples):
                 self._tell_of_place(key, run, place, trend, now, len(kinds))
@@ -141,7 +141,7 @@ class Growing:
         if loop is None:
             return
         obs = loop._obsloop
-        if not self._is_news(key, trend, max(obs.settings.growing_by, MIN_SAMPLES * _created.EVERY)):
+        if not self._is_news(key, trend, max(obs.settings.growing_by, MIN_SAMPLES * creation_samples.EVERY)):
             return
         site = Site(attributes.clean(place.function), place.filename, place.lineno)
         self._tell(obs, site, trend, now, f"tasks of {coroutines} coroutines", "live tasks created here, by estimate")
@@ -158,7 +158,7 @@ class Growing:
         """The live samples: by the line that created them, and which lines created the tasks of each coroutine."""
         places: dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]] = {}
         of_kind: dict[findings.Key, Counter[Place]] = {}
-        for task, place in _created.living():
+        for task, place in creation_samples.living():
             run = now.runs.get(look.loop_id_of(task) or 0)
             if run is None:
                 continue

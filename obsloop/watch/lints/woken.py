@@ -32,7 +32,7 @@ from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 
 if TYPE_CHECKING:
-    from obsloop._running import Run
+    from obsloop.hotpath.runs import Run
 
 LINT = "never_woken"
 MAX_CHECKED = 200

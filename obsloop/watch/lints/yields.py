@@ -14,16 +14,15 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _core
 from obsloop.base.asyncio_private import private_tasks
+from obsloop.hotpath import backend, held
 from obsloop.introspect import attributes, callbacks, frames as _frames, stacks
 from obsloop.metrics.counters import IN_CALLBACK
-from obsloop.watch import held
 from obsloop.watch.lints import findings, look
 from obsloop.watch.lints.look import Look
 
 if TYPE_CHECKING:
-    from obsloop._running import Run
+    from obsloop.hotpath.runs import Run
     from obsloop.introspect.callbacks import Site
 
 _PY_STEP: Any = getattr(getattr(private_tasks, "_PyTask", None), "_Task__step", object())
@@ -216,9 +215,9 @@ def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
 
 def _runs_since_giving_way(task: Any, run: Run, loop: Any, kept: list[Any]) -> bool | None:
     """Whether ``task``, which runs, gave way before this step; None where that cannot be seen."""
-    iterations = _frames.of_thread(run.ident, _core.ITERATION).wanted if _core.ITERATION else []
-    handle = _core.running_handle(loop, iterations, kept)
+    iterations = _frames.of_thread(run.ident, backend.ITERATION).wanted if backend.ITERATION else []
+    handle = backend.running_handle(loop, iterations, kept)
     callback = None if handle is None else attributes.get(handle, "_callback")
     if callback is None or attributes.get(callback, "__self__") is not task:
         return None  # it has gone on meanwhile, or is in its first, eager step
-    return _core.is_step(callback) or attributes.get(callback, "__func__") is _PY_STEP
+    return backend.is_step(callback) or attributes.get(callback, "__func__") is _PY_STEP

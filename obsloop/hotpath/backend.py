@@ -27,7 +27,7 @@ def _load_compiled() -> Any:
         return None
 
 
-_hot: Any = None if lacking else import_module("obsloop._hot")
+_hot: Any = None if lacking else import_module("obsloop.hotpath.pure.iteration")
 _hotc: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load_compiled()
 
 _chosen: Any = _hotc or _hot
@@ -35,7 +35,7 @@ _chosen: Any = _hotc or _hot
 kind = "compiled" if _hotc else "pure"
 Handle: Any = _chosen.Handle if _chosen else None
 METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
-_wire: Any = _hotc or (import_module("obsloop._wire") if _hot else None)
+_wire: Any = _hotc or (import_module("obsloop.hotpath.pure.socket_io") if _hot else None)
 Link: Any = _wire.Link if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")

@@ -17,10 +17,10 @@ from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _created, _marks
-from obsloop._created import MASK
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_base_events, private_tasks
+from obsloop.hotpath import creation_samples, marks
+from obsloop.hotpath.creation_samples import MASK
 from obsloop.metrics import coroutine_times
 from obsloop.metrics.counters import FIRST_STEP, IN_CALLBACK, OTHER, TASK_STEP
 from obsloop.probes import tasks
@@ -176,7 +176,7 @@ class Tally:
         cells = loop._obsloop.cells
         inner_ns = self.inner(cells)
         handle = _hot_part().running_handle(loop, sys._getframe())
-        kind, ready_ns = _marks.marks(handle) or (OTHER, 0)
+        kind, ready_ns = marks.marks(handle) or (OTHER, 0)
         if kind <= TASK_STEP and getattr(handle._callback, "__self__", None) is task:
             return cells.tick_ns + inner_ns, ready_ns + inner_ns
         if not self.eager_ns:
@@ -256,7 +256,7 @@ def _is_next(self: Any, task: Any) -> bool:
     """Whether what has just been scheduled is its first step; then it is marked so."""
     try:
         handle = self._ready[-1]
-        if (_marks.marks(handle) or (OTHER,))[0] > TASK_STEP or handle._callback.__self__ is not task:
+        if (marks.marks(handle) or (OTHER,))[0] > TASK_STEP or handle._callback.__self__ is not task:
             return False
         handle._kind = FIRST_STEP
     except (AttributeError, IndexError):
@@ -268,7 +268,7 @@ def _created_now(self: Any, task: Any) -> Any:
     tally: Tally = self._obsloop.tasks
     tally.n += 1
     if not tally.n & MASK:
-        _created.sample(self, task)
+        creation_samples.sample(self, task)
     if tally._timed:
         _join(self, tally, task)
     return task
@@ -307,7 +307,7 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
         tally.destroyed(task, self._obsloop.cells)
     tally.n = n = tally.n + 1
     if not n & MASK:
-        _created.sample(self, task)
+        creation_samples.sample(self, task)
     if tally._timed:
         tally._timed.pop(id(task), None)
         _join(self, tally, task)
@@ -330,7 +330,7 @@ def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
         tally.destroyed(task, self._obsloop.cells)
     tally.n = n = tally.n + 1
     if not n & MASK:
-        _created.sample(self, task)
+        creation_samples.sample(self, task)
     if tally._timed:
         tally._timed.pop(id(task), None)
         _join(self, tally, task)
@@ -396,9 +396,9 @@ def _add(cells: Cells, number: int, spent_ns: int, weight: int) -> None:
 
 
 def _hot_part() -> Any:
-    from obsloop import _hot  # noqa: PLC0415 - which takes its methods from here
+    from obsloop.hotpath.pure import iteration  # noqa: PLC0415 - which takes its methods from here
 
-    return _hot
+    return iteration
 
 
 METHODS: dict[str, Any] = {"create_task": create_task}

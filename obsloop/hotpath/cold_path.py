@@ -13,9 +13,6 @@ import sys
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _running
-from obsloop._marks import own_handles
-from obsloop._slow import slow_iteration
 from obsloop.base import clock
 from obsloop.base.asyncio_private import (
     C_TASK,
@@ -25,6 +22,9 @@ from obsloop.base.asyncio_private import (
     private_selector_events,
     private_tasks,
 )
+from obsloop.hotpath import runs
+from obsloop.hotpath.marks import own_handles
+from obsloop.hotpath.observer import slow_iteration
 from obsloop.introspect.attributes import class_of
 from obsloop.metrics.counters import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 
@@ -131,7 +131,7 @@ def enter(self: Any, cells: Cells) -> tuple[int, int] | None:
             if type(handle) in own_handles:
                 handle._ready_ns = now_ns
         cells.begin_run(now_ns)
-        _running.began(self, cells)
+        runs.began(self, cells)
     elif cells.state == IN_CALLBACK:
         outer = now_ns, cells.tick_ns
         cells.state = IN_OVERHEAD
@@ -158,7 +158,7 @@ def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, outer: tuple[int,
 def end_run(cells: Cells, now_ns: int) -> None:
     """The run ends, if it has not yet."""
     if cells.run_started_ns:
-        _running.ended(cells)
+        runs.ended(cells)
         cells.end_run(now_ns)
 
 

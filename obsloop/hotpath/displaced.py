@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from obsloop import _core
 from obsloop.base.guarded import harmless
+from obsloop.hotpath import backend
 from obsloop.introspect.attributes import class_of
 
 _log = logging.getLogger("obsloop")
@@ -22,7 +22,7 @@ def is_displaced(loop: Any) -> bool:
     """Whether the iteration of ``loop`` is other code's; logged once for each loop class."""
     cls: Any = class_of(loop)
     method = getattr(cls, "_run_once", None)
-    if method is _core.run_once or _core.run_once is None:
+    if method is backend.run_once or backend.run_once is None:
         return False
     code = getattr(method, "__code__", None)
     if code is None or not {"super", "_run_once"}.isdisjoint(code.co_names):

@@ -19,7 +19,14 @@ from contextvars import copy_context
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from obsloop._cold import (
+from obsloop.base.asyncio_private import (
+    Handle as BaseHandle,
+    TimerHandle as BaseTimerHandle,
+    private_base_events,
+    private_selector_events,
+)
+from obsloop.base.clock import monotonic_ns
+from obsloop.hotpath.cold_path import (
     STEP,
     LockedHandle,
     caller_stack,
@@ -32,9 +39,9 @@ from obsloop._cold import (
     report,
     run_in_debug,
 )
-from obsloop._marks import marks, own_handles
-from obsloop._slow import CHUNK, in_chunks, notable, slow_iteration
-from obsloop._tally import (
+from obsloop.hotpath.marks import marks, own_handles
+from obsloop.hotpath.observer import CHUNK, in_chunks, notable, slow_iteration
+from obsloop.hotpath.pure.task_steps import (
     CANCELLED,
     METHODS as TASK_METHODS,
     OK,
@@ -45,13 +52,6 @@ from obsloop._tally import (
     sample,
     step,
 )
-from obsloop.base.asyncio_private import (
-    Handle as BaseHandle,
-    TimerHandle as BaseTimerHandle,
-    private_base_events,
-    private_selector_events,
-)
-from obsloop.base.clock import monotonic_ns
 from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.metrics.counters import (
     CALLBACK,

@@ -1,0 +1,1 @@
+"""What happens for every callback, twice: `pure` in Python, `compiled` in Cython."""

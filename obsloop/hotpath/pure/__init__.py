@@ -1,0 +1,1 @@
+"""The hot path in Python, for machines without the compiled one."""
