@@ -10,11 +10,11 @@ import weakref
 import pytest
 
 import obsloop
-from obsloop import _tasks
 from obsloop.base import gc_pause
 from obsloop.service.messages import Request
 from obsloop.service.tasks import tasks as page_of_tasks
-from obsloop.watch import lints
+from obsloop.tasks import census
+from obsloop.tasks.lints import runner
 
 from .test_tasks_listing import innermost, outermost, running
 
@@ -29,9 +29,9 @@ def thresholds():
 
 @pytest.fixture(autouse=True)
 def no_census_yet():
-    _tasks.forked()
+    census.forked()
     yield
-    _tasks.forked()
+    census.forked()
 
 
 class Cycle:
@@ -43,18 +43,18 @@ class Cycle:
 
 def all_lints():
     """One look, all slices of it."""
-    lints._lints.next_ns = 0
-    lints.go_on()
-    while lints._lints.going_on is not None:
-        lints._lints.next_ns = 0
-        lints.go_on()
+    runner._lints.next_ns = 0
+    runner.go_on()
+    while runner._lints.going_on is not None:
+        runner._lints.next_ns = 0
+        runner.go_on()
 
 
 def ask():
     assert page_of_tasks(Request("GET", "/tasks", "", {})).status == 200
 
 
-@pytest.mark.parametrize("look", [_tasks.take_census, ask, all_lints])
+@pytest.mark.parametrize("look", [census.take_census, ask, all_lints])
 def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
     """Two thousand tasks, and a collector that starts after 500 allocations: until the look lets go of it for the last
     time nothing is finalised in the thread that looks, and afterwards the collector is as it was."""
@@ -132,7 +132,7 @@ def test_the_program_sees_and_changes_the_collector_as_ever(thresholds):
 def test_a_hook_of_a_lint_runs_with_the_collector_on(thresholds):
     """It is the program's code, and may take long."""
     from obsloop.introspect.callbacks import Site
-    from obsloop.watch.lints import findings
+    from obsloop.tasks.lints import findings
 
     seen = []
 
@@ -176,22 +176,22 @@ def test_a_child_of_a_fork_at_that_moment_collects(thresholds):
 
 def test_what_is_walked_is_bounded_and_the_rest_is_counted(monkeypatch):
     """Of tasks that no census has seen only so many are looked at; the answer says how many were not."""
-    monkeypatch.setattr(_tasks, "MAX_WALKED", 1024)
+    monkeypatch.setattr(census, "MAX_WALKED", 1024)
     with running() as call:
         call(lambda: setattr(call, "old", [asyncio.create_task(innermost(), name=f"old {i}") for i in range(600)]))
-        _tasks.begin()
-        _tasks.take_census()
+        census.begin()
+        census.take_census()
         # A service that a test before has started takes another one each second.
-        monkeypatch.setattr(_tasks, "take_census", lambda: _tasks.CENSUS_SECONDS)
+        monkeypatch.setattr(census, "take_census", lambda: census.CENSUS_SECONDS)
         call(lambda: setattr(call, "new", [asyncio.create_task(innermost()) for _ in range(5000)]))
-        found = _tasks.listing()
+        found = census.listing()
         assert [task.name for task in found.tasks[:600]] == [f"old {i}" for i in range(600)]
         assert len(found.tasks) == 1000
         # Tasks of other tests that are done may still be there, and are counted where nothing looks at them.
         assert len(found.tasks) + found.not_shown >= 5600
         assert found.unseen >= 5000
-        assert found.not_looked_at >= 5000 - 1024 - 2 * _tasks._CHUNK
-        assert found.unseen - found.not_looked_at <= 1024 + _tasks._CHUNK
+        assert found.not_looked_at >= 5000 - 1024 - 2 * census._CHUNK
+        assert found.unseen - found.not_looked_at <= 1024 + census._CHUNK
 
 
 def test_abandoned_coroutines_end_in_the_programs_thread():
@@ -216,7 +216,7 @@ def test_abandoned_coroutines_end_in_the_programs_thread():
 
         def looks():
             while not over.is_set():
-                _tasks.take_census()
+                census.take_census()
                 ask()
                 all_lints()
 

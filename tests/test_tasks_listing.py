@@ -14,8 +14,8 @@ from types import coroutine
 import pytest
 
 import obsloop
-from obsloop import _tasks
 from obsloop.service import server
+from obsloop.tasks import census
 
 from .support import output
 
@@ -24,16 +24,16 @@ from .support import output
 def no_census_yet(monkeypatch):
     """Each test begins and ends as a new process does; a service that an earlier test started takes no census."""
     monkeypatch.setattr(server, "_tasks", types.SimpleNamespace(take_census=lambda: 1.0))
-    _tasks.forked()
+    census.forked()
     yield
-    _tasks.forked()
+    census.forked()
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """The census' clock, in nanoseconds, in the test's hands: `clock[0] += ...`."""
     moment = [1_000_000_000_000]
-    monkeypatch.setattr(_tasks, "monotonic_ns", lambda: moment[0])
+    monkeypatch.setattr(census, "monotonic_ns", lambda: moment[0])
     return moment
 
 
@@ -67,8 +67,8 @@ def running(name="tasks"):
         loop.close()
 
 
-def listed(limit=_tasks.MAX_SHOWN):
-    return {task.name: task for task in _tasks.listing(limit).tasks}
+def listed(limit=census.MAX_SHOWN):
+    return {task.name: task for task in census.listing(limit).tasks}
 
 
 async def innermost():
@@ -146,7 +146,7 @@ def test_states_and_what_is_waited_for():
 
 def test_a_task_is_as_old_as_it_is_within_the_resolution(clock):
     """A known age is put in and found again, by censuses that come at their own times."""
-    _tasks.begin()
+    census.begin()
     with running() as call:
         clock[0] += 700_000_000
         call(lambda: setattr(call, "task", asyncio.create_task(outermost(), name="aged")))
@@ -156,7 +156,7 @@ def test_a_task_is_as_old_as_it_is_within_the_resolution(clock):
         assert task.age_resolution == pytest.approx(0.7)  # since the last look nobody has seen it
         for pause_ns in (400_000_000, 1_000_000_000, 5_000_000_000):
             clock[0] += pause_ns
-            _tasks.take_census()
+            census.take_census()
         clock[0] += 300_000_000
         task = listed()["aged"]
         age = (clock[0] - born_ns) / 1e9
@@ -170,10 +170,10 @@ def test_what_was_there_before_the_first_census_is_of_unknown_age(clock):
     with running() as call:
         call(lambda: setattr(call, "task", asyncio.create_task(outermost(), name="before")))
         assert listed()["before"].age_resolution is None
-        call(_tasks.begin)
+        call(census.begin)
         clock[0] += 2_000_000_000
         call(lambda: setattr(call, "later", asyncio.create_task(outermost(), name="after")))
-        _tasks.take_census()
+        census.take_census()
         tasks = listed()
         assert (tasks["before"].age, tasks["before"].age_resolution) == (2.0, None)
         assert (tasks["after"].age, tasks["after"].age_resolution) == (0.0, 2.0)
@@ -181,19 +181,19 @@ def test_what_was_there_before_the_first_census_is_of_unknown_age(clock):
 
 def test_a_task_keeps_its_age_while_its_loop_makes_a_pause(clock):
     """Runs of one loop, one after the other, with a census between them."""
-    _tasks.begin()
+    census.begin()
     loop = obsloop.new_event_loop()
 
     async def main():
         clock[0] += 1_000_000_000
-        _tasks.take_census()
+        census.take_census()
         return listed()["patient"]
 
     with contextlib.closing(loop), running("other"):
         task = loop.create_task(outermost(), name="patient")
         loop.run_until_complete(main())
         clock[0] += 1_000_000_000
-        _tasks.take_census()
+        census.take_census()
         assert "patient" not in listed()
         assert loop.run_until_complete(main()).age == 2.0
         task.cancel()
@@ -203,11 +203,11 @@ def test_a_task_keeps_its_age_while_its_loop_makes_a_pause(clock):
 
 def test_a_hundred_thousand_tasks_are_a_bounded_answer(clock):
     """The oldest known thousand are shown, all are counted, the census keeps ten thousand and says what it lacks."""
-    _tasks.begin()
+    census.begin()
     with running() as call:
         call(lambda: setattr(call, "old", [asyncio.create_task(outermost(), name=f"old {i}") for i in range(600)]))
         clock[0] += 1_000_000_000
-        _tasks.take_census()
+        census.take_census()
         clock[0] += 1_000_000_000
 
         def many():
@@ -215,24 +215,24 @@ def test_a_hundred_thousand_tasks_are_a_bounded_answer(clock):
 
         call(many)
         clock[0] += 1_000_000_000
-        _tasks.take_census()
+        census.take_census()
         clock[0] += 1_000_000_000
-        found = _tasks.listing()
+        found = census.listing()
         assert len(found.tasks) == 1000
         assert found.not_shown == 100_600 - 1000
         assert found.unseen == 100_600 - 10_000
         assert [task.name for task in found.tasks[:600]] == [f"old {i}" for i in range(600)]
         assert {task.age for task in found.tasks[:600]} == {3.0}
         assert {task.age for task in found.tasks[600:]} == {1.0}
-        assert len(_tasks._census.first_seen) == _tasks.MAX_KNOWN
+        assert len(census._census.first_seen) == census.MAX_KNOWN
         # Who finds room later may have been there for long: since the last census that was complete.
         call(lambda: [task.cancel() for task in call.many[:95_000]])
         call(int)
-        _tasks.take_census()
-        late = [m for m in _tasks._census.first_seen.values() if m[0] == clock[0]]
+        census.take_census()
+        late = [m for m in census._census.first_seen.values() if m[0] == clock[0]]
         assert all(resolution_ns == 3_000_000_000 for _, resolution_ns in late)
-        assert found.unseen > _tasks.listing().unseen == 0
-        assert all(task.age_resolution >= 1.0 for task in _tasks.listing(10_000).tasks)
+        assert found.unseen > census.listing().unseen == 0
+        assert all(task.age_resolution >= 1.0 for task in census.listing(10_000).tasks)
 
 
 def test_a_census_costs_a_thousandth_at_most_and_its_time_is_known(monkeypatch):
@@ -244,13 +244,13 @@ def test_a_census_costs_a_thousandth_at_most_and_its_time_is_known(monkeypatch):
         total[0] += next(costs)
         return total[0]
 
-    monkeypatch.setattr(_tasks, "thread_time_ns", thread_time_ns)
-    assert _tasks.take_census() == 1.0
+    monkeypatch.setattr(census, "thread_time_ns", thread_time_ns)
+    assert census.take_census() == 1.0
     assert total == [0]
     with running():
-        assert _tasks.take_census() == 1.0
-        assert _tasks.take_census() == pytest.approx(5.0)
-    assert _tasks.census_time_ns() == 5_300_000
+        assert census.take_census() == 1.0
+        assert census.take_census() == pytest.approx(5.0)
+    assert census.census_time_ns() == 5_300_000
 
 
 def test_loops_in_two_threads_are_both_there():
@@ -260,7 +260,7 @@ def test_loops_in_two_threads_are_both_there():
             call(lambda call=call: setattr(call, "task", asyncio.create_task(outermost())))
         stock = asyncio.SelectorEventLoop()
         task = stock.create_task(outermost(), name="unobserved")
-        found = [task.loop_name for task in _tasks.listing().tasks]
+        found = [task.loop_name for task in census.listing().tasks]
         assert sorted(found) == ["one", "two"]
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -300,7 +300,7 @@ def test_eager_tasks_are_there_in_their_first_step_and_after():
     found = []
 
     async def eager():
-        thread = threading.Thread(target=lambda: found.extend(_tasks.listing().tasks))
+        thread = threading.Thread(target=lambda: found.extend(census.listing().tasks))
         thread.start()
         thread.join()
         await innermost()
@@ -312,7 +312,7 @@ def test_eager_tasks_are_there_in_their_first_step_and_after():
         call(make)
         assert [task.state for task in found if task.name == "eager"] == ["running"]
         found[:] = []
-        found.extend(_tasks.listing().tasks)
+        found.extend(census.listing().tasks)
         assert [(task.state, task.lineno) for task in found if task.name == "eager"] == [("waiting", LINE)]
 
 
@@ -327,7 +327,7 @@ def test_no_task_of_asyncios_is_asked_for_its_coroutine(monkeypatch):
         call(lambda: setattr(call, "task", Asked(outermost(), loop=call.loop, name="quiet")))
         call(int)
         # From Python 3.14 on, asyncio in C does not list a task in Python.
-        monkeypatch.setattr(_tasks, "_references", lambda loops: [weakref.ref(call.task)])
+        monkeypatch.setattr(census, "_references", lambda loops: [weakref.ref(call.task)])
         assert listed()["quiet"].function == "innermost"
 
 
@@ -338,7 +338,7 @@ def test_an_eager_task_may_end_while_it_is_described():
         output("""
         import asyncio, threading
         import obsloop
-        from obsloop import _tasks
+        from obsloop.tasks import census as _tasks
         from obsloop.introspect import callbacks as _sites
 
         begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
@@ -447,7 +447,7 @@ def test_tasks_of_the_programs_own_class_are_asked_nothing():
 
     with running() as call:
         call(lambda: setattr(call, "task", Own(outermost(), loop=call.loop, name="own")))
-        _tasks.take_census()
+        census.take_census()
         task = listed()["own"]
         assert (task.state, task.function) == ("waiting", "innermost")
         ours = {name for ident, name in called if ident == threading.get_ident()}
@@ -468,13 +468,13 @@ def test_a_loop_that_makes_and_ends_tasks_all_the_time_is_no_obstacle():
     with running() as call:
         call(lambda: setattr(call, "tasks", [asyncio.create_task(churn(), name="churn")]))
         for _ in range(50):
-            _tasks.take_census()
+            census.take_census()
             assert "churn" in listed(100_000)
         over.set()
         call(int)
         call.tasks.append(call(lambda: asyncio.create_task(outermost())))
         ref = weakref.ref(call.tasks[-1])
-        _tasks.take_census()
+        census.take_census()
         listed()
         call.loop.call_soon_threadsafe(call.tasks.pop().cancel)
         end = time.monotonic() + 30
@@ -489,16 +489,16 @@ def test_nothing_that_goes_wrong_is_raised(monkeypatch):
     def broken(*args):
         raise RuntimeError
 
-    assert _tasks.listing() == _tasks.Listing()
+    assert census.listing() == census.Listing()
     with running() as call:
         call(lambda: setattr(call, "task", asyncio.create_task(outermost())))
-        monkeypatch.setattr(_tasks._sites, "waiting_at", broken)
-        assert _tasks.listing().tasks == []
-        monkeypatch.setattr(_tasks, "_references", broken)
-        assert _tasks.listing() == _tasks.Listing()
-        assert _tasks.take_census() == 1.0
+        monkeypatch.setattr(census._sites, "waiting_at", broken)
+        assert census.listing().tasks == []
+        monkeypatch.setattr(census, "_references", broken)
+        assert census.listing() == census.Listing()
+        assert census.take_census() == 1.0
         monkeypatch.undo()
-        assert len(_tasks.listing().tasks) == 1
+        assert len(census.listing().tasks) == 1
 
 
 def test_a_child_after_fork_starts_its_own_census():
@@ -507,7 +507,8 @@ def test_a_child_after_fork_starts_its_own_census():
         output("""
         import asyncio, os, sys, time, warnings
         import obsloop
-        from obsloop import _tasks, service
+        from obsloop import service
+        from obsloop.tasks import census as _tasks
         warnings.simplefilter("ignore")
         service.ensure("127.0.0.1:0", unhealthy_after=1.0)
         async def main():

@@ -19,7 +19,7 @@ import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _tasks, instruments
+from obsloop import instruments
 from obsloop.hotpath import runs
 from obsloop.hotpath.backend import new_cells
 from obsloop.hotpath.displaced import is_displaced
@@ -31,7 +31,9 @@ from obsloop.metrics.exemplars import Exemplars
 from obsloop.metrics.labelled import Rare
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import executors, gc as gc_probe, processes, servers, tasks, transports
-from obsloop.watch import lints, recent, watchdog
+from obsloop.tasks import census
+from obsloop.tasks.lints import runner
+from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -233,10 +235,10 @@ def process_snapshot() -> Snapshot:
     dropped = {
         **_dropped,
         **coroutine_times.dropped,
-        **lints.dropped(),
+        **runner.dropped(),
         **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
     }
-    self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": _tasks.census_time_ns()}
+    self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": census.census_time_ns()}
     data: dict[str, dict[tuple[str, ...], Value]] = {
         **gc_probe.points(),
         "obsloop.self.time": {(what,): ns / 1e9 for what, ns in self_time_ns.items()},

@@ -22,7 +22,7 @@ from obsloop.introspect.attributes import class_name, class_of, clean
 from obsloop.introspect.callbacks import Site
 from obsloop.metrics.catalog import ORIGINS
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
-from obsloop.watch import lints
+from obsloop.tasks.lints import runner
 
 _CALLBACK, _TASK, _FUTURE, _TRANSPORT, _SERVER, _OTHER = ORIGINS
 _DESTROYED = "Task was destroyed but it is pending!"
@@ -65,7 +65,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
     if obs.servers.accepting is not None and "socket" in context and isinstance(exception, OSError):
         obs.servers.accepting.failed(exception)  # asyncio reports it here, and tries again later
     raised_at = _raised_at(exception)
-    lints.exception_seen(loop, context, error_type, raised_at)
+    runner.exception_seen(loop, context, error_type, raised_at)
     emit(
         obs.instruments,
         "on_callback_error",

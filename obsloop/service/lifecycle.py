@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 
-from obsloop import _tasks
 from obsloop.base.address import UNIX, Address, base_url, parse_addresses
 from obsloop.base.threads import in_subinterpreter
 from obsloop.service import access
@@ -16,6 +15,7 @@ from obsloop.service.listeners import SocketFile, listen_on, listen_unix
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.say import say
 from obsloop.service.server import Listener, Server
+from obsloop.tasks import census
 
 # Set by `obsloop run` to the process id that the observed program begins with; its children inherit it.
 RUN_PID = "OBSLOOP_RUN_PID"
@@ -104,7 +104,7 @@ def _start(state: _State, text: str, options: Options, allowed_hosts: str | None
 
 
 def _serve(server: Server) -> Server:
-    _tasks.begin()
+    census.begin()
     try:
         server.start()
     except BaseException:
@@ -219,7 +219,7 @@ def _after_fork_in_child() -> None:
     global _state
     old, _state = _state, _State()
     _paused.clear()
-    _tasks.forked()
+    census.forked()
     if old.server is not None:
         old.server.abandon()
 

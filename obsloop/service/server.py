@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from obsloop import _tasks
 from obsloop.base.threads import start_without_signals
 from obsloop.service import access
 from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
 from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain
 from obsloop.service.routes import Options, Route, preload, preload_pages
 from obsloop.service.say import say_once
+from obsloop.tasks import census
 
 MAX_CONNECTIONS = 64
 MAX_UNSENT = 16 * 1024 * 1024
@@ -147,7 +147,7 @@ class Server:
     def _serve(self) -> None:
         now = time.monotonic()
         self._preload_at = now + _PRELOAD_AFTER_SECONDS
-        self._census_at = now + _tasks.CENSUS_SECONDS
+        self._census_at = now + census.CENSUS_SECONDS
         while True:
             try:
                 ready = self._selector.select(self._timeout())
@@ -177,7 +177,7 @@ class Server:
             self._submit("metrics", None, preload)
             self._submit("pages", None, preload_pages)
         if now >= self._census_at:
-            self._census_at = _NEVER if self._submit("pages", self, _tasks.take_census) else now + _tasks.CENSUS_SECONDS
+            self._census_at = _NEVER if self._submit("pages", self, census.take_census) else now + census.CENSUS_SECONDS
         if self._accept_at is not None and now >= self._accept_at:
             self._accept_at = None
             for listener in self._listeners:
@@ -397,7 +397,7 @@ class Server:
         owner = answerer.finished()
         try:
             if owner is self:
-                pause = result if isinstance(result, float) else _tasks.CENSUS_SECONDS
+                pause = result if isinstance(result, float) else census.CENSUS_SECONDS
                 self._census_at = time.monotonic() + pause
             elif isinstance(owner, _Connection) and owner.sock.fileno() >= 0 and owner.outgoing is None:
                 try:

@@ -1,5 +1,5 @@
 """/tasks: the live tasks of every running loop, and what the lints told last. How tasks are found, and their age, is in
-obsloop/_tasks.py; the lints are in obsloop/watch/lints.
+obsloop/tasks/census.py; the lints are in obsloop/watch/lints.
 """
 
 import os
@@ -7,12 +7,12 @@ import time
 from html import escape
 from typing import Any
 
-from obsloop._tasks import TaskInfo, listing
 from obsloop.base import gc_pause
 from obsloop.events import TaskLint
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table, wants
-from obsloop.watch import lints
+from obsloop.tasks.census import TaskInfo, listing
+from obsloop.tasks.lints import runner
 
 KEPT_SECONDS = 1.0
 KEPT_TIMES = 10
@@ -40,7 +40,7 @@ def tasks(request: Request) -> Response:
 
 def report() -> dict[str, Any]:
     """The same for programs."""
-    found, told = listing(), lints.kept()
+    found, told = listing(), runner.kept()
     return {
         "process": os.getpid(),
         "taken_at": moment(time.time()),

@@ -24,7 +24,8 @@ from obsloop.hotpath.displaced import is_displaced
 from obsloop.introspect import callbacks, frames as _frames, stacks
 from obsloop.introspect.callbacks import Site
 from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
-from obsloop.watch import cause as causes, episodes, lints, notices, usage
+from obsloop.tasks.lints import runner
+from obsloop.watch import cause as causes, episodes, notices, usage
 from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 
 if TYPE_CHECKING:
@@ -315,7 +316,7 @@ def _pass(life: _Life) -> None:
 def _look_at_tasks(life: _Life) -> None:
     """The lints have a look, or a slice of one, when it is time."""
     life.lints_ns = life.looked_ns + _REST_NS  # should they raise
-    life.lints_ns = lints.go_on()
+    life.lints_ns = runner.go_on()
 
 
 def _sleep(life: _Life) -> None:
@@ -592,7 +593,7 @@ def _after_fork_in_child() -> None:
     _life, _asleep, _spent_before_ns = None, True, 0
     _starting = _thread.allocate_lock()
     _ended, _open, _watched = deque(), [], {}
-    for part in (usage, notices, lints):
+    for part in (usage, notices, runner):
         part.forked()
     for run in list(runs.runs.values()):
         loop = run.loop()

@@ -8,26 +8,27 @@ import pytest
 
 import obsloop
 from obsloop.hotpath import creation_samples
+from obsloop.tasks.lints import runner
 from obsloop.testing import Recorder
-from obsloop.watch import lints, notices
+from obsloop.watch import notices
 
 
 @pytest.fixture(autouse=True)
 def from_nothing(clean_ledger, nothing_to_tell, cheap_collections):
     """As in a process where no loop has run before; what the test leaves behind is collected within it."""
-    lints.forked()
+    runner.forked()
     notices.forked()
     creation_samples._sampled.clear()
     yield
     gc.collect()
-    lints.forked()
+    runner.forked()
 
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """The watchdog looks every 20 ms, whatever it costs: what takes seconds in life takes less here."""
-    monkeypatch.setattr(lints, "LOOK_NS", 20_000_000)
-    monkeypatch.setattr(lints, "SHARE", 1)
+    monkeypatch.setattr(runner, "LOOK_NS", 20_000_000)
+    monkeypatch.setattr(runner, "SHARE", 1)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ class Looking:
     def __init__(self, loop) -> None:
         self.loop = loop
         self.seconds = 1000.0
-        self.all = lints._Lints()
+        self.all = runner._Lints()
 
     async def look(self, after: float = 1.0) -> int:
         """One look, ``after`` seconds later by its clock, from another thread; how many slices it took."""
@@ -51,23 +52,23 @@ class Looking:
         return await asyncio.to_thread(self._look)
 
     def _look(self) -> int:
-        return sum(1 for _ in self.all._all(lints.Look(round(self.seconds * 1e9), lints._runs())))
+        return sum(1 for _ in self.all._all(runner.Look(round(self.seconds * 1e9), runner._runs())))
 
 
 @pytest.fixture
 def looked_at(monkeypatch):
     """Run a coroutine function that is given a ``Looking``; the watchdog itself does not look meanwhile."""
-    later = lints.LOOK_NS
+    later = runner.LOOK_NS
 
     def go_on() -> int:
-        return lints.time.monotonic_ns() + later
+        return runner.time.monotonic_ns() + later
 
-    monkeypatch.setattr(lints, "go_on", go_on)
+    monkeypatch.setattr(runner, "go_on", go_on)
 
     def run(main, **settings):
         async def start():
             looking = Looking(asyncio.get_running_loop())
-            monkeypatch.setattr(lints, "_lints", looking.all)
+            monkeypatch.setattr(runner, "_lints", looking.all)
             return await main(looking)
 
         return obsloop.run(start(), settings=obsloop.Settings(name="looked at", **settings))

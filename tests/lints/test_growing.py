@@ -9,7 +9,7 @@ import pytest
 
 import obsloop
 from obsloop.hotpath import creation_samples
-from obsloop.watch.lints import look
+from obsloop.tasks.lints import scan
 
 SETTINGS = {"growing_after": 50.0, "growing_by": 100}  # windows of ten seconds
 
@@ -170,7 +170,7 @@ def test_a_line_that_makes_tasks_of_many_coroutines_is_found_by_samples(looked_a
 
 def test_of_very_many_tasks_a_known_share_is_looked_at(looked_at, told, monkeypatch):
     """Ten times as many as a look takes: each stands for others, the growth is found, the numbers are estimates."""
-    monkeypatch.setattr(look, "MAX_LOOKED", 400)
+    monkeypatch.setattr(scan, "MAX_LOOKED", 400)
 
     async def main(looking):
         crowd, steady = Crowd(), Crowd(other)

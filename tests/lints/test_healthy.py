@@ -11,7 +11,7 @@ from asyncio import tasks
 import pytest
 
 import obsloop
-from obsloop.watch import lints
+from obsloop.tasks.lints import runner
 
 SECONDS = 1.5
 LIMITS = {"never_woken_after": 0.1, "growing_after": 0.3, "growing_by": 20, "never_yields_after": 1.0}
@@ -266,7 +266,7 @@ def test_nothing_is_told_of_a_healthy_program(quick, told, tasks_are, caplog):
         while loop.time() < end:
             await asyncio.sleep(0.1)
             gc.collect(0)
-            seen.append(len(lints._lints.never_woken._suspects))
+            seen.append(len(runner._lints.never_woken._suspects))
         assert [task.get_name() for task in running if task.done()] == []
         for task in running:
             task.cancel()

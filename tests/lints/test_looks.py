@@ -8,9 +8,8 @@ import time
 import pytest
 
 import obsloop
+from obsloop.tasks.lints import findings, growing, never_woken, runner, scan
 from obsloop.testing import StepClock
-from obsloop.watch import lints
-from obsloop.watch.lints import findings, growing, look, woken
 from tests.support import output
 
 
@@ -22,7 +21,7 @@ async def lost(i=0):
 def test_a_hundred_thousand_tasks_are_looked_at_in_bounded_slices(looked_at, monkeypatch):
     """A tenth of them, in slices of 256 at most; references are counted of 200 at most; the rest by their share."""
     counted, seen = [], []
-    real_count, real_see = woken.count, lints._Lints._see
+    real_count, real_see = never_woken.count, runner._Lints._see
 
     def count(ref, **kwargs):
         counted.append(1)
@@ -35,8 +34,8 @@ def test_a_hundred_thousand_tasks_are_looked_at_in_bounded_slices(looked_at, mon
     async def main(looking):
         tasks = [asyncio.create_task(asyncio.sleep(3600)) for _ in range(100_000)]
         await asyncio.sleep(0)
-        monkeypatch.setattr(woken, "count", count)
-        monkeypatch.setattr(lints._Lints, "_see", see)
+        monkeypatch.setattr(never_woken, "count", count)
+        monkeypatch.setattr(runner._Lints, "_see", see)
         await looking.look()
         counted.clear()
         seen.clear()
@@ -47,9 +46,9 @@ def test_a_hundred_thousand_tasks_are_looked_at_in_bounded_slices(looked_at, mon
         return slices
 
     slices = looked_at(main)
-    assert len(seen) <= look.MAX_LOOKED
-    assert slices >= len(seen) // lints.SLICE
-    assert len(counted) <= woken.MAX_CHECKED
+    assert len(seen) <= scan.MAX_LOOKED
+    assert slices >= len(seen) // runner.SLICE
+    assert len(counted) <= never_woken.MAX_CHECKED
     assert len(seen) > 9_000
 
 
@@ -86,7 +85,7 @@ def test_the_share_that_is_looked_at_stands_for_all(looked_at):
 
 def test_who_waits_for_an_answer_gets_its_turn_however_many_there_are(looked_at, told, monkeypatch):
     """Of more than one look counts the references of, others come at the next: all 50 are found."""
-    monkeypatch.setattr(woken, "MAX_CHECKED", 10)
+    monkeypatch.setattr(never_woken, "MAX_CHECKED", 10)
 
     async def main(looking):
         tasks = [asyncio.create_task(lost(i)) for i in range(50)]
@@ -103,7 +102,7 @@ def test_who_waits_for_an_answer_gets_its_turn_however_many_there_are(looked_at,
 
 def test_tables_are_bounded_and_what_finds_no_room_is_counted(looked_at, told, monkeypatch):
     """Room for ten suspects, and for five groups: what is too much is dropped, and said so."""
-    monkeypatch.setattr(woken, "MAX_SUSPECTS", 10)
+    monkeypatch.setattr(never_woken, "MAX_SUSPECTS", 10)
     monkeypatch.setattr(growing, "MAX_KINDS", 1)
 
     async def main(looking):
@@ -126,7 +125,7 @@ def test_the_last_hundred_findings_are_kept():
     obs = obsloop.new_event_loop(obsloop.Settings(name="kept"))
     try:
         for i in range(130):
-            findings.tell(obs._obsloop, "growing", look.Site(f"f{i}", "", 0), "grows", log=False)
+            findings.tell(obs._obsloop, "growing", scan.Site(f"f{i}", "", 0), "grows", log=False)
     finally:
         obs.close()
     recent = findings.kept()
@@ -137,7 +136,7 @@ def test_the_last_hundred_findings_are_kept():
 
 def test_the_next_look_comes_the_later_the_more_this_one_cost(monkeypatch):
     """One thousandth of a core: 4 ms of looking are followed by 4 s without; and at least a second in any case."""
-    all_of_them = lints._Lints()
+    all_of_them = runner._Lints()
     costs = iter([0, 1_000_000, 0, 3_000_000, 0, 10_000])
 
     class Spent:
@@ -153,11 +152,11 @@ def test_the_next_look_comes_the_later_the_more_this_one_cost(monkeypatch):
         def loop(self):
             return None
 
-    monkeypatch.setattr(lints, "_runs", lambda: {1: Run()})
+    monkeypatch.setattr(runner, "_runs", lambda: {1: Run()})
     monkeypatch.setattr(all_of_them, "_all", lambda now: iter([None]))
-    monkeypatch.setattr(lints.time, "thread_time_ns", thread_time_ns)
+    monkeypatch.setattr(runner.time, "thread_time_ns", thread_time_ns)
     try:
-        assert all_of_them.look(10**12) == 10**12 + lints.SLICE_PAUSE_NS
+        assert all_of_them.look(10**12) == 10**12 + runner.SLICE_PAUSE_NS
         assert all_of_them.look(10**12 + 10**7) == 10**12 + 10**7 + 10**9  # long steps are looked for meanwhile
         assert all_of_them.next_ns == 10**12 + 10**7 + 4_000_000_000
     finally:
@@ -178,7 +177,7 @@ def test_they_are_off_when_not_wanted(quick, told, settings):
         main(), settings=obsloop.Settings(name="off", never_woken_after=0.01, never_yields_after=0.01, **settings)
     )
     assert told.lints == []
-    assert lints._lints.next_ns == 0
+    assert runner._lints.next_ns == 0
 
 
 def test_in_a_world_with_a_tests_clock_nothing_is_looked_at(quick, told):
@@ -203,14 +202,14 @@ def test_what_raises_is_ours_and_the_program_goes_on(quick, monkeypatch, caplog,
             raise RuntimeError("bad instrument")
 
     errors = iter([RuntimeError("ours")])
-    real = woken.NeverWoken.begin
+    real = never_woken.NeverWoken.begin
 
     def begin(self, now):
         for error in errors:
             raise error
         real(self, now)
 
-    monkeypatch.setattr(woken.NeverWoken, "begin", begin)
+    monkeypatch.setattr(never_woken.NeverWoken, "begin", begin)
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -260,8 +259,8 @@ def test_a_child_after_fork_has_found_nothing_yet():
         import asyncio, os, warnings
         import obsloop
         from obsloop.hotpath import creation_samples as _created
-        from obsloop.watch import lints
-        from obsloop.watch.lints import findings
+        from obsloop.tasks.lints import runner as lints
+        from obsloop.tasks.lints.runner import findings
         warnings.simplefilter("ignore")
         async def main():
             loop = asyncio.get_running_loop()
@@ -284,8 +283,8 @@ def test_they_are_shown_with_the_tasks():
         import asyncio, json, urllib.request
         import obsloop
         from obsloop import service
-        from obsloop.watch import lints
-        from obsloop.watch.lints import findings
+        from obsloop.tasks.lints import runner as lints
+        from obsloop.tasks.lints.runner import findings
         url = service.ensure("127.0.0.1:0", unhealthy_after=60.0)
         def get(accept):
             request = urllib.request.Request(url + "/tasks", headers={"Accept": accept})
@@ -317,7 +316,7 @@ def test_a_look_that_waits_for_its_next_slice_holds_no_loop(looked_at):
     """Who closes a loop and lets go of it meanwhile finds it gone."""
 
     async def main(looking):
-        going_on = looking.all._all(lints.Look(0, lints._runs()))
+        going_on = looking.all._all(runner.Look(0, runner._runs()))
         await asyncio.to_thread(next, going_on)  # as the watchdog does it, in a thread of its own
         return [v for v in going_on.gi_frame.f_locals.values() if isinstance(v, asyncio.AbstractEventLoop)]
 

@@ -9,8 +9,8 @@ from asyncio import futures, tasks
 import pytest
 
 import obsloop
-from obsloop import _tasks
-from obsloop.watch.lints import woken
+from obsloop.tasks import census
+from obsloop.tasks.lints import never_woken
 
 TASKS = {"C task": asyncio.Task, "Python task": tasks._PyTask}
 FUTURES = {"C future": asyncio.Future, "Python future": futures._PyFuture}
@@ -44,12 +44,12 @@ async def looks(looking, n=6, after=10.0):
 
 def test_counting_is_exact_on_this_interpreter():
     """All four combinations; where one is not, that is known, too: a reference that is hidden is not explained."""
-    assert woken.exact() == {(True, True), (True, False), (False, True), (False, False)}
+    assert never_woken.exact() == {(True, True), (True, False), (False, True), (False, False)}
 
 
 def test_where_counting_is_not_exact_the_lint_is_off_and_says_so(looked_at, told, monkeypatch, caplog):
     """As on an interpreter that counts in another way: nothing is told of, and one line says that nothing will be."""
-    monkeypatch.setattr(woken, "_EXPECTED", [])
+    monkeypatch.setattr(never_woken, "_EXPECTED", [])
 
     async def main(looking):
         task = asyncio.create_task(innermost(asyncio.Future, nobody))
@@ -81,7 +81,7 @@ def test_a_task_whose_future_nobody_has_is_told_of_once(looked_at, told, task_ki
         waits = asyncio.gather(lost, well)
         await looks(looking, 3)
         assert told.lints == []  # 20 s after it was first seen so
-        _tasks.listing()  # makes frames of coroutines, and changes nothing
+        census.listing()  # makes frames of coroutines, and changes nothing
         await looks(looking, 10)
         waits.cancel()
         await asyncio.gather(waits, return_exceptions=True)

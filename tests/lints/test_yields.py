@@ -69,7 +69,7 @@ def test_each_long_step_counts_and_one_is_told(quick, told, caplog):
 
 def test_by_default_it_is_ten_slow_callbacks_and_at_least_a_second():
     """A limit follows ``slow_callback_duration``, and is a setting."""
-    from obsloop.watch.lints.yields import limit_ns
+    from obsloop.tasks.lints.never_yields import limit_ns
 
     loop = obsloop.new_event_loop(obsloop.Settings())
     other = obsloop.new_event_loop(obsloop.Settings(never_yields_after=0.25))

@@ -76,9 +76,9 @@ async def main():
             break
         assert after < end
         await asyncio.sleep(0.1)
-    assert obsloop._tasks.census_time_ns() > 0
+    assert obsloop.tasks.census.census_time_ns() > 0
 
-import obsloop._tasks
+import obsloop.tasks.census
 obsloop.run(main())
 """)
 
@@ -129,7 +129,7 @@ obsloop.run(main())
 def test_an_answer_is_kept_and_shared_for_a_second_at_most():
     """The dearer it is, the longer; JSON and the page each; and a child after fork has its own."""
     run("""
-import obsloop._tasks
+import obsloop.tasks.census
 from obsloop.service import tasks as page
 from obsloop.service.messages import Request
 
@@ -139,7 +139,7 @@ page.time = type("Clock", (), {"monotonic": lambda: clock[0], "time": time.time}
 def listing():
     clock[0] += seconds[0]
     taken.append(seconds[0])
-    return obsloop._tasks.Listing()
+    return obsloop.tasks.census.Listing()
 
 page.listing = listing
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from obsloop.introspect import attributes, callbacks
 from obsloop.introspect.callbacks import Site
-from obsloop.watch.lints import findings
+from obsloop.tasks.lints import findings
 
 LINT = "exception_never_retrieved"
 MAX_KINDS = 1_000

@@ -18,8 +18,8 @@ from obsloop.base.asyncio_private import private_tasks
 from obsloop.hotpath import backend, held
 from obsloop.introspect import attributes, callbacks, frames as _frames, stacks
 from obsloop.metrics.counters import IN_CALLBACK
-from obsloop.watch.lints import findings, look
-from obsloop.watch.lints.look import Look
+from obsloop.tasks.lints import findings, scan
+from obsloop.tasks.lints.scan import Look
 
 if TYPE_CHECKING:
     from obsloop.hotpath.runs import Run
@@ -168,7 +168,7 @@ class AlwaysReady:
         runs: dict[findings.Key, Run] = {}
         for entry in list(self._ready.values()):
             task = entry.ref()
-            run = now.runs.get(look.loop_id_of(task) or 0) if task is not None else None
+            run = now.runs.get(scan.loop_id_of(task) or 0) if task is not None else None
             loop = run.loop() if run is not None else None
             if run is None or loop is None or entry.looks < MIN_LOOKS:
                 continue
@@ -178,13 +178,13 @@ class AlwaysReady:
             if not entry.told:
                 entry.told = True
                 findings.add(obs, LINT)
-            key = look.key_of(run, look.coroutine_of(task))
+            key = scan.key_of(run, scan.coroutine_of(task))
             found.setdefault(key, []).append(entry)
             runs[key] = run
             del task
         for key, entries in found.items():
             loop = runs[key].loop()
-            known = look.site_and_place(entries[0].ref)
+            known = scan.site_and_place(entries[0].ref)
             if loop is None or known is None or not self._groups.is_news(key, len(entries)):
                 continue
             site, where = known
@@ -196,10 +196,10 @@ class AlwaysReady:
 
 def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
     """Whether it is ready or runs, and not since a future has woken it (None: that cannot be seen now); and its run."""
-    loop_id = None if task is None else look.loop_id_of(task)
+    loop_id = None if task is None else scan.loop_id_of(task)
     run = now.runs.get(loop_id) if loop_id is not None else None
     loop = run.loop() if run is not None else None
-    if run is None or loop is None or look.waiter_of(task) is not None:
+    if run is None or loop is None or scan.waiter_of(task) is not None:
         return False, None
     if asyncio.current_task(loop) is not task:
         return True, run

@@ -8,10 +8,10 @@ from traceback import FrameSummary
 from types import CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _tasks
 from obsloop.base.asyncio_private import C_TASK
 from obsloop.introspect import attributes, callbacks, stacks
 from obsloop.introspect.callbacks import Site
+from obsloop.tasks import census
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,9 +73,9 @@ def loop_id_of(task: Any) -> int | None:
     """The ``id`` of its loop; None where it is done, or not asyncio's own kind of task."""
     if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return None if _c_done(task) else id(_c_loop(task))
-    if not attributes.is_a(task, callbacks._TASKS) or _tasks._ask(task, "done"):
+    if not attributes.is_a(task, callbacks._TASKS) or census._ask(task, "done"):
         return None
-    return id(_tasks._ask(task, "get_loop"))
+    return id(census._ask(task, "get_loop"))
 
 
 def waiter_of(task: Any) -> Any:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from obsloop.hotpath import creation_samples
 from obsloop.introspect import attributes
 from obsloop.introspect.callbacks import Site
-from obsloop.watch.lints import findings, look
-from obsloop.watch.lints.look import Kind, Look
+from obsloop.tasks.lints import findings, scan
+from obsloop.tasks.lints.scan import Kind, Look
 
 if TYPE_CHECKING:
     from obsloop.hotpath.creation_samples import Place
@@ -124,7 +124,7 @@ class Growing:
         loop = kind.run.loop()
         if loop is None or not self._is_news(kind.key, trend, loop._obsloop.settings.growing_by * now.every):
             return
-        known = look.site_and_place(kind.ref)
+        known = scan.site_and_place(kind.ref)
         if known is None:
             return
         site, detail = known
@@ -159,10 +159,10 @@ class Growing:
         places: dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]] = {}
         of_kind: dict[findings.Key, Counter[Place]] = {}
         for task, place in creation_samples.living():
-            run = now.runs.get(look.loop_id_of(task) or 0)
+            run = now.runs.get(scan.loop_id_of(task) or 0)
             if run is None:
                 continue
-            kind = look.key_of(run, look.coroutine_of(task))
+            kind = scan.key_of(run, scan.coroutine_of(task))
             key = (id(run.cells), "created", *place)
             _, _, n, kinds = places.get(key, (run, place, 0, Counter[findings.Key]()))
             kinds[kind] += 1

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from obsloop.base.asyncio_private import C_FUTURE, C_TASK, private_base_events, private_futures, private_tasks
 from obsloop.base.guarded import harmless
 from obsloop.introspect import attributes, callbacks as _sites
-from obsloop.watch.lints import findings, look
-from obsloop.watch.lints.look import Look
+from obsloop.tasks.lints import findings, scan
+from obsloop.tasks.lints.scan import Look
 
 if TYPE_CHECKING:
     from obsloop.hotpath.runs import Run
@@ -138,12 +138,12 @@ class NeverWoken:
             if not suspect.told:
                 suspect.told = True
                 findings.add(obs, LINT)
-            key = look.key_of(run, look.coroutine_of(suspect.ref()))
+            key = scan.key_of(run, scan.coroutine_of(suspect.ref()))
             found.setdefault(key, []).append(suspect)
             runs[key] = run
         for key, suspects in found.items():
             loop = runs[key].loop()
-            known = look.site_and_place(suspects[0].ref)
+            known = scan.site_and_place(suspects[0].ref)
             if loop is None or known is None or not self._groups.is_news(key, len(suspects)):
                 continue
             site, where = known
@@ -178,7 +178,7 @@ class NeverWoken:
         held = found.task > 0
         if held and not found.variables:
             return 0, False
-        future = look.waiter_of(task)
+        future = scan.waiter_of(task)
         if attributes.class_of(future) not in _PLAIN or future.done() or weakref.getweakrefcount(future):
             return 0, False
         if held and (_is_for_a_run(task) or _has_a_timeout(task)):
@@ -188,7 +188,7 @@ class NeverWoken:
 
 def _loop_id(ref: Any) -> int | None:
     task = ref()
-    return None if task is None else look.loop_id_of(task)
+    return None if task is None else scan.loop_id_of(task)
 
 
 def count(ref: Any, *, fully: bool = False) -> Count | None:
@@ -197,10 +197,10 @@ def count(ref: Any, *, fully: bool = False) -> Count | None:
     Where somebody else has the future, those to the task are not counted, unless ``fully``.
     """
     task = ref()
-    future = None if task is None else look.waiter_of(task)
+    future = None if task is None else scan.waiter_of(task)
     if future is None or attributes.class_of(future) not in _PLAIN:
         return None
-    chain = look.chain_of(look.coroutine_of(task))
+    chain = scan.chain_of(scan.coroutine_of(task))
     iterator = _times(chain[-1], future) if chain else 0
     if not iterator:
         return None
@@ -252,7 +252,7 @@ def _is_for_a_run(task: Any) -> bool:
 
 def _has_a_timeout(task: Any) -> bool:
     """Whether a coroutine of the task's is within a time-out: asyncio's, or another that is called so."""
-    for coro in look.chain_of(look.coroutine_of(task)):
+    for coro in scan.chain_of(scan.coroutine_of(task)):
         for obj in _get(coro):
             owner = attributes.get(obj, "__self__") if type(obj) in (MethodType, BuiltinMethodType) else obj
             within = attributes.get(owner, "gen")  # contextlib's
@@ -303,7 +303,7 @@ class _Probe:
 
 
 def _combination(task: Any) -> tuple[bool, bool]:
-    future = look.waiter_of(task)
+    future = scan.waiter_of(task)
     return (
         _C_TASK is not None and attributes.is_a(task, _C_TASK),
         _C_FUTURE is not None and attributes.is_a(future, _C_FUTURE),
@@ -355,16 +355,16 @@ def _try(combination: tuple[bool, bool]) -> list[Count | None]:
         ref = weakref.ref(task)
         results.append(count(ref, fully=True))
         if example is with_variable:
-            future = look.waiter_of(task)
+            future = scan.waiter_of(task)
             results.append(count(ref, fully=True))
             del task, future
             results.append(count(ref, fully=True))
-            future = look.waiter_of(ref())
+            future = scan.waiter_of(ref())
             results.append(count(ref, fully=True))
         else:
             del task
             results.append(count(ref, fully=True))
-            future = look.waiter_of(ref())
+            future = scan.waiter_of(ref())
         future.set_result(None)
         del future
         probe.step()  # the task ends, and no cycle is left to the garbage collector

@@ -12,16 +12,16 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from obsloop import _tasks
 from obsloop.base import clock, gc_pause
 from obsloop.hotpath import creation_samples, runs as _running
 from obsloop.introspect import attributes
-from obsloop.watch.lints import findings, look
-from obsloop.watch.lints.growing import Growing
-from obsloop.watch.lints.look import Look
-from obsloop.watch.lints.retrieved import NEVER_RETRIEVED, NeverRetrieved
-from obsloop.watch.lints.woken import NeverWoken
-from obsloop.watch.lints.yields import AlwaysReady, Steps
+from obsloop.tasks import census
+from obsloop.tasks.lints import findings, scan
+from obsloop.tasks.lints.growing import Growing
+from obsloop.tasks.lints.never_retrieved import NEVER_RETRIEVED, NeverRetrieved
+from obsloop.tasks.lints.never_woken import NeverWoken
+from obsloop.tasks.lints.never_yields import AlwaysReady, Steps
+from obsloop.tasks.lints.scan import Look
 
 if TYPE_CHECKING:
     from obsloop.hotpath.runs import Run
@@ -76,10 +76,10 @@ class _Lints:
         self.always_ready.begin(now)
         self.never_woken.begin(now)
         references = _references(now)
-        if len(references) > look.MAX_LOOKED:
+        if len(references) > scan.MAX_LOOKED:
             # By chance, and not every tenth: their order is that of their addresses, and so may be what they are.
-            now.every = len(references) / look.MAX_LOOKED
-            references = random.sample(references, look.MAX_LOOKED)
+            now.every = len(references) / scan.MAX_LOOKED
+            references = random.sample(references, scan.MAX_LOOKED)
         for n, ref in enumerate(references, 1):
             self._see(now, ref)
             if n % SLICE == 0:
@@ -95,14 +95,14 @@ class _Lints:
         if task is None:
             return
         try:
-            loop_id = look.loop_id_of(task)
+            loop_id = scan.loop_id_of(task)
             run = now.runs.get(loop_id) if loop_id is not None else None
             if run is None or loop_id is None:
                 return
-            waiter = look.waiter_of(task)
+            waiter = scan.waiter_of(task)
             waits_for = None if waiter is None else attributes.class_of(waiter)
             del waiter
-            now.count(ref, run, loop_id, look.coroutine_of(task))
+            now.count(ref, run, loop_id, scan.coroutine_of(task))
             if waits_for is None:
                 self.always_ready.see(now, run, ref, id(task))
             else:
@@ -155,7 +155,7 @@ def forked() -> None:
 
 def _references(now: Look) -> list[Any]:
     # In a function of its own: nothing of it is left in the frame of the look, which waits between its slices.
-    return _tasks._references([loop for run in now.runs.values() if (loop := run.loop()) is not None])
+    return census._references([loop for run in now.runs.values() if (loop := run.loop()) is not None])
 
 
 def _runs() -> dict[int, Run]:

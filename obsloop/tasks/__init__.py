@@ -1,0 +1,1 @@
+"""Live tasks, seen from outside: the census, and the lints."""

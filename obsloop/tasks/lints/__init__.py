@@ -1,0 +1,1 @@
+"""Detectors for tasks that never yield, never wake, grow in number, or fail unseen."""
