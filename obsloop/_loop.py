@@ -19,7 +19,8 @@ from obsloop.base import clock
 from obsloop.base.settings import Settings, SettingsError
 from obsloop.hotpath import backend, cold_path
 from obsloop.metrics.counters import SIGNAL
-from obsloop.probes import connections, executors, processes, servers, signals, transports
+from obsloop.probes import executors, processes, signals
+from obsloop.probes.network import connections, servers, transports
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

@@ -20,16 +20,16 @@ from obsloop.instruments import Instruments
 from obsloop.metrics import registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
 from obsloop.probes import errors, gc as gc_probe
+from obsloop.probes.network.servers import Servers
 from obsloop.probes.processes import Processes
-from obsloop.probes.servers import Servers
 from obsloop.watch import watchdog
 from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Cells
     from obsloop.metrics.snapshot import Snapshot
-    from obsloop.probes.connections import Setup
     from obsloop.probes.executors import Pool
+    from obsloop.probes.network.connections import Setup
 
 
 class Observation:

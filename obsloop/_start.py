@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from obsloop._observation import observe
 from obsloop.base.settings import Settings
 from obsloop.hotpath import backend
-from obsloop.probes import servers
+from obsloop.probes.network import servers
 
 _T = TypeVar("_T")
 

@@ -315,7 +315,7 @@ _PASSES_ON = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_
 _ACCEPTS = ("_accept_connection", "_start_serving")
 
 
-_OURS = ("obsloop.probes.transports", "obsloop.probes.handshakes", "obsloop.hotpath.pure.socket_io")
+_OURS = ("obsloop.probes.network.transports", "obsloop.probes.network.tls", "obsloop.hotpath.pure.socket_io")
 
 
 def _is_asyncios(function: Any) -> bool:

@@ -30,7 +30,8 @@ from obsloop.metrics.counters import KINDS, STRIDE, Cells, read
 from obsloop.metrics.exemplars import Exemplars
 from obsloop.metrics.labelled import Rare
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executors, gc as gc_probe, processes, servers, tasks, transports
+from obsloop.probes import executors, gc as gc_probe, processes, tasks
+from obsloop.probes.network import servers, transports
 from obsloop.tasks import census
 from obsloop.tasks.lints import runner
 from obsloop.watch import recent, watchdog

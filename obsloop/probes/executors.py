@@ -35,7 +35,7 @@ from obsloop.metrics import exemplars
 from obsloop.metrics.catalog import EXECUTOR
 from obsloop.metrics.counters import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop.metrics.labelled import NEVER
-from obsloop.probes import names
+from obsloop.probes import dns
 from obsloop.probes.errors import type_name
 from obsloop.watch.episodes import epoch
 
@@ -124,7 +124,7 @@ class Job:
         self.loop = loop
         self.pool = pool
         self.began_ns = self.ended_ns = self.thread_id = 0
-        self.via = names.look_up(func)
+        self.via = dns.look_up(func)
         """How it came, where it is a look-up of a name; else empty."""
         self.source: Any
         self.destination: Any
@@ -284,7 +284,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     if pool.ref() is None and not pool.jobs:
         _forget(obs.executors, pool)
     if job.via and began_ns:
-        names.count(ledger.rare, ran_ns, getattr(source, "_exception", None))
+        dns.count(ledger.rare, ran_ns, getattr(source, "_exception", None))
     if obs.instruments.on_executor_job or _everybody.on_executor_job:
         exception: Any = getattr(source, "_exception", None)
         site, via = job._seen or (_UNSEEN, job.via or "run_in_executor")

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import obsloop
-from obsloop.probes import connections
 from obsloop.probes.errors import error_name
+from obsloop.probes.network import connections
 from obsloop.testing import Recorder
 from tests.support import LIMIT
 

@@ -22,9 +22,9 @@ from obsloop.events import PHASES, Attempt, ConnectionSetUp
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_of, clean
+from obsloop.probes.dns import error_name as look_up_error_name
 from obsloop.probes.errors import error_name, type_name
-from obsloop.probes.families import UNIX, family_of, is_stream, is_unix
-from obsloop.probes.names import error_name as look_up_error_name
+from obsloop.probes.network.socket_family import UNIX, family_of, is_stream, is_unix
 from obsloop.watch.episodes import epoch
 
 _DNS, _CONNECT, _TLS, _PROTOCOL = PHASES

@@ -17,7 +17,7 @@ from obsloop.base.guarded import guarded
 from obsloop.introspect.attributes import class_of, clean
 from obsloop.metrics.catalog import SERVER_ADDRESS
 from obsloop.probes.errors import errno_name, type_name
-from obsloop.probes.families import is_unix
+from obsloop.probes.network.socket_family import is_unix
 
 if TYPE_CHECKING:
     from obsloop.metrics.labelled import Rare

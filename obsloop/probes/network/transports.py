@@ -25,9 +25,9 @@ from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks
 from obsloop.introspect.attributes import class_of
 from obsloop.metrics.counters import NETWORKS
-from obsloop.probes import handshakes, servers
 from obsloop.probes.errors import type_name
-from obsloop.probes.families import is_unix
+from obsloop.probes.network import servers, tls as handshakes
+from obsloop.probes.network.socket_family import is_unix
 from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Connections, servers, TLS and transports."""
