@@ -3,7 +3,7 @@
 asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 """
 
-# The map. Start at _loop.py; ARCHITECTURE.md says why.
+# The map. Start at loop/loop.py; ARCHITECTURE.md says why.
 #
 #   _loop          the loop: asyncio's own, with its hot path taken from the core
 #   _start         new_event_loop, run, instrument
@@ -17,14 +17,6 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   probes/        what is wrapped; service/ the HTTP threads; cli/ the command; integrations/ front doors; testing
 
 from obsloop import events as events
-from obsloop._start import (
-    InstrumentError as InstrumentError,
-    Loop as Loop,
-    instrument as instrument,
-    new_event_loop as new_event_loop,
-    observe_new_loops as observe_new_loops,
-    run as run,
-)
 from obsloop._version import __version__ as __version__
 from obsloop.base.settings import Settings as Settings, SettingsError as SettingsError, SpanSettings as SpanSettings
 from obsloop.hotpath import backend
@@ -32,6 +24,14 @@ from obsloop.instruments import (
     Instrument as Instrument,
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,
+)
+from obsloop.loop.start import (
+    InstrumentError as InstrumentError,
+    Loop as Loop,
+    instrument as instrument,
+    new_event_loop as new_event_loop,
+    observe_new_loops as observe_new_loops,
+    run as run,
 )
 from obsloop.metrics.catalog import (
     LOOP_NAME_LABEL as LOOP_NAME_LABEL,

@@ -43,7 +43,7 @@ from obsloop.base import clock as _clock
 from obsloop.metrics.counters import Raw
 from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.base.asyncio_private import private_base_events, private_selector_events
-from obsloop.probes import tasks as _probe
+from obsloop.introspect.coroutines import is_task
 
 cdef extern from *:
     """

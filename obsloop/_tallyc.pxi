@@ -412,14 +412,14 @@ cdef class Tally:
             Py_INCREF(group.outer)
         Py_DECREF(group)
 
-    def present_step(self, loop, task):
+    def present_step(self, loop, task, handle):
         cdef State state = state_of(loop)
         cdef int64_t inner_ns
         if state is None or state.cells is None:
             return None
         inner_ns = self.inner(state.cells)
         if state.turn is not None and state.turn.current is not NULL and self.present is not NULL and self.present.task == <PyObject *>task:
-            handle = <object>state.turn.current
+            handle = <object>state.turn.current  # what the pure core is given as `handle`
             return (
                 state.cells.tick_ns + inner_ns,
                 ((<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns) + inner_ns,
@@ -576,7 +576,7 @@ cdef int task_ended(
     cells.tasks_finished[outcome] += 1
     cells.count_waits(cells.task_durations, max(0, end - created_ns))
     if outcome == ERROR or end - created_ns >= cells.slow_task_ns:
-        _probe.done(self, task, context, outcome, created_ns, end, run_ns, wait_ns, steps)
+        self._obsloop.task_done(self, task, context, outcome, created_ns, end, run_ns, wait_ns, steps)
     return 0
 
 
@@ -615,7 +615,7 @@ cdef object create_otherwise(self, State state, coro, dict kwargs):
         tally.eager_group = eager_group
         # As far as it is known that it was its own step; until then it is its creator's.
         tally.inner_ns, inner_ns = inner_ns, tally.inner(cells)
-    if _probe.is_task(task):
+    if is_task(task):
         settle(self, state, task, number, before_ns, spent_ns, inner_ns)
     tally.entered = entered
     return task

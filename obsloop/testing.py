@@ -12,9 +12,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
-from obsloop import _start, events as _events, instruments
+from obsloop import events as _events, instruments
 from obsloop.base import clock as _clock
 from obsloop.hotpath import backend
+from obsloop.loop import start as _start
 
 _E = TypeVar("_E")
 _MOST = 10_000

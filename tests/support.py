@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import obsloop
+from obsloop.blocking import watchdog
 from obsloop.metrics import registry
 from obsloop.testing import StepClock
-from obsloop.watch import watchdog
 
 LIMIT = 60.0
 """Seconds after which a program is taken to hang. Far above what the busiest machine needs."""

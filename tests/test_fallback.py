@@ -195,11 +195,11 @@ def test_whatever_is_missing_importing_does_not_fail(change):
         print(obsloop.Loop.__module__)
     """)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "obsloop._fallback\n"
+    assert done.stdout == "obsloop.loop.fallback\n"
     assert len(done.stderr.splitlines()) == 1
     assert "not known to this version of obsloop" in done.stderr
 
 
 def test_this_interpreter_is_known():
     """No fallback and no word where nothing is changed."""
-    assert output("import obsloop; print(obsloop.Loop.__module__)") == "obsloop._loop\n"
+    assert output("import obsloop; print(obsloop.Loop.__module__)") == "obsloop.loop.loop\n"

@@ -131,7 +131,7 @@ def test_the_program_sees_and_changes_the_collector_as_ever(thresholds):
 
 def test_a_hook_of_a_lint_runs_with_the_collector_on(thresholds):
     """It is the program's code, and may take long."""
-    from obsloop.introspect.callbacks import Site
+    from obsloop.introspect.functions import Site
     from obsloop.tasks.lints import findings
 
     seen = []

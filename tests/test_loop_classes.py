@@ -5,7 +5,7 @@ import gc
 import weakref
 
 import obsloop
-from obsloop._start import observed_class
+from obsloop.loop.start import observed_class
 
 
 def test_a_loop_class_that_is_dropped_is_freed():

@@ -12,16 +12,11 @@ import types
 import pytest
 
 import obsloop
-from obsloop import _fallback
 from obsloop.introspect.attributes import LONGEST
-from obsloop.introspect.callbacks import (
-    Site,
-    site_of_callback,
-    site_of_coroutine,
-    site_of_handle,
-    site_of_task,
-    waiting_at,
-)
+from obsloop.introspect.callbacks import site_of_callback, site_of_handle
+from obsloop.introspect.coroutines import site_of_coroutine, site_of_task, waiting_at
+from obsloop.introspect.functions import Site
+from obsloop.loop import fallback
 
 HERE = __name__
 
@@ -157,7 +152,7 @@ def test_every_kind_of_handle_has_its_callback(loop):
 
 def test_the_fallback_loop_wraps_callbacks_and_is_looked_through():
     """Its wrapper is ours, and says nothing to the program's people."""
-    loop = _fallback.Loop()
+    loop = fallback.Loop()
     try:
         assert site_of_handle(loop.call_soon(view)).name == f"{HERE}.view"
         task = asyncio.Task(coro := report(), loop=loop, name="nightly")

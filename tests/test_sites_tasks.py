@@ -8,8 +8,10 @@ import types
 
 import pytest
 
-from obsloop.introspect import callbacks
-from obsloop.introspect.callbacks import Site, site_of_coroutine, site_of_handle, site_of_task, waiting_at
+from obsloop.introspect import callbacks, coroutines
+from obsloop.introspect.callbacks import site_of_handle
+from obsloop.introspect.coroutines import site_of_coroutine, site_of_task, waiting_at
+from obsloop.introspect.functions import Site
 
 HERE = __name__
 
@@ -77,7 +79,7 @@ def test_a_step_is_named_after_its_coroutine_before_and_after(loop, task_class):
     wakeup = loop._ready[-1]
     assert site_of_handle(wakeup) == expected
     loop.run_until_complete(task)
-    callbacks._named.clear()  # not from memory
+    coroutines._named.clear()  # not from memory
     assert [site_of_handle(step), site_of_handle(wakeup), site_of_task(task)] == [expected] * 3
     assert waiting_at(task.get_coro()) == ("", 0, "")
 
@@ -112,7 +114,7 @@ def test_every_kind_of_coroutine_has_the_name_of_its_function(loop, make, functi
     assert name == ("report" if "report" in function.__name__ else function.__name__)
     future.set_result(None)
     loop.run_until_complete(task)
-    callbacks._named.clear()
+    coroutines._named.clear()
     assert site_of_coroutine(coro) == expected
 
 
@@ -123,13 +125,13 @@ def test_two_functions_behind_one_wrapper_are_not_mistaken(monkeypatch):
         exec("async def same(): pass", vars(module))
         module.same = traced_coroutine(module.same)
         monkeypatch.setitem(sys.modules, name, module)
-    callbacks._named.clear()
+    coroutines._named.clear()
     coro = sys.modules["app_two"].same()
     assert site_of_coroutine(coro).name == "same"
     monkeypatch.delitem(sys.modules, "app_one")
-    callbacks._named.clear()
+    coroutines._named.clear()
     assert site_of_coroutine(coro).name == "app_two.same"
-    callbacks._named.clear()
+    coroutines._named.clear()
     coro.close()
 
 
@@ -246,11 +248,11 @@ def test_a_coroutine_of_the_programs_own_making_is_named_after_its_class(loop):
 def test_names_are_kept_as_text_and_not_without_end(loop, monkeypatch):
     """Whoever makes functions without end does not fill the memory; no object is kept."""
     monkeypatch.setattr(callbacks, "_MOST", 100)  # each new name is looked for in all modules, which takes its time
-    for number in range(callbacks._MOST * 2):
+    for number in range(coroutines._MOST * 2):
         space = {}
         exec(compile("async def made(): pass", f"<made {number}>", "exec"), space)
         coro = space["made"]()
         site_of_coroutine(coro)
         coro.close()
-    assert len(callbacks._named) <= callbacks._MOST
-    assert all(type(part) in (str, int) for key, value in callbacks._named.items() for part in (*key, *value))
+    assert len(coroutines._named) <= coroutines._MOST
+    assert all(type(part) in (str, int) for key, value in coroutines._named.items() for part in (*key, *value))

@@ -9,7 +9,8 @@ import sys
 import pytest
 import trustme
 
-from obsloop.introspect.callbacks import Site, site_of_callback, site_of_handle
+from obsloop.introspect.callbacks import site_of_callback, site_of_handle
+from obsloop.introspect.functions import Site
 
 HERE = __name__
 LIMIT = 30

@@ -1,4 +1,4 @@
-"""The way from the hot path to what is done about long callbacks and iterations (``watch.slow``).
+"""The way from the hot path to what is done about long callbacks and iterations: through the loop's ``Observation``.
 
 Called by every kind of observed loop, and only when something has taken long already. Nothing here raises.
 """
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base import clock
 from obsloop.base.guarded import guarded
-from obsloop.watch import slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,13 +26,13 @@ def notable(
     self: Any, cells: Cells, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
 ) -> int:
     """A callback took ``cells.notable_ns`` or longer. Returns when the next one starts: what this takes is overhead."""
-    guarded(slow.callback, self, cells, handle, kind, ready_ns, start_ns, end_ns, began_ns)
+    guarded(self._obsloop.slow_callback, self, cells, handle, kind, ready_ns, start_ns, end_ns, began_ns)
     return clock.monotonic_ns()
 
 
 def slow_iteration(self: Any, cells: Cells, began_ns: int, end_ns: int) -> int:
     """An iteration took ``cells.slow_iteration_ns`` or longer. Returns when the poll that follows starts."""
-    guarded(slow.iteration, self, cells, began_ns, end_ns)
+    guarded(self._obsloop.slow_iteration, self, cells, began_ns, end_ns)
     return clock.monotonic_ns()
 
 
@@ -53,4 +52,4 @@ def _chunks(self: Any, cells: Cells, todo: int, began_ns: int) -> Iterator[range
 
 def sample(self: Any, cells: Cells, began_ns: int, handle: Any) -> None:
     """The iteration becomes a slow one, of many callbacks: ``handle`` is next, and stands for the next chunk."""
-    guarded(slow.sample, self, cells, began_ns, handle, CHUNK)
+    guarded(self._obsloop.sample, self, cells, began_ns, handle, CHUNK)

@@ -153,7 +153,7 @@ def _next_new(base: Any, cls: Any) -> Any:
 def _own_class(cls: Any) -> Any:
     """The observed kind of a loop class of the program's own; None, and one line, where there can be none."""
     try:
-        from obsloop._start import observed_class  # noqa: PLC0415
+        from obsloop.loop.start import observed_class  # noqa: PLC0415
 
         return observed_class(cls)
     except Exception as error:

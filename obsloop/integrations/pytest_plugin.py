@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from obsloop import Settings, SettingsError
-from obsloop._observation import limit_iterations
 from obsloop.instruments import add_instrument, remove_instrument
 from obsloop.integrations import autoload
+from obsloop.loop.observation import limit_iterations
 
 if TYPE_CHECKING:
     from traceback import FrameSummary

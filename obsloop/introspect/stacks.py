@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from obsloop.base import asyncio_private
 from obsloop.introspect import attributes
 from obsloop.introspect.attributes import printable
-from obsloop.introspect.callbacks import Site
 from obsloop.introspect.frames import Frames
+from obsloop.introspect.functions import Site
 
 MAX_FRAMES = 100
 """So many innermost frames of a stack are kept."""
@@ -31,10 +31,10 @@ _EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
 # The frames that call callbacks, and those around them: they and what is further out are the same for every callback.
 _LOOPS_OWN = frozenset({
     (join(_OURS, "hotpath/pure/iteration.py"), "run_once"),
-    (join(_OURS, "_loop.py"), "run_forever"),
+    (join(_OURS, "loop/loop.py"), "run_forever"),
     (join(_OURS, "hotpath/cold_path.py"), "run_in_debug"),
-    (join(_OURS, "_fallback.py"), "run_forever"),
-    (join(_OURS, "_fallback.py"), "__call__"),
+    (join(_OURS, "loop/fallback.py"), "run_forever"),
+    (join(_OURS, "loop/fallback.py"), "__call__"),
     (_BASE_EVENTS, "run_forever"),
     (_BASE_EVENTS, "_run_once"),
     (_EVENTS, "_run"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import CoroutineType, GeneratorType
 from typing import Any
 
-from obsloop.introspect import callbacks
+from obsloop.introspect import coroutines, functions
 from obsloop.introspect.attributes import class_of, get, text
 from obsloop.metrics.catalog import MAX_SITES, OTHER
 from obsloop.metrics.snapshot import CoroutineTime
@@ -36,7 +36,7 @@ _sharing: set[int] = set()
 """By ``id``, those that were counted as dropped."""
 _known: list[tuple[Any, str]] = [(None, OTHER)] * (REST + 1)
 """By number: the code object, or the class of what is no coroutine of Python's own; and the qualified name."""
-_found: dict[int, callbacks.Site] = dict.fromkeys((UNKNOWN, REST), callbacks.Site(OTHER, "", 0))
+_found: dict[int, functions.Site] = dict.fromkeys((UNKNOWN, REST), functions.Site(OTHER, "", 0))
 
 
 def number_of(coro: Any) -> int:
@@ -64,7 +64,7 @@ def number_of(coro: Any) -> int:
 
 def begun(task: Any) -> bool:
     """Whether the coroutine of ``task``, whose step is being scheduled, has run before; True where it cannot tell."""
-    coro = callbacks.coroutine_of(task)
+    coro = coroutines.coroutine_of(task)
     cls = class_of(coro)
     if cls is CoroutineType:
         return bool(coro.cr_running or coro.cr_suspended)
@@ -75,13 +75,13 @@ def begun(task: Any) -> bool:
 
 def number_of_task(task: Any) -> int:
     """The same of a task's coroutine; ``REST`` where it has let go of it, as an eager task that is done has."""
-    coro = task._coro if type(task) is _TASK else callbacks.coroutine_of(task)
+    coro = task._coro if type(task) is _TASK else coroutines.coroutine_of(task)
     return REST if coro is None else number_of(coro)
 
 
 def times(readings: Iterable[Mapping[int, tuple[int, int]]]) -> dict[str, CoroutineTime]:
     """By name, longest first, from nanoseconds and steps by number. Functions of the same name are one."""
-    sums: dict[str, tuple[int, int, callbacks.Site]] = {}
+    sums: dict[str, tuple[int, int, functions.Site]] = {}
     for reading in readings:
         for number, (ns, steps) in reading.items():
             site = _site(number)
@@ -111,11 +111,11 @@ class Seats:
         return shown
 
 
-def _site(number: int) -> callbacks.Site:
+def _site(number: int) -> functions.Site:
     site = _found.get(number)
     if site is None:
         key, qualname = _known[number]
-        site = _found[number] = callbacks.site_of_code(key, qualname)
+        site = _found[number] = coroutines.site_of_code(key, qualname)
     return site
 
 

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from obsloop import instruments
+from obsloop.blocking import recent, watchdog
 from obsloop.hotpath import runs
 from obsloop.hotpath.backend import new_cells
 from obsloop.hotpath.displaced import is_displaced
@@ -34,7 +35,6 @@ from obsloop.probes import executors, gc as gc_probe, processes, tasks
 from obsloop.probes.network import servers, transports
 from obsloop.tasks import census
 from obsloop.tasks.lints import runner
-from obsloop.watch import recent, watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,9 +17,9 @@ from obsloop.base.guarded import guarded
 from obsloop.events import CallbackError
 from obsloop.hotpath import marks
 from obsloop.instruments import emit
-from obsloop.introspect import callbacks
+from obsloop.introspect import callbacks, coroutines
 from obsloop.introspect.attributes import class_name, class_of, clean
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect.functions import Site
 from obsloop.metrics.catalog import ORIGINS
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
 from obsloop.tasks.lints import runner
@@ -109,7 +109,7 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
     for key in ("task", "future"):
         future = context.get(key)
         if isinstance(future, asyncio.Task):
-            return _TASK, "task_step", callbacks.site_of_task(future)
+            return _TASK, "task_step", coroutines.site_of_task(future)
         if future is not None:
             return _FUTURE, "other", _NOWHERE
     protocol = context.get("protocol")
@@ -118,7 +118,7 @@ def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
     if context.get("socket") is not None or context.get("server") is not None:
         return _SERVER, "other", _NOWHERE
     asyncgen = context.get("asyncgen")
-    return _OTHER, "other", _NOWHERE if asyncgen is None else callbacks.site_of_coroutine(asyncgen)
+    return _OTHER, "other", _NOWHERE if asyncgen is None else coroutines.site_of_coroutine(asyncgen)
 
 
 def _class_site(thing: Any) -> Site:

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_futures
+from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import ExecutorJob
 from obsloop.instruments import emit, process
-from obsloop.introspect import callbacks
+from obsloop.introspect import callbacks, functions
 from obsloop.introspect.attributes import class_of, clean, find, get, is_a, qualname_of, text
 from obsloop.metrics import exemplars
 from obsloop.metrics.catalog import EXECUTOR
@@ -37,7 +38,6 @@ from obsloop.metrics.counters import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop.metrics.labelled import NEVER
 from obsloop.probes import dns
 from obsloop.probes.errors import type_name
-from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
     from obsloop.metrics.labelled import Rare
@@ -50,7 +50,7 @@ _DELIVERED = "asyncio.executor.result.delay"
 _NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix that a pool has when it is given none
 _everybody: Any = process
 _modules = sys.modules
-_UNSEEN = callbacks.Site("", "", 0)  # of a job that ended before somebody listened
+_UNSEEN = functions.Site("", "", 0)  # of a job that ended before somebody listened
 _DEEPEST = 100  # frames above ours in the traceback of a job
 
 # Since 3.14 asyncio delivers at once what became done in the loop's own thread; before, it went round by the queue.
@@ -120,7 +120,7 @@ class Job:
 
     def __init__(self, loop: Any, pool: Pool, func: Any) -> None:
         self.__wrapped__: Any = func
-        self._seen: tuple[callbacks.Site, str] | None = None
+        self._seen: tuple[functions.Site, str] | None = None
         self.loop = loop
         self.pool = pool
         self.began_ns = self.ended_ns = self.thread_id = 0

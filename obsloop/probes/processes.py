@@ -16,12 +16,12 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base import clock
+from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import SubprocessExit
 from obsloop.hotpath import backend
 from obsloop.instruments import emit, heard
 from obsloop.introspect.attributes import clean
-from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -20,26 +20,22 @@ from typing import Any, NamedTuple
 
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_tasks
+from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import TaskDone
+from obsloop.hotpath import backend
 from obsloop.instruments import emit, heard
-from obsloop.introspect import callbacks
-from obsloop.introspect.attributes import class_of, is_a
+from obsloop.introspect import coroutines
+from obsloop.introspect.attributes import class_of
+from obsloop.introspect.coroutines import TASKS
 from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.coroutine_times import Seats
 from obsloop.metrics.counters import FINISHES, Reading
 from obsloop.metrics.snapshot import CoroutineTime, Histogram, Value
 from obsloop.probes import errors
-from obsloop.watch.episodes import epoch
 
-_TASKS = (asyncio.Task, getattr(private_tasks, "_PyTask", asyncio.Task))
 _FIELDS = ("first_step_delays", "task_durations")
-
-
-def is_task(thing: Any) -> bool:
-    """Whether it is a task of asyncio's own making, or of a subclass: one whose steps are known when they are seen."""
-    return is_a(thing, _TASKS)
 
 
 def done(
@@ -71,7 +67,7 @@ def _tell(loop: Any, task: Any, context: Any, outcome: int, created_ns: int, end
         TaskDone(
             loop_name=obs.ledger_of(loop).name,
             kind="task_step",
-            **callbacks.site_of_task(task).fields(),
+            **coroutines.site_of_task(task).fields(),
             duration=max(0, end_ns - created_ns) / 1e9,
             schedule_delay=0.0,
             started_at=epoch(created_ns),
@@ -163,7 +159,7 @@ def _pending(loops: Iterable[Any]) -> Iterator[list[int]]:
 
 def _is_done(task: Any) -> bool:
     """What is no task of asyncio's classes counts as pending: it is not among those that are counted."""
-    classes: tuple[Any, ...] = _TASKS
+    classes: tuple[Any, ...] = TASKS
     for cls in classes:
         with suppress(TypeError):
             return bool(cls.done(task))
@@ -321,5 +317,7 @@ def _running_task(who: str) -> tuple[Any, Any]:
 def _present_step(loop: Any, task: Any) -> tuple[int, int, int]:
     """When the present step of ``task`` began, when it was ready, and now; three times now where that is not known."""
     now_ns = clock.monotonic_ns()
-    step = None if loop._obsloop.cells is None else loop._obsloop.tasks.present_step(loop, task)
+    if loop._obsloop.cells is None:
+        return now_ns, now_ns, now_ns
+    step = loop._obsloop.tasks.present_step(loop, task, backend.own_handle(loop, sys._getframe()))
     return (now_ns, now_ns, now_ns) if step is None else (*step, now_ns)

@@ -1,14 +1,14 @@
-"""/slow: the last slow callbacks, slow iterations and blocks. What is kept of them is in obsloop/watch/recent.py."""
+"""/slow: the last slow callbacks, slow iterations and blocks. What is kept of them is in obsloop/blocking/recent.py."""
 
 import os
 from html import escape
 from traceback import FrameSummary
 from typing import Any
 
+from obsloop.blocking.recent import Noted, kept
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample, SlowCallback, SlowIteration
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table
-from obsloop.watch.recent import Noted, kept
 
 MAX_FRAMES = 50  # of one stack
 MAX_ALL_FRAMES = (

@@ -29,7 +29,7 @@ from obsloop.base import gc_pause
 from obsloop.base.asyncio_private import C_TASK, private_tasks
 from obsloop.base.guarded import goes_on, harmless
 from obsloop.hotpath import runs
-from obsloop.introspect import attributes, callbacks
+from obsloop.introspect import attributes, coroutines
 
 MAX_SHOWN = 1_000
 MAX_KNOWN = 10_000
@@ -313,10 +313,10 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
     loop, loop_name = loops[loop_id]
     seen_ns, resolution_ns = moment
     state, waits_for = _state(task, loop)
-    site = callbacks.site_of_task(task)
+    site = coroutines.site_of_task(task)
     # asyncio's own tasks are not asked by `get_coro`: in CPython 3.12.1 that crashes when an eager task ends meanwhile.
-    own = attributes.is_a(task, callbacks._TASKS)
-    filename, lineno, function = callbacks.waiting_at(callbacks.coroutine_of(task) if own else task.get_coro())
+    own = attributes.is_a(task, coroutines.TASKS)
+    filename, lineno, function = coroutines.waiting_at(coroutines.coroutine_of(task) if own else task.get_coro())
     return TaskInfo(
         loop_name=loop_name,
         name=site.task_name or "",
@@ -336,7 +336,7 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
     """Its state and what it waits for. asyncio tells every thread of every loop's current task."""
     if asyncio.current_task(loop) is task:
         return "running", None
-    if not attributes.is_a(task, callbacks._TASKS):
+    if not attributes.is_a(task, coroutines.TASKS):
         return "unknown", None
     future = attributes.get(task, "_fut_waiter")
     if future is None:
@@ -348,7 +348,7 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
         if goes_on(error):
             raise
     kind = type(future).__name__
-    of_whom = f" {callbacks.site_of_task(future).task_name}" if attributes.is_a(future, callbacks._TASKS) else ""
+    of_whom = f" {coroutines.site_of_task(future).task_name}" if attributes.is_a(future, coroutines.TASKS) else ""
     return "waiting", kind + of_whom
 
 

@@ -30,7 +30,7 @@ def test_the_next_sitecustomize_is_run_and_is_the_module(tmp_path):
     result = python("-c", code, PYTHONPATH=path_with(tmp_path))
     assert result.stdout.splitlines() == [
         f"('sitecustomize', '{tmp_path / 'sitecustomize.py'}') 42",
-        "obsloop._loop",
+        "obsloop.loop.loop",
     ]
 
 
@@ -38,7 +38,7 @@ def test_an_error_in_the_next_one_is_reported_as_without_us_and_the_program_is_o
     """Python's own words for it, and no more."""
     (tmp_path / "sitecustomize.py").write_text("raise RuntimeError('theirs')\n")
     result = python("-c", LOOP, PYTHONPATH=path_with(tmp_path))
-    assert result.stdout == "obsloop._loop\n"
+    assert result.stdout == "obsloop.loop.loop\n"
     plain = subprocess.run(
         [sys.executable, "-c", "pass"],
         env=dict(os.environ, PYTHONPATH=path_with(tmp_path)),
@@ -53,7 +53,7 @@ def test_a_next_one_that_imports_asyncio_itself(tmp_path):
     """The class is found where it is already, and what was taken from it before makes observed loops too."""
     (tmp_path / "sitecustomize.py").write_text("import asyncio, sys\nsys.taken = asyncio.SelectorEventLoop\n")
     code = "import sys; loop = sys.taken(); loop.close(); print(type(loop).__module__)"
-    assert python("-c", code, PYTHONPATH=path_with(tmp_path)).stdout == "obsloop._loop\n"
+    assert python("-c", code, PYTHONPATH=path_with(tmp_path)).stdout == "obsloop.loop.loop\n"
 
 
 def test_the_program_sees_the_path_that_it_would_have_seen():

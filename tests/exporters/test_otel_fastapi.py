@@ -130,7 +130,7 @@ def test_a_blocked_requests_trace_shows_the_slow_callback(tmp_path, disabled):
         assert json.loads(found[0][1]) == "asyncio.unix_events" or "uvloop" in found[0][1]
         assert "obsloop" not in {span.scope for span in spans} | scopes
         return
-    assert json.loads(found[0][1]) == "obsloop._loop"
+    assert json.loads(found[0][1]) == "obsloop.loop.loop"
     assert "obsloop" in scopes
     requests = {name: below for name, below in tree(spans).items() if name.startswith(("GET", "POST"))}
     assert len(requests) == 13

@@ -55,7 +55,7 @@ def test_a_script_that_knows_nothing_of_us(tmp_path):
     """Its loop is observed, and the span of what blocked it and our metrics arrive; nothing is said."""
     with receiving(HttpReceiver) as receiver:
         out, err = run(tmp_path, receiver)
-        assert (out, [line for line in err.splitlines() if "obsloop" in line]) == ("obsloop._loop", [])
+        assert (out, [line for line in err.splitlines() if "obsloop" in line]) == ("obsloop.loop.loop", [])
         (span,) = [span for span in spans_of(receiver) if span.scope == "obsloop"]
         assert (span.name, span.seconds >= 0.2) == ("asyncio callback __main__.main", True)
         assert "asyncio.eventloop.iterations" in receiver.last
@@ -150,8 +150,8 @@ def test_on_and_off_again_in_a_program():
     on = ["True", "obsloop is on already"]
     assert out.splitlines() == [
         "asyncio.unix_events 0 False",
-        *on, "obsloop._loop 1 True", "asyncio.unix_events 1 False", "uvloop",
-        *on, "obsloop._loop 2 True", "asyncio.unix_events 2 False", "uvloop",
+        *on, "obsloop.loop.loop 1 True", "asyncio.unix_events 1 False", "uvloop",
+        *on, "obsloop.loop.loop 2 True", "asyncio.unix_events 2 False", "uvloop",
         "obsloop is off already",
     ]  # fmt: skip
 
@@ -179,7 +179,7 @@ def test_the_api_is_all_that_is_needed():
         asyncio.run(main())
         ObsloopInstrumentor().uninstrument()
     """)
-    assert out == "obsloop._loop\n"
+    assert out == "obsloop.loop.loop\n"
 
 
 @pytest.mark.once
@@ -200,7 +200,7 @@ def test_under_obsloop_run_it_does_not_matter_who_was_first(tmp_path):
             PYTHONPATH=":".join(path for path in sys.path if path),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == ["obsloop._loop"]
+        assert done.stdout.split() == ["obsloop.loop.loop"]
         assert [span.name for span in spans_of(receiver) if span.scope == "obsloop"] == [
             "asyncio callback __main__.main"
         ]

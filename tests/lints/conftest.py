@@ -7,17 +7,17 @@ import gc
 import pytest
 
 import obsloop
+from obsloop.blocking import log
 from obsloop.hotpath import creation_samples
 from obsloop.tasks.lints import runner
 from obsloop.testing import Recorder
-from obsloop.watch import notices
 
 
 @pytest.fixture(autouse=True)
 def from_nothing(clean_ledger, nothing_to_tell, cheap_collections):
     """As in a process where no loop has run before; what the test leaves behind is collected within it."""
     runner.forked()
-    notices.forked()
+    log.forked()
     creation_samples._sampled.clear()
     yield
     gc.collect()

@@ -222,7 +222,7 @@ def test_a_sample_is_the_programs_own_line(looked_at, monkeypatch):
     """Not asyncio's or ours, when the task is made by ``ensure_future`` or a task group; asyncio's where the loop calls
     asyncio's own code and no program is on the stack.
     """
-    space = {"__name__": "obsloop._loop", "_created": creation_samples, "base": asyncio.SelectorEventLoop}
+    space = {"__name__": "obsloop.loop.loop", "_created": creation_samples, "base": asyncio.SelectorEventLoop}
     exec(WIRED, space)
     made = []
 

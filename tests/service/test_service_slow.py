@@ -12,12 +12,12 @@ from traceback import FrameSummary
 import pytest
 
 import obsloop
+from obsloop.blocking import recent
 from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
 from obsloop.service.listeners import listen_on
 from obsloop.service.messages import MAX_BODY
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.server import Listener, Server
-from obsloop.watch import recent
 
 HOSTILE = "<script>alert(1)</script>&\"'\x1b[2J\u202e\udc80"
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import obsloop
+from obsloop.blocking import cause
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.testing import Recorder
-from obsloop.watch import cause
 from tests.kernel import on_the_run_queue
 
 CONTENDED = 0.002

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 import obsloop
+from obsloop.blocking import usage, watchdog
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.hotpath import backend
 from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED
 from obsloop.testing import Recorder, StepClock
-from obsloop.watch import usage, watchdog
 
 from .support import BLOCK, compute
 

@@ -4,10 +4,10 @@ from itertools import product
 
 import pytest
 
+from obsloop.blocking import cause, usage
+from obsloop.blocking.cause import Measured, decide
+from obsloop.blocking.usage import Late
 from obsloop.events import CAUSES
-from obsloop.watch import cause, usage
-from obsloop.watch.cause import Measured, decide
-from obsloop.watch.usage import Late
 
 MS = 1_000_000
 ALL = 300 * MS

@@ -15,10 +15,10 @@ from itertools import repeat
 import pytest
 
 import obsloop
+from obsloop.blocking import recent
 from obsloop.events import LoopUnblocked
 from obsloop.hotpath import held
-from obsloop.introspect import callbacks, frames as _frames
-from obsloop.watch import recent
+from obsloop.introspect import coroutines, frames as _frames
 from tests.watch.support import BLOCK
 
 
@@ -169,11 +169,11 @@ def test_a_suspended_coroutine_is_read_without_its_frame():
 
     refs: list[weakref.ref[Thing]] = []
     coro = waits()
-    assert callbacks.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno)
+    assert coroutines.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno)
     coro.send(None)
-    assert callbacks.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno + 3)
+    assert coroutines.place_in(coro) == (waits.__code__, waits.__code__.co_firstlineno + 3)
     coro.close()
-    assert callbacks.place_in(coro) is None
+    assert coroutines.place_in(coro) is None
     assert refs[0]() is None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import obsloop
 from obsloop.base import stderr
-from obsloop.watch import notices
+from obsloop.blocking import log
 from tests.watch.support import BLOCK
 
 FORGED = "2026-01-01 CRITICAL root: all is lost"
@@ -50,7 +50,7 @@ def block_in(filename: str, until: Callable[[], bool]) -> None:
 def test_a_name_cannot_forge_a_line_of_the_log(caplog):
     """Newlines and control characters in file and function names are written as escapes."""
     caplog.set_level(logging.WARNING, "obsloop")
-    notices.forked()  # at most one such line in ten seconds, and a test before may have had it
+    log.forked()  # at most one such line in ten seconds, and a test before may have had it
     # The watchdog reports a block while it lasts, on a busy machine late.
     block_in(f"app.py\n{FORGED}\x1b[2J", lambda: any("blocked for" in r.getMessage() for r in caplog.records))
     lines = [line for record in caplog.records for line in record.getMessage().split("\n")]

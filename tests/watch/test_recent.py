@@ -5,8 +5,8 @@ from collections import deque
 
 import pytest
 
+from obsloop.blocking import recent
 from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
-from obsloop.watch import recent
 from tests.support import output
 
 
@@ -172,7 +172,7 @@ def test_a_child_after_fork_remembers_nothing():
     """What its parent went through is the parent's; a new process of the program's begins with a clean list."""
     assert output("""
         import os, sys, time, obsloop
-        from obsloop.watch import recent
+        from obsloop.blocking import recent
         async def main():
             time.sleep(0.3)
         obsloop.run(main())

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from obsloop.blocking import usage
 from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, Cells
-from obsloop.watch import usage
 
 from .support import compute
 

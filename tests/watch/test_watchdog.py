@@ -16,10 +16,10 @@ import pytest
 
 import obsloop
 from obsloop import instruments
+from obsloop.blocking import episodes, log, watchdog
 from obsloop.events import LoopBlocked, LoopUnblocked
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect.functions import Site
 from obsloop.testing import Recorder, StepClock
-from obsloop.watch import episodes, notices, watchdog
 from tests.support import output
 
 from .support import BLOCK, block, compute, pair
@@ -43,7 +43,7 @@ def sleeper() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_logged_yet():
-    notices.forked()
+    log.forked()
 
 
 def test_a_block_is_told_while_it_lasts_and_when_it_is_over():

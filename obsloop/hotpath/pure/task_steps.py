@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
 from random import Random
 from threading import get_ident
 from time import sleep
@@ -21,12 +20,13 @@ from obsloop.base import clock
 from obsloop.base.asyncio_private import private_base_events, private_tasks
 from obsloop.hotpath import creation_samples, marks
 from obsloop.hotpath.creation_samples import MASK
+from obsloop.introspect.coroutines import is_task
 from obsloop.metrics import coroutine_times
 from obsloop.metrics.counters import FIRST_STEP, IN_CALLBACK, OTHER, TASK_STEP
-from obsloop.probes import tasks
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.introspect.coroutines import is_task
+from obsloop.metrics.counters import Cells
 
 OK, _ERROR, CANCELLED, _ABANDONED = range(4)  # of _cells.FINISHES
 _STOCK: Any = private_base_events.BaseEventLoop.create_task
@@ -168,14 +168,15 @@ class Tally:
         if times is not None and times.group is group:
             times.group = group.outer
 
-    def present_step(self, loop: Any, task: Any) -> tuple[int, int] | None:
+    def present_step(self, loop: Any, task: Any, handle: Any) -> tuple[int, int] | None:
         """When the present step of ``task`` began, and was ready; both later by what eager tasks took of it since.
+
+        ``handle`` is the one that ``loop`` runs now.
 
         Of an eager task's first step, twice when it began. None where it is known of no step that it is of ``task``.
         """
         cells = loop._obsloop.cells
         inner_ns = self.inner(cells)
-        handle = _hot_part().running_handle(loop, sys._getframe())
         kind, ready_ns = marks.marks(handle) or (OTHER, 0)
         if kind <= TASK_STEP and getattr(handle._callback, "__self__", None) is task:
             return cells.tick_ns + inner_ns, ready_ns + inner_ns
@@ -220,7 +221,7 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
         tally.inner_ns, inner_ns = inner_ns, 0 if cells is None else tally.inner(cells)
     if self._task_factory is None and task._source_traceback:
         del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
-    if tasks.is_task(task):
+    if is_task(task):
         if tally.created.pop(id(task), None) is not None and cells is not None:
             cells.finished(_ABANDONED, None)  # a dead task, at whose address it is
         times = tally._timed.get(id(task))
@@ -356,7 +357,7 @@ def ended(self: Any, cells: Cells, task: Any, context: Any, end_ns: int, created
     cells.finished(outcome, duration_ns)
     if outcome == _ERROR or (duration_ns is not None and duration_ns >= cells.slow_task_ns):
         run_ns, wait_ns, steps = (-1, -1, 0) if times is None else (times.run_ns, times.wait_ns, times.steps)
-        tasks.done(self, task, context, outcome, created_ns or end_ns, end_ns, run_ns, wait_ns, steps)
+        self._obsloop.task_done(self, task, context, outcome, created_ns or end_ns, end_ns, run_ns, wait_ns, steps)
 
 
 def step(tally: Tally, cells: Cells, task: Any, spent_ns: int, waited_ns: int) -> None:
@@ -393,12 +394,6 @@ def count_step(tally: Tally, cells: Cells, task: Any, spent_ns: int) -> None:
 def _add(cells: Cells, number: int, spent_ns: int, weight: int) -> None:
     ns, steps = cells.coroutines.get(number, (0, 0))
     cells.coroutines[number] = (ns + weight * spent_ns, steps + weight)
-
-
-def _hot_part() -> Any:
-    from obsloop.hotpath.pure import iteration  # noqa: PLC0415 - which takes its methods from here
-
-    return iteration
 
 
 METHODS: dict[str, Any] = {"create_task": create_task}

@@ -17,15 +17,15 @@ from typing import Any
 
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_base_events
+from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import PHASES, Attempt, ConnectionSetUp
 from obsloop.instruments import emit, heard
-from obsloop.introspect import callbacks
+from obsloop.introspect import callbacks, coroutines
 from obsloop.introspect.attributes import class_of, clean
 from obsloop.probes.dns import error_name as look_up_error_name
 from obsloop.probes.errors import error_name, type_name
 from obsloop.probes.network.socket_family import UNIX, family_of, is_stream, is_unix
-from obsloop.watch.episodes import epoch
 
 _DNS, _CONNECT, _TLS, _PROTOCOL = PHASES
 _NETWORK_TYPES = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6", UNIX: "unix"}
@@ -218,7 +218,7 @@ class Setup:
         site = callbacks.site_of_callback(self._factory)
         if site.name.startswith("asyncio."):
             task = current_task(self._loop)
-            site = site if task is None else callbacks.site_of_task(task)
+            site = site if task is None else coroutines.site_of_task(task)
         dns_duration, dns_started_at = self._dns()
         event = ConnectionSetUp(
             loop_name=obs.ledger_of(self._loop).name,

@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_selector_events, private_unix_events
+from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import DIRECTIONS, ROLES, TransportClosed
 from obsloop.hotpath import backend
 from obsloop.instruments import emit, heard
-from obsloop.introspect import callbacks
+from obsloop.introspect import protocols
 from obsloop.introspect.attributes import class_of
+from obsloop.introspect.callbacks import stands_for_asyncio
 from obsloop.metrics.counters import NETWORKS
 from obsloop.probes.errors import type_name
 from obsloop.probes.network import servers, tls as handshakes
 from obsloop.probes.network.socket_family import is_unix
-from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -212,6 +213,9 @@ class SocketTransport(_SocketLike, _Socket):  # type: ignore[misc]
                         self._ease()
 
 
+stands_for_asyncio(
+    (__name__, handshakes.__name__, "obsloop.hotpath.pure.socket_io"), backend.TRANSPORT_METHODS.values()
+)
 for _name, _method in backend.TRANSPORT_METHODS.items():
     setattr(SocketTransport, _name, _method)
 
@@ -408,7 +412,7 @@ def _closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None)
     reason = link.reason or "aborted"
     ledger.rare.count("asyncio.transport.closed", link.network, reason)
     if heard(obs.instruments, "on_transport_closed"):
-        site = callbacks.site_of_protocol(protocol, "connection_lost", transport)
+        site = protocols.site_of_protocol(protocol, "connection_lost", transport)
         event = TransportClosed(
             loop_name=ledger.name,
             kind="callback",

@@ -14,10 +14,10 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from obsloop.base import gc_pause
+from obsloop.blocking import log as notices
 from obsloop.events import TaskLint
 from obsloop.instruments import emit
-from obsloop.introspect.callbacks import Site
-from obsloop.watch import notices
+from obsloop.introspect.functions import Site
 
 MAX_GROUPS = 1_000
 """Of each lint. Groups come from the program's text; only one that makes coroutines as it goes has more."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.hotpath import creation_samples
 from obsloop.introspect import attributes
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect.functions import Site
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import Kind, Look
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from obsloop.introspect import attributes, callbacks
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect import attributes, coroutines
+from obsloop.introspect.functions import Site
 from obsloop.tasks.lints import findings
 
 LINT = "exception_never_retrieved"
@@ -31,9 +31,9 @@ class NeverRetrieved:
     def add(self, obs: Any, future: Any, error_type: str, detail: str) -> None:
         """One was not retrieved."""
         findings.add(obs, LINT)
-        is_task = attributes.is_a(future, callbacks._TASKS)
+        is_task = attributes.is_a(future, coroutines.TASKS)
         site = (
-            callbacks.site_of_task(future)
+            coroutines.site_of_task(future)
             if is_task
             else Site(attributes.class_name(attributes.class_of(future)), "", 0)
         )

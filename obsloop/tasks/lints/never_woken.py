@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base.asyncio_private import C_FUTURE, C_TASK, private_base_events, private_futures, private_tasks
 from obsloop.base.guarded import harmless
-from obsloop.introspect import attributes, callbacks as _sites
+from obsloop.introspect import attributes, coroutines
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import Look
 
@@ -163,7 +163,7 @@ class NeverWoken:
         if loop.is_running() and not self.is_told(task):
             obs = loop._obsloop
             findings.add(obs, LINT)
-            site = _sites.site_of_task(task)
+            site = coroutines.site_of_task(task)
             if self._groups.is_news((id(obs.cells), "destroyed", *site[:3]), 1):
                 findings.tell(
                     obs, LINT, site, "was destroyed while it waited: nothing referred to it any more", log=False
@@ -256,7 +256,7 @@ def _has_a_timeout(task: Any) -> bool:
         for obj in _get(coro):
             owner = attributes.get(obj, "__self__") if type(obj) in (MethodType, BuiltinMethodType) else obj
             within = attributes.get(owner, "gen")  # contextlib's
-            for one in (owner, *(_get(_sites._generator_in(within)) if within is not None else ())):
+            for one in (owner, *(_get(coroutines.generator_in(within)) if within is not None else ())):
                 inner = attributes.get(one, "__self__") if type(one) in (MethodType, BuiltinMethodType) else one
                 name = attributes.qualname_of(attributes.class_of(inner)).lower()
                 if any(part in name for part in _ENDS_A_WAIT):

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base.asyncio_private import private_tasks
 from obsloop.hotpath import backend, held
-from obsloop.introspect import attributes, callbacks, frames as _frames, stacks
+from obsloop.introspect import attributes, coroutines, frames as _frames, stacks
 from obsloop.metrics.counters import IN_CALLBACK
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import Look
 
 if TYPE_CHECKING:
     from obsloop.hotpath.runs import Run
-    from obsloop.introspect.callbacks import Site
+    from obsloop.introspect.functions import Site
 
 _PY_STEP: Any = getattr(getattr(private_tasks, "_PyTask", None), "_Task__step", object())
 
@@ -106,7 +106,7 @@ def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | 
     frames = _frames.of_thread(run.ident)
     if task is None or not frames.codes:
         return None
-    return callbacks.site_of_task(task), stacks.where(stacks.take(frames).frames)
+    return coroutines.site_of_task(task), stacks.where(stacks.take(frames).frames)
 
 
 class _Ready:

@@ -9,8 +9,8 @@ from types import CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base.asyncio_private import C_TASK
-from obsloop.introspect import attributes, callbacks, stacks
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect import attributes, coroutines, stacks
+from obsloop.introspect.functions import Site
 from obsloop.tasks import census
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def loop_id_of(task: Any) -> int | None:
     """The ``id`` of its loop; None where it is done, or not asyncio's own kind of task."""
     if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return None if _c_done(task) else id(_c_loop(task))
-    if not attributes.is_a(task, callbacks._TASKS) or census._ask(task, "done"):
+    if not attributes.is_a(task, coroutines.TASKS) or census._ask(task, "done"):
         return None
     return id(census._ask(task, "get_loop"))
 
@@ -89,7 +89,7 @@ def coroutine_of(task: Any) -> Any:
     """Its coroutine."""
     if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return _c_coro(task)
-    return callbacks.coroutine_of(task)
+    return coroutines.coroutine_of(task)
 
 
 def code_of(coro: Any) -> Any:
@@ -99,8 +99,8 @@ def code_of(coro: Any) -> Any:
         return coro.cr_code
     if cls is GeneratorType:
         return coro.gi_code
-    inner = callbacks._generator_in(coro)
-    code = attributes.get(inner, f"{callbacks._prefix(inner)}_code")
+    inner = coroutines.generator_in(coro)
+    code = attributes.get(inner, f"{coroutines.prefix_of(inner)}_code")
     return code if attributes.class_of(code) is CodeType else cls
 
 
@@ -125,11 +125,11 @@ def site_and_place(ref: Any) -> tuple[Site, str] | None:
         return None
     frames: list[FrameSummary] = []
     for coro in chain_of(coroutine_of(task)):
-        place = callbacks.place_in(coro)
+        place = coroutines.place_in(coro)
         if place is not None:
             code, line = place
             frames.append(FrameSummary(code.co_filename, line, code.co_qualname, lookup_line=False))
-    return callbacks.site_of_task(task), attributes.clean(stacks.where(tuple(frames)))
+    return coroutines.site_of_task(task), attributes.clean(stacks.where(tuple(frames)))
 
 
 def chain_of(coro: Any) -> list[Any]:
@@ -144,8 +144,8 @@ def chain_of(coro: Any) -> list[Any]:
             found.append(coro)
             coro = coro.cr_await
             continue
-        coro = callbacks._generator_in(coro)
+        coro = coroutines.generator_in(coro)
         found.append(coro)
-        prefix = callbacks._prefix(coro)
+        prefix = coroutines.prefix_of(coro)
         coro = attributes.get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
     return []

@@ -8,17 +8,17 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from obsloop._observation import observe
 from obsloop.base.settings import Settings
 from obsloop.hotpath import backend
+from obsloop.loop.observation import observe
 from obsloop.probes.network import servers
 
 _T = TypeVar("_T")
 
 if not backend.lacking or TYPE_CHECKING:
-    from obsloop._loop import Loop
+    from obsloop.loop.loop import Loop
 else:
-    from obsloop._fallback import Loop
+    from obsloop.loop.fallback import Loop
 
     logging.getLogger("obsloop").warning(
         "this interpreter's asyncio is not known to this version of obsloop (%s): timing through public methods only,"

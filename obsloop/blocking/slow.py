@@ -10,17 +10,17 @@ from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from obsloop.base.clock import epoch
 from obsloop.base.guarded import harmless
+from obsloop.blocking import cause, recent, watchdog
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks, stacks
 from obsloop.introspect.attributes import printable
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect.functions import Site
 from obsloop.metrics import exemplars
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
-from obsloop.watch import cause, recent, watchdog
-from obsloop.watch.episodes import epoch
 
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Cells

@@ -11,12 +11,12 @@ from threading import get_native_id
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
-from obsloop.watch import usage
-from obsloop.watch.usage import LATE_NS, WORTH_ASKING_NS, Late
+from obsloop.blocking import usage
+from obsloop.blocking.usage import LATE_NS, WORTH_ASKING_NS, Late
 
 if TYPE_CHECKING:
+    from obsloop.blocking.usage import Known, Queue, Usage
     from obsloop.metrics.counters import Cells
-    from obsloop.watch.usage import Known, Queue, Usage
 
 # Of a block that the machine had a smaller share in, it is not said that a free machine would have been fast enough:
 # some run-queue time there is always, and 0.1003 s of sleep against a limit of 0.1 s is the program's doing.

@@ -13,11 +13,11 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from obsloop._observation import Observed, observe
 from obsloop.base import clock
 from obsloop.base.settings import Settings
 from obsloop.hotpath import runs
 from obsloop.hotpath.observer import notable, slow_iteration
+from obsloop.loop.observation import Observed, observe
 from obsloop.metrics.counters import (
     CALLBACK,
     IN_CALLBACK,

@@ -5,16 +5,14 @@ An episode is counted where and when it ends, in the loop's thread. Its events c
 
 from __future__ import annotations
 
-import time
 from typing import Any, NamedTuple
 
-from obsloop.base import clock
+from obsloop.blocking import recent
+from obsloop.blocking.usage import Queue
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample
 from obsloop.instruments import Instruments, emit
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect.functions import Site
 from obsloop.introspect.stacks import Ids
-from obsloop.watch import recent
-from obsloop.watch.usage import Queue
 
 MAX_SAMPLES = 16
 _LONGEST_NS = 1_000_000_000  # between two looks: whether the loop's thread is still there
@@ -138,8 +136,3 @@ def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> S
     """What is known of an episode that nobody saw while it lasted."""
     detail = f"{site.detail}; {_SEEN_AT_END}" if site.detail else _SEEN_AT_END
     return Sight(ended_ns, site, kind, detail, "", schedule_delay)
-
-
-def epoch(monotonic_ns: int) -> float:
-    """A moment of the monotonic clock in seconds since the epoch."""
-    return time.time() - (clock.monotonic_ns() - monotonic_ns) / 1e9

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from obsloop.base import clock
 from obsloop.base.guarded import guarded
 from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
+from obsloop.blocking import cause as causes, episodes, log, usage
+from obsloop.blocking.episodes import MAX_SAMPLES, Episode, Sight, Story
 from obsloop.hotpath import backend, held, runs
 from obsloop.hotpath.displaced import is_displaced
-from obsloop.introspect import callbacks, frames as _frames, stacks
-from obsloop.introspect.callbacks import Site
+from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, stacks
+from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop.tasks.lints import runner
-from obsloop.watch import cause as causes, episodes, notices, usage
-from obsloop.watch.episodes import MAX_SAMPLES, Episode, Sight, Story
 
 if TYPE_CHECKING:
     from obsloop.events import Sample
@@ -215,7 +215,7 @@ def _over(obs: Any, began_ns: int, ended_ns: int, site: Site, kind: str, schedul
     obs.episode = None  # no call since it was read: nobody came between
     if episode is None:
         sight = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
-        story = Story(_name(obs), obs.instruments, sight, episodes.epoch(began_ns))
+        story = Story(_name(obs), obs.instruments, sight, clock.epoch(began_ns))
         _count(obs, _Ended(story, None, ended_ns - began_ns, cause, obs.settings.unhealthy_after * 1e9))
     else:
         _close(obs, episode, ended_ns, cause)
@@ -418,7 +418,7 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
         return None
     sight, frames = found
     cause = causes.why(obs, cells, began_ns, now_ns)
-    story = Story(_name(obs), obs.instruments, sight, episodes.epoch(began_ns))
+    story = Story(_name(obs), obs.instruments, sight, clock.epoch(began_ns))
     samples = ((now_ns - began_ns) / 1e9, frames)
     episode = Episode(began_ns, story, sight, samples, cause)
     episode.queue = usage.measure(cells, run.native_id).queue
@@ -439,7 +439,7 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
     event = story.blocked(now_ns - began_ns, cause, tuple(episode.samples))
     if not unhealthy_ns or now_ns - began_ns >= unhealthy_ns:
         episode.logged = True
-        notices.blocked(event, event.duration, cause, sight.where, over=False)
+        log.blocked(event, event.duration, cause, sight.where, over=False)
     return episode
 
 
@@ -460,7 +460,7 @@ def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
         episode.logged = True
         episode.cause = causes.why(obs, run.cells, episode.began_ns, now_ns)
         event = episode.story.event(duration_ns, episode.cause, tuple(episode.samples))
-        notices.blocked(event, duration_ns / 1e9, episode.cause, episode.sight.where, over=False)
+        log.blocked(event, duration_ns / 1e9, episode.cause, episode.sight.where, over=False)
     episode.plan(now_ns, unhealthy_ns)
     return episode.next_ns
 
@@ -499,8 +499,8 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tup
     task = stacks.inner_task(loop, handle)
     kept.append(task)
     if task is not None:
-        site, kind = callbacks.site_of_task(task), "task_step"
-    elif site in (_THE_LOOP, callbacks.CANCELLED) and stack.outermost is not None:
+        site, kind = coroutines.site_of_task(task), "task_step"
+    elif site in (_THE_LOOP, functions.CANCELLED) and stack.outermost is not None:
         site = stack.outermost
     where = stacks.where(stack.frames)
     context = stacks.context(handle, task)
@@ -519,7 +519,7 @@ def _tell() -> None:
         if episode is None:
             event = story.blocked(duration_ns, cause, samples)
             if duration_ns >= unhealthy_ns:
-                notices.blocked(event, event.duration, cause, "", over=True)
+                log.blocked(event, event.duration, cause, "", over=True)
         else:
             _open[:] = [entry for entry in _open if entry.episode is not episode]
         story.unblocked(duration_ns, cause, samples)
@@ -593,7 +593,7 @@ def _after_fork_in_child() -> None:
     _life, _asleep, _spent_before_ns = None, True, 0
     _starting = _thread.allocate_lock()
     _ended, _open, _watched = deque(), [], {}
-    for part in (usage, notices, runner):
+    for part in (usage, log, runner):
         part.forked()
     for run in list(runs.runs.values()):
         loop = run.loop()

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from obsloop import service
 from obsloop.base.asyncio_private import SelectorEventLoop
 from obsloop.base.settings import Settings, tidy_name
+from obsloop.blocking import slow, watchdog
+from obsloop.blocking.slow import Notes
 from obsloop.hotpath import backend, marks as _marks
 from obsloop.hotpath.held import Held, drop
 from obsloop.instruments import Instruments
 from obsloop.metrics import registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
-from obsloop.probes import errors, gc as gc_probe
+from obsloop.probes import errors, gc as gc_probe, tasks
 from obsloop.probes.network.servers import Servers
 from obsloop.probes.processes import Processes
-from obsloop.watch import watchdog
-from obsloop.watch.slow import Notes
 
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Cells
@@ -57,6 +57,12 @@ class Observation:
         "unstamped",
         "usage",
     )
+
+    # What the hot path reports upwards (see `hotpath.observer`): it imports none of these modules.
+    slow_callback = staticmethod(slow.callback)
+    slow_iteration = staticmethod(slow.iteration)
+    sample = staticmethod(slow.sample)
+    task_done = staticmethod(tasks.done)
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
-from obsloop._observation import Observed, observe
 from obsloop.base import clock
 from obsloop.base.settings import Settings, SettingsError
 from obsloop.hotpath import backend, cold_path
+from obsloop.loop.observation import Observed, observe
 from obsloop.metrics.counters import SIGNAL
 from obsloop.probes import executors, processes, signals
 from obsloop.probes.network import connections, servers, transports

@@ -1,0 +1,1 @@
+"""The loop class, and how one is made, started and observed."""
