@@ -25,12 +25,12 @@ from obsloop.instruments import (
     add_instrument as add_instrument,
     remove_instrument as remove_instrument,
 )
+from obsloop.integrations.autoload import observe_new_loops as observe_new_loops
 from obsloop.loop.start import (
     InstrumentError as InstrumentError,
     Loop as Loop,
     instrument as instrument,
     new_event_loop as new_event_loop,
-    observe_new_loops as observe_new_loops,
     run as run,
 )
 from obsloop.metrics.catalog import (
@@ -39,12 +39,7 @@ from obsloop.metrics.catalog import (
     Label as Label,
     Signal as Signal,
 )
-from obsloop.metrics.registry import (
-    count_dropped_spans as count_dropped_spans,
-    count_export as count_export,
-    process_snapshot as process_snapshot,
-    snapshots as snapshots,
-)
+from obsloop.metrics.self_metrics import count_dropped_spans as count_dropped_spans, count_export as count_export
 from obsloop.metrics.snapshot import (
     CoroutineTime as CoroutineTime,
     Exemplar as Exemplar,
@@ -52,6 +47,7 @@ from obsloop.metrics.snapshot import (
     Histogram as Histogram,
     Snapshot as Snapshot,
 )
+from obsloop.probes.collect import process_snapshot as process_snapshot, snapshots as snapshots
 from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 
 core = backend.kind

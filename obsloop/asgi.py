@@ -7,20 +7,18 @@ used where the program has loaded it. Whatever goes wrong here, the application 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from obsloop.base.guarded import goes_on as _goes_on, guarded as _guarded, harmless as _harmless
+from obsloop.base.log import first_time as _first_time, logger as _log
 from obsloop.probes.tasks import TaskTimes as _TaskTimes, measure_tasks as _measure_tasks
 
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
-_log = logging.getLogger("obsloop")
-_told: set[str] = set()
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[Any]]
 
 
@@ -134,8 +132,7 @@ def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:
 
 
 def _tell_once(what: str, line: str, *args: object, exc_info: bool = False) -> None:
-    if what not in _told:
-        _told.add(what)
+    if _first_time(f"asgi: {what}"):
         with _harmless:  # a logging handler of the program's may raise
             _log.warning(line, *args, exc_info=exc_info)
 

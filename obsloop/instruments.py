@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base import stderr
+from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import goes_on, harmless
 from obsloop.introspect.attributes import class_name, class_of, printable
 
@@ -204,6 +205,7 @@ def remove_instrument(instrument: Any) -> None:
     process.remove(instrument)
 
 
+@reset_in_child
 def forked() -> None:
     """Start counting from nothing in a forked child; instruments stay."""
     global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 import obsloop
 from obsloop.blocking import watchdog
 from obsloop.metrics import registry
+from obsloop.metrics.self_metrics import dropped
 from obsloop.testing import StepClock
 
 LIMIT = 60.0
@@ -29,7 +30,7 @@ DELAY = "asyncio.eventloop.schedule.delay"
 def forget_everything() -> None:
     """Start the process's ledgers from nothing, as if no loop had ever run."""
     registry.forget()
-    registry._dropped.update(dict.fromkeys(registry._dropped, 0))
+    dropped.update(dict.fromkeys(dropped, 0))
 
 
 def until_all_is_told() -> None:

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from obsloop.base import log, stderr as say
 from obsloop.base.guarded import guarded
-from obsloop.service import say
 
 
 def test_an_error_of_ours_is_one_line(caplog):
@@ -43,4 +43,4 @@ def test_an_error_in_the_service_is_one_line(capsys, caplog):
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
     """Nothing has been said yet in this process."""
-    monkeypatch.setattr(say, "_said", set())
+    monkeypatch.setattr(log, "_logged", set())

@@ -14,11 +14,12 @@ that can wait may run meanwhile: call ``let_go`` before it.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterable, Iterator
 from threading import get_ident
 from time import monotonic_ns, sleep
 from typing import TypeVar
+
+from obsloop.base.fork import reset_in_child
 
 SLICE_NS = 1_000_000
 """After so long the collector is on again, and other threads get the GIL. Python's own limit is 5 ms."""
@@ -106,10 +107,7 @@ def _put_back() -> None:
         gc.set_threshold(*before)
 
 
+@reset_in_child
 def _after_fork_in_child() -> None:
     _holders.clear()  # threads that are not here
     _put_back()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -9,15 +9,14 @@ In a thread of obsloop's they would end that thread, and nothing else.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from typing import ParamSpec
 
+from obsloop.base.log import first_time, logger
+
 _P = ParamSpec("_P")
 
-_log = logging.getLogger("obsloop")
-_told: set[str] = set()
 _main = threading.main_thread
 
 
@@ -51,11 +50,10 @@ def guarded(function: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwar
         function(*args, **kwargs)
     except BaseException as error:
         name = f"{function.__module__}.{function.__qualname__}"
-        if name not in _told and not goes_on(error):
-            _told.add(name)
+        if not goes_on(error) and first_time(name):
             with harmless:  # a logging handler of the program's may raise, too
                 reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-                _log.error("obsloop's own error in %s: %s. The program goes on.", name, reason)
-                _log.debug("The traceback of that error:", exc_info=True)
+                logger.error("obsloop's own error in %s: %s. The program goes on.", name, reason)
+                logger.debug("The traceback of that error:", exc_info=True)
         if goes_on(error):
             raise

@@ -11,8 +11,11 @@ import logging
 import os
 import select
 import stat
+import sys
 from contextlib import suppress
 from typing import Any
+
+from obsloop.base.log import first_time, logger
 
 _LONGEST = 3_500  # bytes: POSIX promises room for 4096 (PIPE_BUF on Linux) where a pipe can be written to
 
@@ -102,3 +105,27 @@ def _cut(text: str, longest: int) -> str:
         return text
     begin, end = encoded[: longest // 3], encoded[-(longest * 2 // 3 - 20) :]
     return f"{begin.decode('utf-8', 'ignore')}\n  (cut)\n{end.decode('utf-8', 'ignore')}"
+
+
+def say(line: str) -> None:
+    """Write `obsloop: <line>` to stderr, in one write so that lines of several processes do not mix."""
+    with suppress(Exception):  # sys.stderr is None in a daemon, and may be any object of the program's
+        if sys.stderr is not None and not would_wait(sys.stderr):
+            sys.stderr.write(f"obsloop: {line}\n")
+            sys.stderr.flush()
+
+
+def say_once(key: str, line: str) -> None:
+    """Say it the first time that this process comes by with `key`."""
+    if first_time(f"stderr: {key}"):
+        say(line)
+
+
+def say_error(key: str, what: str) -> None:
+    """Say once in one line that `what` happened, with the error that is being handled; log its traceback at DEBUG."""
+    if first_time(f"stderr: {key}"):
+        error = sys.exc_info()[1]
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ").replace("\r", " ")
+        say(f"{what}: {reason}. The traceback is logged at level DEBUG by the logger obsloop.")
+        with suppress(Exception):  # a logging handler of the program's may raise
+            logger.debug("%s", what, exc_info=True)

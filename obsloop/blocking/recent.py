@@ -10,6 +10,7 @@ from itertools import count
 from time import monotonic
 from typing import NamedTuple
 
+from obsloop.base.fork import reset_in_child
 from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
 
 KEPT = 100
@@ -97,6 +98,7 @@ def dropped() -> int:
     return kept().older
 
 
+@reset_in_child
 def forked() -> None:
     """Start from nothing in a forked child."""
     global _kept  # noqa: PLW0603 - as a whole: the parent's may have been half-way through a change

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base.clock import epoch
 from obsloop.base.guarded import harmless
-from obsloop.blocking import cause, recent, watchdog
+from obsloop.blocking import cause, exemplars, recent, watchdog
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks, stacks
 from obsloop.introspect.attributes import printable
 from obsloop.introspect.functions import Site
-from obsloop.metrics import exemplars
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from threading import get_native_id
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
+from obsloop.base.fork import reset_in_child
 from obsloop.metrics.counters import IN_IDLE, IN_POLL
 
 if TYPE_CHECKING:
@@ -364,6 +365,7 @@ def woke_within(started_ns: int, ended_ns: int) -> bool:
     return _watchdog.woke_ns > started_ns or bool(sleep is not None and sleep.bell.planned_ns < ended_ns)
 
 
+@reset_in_child
 def forked() -> None:
     """In a forked child: the files tell of the parent's threads, and there is no watchdog."""
     global _watchdog  # noqa: PLW0603 - as a whole

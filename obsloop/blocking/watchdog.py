@@ -17,21 +17,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
+from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import guarded
 from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
 from obsloop.blocking import cause as causes, episodes, log, usage
 from obsloop.blocking.episodes import MAX_SAMPLES, Episode, Sight, Story
-from obsloop.hotpath import backend, held, runs
+from obsloop.hotpath import backend, held
 from obsloop.hotpath.displaced import is_displaced
 from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, stacks
 from obsloop.introspect.functions import Site
+from obsloop.metrics import runs, self_metrics
 from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, KIND_OF_BLOCK, NEVER_NS, STRIDE
 from obsloop.tasks.lints import runner
 
 if TYPE_CHECKING:
     from obsloop.events import Sample
-    from obsloop.hotpath.runs import Run
     from obsloop.metrics.counters import Cells
+    from obsloop.metrics.runs import Run
 
 __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
 
@@ -250,6 +252,9 @@ def _name(obs: Any) -> str:
 def self_time_ns() -> int:
     """CPU time of the thread so far."""
     return _spent_before_ns + (_life.cpu_ns if _life is not None else 0)
+
+
+self_metrics.read_time("watchdog", self_time_ns)
 
 
 def _start() -> None:
@@ -587,22 +592,17 @@ def _after_fork_in_parent() -> None:
         run.cells.slow_iteration_ns = 0  # its end is told, whereupon there is a thread again
 
 
+@reset_in_child
 def _after_fork_in_child() -> None:
     # As a whole: whoever held them is gone.
     global _life, _asleep, _starting, _spent_before_ns, _ended, _open, _watched  # noqa: PLW0603
     _life, _asleep, _spent_before_ns = None, True, 0
     _starting = _thread.allocate_lock()
     _ended, _open, _watched = deque(), [], {}
-    for part in (usage, log, runner):
-        part.forked()
-    for run in list(runs.runs.values()):
-        loop = run.loop()
-        if loop is not None:
-            loop._obsloop.episode = loop._obsloop.usage = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------

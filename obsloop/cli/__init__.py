@@ -33,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def version() -> str:
     """What a bug report needs, in one line."""
-    import obsloop  # noqa: PLC0415  (--help and errors in options do not wait for it)
+    # --help and errors in options do not wait for these.
+    from obsloop._version import __version__  # noqa: PLC0415
+    from obsloop.hotpath import backend  # noqa: PLC0415
 
-    return f"obsloop {obsloop.__version__} (core: {obsloop.core}, Python {platform.python_version()})"
+    return f"obsloop {__version__} (core: {backend.kind}, Python {platform.python_version()})"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(own)
     if not program or program == ["-m"]:
         parser.error("what to run is missing: a script.py, -m MODULE or a COMMAND")
-    from obsloop import SettingsError  # noqa: PLC0415  (--help does not wait for it)
+    from obsloop.base.settings import SettingsError  # noqa: PLC0415  (--help does not wait for it)
 
     try:
         environ = environment(os.environ, address=options.address, name=options.name)
@@ -70,7 +70,7 @@ def environment(environ: Mapping[str, str], *, address: str | None, name: str | 
 
     Checked here, before the program begins, since there a bad setting can only be complained about.
     """
-    from obsloop import Settings  # noqa: PLC0415
+    from obsloop.base.settings import Settings  # noqa: PLC0415
 
     # By arguments first, so that an error names the option as its source and not a variable that we have set.
     Settings(name=name, address=address)

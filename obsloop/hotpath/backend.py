@@ -39,7 +39,8 @@ _wire: Any = _hotc or (import_module("obsloop.hotpath.pure.socket_io") if _hot e
 Link: Any = _wire.Link if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
-new_cells: Callable[[], counters.Cells] = _hotc.Cells if _hotc else counters.Cells
+if _hotc:
+    counters.new_cells = _hotc.Cells
 compiled_bell: Any = _hotc.Bell if _hotc and _hotc.Bell.looks else None
 """What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``watchdog.Bell``."""
 

@@ -22,10 +22,10 @@ from obsloop.base.asyncio_private import (
     private_selector_events,
     private_tasks,
 )
-from obsloop.hotpath import runs
 from obsloop.hotpath.marks import own_handles
 from obsloop.hotpath.observer import slow_iteration
 from obsloop.introspect.attributes import class_of
+from obsloop.metrics import runs
 from obsloop.metrics.counters import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import weakref
 from typing import Any, NamedTuple
 
 from obsloop.introspect.stacks import _LOOPS_OWN
+from obsloop.metrics.self_metrics import dropped
 
 EVERY = 64
 """One creation in so many is sampled: each live sample stands for so many live tasks."""
@@ -31,9 +32,6 @@ class Place(NamedTuple):
     function: str
     """Its function, with the module."""
 
-
-dropped = {"task_creation": 0}
-"""What was not kept, as ``obsloop.dropped`` has it."""
 
 _sampled: dict[int, tuple[weakref.ref[asyncio.Task[Any]], Place]] = {}
 """By ``id`` of the weak reference, which is kept beside it."""
@@ -56,11 +54,6 @@ def sample(loop: Any, task: Any) -> None:
 def living() -> list[tuple[asyncio.Task[Any], Place]]:
     """The sampled tasks that are alive, done or not. From any thread; do not keep it."""
     return [(task, place) for ref, place in list(_sampled.values()) if (task := ref()) is not None]
-
-
-def forked() -> None:
-    """In a forked child nothing is dropped yet; tasks that live on there are still known."""
-    dropped["task_creation"] = 0
 
 
 def _forget(ref: weakref.ref[asyncio.Task[Any]]) -> None:

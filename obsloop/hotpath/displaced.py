@@ -6,16 +6,12 @@ that it runs, and not that it is blocked. Asked from other threads, when a loop 
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from obsloop.base.guarded import harmless
+from obsloop.base.log import first_time, logger
 from obsloop.hotpath import backend
 from obsloop.introspect.attributes import class_of
-
-_log = logging.getLogger("obsloop")
-_MOST_SAID = 16
-_said: set[str] = set()
 
 
 def is_displaced(loop: Any) -> bool:
@@ -28,10 +24,9 @@ def is_displaced(loop: Any) -> bool:
     if code is None or not {"super", "_run_once"}.isdisjoint(code.co_names):
         return False  # a subclass of the program's that goes on to ours
     name = f"{cls.__module__}.{cls.__qualname__}"
-    if name not in _said and len(_said) < _MOST_SAID:
-        _said.add(name)
+    if first_time(f"displaced: {name}"):
         with harmless:  # a logging handler of the program's may raise
-            _log.warning(
+            logger.warning(
                 "loops of class %s are no longer timed: their _run_once is now %s.%s. nest_asyncio.apply() replaces it;"
                 " without it, all is timed again.",
                 name, getattr(method, "__module__", "?"), getattr(method, "__qualname__", "?"),

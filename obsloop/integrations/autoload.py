@@ -59,8 +59,14 @@ def install(root: str | None = None) -> None:
         sys.meta_path.insert(0, _AfterImport(hooks))
 
 
-def observe() -> Callable[[], None]:
-    """`install`, until what is returned is called. Where the process is observed from its start, both do nothing."""
+def observe_new_loops() -> Callable[[], None]:
+    """Observe every plain loop that the program makes from now on, as under ``obsloop run``, until what is returned is
+    called: for code that starts before the program, as instrumentations do.
+
+    The program need not ask for obsloop's loop: any way to ``asyncio.SelectorEventLoop`` leads to it, and so does
+    asking for a uvloop loop. After a bad ``OBSLOOP_*`` variable one line on stderr says so, and nothing is observed.
+    Where the process is observed from its start, this does nothing.
+    """
     if hasattr(sys, _MARK):
         return lambda: None
     install()
@@ -169,11 +175,12 @@ def _loop_class() -> Any:
     if not _observed:
         observed: Any = None
         try:
-            import obsloop  # noqa: PLC0415
+            from obsloop.base.settings import Settings  # noqa: PLC0415
+            from obsloop.loop.start import Loop  # noqa: PLC0415
 
             # A bad variable must not raise out of the program's own call that makes a loop.
-            obsloop.Settings.from_env()
-            observed = obsloop.Loop
+            Settings.from_env()
+            observed = Loop
         except Exception as error:
             _say_once(f"cannot observe {sys.executable}: {_brief(error)}. The program runs on, not observed.")
         _observed.append(observed)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from obsloop import Settings, SettingsError
+from obsloop.base.settings import Settings, SettingsError
 from obsloop.instruments import add_instrument, remove_instrument
 from obsloop.integrations import autoload
 from obsloop.loop.observation import limit_iterations

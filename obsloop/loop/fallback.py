@@ -15,9 +15,9 @@ from typing import Any
 
 from obsloop.base import clock
 from obsloop.base.settings import Settings
-from obsloop.hotpath import runs
 from obsloop.hotpath.observer import notable, slow_iteration
 from obsloop.loop.observation import Observed, observe
+from obsloop.metrics import runs
 from obsloop.metrics.counters import (
     CALLBACK,
     IN_CALLBACK,

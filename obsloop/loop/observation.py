@@ -19,9 +19,11 @@ from obsloop.blocking.slow import Notes
 from obsloop.hotpath import backend, marks as _marks
 from obsloop.hotpath.held import Held, drop
 from obsloop.instruments import Instruments
+from obsloop.loop import exceptions
 from obsloop.metrics import registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
-from obsloop.probes import errors, gc as gc_probe, tasks
+from obsloop.probes import gc as gc_probe, tasks
+from obsloop.probes.collect import snapshot_of
 from obsloop.probes.network.servers import Servers
 from obsloop.probes.processes import Processes
 
@@ -131,7 +133,7 @@ class Observation:
 
     def snapshot(self, loop: asyncio.AbstractEventLoop) -> Snapshot:
         """The figures of this loop's name, which is settled now if the loop has not run yet."""
-        return self.ledger_of(loop).snapshot()
+        return snapshot_of(self.ledger_of(loop))
 
     def _name(self) -> str:
         thread = threading.current_thread()
@@ -160,6 +162,7 @@ class Observation:
         self.processes.live.clear()
         self.servers.forget()
         self.setup = None
+        self.episode = self.usage = None
 
     def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
         """Note a foreign handle's kind and ready time; ``unstamp`` takes it away again when the handle runs."""
@@ -215,7 +218,7 @@ class Observed(SelectorEventLoop):
         """Set the handler that is called for errors nobody caught, as on the stock loop; they are counted first."""
         super().set_exception_handler(handler)  # refuses what is not callable
         self._obsloop.exception_handler = handler
-        self._exception_handler = errors.on_exception
+        self._exception_handler = exceptions.on_exception
 
     def get_exception_handler(self) -> Any:
         """The handler that was set, or None."""
@@ -238,7 +241,7 @@ def observe(loop: Any, settings: Settings) -> None:
     obs = Observation(settings)
     loop._obsloop_slow = loop.slow_callback_duration
     obs.slow_ns = nanoseconds(loop._obsloop_slow)
-    obs.exception_handler, loop._exception_handler = loop._exception_handler, errors.on_exception
+    obs.exception_handler, loop._exception_handler = loop._exception_handler, exceptions.on_exception
     obs.tasks = backend.new_tally(loop)
     loop._obsloop = obs
     _loops.add(loop)

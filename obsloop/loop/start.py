@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,7 +27,7 @@ else:
     )
 
 
-__all__ = ["InstrumentError", "Loop", "instrument", "new_event_loop", "observe_new_loops", "run"]
+__all__ = ["InstrumentError", "Loop", "instrument", "new_event_loop", "run"]
 
 
 class InstrumentError(TypeError):
@@ -46,18 +46,6 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, settings: S
     """``asyncio.run`` on an observed loop."""
     with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(settings)) as runner:
         return runner.run(main)
-
-
-def observe_new_loops() -> Callable[[], None]:
-    """Observe every plain loop that the program makes from now on, as under ``obsloop run``, until what is returned is
-    called: for whoever starts before the program, as instrumentations do.
-
-    The program need not ask for our loop: any way to ``asyncio.SelectorEventLoop`` leads to it, and so does asking for
-    a uvloop loop. A bad ``OBSLOOP_*`` variable is told in one line on stderr, and the program is not observed then.
-    """
-    from obsloop.integrations import autoload  # noqa: PLC0415 - most programs do not need it
-
-    return autoload.observe()
 
 
 def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings | None = None) -> Loop:

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from types import CoroutineType, GeneratorType
 from typing import Any
 
+from obsloop.base.fork import reset_in_child
 from obsloop.introspect import coroutines, functions
 from obsloop.introspect.attributes import class_of, get, text
 from obsloop.metrics.catalog import MAX_SITES, OTHER
+from obsloop.metrics.self_metrics import dropped
 from obsloop.metrics.snapshot import CoroutineTime
 
 MAX_KNOWN = 4096
@@ -24,7 +26,6 @@ UNKNOWN = 0
 REST = 1
 """The number that the others share. Not 0: the compiled core asks again, at each step, for what is unknown."""
 
-dropped = {"coroutine": 0}
 """How many functions share ``REST``. One counts again only after ``_MAX_SHARING`` others: no more are remembered."""
 
 _TASK: Any = asyncio.Task
@@ -119,7 +120,7 @@ def _site(number: int) -> functions.Site:
     return site
 
 
+@reset_in_child
 def forked() -> None:
     """Start counting losses from nothing in a forked child; numbers stay."""
-    dropped.update(coroutine=0)
     _sharing.clear()

@@ -10,6 +10,7 @@ of their histograms and idle time has a counter; what is left of the run is the 
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import NamedTuple
 
 from obsloop.base import clock
@@ -318,6 +319,10 @@ class Cells:
             self.io_bytes[:], self.tasks_created + sum(self.delays[FIRST_STEP + 1 : TASK_STEP]),
             self.tasks_finished[:], self.task_durations[:], dict(self.coroutines),
         )  # fmt: skip
+
+
+new_cells: Callable[[], Cells] = Cells
+"""Makes a block of counters. The compiled core puts its own class here."""
 
 
 def read(cells: Cells, *, ours: bool = True) -> Reading:

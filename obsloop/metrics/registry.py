@@ -12,50 +12,28 @@ that code may run a loop or wait for a thread that does. So each change is one s
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from obsloop import instruments
-from obsloop.blocking import recent, watchdog
-from obsloop.hotpath import runs
-from obsloop.hotpath.backend import new_cells
-from obsloop.hotpath.displaced import is_displaced
-from obsloop.metrics import coroutine_times
-from obsloop.metrics.buckets import COUNTS, SECONDS
-from obsloop.metrics.catalog import BOUNDED, LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
-from obsloop.metrics.counters import KINDS, STRIDE, Cells, read
+from obsloop.base.fork import reset_in_child
+from obsloop.metrics import coroutine_times, counters, runs
+from obsloop.metrics.catalog import LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
+from obsloop.metrics.counters import Cells
 from obsloop.metrics.exemplars import Exemplars
 from obsloop.metrics.labelled import Rare
-from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executors, gc as gc_probe, processes, tasks
-from obsloop.probes.network import servers, transports
-from obsloop.tasks import census
-from obsloop.tasks.lints import runner
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from obsloop.metrics.self_metrics import dropped
 
 _ledgers: dict[str, Ledger] = {}
 _places: list[None] = [None] * MAX_LOOP_NAMES
 """One for each name that may still come."""
-_dropped = {
-    LOOP_NAME_LABEL: 0,
-    "torn_snapshot": 0,
-    "export": 0,
-    "span": 0,
-}  # what else is dropped is counted where it is
-_self_time_ns = {"snapshot": 0, "scrape": 0, "export": 0}
-_began = time.time()
 
 
 class Ledger:
     """The counters of one loop name."""
 
-    __slots__ = ("_blocks", "_free", "_live", "_showing", "_shown_ns", "began", "exemplars", "name", "rare", "seats")
+    __slots__ = ("_blocks", "_free", "_showing", "_shown_ns", "began", "exemplars", "live", "name", "rare", "seats")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -63,10 +41,10 @@ class Ledger:
         self.rare = Rare()
         self.seats = coroutine_times.Seats()
         self.exemplars = Exemplars()
-        self._blocks: list[Cells] = [new_cells()]
+        self._blocks: list[Cells] = [counters.new_cells()]
         """All that there ever were, lent or free, so that a reader misses none that changes hands meanwhile."""
         self._free: list[Cells] = self._blocks.copy()
-        self._live: dict[weakref.ref[Any], Cells] = {}
+        self.live: dict[weakref.ref[Any], Cells] = {}
         self._showing = threading.RLock()
         self._shown_ns: dict[str, int] = dict.fromkeys(STATES, 0)
 
@@ -75,9 +53,9 @@ class Ledger:
         try:
             cells = self._free.pop()
         except IndexError:
-            cells = new_cells()
+            cells = counters.new_cells()
             self._blocks.append(cells)
-        self._live[weakref.ref(loop, self._take_back)] = cells
+        self.live[weakref.ref(loop, self._take_back)] = cells
         return cells
 
     def release(self, loop: Any) -> None:
@@ -86,7 +64,7 @@ class Ledger:
 
     def _take_back(self, ref: weakref.ref[Any]) -> None:
         # May be called by the garbage collector at any point of any thread: single atomic steps, and no lock.
-        cells = self._live.pop(ref, None)
+        cells = self.live.pop(ref, None)
         if cells is not None:
             if cells.run_started_ns:  # collected in the middle of a run: its thread is gone
                 cells.end_run(cells.tick_ns)
@@ -105,8 +83,8 @@ class Ledger:
         self._shown_ns = dict.fromkeys(STATES, 0)
         self.rare.forked()
         self.exemplars = Exemplars()
-        live = self._live.copy()
-        self._free = [new_cells()]
+        live = self.live.copy()
+        self._free = [counters.new_cells()]
         self._blocks = [*live.values(), *self._free]
         for ref, cells in live.items():
             cells.forked()
@@ -114,7 +92,7 @@ class Ledger:
             if loop is not None:
                 loop._obsloop.forked()
 
-    def _steady(self, states_ns: dict[str, int]) -> dict[str, int]:
+    def steady(self, states_ns: dict[str, int]) -> dict[str, int]:
         """The same time in all, with no state below what it was shown as before: counters do not go back.
 
         A reader may come between the writer's look at the clock and its note of it. It takes the time since for the
@@ -131,64 +109,6 @@ class Ledger:
                 excess_ns -= given_ns
             self._shown_ns = steady_ns
             return steady_ns
-
-    def snapshot(self) -> Snapshot:
-        """All figures of this name, at this moment."""
-        tasks.roll_call([loop for ref in list(self._live) if (loop := ref()) is not None])
-        blocks = self.blocks()
-        lent = [(loop, cells) for ref, cells in list(self._live.copy().items()) if (loop := ref()) is not None]
-        displaced = {id(cells) for loop, cells in lent if is_displaced(loop)}
-        readings = [read(cells, ours=id(cells) not in displaced) for cells in blocks]
-        _dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
-        loops = [loop for loop, _ in lent]
-        durations = _add(r.durations for r in readings)
-        delays = _add(r.delays for r in readings)
-        iteration = _add(r.iteration for r in readings)
-        blocked_time = max((r.blocked_ns for r in readings), default=0) / 1e9
-        by_kind = {(kind,): slice(i * STRIDE, (i + 1) * STRIDE) for i, kind in enumerate(KINDS)}
-        timer = by_kind["timer",]
-        coroutines = tasks.coroutine_times(readings)
-
-        def total(field: str) -> int:
-            return sum(getattr(r, field) for r in readings)
-
-        def seconds(block: list[int]) -> Histogram:
-            return Histogram.from_block(SECONDS, block)
-
-        data: dict[str, dict[tuple[str, ...], Value]] = {
-            "asyncio.eventloop.time": {
-                (state,): ns / 1e9 for state, ns in self._steady({s: total(f"{s}_ns") for s in STATES}).items()
-            },
-            "asyncio.eventloop.iterations": {(): sum(iteration[1:])},
-            "asyncio.eventloop.events": {(): total("events")},
-            "asyncio.eventloop.events_waiting": {(): total("events_waiting")},
-            "asyncio.eventloop.poll.duration": {(): seconds(_add(r.poll for r in readings))},
-            "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
-            "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
-            "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
-            "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, _add(r.depth for r in readings))},
-            "asyncio.eventloop.timer.count": {(): sum(len(getattr(loop, "_scheduled", ())) for loop in loops)},
-            "asyncio.eventloop.timer.cancelled": {
-                (): sum(getattr(loop, "_timer_cancelled_count", 0) for loop in loops)
-            },
-            # A timer is ready when it is due: its lateness is the delay of its kind.
-            "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
-            "asyncio.eventloop.blocked.time": {(): blocked_time},
-            **executors.points(loops, self.rare),
-            **processes.points(loops),
-            **servers.points(loops, self.rare),
-            **transports.points(blocks, readings),
-            **tasks.points(loops, readings),
-            "asyncio.eventloop.callback.time": tasks.coroutine_points(self.seats, coroutines),
-            **self.rare.points(),
-        }
-        running = any(r.running for r in readings)
-        self.exemplars.put_into(data)
-        return Snapshot(self.name, running, blocked_time, frozen(data), self.began, MappingProxyType(coroutines))
-
-
-def _add(blocks: Iterable[list[int]]) -> list[int]:
-    return [sum(column) for column in zip(*blocks, strict=True)]
 
 
 def lease(name: str, loop: Any) -> tuple[Ledger, Cells]:
@@ -207,7 +127,7 @@ def _new(name: str) -> Ledger:
     except IndexError:
         ledger = _ledgers.get(name)  # made meanwhile: by another thread, or within this one by code in between
         if ledger is None:
-            _dropped[LOOP_NAME_LABEL] += 1
+            dropped[LOOP_NAME_LABEL] += 1
             ledger = _ledgers.setdefault(OTHER, Ledger(OTHER))
         return ledger
     ledger = _ledgers.setdefault(name, new)
@@ -222,70 +142,18 @@ def forget() -> None:
     _places[:] = [None] * MAX_LOOP_NAMES
 
 
-def snapshots() -> dict[str, Snapshot]:
-    """The figures of every loop name that has run in this process, by name."""
-    began = time.perf_counter_ns()
-    result = {ledger.name: ledger.snapshot() for ledger in list(_ledgers.values())}
-    _self_time_ns["snapshot"] += time.perf_counter_ns() - began
-    return result
+def all_of_them() -> list[Ledger]:
+    """Return every ledger of this process."""
+    return list(_ledgers.values())
 
 
-def process_snapshot() -> Snapshot:
-    """The figures of the process and of no loop: garbage collection, and what obsloop itself costs and loses."""
-    ledgers = list(_ledgers.values())
-    dropped = {
-        **_dropped,
-        **coroutine_times.dropped,
-        **runner.dropped(),
-        **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
-    }
-    self_time_ns = {**_self_time_ns, "watchdog": watchdog.self_time_ns(), "tasks": census.census_time_ns()}
-    data: dict[str, dict[tuple[str, ...], Value]] = {
-        **gc_probe.points(),
-        "obsloop.self.time": {(what,): ns / 1e9 for what, ns in self_time_ns.items()},
-        "obsloop.dropped": {(what,): n for what, n in dropped.items()},
-        "obsloop.instrument.disabled": {(hook,): n for hook, n in instruments.disabled.items()},
-    }
-    return Snapshot("", False, 0.0, frozen(data), _began)
-
-
-def add_scrape_time(spent_ns: int) -> None:
-    """The service has answered a scrape."""
-    _self_time_ns["scrape"] += spent_ns
-
-
-def count_export(spent: float, *, failed: bool = False) -> None:
-    """An exporter that sends by itself has sent, or has failed to: one more in ``obsloop.dropped{what="export"}`` then.
-
-    ``spent``: seconds that it took to put the figures into their form, without the sending; they are added to
-    ``obsloop.self.time``. May be called in any thread.
-    """
-    spent_ns, failures = round(spent * 1e9), int(failed)
-    _self_time_ns["export"] += spent_ns
-    _dropped["export"] += failures
-
-
-def count_dropped_spans(number: int = 1) -> None:
-    """An exporter of spans did not make so many, since it may only make so many a minute: that many more in
-    ``obsloop.dropped{what="span"}``. May be called in any thread."""
-    _dropped["span"] += number
-
-
-def _after_fork_in_child() -> None:
-    global _began  # noqa: PLW0603 - one moment for the whole process
-    _began = time.time()
+@reset_in_child
+def forked() -> None:
+    """Start from nothing in a forked child, but for the loops that live there."""
     ledgers = list(_ledgers.items())
     _ledgers.clear()
     for name, ledger in ledgers:
         ledger.forked()
-        if ledger._live:
+        if ledger.live:
             _ledgers[name] = ledger
     _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
-    for counts in (_dropped, _self_time_ns):
-        counts.update(dict.fromkeys(counts, 0))
-    for part in (gc_probe, instruments, runs, recent, coroutine_times, tasks):
-        part.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base.asyncio_private import private_base_events
-from obsloop.probes.errors import type_name
+from obsloop.introspect.error_names import type_name
 
 if TYPE_CHECKING:
     from obsloop.metrics.labelled import Rare

@@ -30,14 +30,13 @@ from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import ExecutorJob
 from obsloop.instruments import emit, process
-from obsloop.introspect import callbacks, functions
+from obsloop.introspect import callbacks, functions, stacks
 from obsloop.introspect.attributes import class_of, clean, find, get, is_a, qualname_of, text
-from obsloop.metrics import exemplars
+from obsloop.introspect.error_names import type_name
 from obsloop.metrics.catalog import EXECUTOR
 from obsloop.metrics.counters import KIND_OF_BLOCK, STRIDE, THREADSAFE
 from obsloop.metrics.labelled import NEVER
 from obsloop.probes import dns
-from obsloop.probes.errors import type_name
 
 if TYPE_CHECKING:
     from obsloop.metrics.labelled import Rare
@@ -280,7 +279,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
         queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
     ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
     if queued_ns >= obs.slow_ns and job.context is not None:
-        guarded(exemplars.job, ledger, pool.name, outcome, queued_ns, job.context)
+        guarded(_note_exemplar, ledger, pool.name, outcome, queued_ns, job.context)
     if pool.ref() is None and not pool.jobs:
         _forget(obs.executors, pool)
     if job.via and began_ns:
@@ -440,3 +439,11 @@ def _copy(jobs: dict[Job, None]) -> list[Job]:
         except RuntimeError:
             continue
     return []
+
+
+def _note_exemplar(ledger: Ledger, executor: str, outcome: str, queued_ns: int, context: Any) -> None:
+    """A job has waited long for a worker; it was handed over in that OpenTelemetry context."""
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    ids = None if trace is None else stacks.ids_of(trace.get_current_span(context))
+    if ids is not None:
+        ledger.exemplars.note(_QUEUED, (ledger.rare.fitting(EXECUTOR, executor), outcome), queued_ns, ids)

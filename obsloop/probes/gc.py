@@ -11,9 +11,10 @@ from threading import get_ident
 from typing import Any
 
 from obsloop.base import clock
-from obsloop.hotpath.runs import runs
+from obsloop.base.fork import reset_in_child
 from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.counters import STRIDE, count_value
+from obsloop.metrics.runs import runs
 from obsloop.metrics.snapshot import Histogram, Value
 
 _pauses: list[list[int]] = [[0] * STRIDE for _ in range(3)]
@@ -54,6 +55,7 @@ def points() -> dict[str, dict[tuple[str, ...], Value]]:
     }
 
 
+@reset_in_child
 def forked() -> None:
     """Start from nothing in a forked child."""
     for block in _pauses:

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_tasks
 from obsloop.base.clock import epoch
+from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import guarded
 from obsloop.events import TaskDone
 from obsloop.hotpath import backend
 from obsloop.instruments import emit, heard
-from obsloop.introspect import coroutines
+from obsloop.introspect import coroutines, error_names
 from obsloop.introspect.attributes import class_of
 from obsloop.introspect.coroutines import TASKS
 from obsloop.metrics import coroutine_times as _coroutines
@@ -33,7 +34,6 @@ from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.coroutine_times import Seats
 from obsloop.metrics.counters import FINISHES, Reading
 from obsloop.metrics.snapshot import CoroutineTime, Histogram, Value
-from obsloop.probes import errors
 
 _FIELDS = ("first_step_delays", "task_durations")
 
@@ -72,7 +72,7 @@ def _tell(loop: Any, task: Any, context: Any, outcome: int, created_ns: int, end
             schedule_delay=0.0,
             started_at=epoch(created_ns),
             outcome=FINISHES[outcome],
-            error_type="" if exception is None else errors.type_name(class_of(exception)),
+            error_type="" if exception is None else error_names.type_name(class_of(exception)),
             running=None if run_ns < 0 else run_ns / 1e9,
             waiting=None if wait_ns < 0 else wait_ns / 1e9,
             steps=None if run_ns < 0 else steps,
@@ -166,6 +166,7 @@ def _is_done(task: Any) -> bool:
     return False
 
 
+@reset_in_child
 def forked() -> None:
     """In a forked child: another thread of the parent may have held the lock."""
     global _calling  # noqa: PLW0603

@@ -21,7 +21,7 @@ import threading
 from typing import Any
 
 from obsloop.base.address import parse_address
-from obsloop.service.say import say_once
+from obsloop.base.stderr import say_once
 
 __all__ = ["ensure", "parse_address"]
 

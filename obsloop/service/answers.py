@@ -13,10 +13,10 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
+from obsloop.base.stderr import say_error
 from obsloop.base.threads import start_without_signals
 from obsloop.service.messages import Request, Response, encode, plain
 from obsloop.service.routes import Options, Route
-from obsloop.service.say import say_error
 
 LAST_RESORT = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 

@@ -9,11 +9,11 @@ import socket
 import threading
 
 from obsloop.base.address import UNIX, Address, base_url, parse_addresses
+from obsloop.base.stderr import say
 from obsloop.base.threads import in_subinterpreter
 from obsloop.service import access
 from obsloop.service.listeners import SocketFile, listen_on, listen_unix
 from obsloop.service.routes import ROUTES, Options
-from obsloop.service.say import say
 from obsloop.service.server import Listener, Server
 from obsloop.tasks import census
 
@@ -219,7 +219,6 @@ def _after_fork_in_child() -> None:
     global _state
     old, _state = _state, _State()
     _paused.clear()
-    census.forked()
     if old.server is not None:
         old.server.abandon()
 

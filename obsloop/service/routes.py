@@ -13,7 +13,8 @@ from importlib import import_module
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
-from obsloop.metrics.registry import add_scrape_time
+from obsloop.metrics import self_metrics
+from obsloop.probes.collect import snapshots
 from obsloop.service.messages import Request, Response, plain
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def metrics(request: Request, options: Options) -> Response:
         return plain(501, str(error))
     began_ns = perf_counter_ns()
     content_type, body = exporter.render(request.headers.get("accept"))
-    add_scrape_time(perf_counter_ns() - began_ns)
+    self_metrics.add_time("scrape", perf_counter_ns() - began_ns)
     return Response(200, body, content_type)
 
 
@@ -123,9 +124,7 @@ def healthz(request: Request, options: Options) -> Response:
     is too.
     """
     del request
-    import obsloop  # noqa: PLC0415  (the core imports this package)
-
-    running = {name: snapshot.blocked_time for name, snapshot in obsloop.snapshots().items() if snapshot.running}
+    running = {name: snapshot.blocked_time for name, snapshot in snapshots().items() if snapshot.running}
     blocked = {name: round(time, 3) for name, time in running.items() if time > options.unhealthy_after}
     report = {
         "status": "blocked" if blocked else "ok",

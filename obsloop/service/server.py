@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from obsloop.base.stderr import say_once
 from obsloop.base.threads import start_without_signals
 from obsloop.service import access
 from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
 from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain
 from obsloop.service.routes import Options, Route, preload, preload_pages
-from obsloop.service.say import say_once
 from obsloop.tasks import census
 
 MAX_CONNECTIONS = 64

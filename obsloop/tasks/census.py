@@ -27,9 +27,10 @@ from typing import Any
 
 from obsloop.base import gc_pause
 from obsloop.base.asyncio_private import C_TASK, private_tasks
+from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import goes_on, harmless
-from obsloop.hotpath import runs
 from obsloop.introspect import attributes, coroutines
+from obsloop.metrics import runs, self_metrics
 
 MAX_SHOWN = 1_000
 MAX_KNOWN = 10_000
@@ -129,6 +130,9 @@ def census_time_ns() -> int:
     return _census_ns
 
 
+self_metrics.read_time("tasks", census_time_ns)
+
+
 def listing(limit: int = MAX_SHOWN) -> Listing:
     """At most ``limit`` live tasks of the loops that run. From any thread, though a loop's would wait; never raises."""
     try:
@@ -140,6 +144,7 @@ def listing(limit: int = MAX_SHOWN) -> Listing:
         return Listing()
 
 
+@reset_in_child
 def forked() -> None:
     """Start from nothing in a forked child."""
     global _census, _census_ns  # noqa: PLW0603

@@ -7,21 +7,28 @@ import gc
 import pytest
 
 import obsloop
-from obsloop.blocking import log
+from obsloop.base import log
 from obsloop.hotpath import creation_samples
-from obsloop.tasks.lints import runner
+from obsloop.metrics import self_metrics
+from obsloop.tasks.lints import findings, runner
 from obsloop.testing import Recorder
 
 
 @pytest.fixture(autouse=True)
 def from_nothing(clean_ledger, nothing_to_tell, cheap_collections):
     """As in a process where no loop has run before; what the test leaves behind is collected within it."""
-    runner.forked()
+    start_anew()
     log.forked()
     creation_samples._sampled.clear()
     yield
     gc.collect()
-    runner.forked()
+    start_anew()
+
+
+def start_anew() -> None:
+    """Forget what has been found so far."""
+    for part in (runner, findings, self_metrics):
+        part.forked()
 
 
 @pytest.fixture

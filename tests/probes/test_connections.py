@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import obsloop
-from obsloop.probes.errors import error_name
+from obsloop.introspect.error_names import error_name
 from obsloop.probes.network import connections
 from obsloop.testing import Recorder
 from tests.support import LIMIT

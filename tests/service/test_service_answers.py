@@ -101,7 +101,7 @@ def test_an_exporter_that_returns_the_wrong_thing_is_answered_for(served, monkey
             return returned
 
     monkeypatch.setattr(routes, "find_exporter", Exporter)
-    monkeypatch.setattr("obsloop.service.say._said", set())
+    monkeypatch.setattr("obsloop.base.log._logged", set())
     assert served.get("/metrics")[0] == expected
     if returned == ("text/plain", "text"):
         assert "the body is of type str, expected bytes" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import obsloop
 from obsloop.blocking import usage, watchdog
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.hotpath import backend
+from obsloop.metrics import counters
 from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED
 from obsloop.testing import Recorder, StepClock
 
@@ -45,7 +46,7 @@ def now() -> int:
 
 def cells_of(state: int, slow_ms: int = 50):
     """Those of a loop that has been in that state for no time; all of it is 50 ms."""
-    cells = backend.new_cells()
+    cells = counters.new_cells()
     cells.set_thresholds(slow_ms * MS, slow_ms * MS)
     cells.run_started_ns = now() - 1000 * MS
     cells.state = state

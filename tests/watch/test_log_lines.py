@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import obsloop
-from obsloop.base import stderr
-from obsloop.blocking import log
+from obsloop.base import log, stderr
 from tests.watch.support import BLOCK
 
 FORGED = "2026-01-01 CRITICAL root: all is lost"

@@ -16,7 +16,8 @@ import pytest
 
 import obsloop
 from obsloop import instruments
-from obsloop.blocking import episodes, log, watchdog
+from obsloop.base import log
+from obsloop.blocking import episodes, watchdog
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.introspect.functions import Site
 from obsloop.testing import Recorder, StepClock

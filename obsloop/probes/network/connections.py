@@ -23,8 +23,8 @@ from obsloop.events import PHASES, Attempt, ConnectionSetUp
 from obsloop.instruments import emit, heard
 from obsloop.introspect import callbacks, coroutines
 from obsloop.introspect.attributes import class_of, clean
+from obsloop.introspect.error_names import error_name, type_name
 from obsloop.probes.dns import error_name as look_up_error_name
-from obsloop.probes.errors import error_name, type_name
 from obsloop.probes.network.socket_family import UNIX, family_of, is_stream, is_unix
 
 _DNS, _CONNECT, _TLS, _PROTOCOL = PHASES

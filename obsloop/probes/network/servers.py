@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from obsloop.base.asyncio_private import private_selector_events
 from obsloop.base.guarded import guarded
 from obsloop.introspect.attributes import class_of, clean
+from obsloop.introspect.error_names import errno_name, type_name
 from obsloop.metrics.catalog import SERVER_ADDRESS
-from obsloop.probes.errors import errno_name, type_name
 from obsloop.probes.network.socket_family import is_unix
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from obsloop.base import clock
 from obsloop.base.asyncio_private import private_sslproto
 from obsloop.base.guarded import guarded
 from obsloop.events import ROLES
-from obsloop.probes.errors import type_name
+from obsloop.introspect.error_names import type_name
 from obsloop.probes.network import connections
 
 _CLIENT, _SERVER = ROLES

@@ -26,8 +26,8 @@ from obsloop.instruments import emit, heard
 from obsloop.introspect import protocols
 from obsloop.introspect.attributes import class_of
 from obsloop.introspect.callbacks import stands_for_asyncio
+from obsloop.introspect.error_names import type_name
 from obsloop.metrics.counters import NETWORKS
-from obsloop.probes.errors import type_name
 from obsloop.probes.network import servers, tls as handshakes
 from obsloop.probes.network.socket_family import is_unix
 

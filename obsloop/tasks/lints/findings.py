@@ -14,10 +14,14 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from obsloop.base import gc_pause
-from obsloop.blocking import log as notices
+from obsloop.base.fork import reset_in_child
+from obsloop.base.guarded import harmless
+from obsloop.base.log import Throttle, logger
 from obsloop.events import TaskLint
 from obsloop.instruments import emit
+from obsloop.introspect.attributes import printable
 from obsloop.introspect.functions import Site
+from obsloop.metrics.self_metrics import dropped
 
 MAX_GROUPS = 1_000
 """Of each lint. Groups come from the program's text; only one that makes coroutines as it goes has more."""
@@ -37,10 +41,9 @@ class Recent(NamedTuple):
     """How many there were before these."""
 
 
-dropped = {"task_lint": 0}
-"""What found no room, as ``obsloop.dropped`` has it."""
-
 _numbers = count()
+_throttle = Throttle()
+"""By loop name and lint."""
 _kept: deque[tuple[int, TaskLint]] = deque(maxlen=KEPT)
 
 
@@ -137,7 +140,7 @@ def tell(
     gc_pause.let_go()  # hooks and logging handlers are the program's code, and may wait
     emit(obs.instruments, "on_task_lint", event)
     if log:
-        notices.lint(event)
+        _log(event)
 
 
 def kept() -> Recent:
@@ -152,9 +155,26 @@ def kept() -> Recent:
     return Recent([], 0)
 
 
+def _log(event: TaskLint) -> None:
+    """Say that something is wrong with tasks; at most once in a while for each loop and lint."""
+    left_out = _throttle.left_out((event.loop_name, event.lint))
+    if left_out is None:
+        return
+    with harmless:  # a logging handler of the program's may raise
+        logger.warning(
+            "%s on loop %s: %s%s (%s:%d) %s%s%s%s",
+            event.lint, printable(event.loop_name), printable(event.name),
+            f" (task {printable(event.task_name)})" if event.task_name else "",
+            printable(event.filename), event.lineno, printable(event.message),
+            f"; {event.count} tasks" if event.count > 1 and event.lint != "growing" else "",
+            f"; {printable(event.detail)}" if event.detail else "",
+            f" ({left_out} more such findings were not logged)" if left_out else "",
+        )  # fmt: skip
+
+
+@reset_in_child
 def forked() -> None:
     """Start from nothing in a forked child."""
     global _kept, _numbers
     fresh: deque[tuple[int, TaskLint]] = deque(maxlen=KEPT)
     _kept, _numbers = fresh, count()
-    dropped["task_lint"] = 0

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from obsloop.hotpath import creation_samples
 from obsloop.introspect import attributes
 from obsloop.introspect.functions import Site
+from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import Kind, Look
 
 if TYPE_CHECKING:
     from obsloop.hotpath.creation_samples import Place
-    from obsloop.hotpath.runs import Run
+    from obsloop.metrics.runs import Run
 
 LINT = "growing"
 WINDOWS = 5
@@ -109,7 +110,7 @@ class Growing:
             if len(self._trends) < MAX_KINDS:
                 self._trends[key] = Trend(n, now.began_ns, window_ns)
             else:
-                findings.dropped["task_lint"] += 1
+                dropped["task_lint"] += 1
             return None
         return trend if trend.add(n, now.began_ns, window_ns) else None
 

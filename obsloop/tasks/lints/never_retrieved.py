@@ -11,6 +11,7 @@ from typing import Any
 
 from obsloop.introspect import attributes, coroutines
 from obsloop.introspect.functions import Site
+from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings
 
 LINT = "exception_never_retrieved"
@@ -39,7 +40,7 @@ class NeverRetrieved:
         )
         key = (id(obs.cells), error_type, *site[:3])
         if key not in self._seen and len(self._seen) >= MAX_KINDS:
-            findings.dropped["task_lint"] += 1
+            dropped["task_lint"] += 1
             return
         n = self._seen[key] = self._seen.get(key, 0) + 1
         if self._groups.is_news(key, n):

@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from obsloop.base.asyncio_private import C_FUTURE, C_TASK, private_base_events, private_futures, private_tasks
 from obsloop.base.guarded import harmless
 from obsloop.introspect import attributes, coroutines
+from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import Look
 
 if TYPE_CHECKING:
-    from obsloop.hotpath.runs import Run
+    from obsloop.metrics.runs import Run
 
 LINT = "never_woken"
 MAX_CHECKED = 200
@@ -122,7 +123,7 @@ class NeverWoken:
             if len(self._suspects) < MAX_SUSPECTS:
                 self._suspects[task_id] = _Suspect(ref, future_id, now.began_ns, held=held)
             else:
-                findings.dropped["task_lint"] += 1
+                dropped["task_lint"] += 1
         self._refs = []
         self._from = self._from + MAX_CHECKED if self._from + MAX_CHECKED < self._eligible else 0
         found: dict[findings.Key, list[_Suspect]] = {}

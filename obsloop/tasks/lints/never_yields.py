@@ -18,12 +18,13 @@ from obsloop.base.asyncio_private import private_tasks
 from obsloop.hotpath import backend, held
 from obsloop.introspect import attributes, coroutines, frames as _frames, stacks
 from obsloop.metrics.counters import IN_CALLBACK
+from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import Look
 
 if TYPE_CHECKING:
-    from obsloop.hotpath.runs import Run
     from obsloop.introspect.functions import Site
+    from obsloop.metrics.runs import Run
 
 _PY_STEP: Any = getattr(getattr(private_tasks, "_PyTask", None), "_Task__step", object())
 
@@ -160,7 +161,7 @@ class AlwaysReady:
         if len(self._ready) < MAX_READY:
             self._ready[task_id] = _Ready(ref, now.began_ns)
         else:
-            findings.dropped["task_lint"] += 1
+            dropped["task_lint"] += 1
 
     def end(self, now: Look) -> None:
         """Tell of those that have been ready for too long."""

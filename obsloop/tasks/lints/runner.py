@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base import clock, gc_pause
-from obsloop.hotpath import creation_samples, runs as _running
+from obsloop.base.fork import reset_in_child
 from obsloop.introspect import attributes
+from obsloop.metrics import runs as _running
 from obsloop.tasks import census
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.growing import Growing
@@ -24,7 +25,7 @@ from obsloop.tasks.lints.never_yields import AlwaysReady, Steps
 from obsloop.tasks.lints.scan import Look
 
 if TYPE_CHECKING:
-    from obsloop.hotpath.runs import Run
+    from obsloop.metrics.runs import Run
 
 LOOK_NS = 1_000_000_000
 """Between two looks; but the looks have one thousandth of a core at most."""
@@ -140,17 +141,11 @@ def kept() -> findings.Recent:
     return findings.kept()
 
 
-def dropped() -> dict[str, int]:
-    """What found no room, as ``obsloop.dropped`` has it."""
-    return {**findings.dropped, **creation_samples.dropped}
-
-
+@reset_in_child
 def forked() -> None:
     """Start from nothing in a forked child."""
     global _lints  # noqa: PLW0603 - as a whole: the parent's may have been half-way through a look
     _lints = _Lints()
-    findings.forked()
-    creation_samples.forked()
 
 
 def _references(now: Look) -> list[Any]:

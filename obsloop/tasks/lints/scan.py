@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     import weakref
 
-    from obsloop.hotpath.runs import Run
+    from obsloop.metrics.runs import Run
 
 MAX_LOOKED = 10_000
 """Of more tasks so many are looked at, chosen by chance, and stand for the others."""

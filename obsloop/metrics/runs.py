@@ -10,6 +10,8 @@ from collections.abc import Callable
 from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING, Any
 
+from obsloop.base.fork import reset_in_child
+
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Cells
 
@@ -66,6 +68,7 @@ def forget(cells: Cells) -> None:
             runs.pop(ident, None)
 
 
+@reset_in_child
 def forked() -> None:
     """In a forked child only the thread that forked is left."""
     run = runs.get(get_ident())

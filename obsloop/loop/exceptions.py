@@ -1,14 +1,13 @@
-"""Errors that nobody caught: what reaches the loop's exception handler.
+"""Exceptions that no code of the program caught: what reaches the loop's exception handler.
 
-``call_exception_handler`` is not to be overloaded (asyncio's documentation says so). A handler of ours stands in front
-of the program's: it counts, tells the instruments, and then lets the program's handler or the default one do what it
-would have done, with asyncio's own rules for one that raises.
+``call_exception_handler`` is not to be overloaded (asyncio's documentation says so). A handler of obsloop's stands in
+front of the program's: it counts, calls the instruments, and then lets the program's handler or the default one do what
+it would have done, with asyncio's own rules for one that raises.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import time
 from typing import Any
 
@@ -18,7 +17,8 @@ from obsloop.events import CallbackError
 from obsloop.hotpath import marks
 from obsloop.instruments import emit
 from obsloop.introspect import callbacks, coroutines
-from obsloop.introspect.attributes import class_name, class_of, clean
+from obsloop.introspect.attributes import class_name, class_of
+from obsloop.introspect.error_names import type_name
 from obsloop.introspect.functions import Site
 from obsloop.metrics.catalog import ORIGINS
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
@@ -82,22 +82,6 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
             exception=exception if isinstance(exception, BaseException) else None,
         ),
     )
-
-
-def type_name(cls: type) -> str:
-    """The exception's name as OpenTelemetry's ``error.type`` has it: with its module, unless it is a built-in one."""
-    return clean(class_name(cls))
-
-
-def error_name(exception: BaseException) -> str:
-    """The same; but the system's own name (``ENETUNREACH``) where the class is ``OSError`` and says nothing."""
-    return (errno_name(exception) if type(exception) is OSError else "") or type_name(type(exception))
-
-
-def errno_name(exception: BaseException) -> str:
-    """The system's own name for an error, ``EMFILE``; empty where it has none."""
-    number = exception.errno if isinstance(exception, OSError) else None
-    return errno.errorcode.get(number, "") if isinstance(number, int) else ""
 
 
 def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:

@@ -1,0 +1,58 @@
+"""obsloop's logger, and its two ways to log rarely: once, and at most once in a while."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from obsloop.base.fork import reset_in_child
+
+MAX_KEYS = 1_000
+EVERY_SECONDS = 10.0
+
+logger = logging.getLogger("obsloop")
+_logged: set[str] = set()
+_throttles: list[Throttle] = []
+
+
+def first_time(key: str) -> bool:
+    """Return whether this process asks for the first time with this key. After ``MAX_KEYS`` keys it is always False."""
+    if key in _logged or len(_logged) >= MAX_KEYS:
+        return False
+    _logged.add(key)
+    return True
+
+
+class Throttle:
+    """Lets one line per key through in ``EVERY_SECONDS``, and counts the others."""
+
+    def __init__(self) -> None:
+        self._last: dict[object, tuple[float, int]] = {}
+        _throttles.append(self)
+
+    def left_out(self, key: object) -> int | None:
+        """Return how many lines with this key were left out since the last one; None where this one is to be, too.
+
+        It keeps ``MAX_KEYS`` keys; those that come after them share one.
+        """
+        now = time.monotonic()
+        if key not in self._last and len(self._last) >= MAX_KEYS:
+            key = None
+        last, left_out = self._last.get(key, (now - EVERY_SECONDS, 0))
+        if now - last < EVERY_SECONDS:
+            self._last[key] = last, left_out + 1
+            return None
+        self._last[key] = now, 0
+        return left_out
+
+    def forget(self) -> None:
+        """Let the next line of each key through."""
+        self._last.clear()
+
+
+@reset_in_child
+def forked() -> None:
+    """A forked child has logged nothing yet."""
+    _logged.clear()
+    for throttle in _throttles:
+        throttle.forget()

@@ -1,0 +1,102 @@
+"""Snapshots: every probe is asked for its metrics, and what they say is put together.
+
+A snapshot is made in the thread that asks for it. The loops' threads are not disturbed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from types import MappingProxyType
+
+from obsloop import instruments
+from obsloop.hotpath.displaced import is_displaced
+from obsloop.metrics import registry, self_metrics
+from obsloop.metrics.buckets import COUNTS, SECONDS
+from obsloop.metrics.catalog import BOUNDED, STATES
+from obsloop.metrics.counters import KINDS, STRIDE, read
+from obsloop.metrics.registry import Ledger
+from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
+from obsloop.probes import executors, gc as gc_probe, processes, tasks
+from obsloop.probes.network import servers, transports
+
+
+def snapshot_of(ledger: Ledger) -> Snapshot:
+    """Return all figures of this loop name, at this moment."""
+    tasks.roll_call([loop for ref in list(ledger.live) if (loop := ref()) is not None])
+    blocks = ledger.blocks()
+    lent = [(loop, cells) for ref, cells in list(ledger.live.copy().items()) if (loop := ref()) is not None]
+    displaced = {id(cells) for loop, cells in lent if is_displaced(loop)}
+    readings = [read(cells, ours=id(cells) not in displaced) for cells in blocks]
+    self_metrics.dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
+    loops = [loop for loop, _ in lent]
+    durations = _add(r.durations for r in readings)
+    delays = _add(r.delays for r in readings)
+    iteration = _add(r.iteration for r in readings)
+    blocked_time = max((r.blocked_ns for r in readings), default=0) / 1e9
+    by_kind = {(kind,): slice(i * STRIDE, (i + 1) * STRIDE) for i, kind in enumerate(KINDS)}
+    timer = by_kind["timer",]
+    coroutines = tasks.coroutine_times(readings)
+
+    def total(field: str) -> int:
+        return sum(getattr(r, field) for r in readings)
+
+    def seconds(block: list[int]) -> Histogram:
+        return Histogram.from_block(SECONDS, block)
+
+    data: dict[str, dict[tuple[str, ...], Value]] = {
+        "asyncio.eventloop.time": {
+            (state,): ns / 1e9 for state, ns in ledger.steady({s: total(f"{s}_ns") for s in STATES}).items()
+        },
+        "asyncio.eventloop.iterations": {(): sum(iteration[1:])},
+        "asyncio.eventloop.events": {(): total("events")},
+        "asyncio.eventloop.events_waiting": {(): total("events_waiting")},
+        "asyncio.eventloop.poll.duration": {(): seconds(_add(r.poll for r in readings))},
+        "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
+        "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
+        "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
+        "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, _add(r.depth for r in readings))},
+        "asyncio.eventloop.timer.count": {(): sum(len(getattr(loop, "_scheduled", ())) for loop in loops)},
+        "asyncio.eventloop.timer.cancelled": {(): sum(getattr(loop, "_timer_cancelled_count", 0) for loop in loops)},
+        # A timer is ready when it is due: its lateness is the delay of its kind.
+        "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
+        "asyncio.eventloop.blocked.time": {(): blocked_time},
+        **executors.points(loops, ledger.rare),
+        **processes.points(loops),
+        **servers.points(loops, ledger.rare),
+        **transports.points(blocks, readings),
+        **tasks.points(loops, readings),
+        "asyncio.eventloop.callback.time": tasks.coroutine_points(ledger.seats, coroutines),
+        **ledger.rare.points(),
+    }
+    running = any(r.running for r in readings)
+    ledger.exemplars.put_into(data)
+    return Snapshot(ledger.name, running, blocked_time, frozen(data), ledger.began, MappingProxyType(coroutines))
+
+
+def _add(blocks: Iterable[list[int]]) -> list[int]:
+    return [sum(column) for column in zip(*blocks, strict=True)]
+
+
+def snapshots() -> dict[str, Snapshot]:
+    """The figures of every loop name that has run in this process, by name."""
+    began = time.perf_counter_ns()
+    result = {ledger.name: snapshot_of(ledger) for ledger in registry.all_of_them()}
+    self_metrics.add_time("snapshot", time.perf_counter_ns() - began)
+    return result
+
+
+def process_snapshot() -> Snapshot:
+    """The figures of the process and of no loop: garbage collection, and what obsloop itself costs and loses."""
+    ledgers = registry.all_of_them()
+    dropped = {
+        **self_metrics.dropped,
+        **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
+    }
+    data: dict[str, dict[tuple[str, ...], Value]] = {
+        **gc_probe.points(),
+        "obsloop.self.time": {(what,): ns / 1e9 for what, ns in self_metrics.times_ns().items()},
+        "obsloop.dropped": {(what,): n for what, n in dropped.items()},
+        "obsloop.instrument.disabled": {(hook,): n for hook, n in instruments.disabled.items()},
+    }
+    return Snapshot("", False, 0.0, frozen(data), self_metrics.began)
