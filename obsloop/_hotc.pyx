@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=False
-"""The compiled twin of ``_hot`` (and of ``_cells.Cells``): the same behaviour, in C.
+"""The compiled twin of ``hotpath.pure`` (and of ``metrics.counters.Cells``): the same behaviour, in C.
 
-Read ``_hot`` first: names and order are the same here, and the comments there are not repeated. What differs:
+Read ``hotpath.pure`` first: names and order are the same here, and the comments there are not repeated. What differs:
 
 * Handles are C structs. ``__class__`` answers asyncio's own class, so that ``isinstance`` holds.
 * The loop's fields that the hot path reads (``_ready``, ``_closed`` ...) live in a C struct, ``State``; ``Field``
@@ -166,7 +166,7 @@ cdef inline int64_t now_ns() except? -1:
 
 
 def set_clock(clock):
-    """Another clock for every loop of the process, for tests; the one of ``_clock`` for the real one."""
+    """Another clock for every loop of the process, for tests; the one of ``base.clock`` for the real one."""
     global clock_override
     clock_override = None if OBSLOOP_CLOCK and (clock is real_clock or clock is time.monotonic_ns) else clock
 
@@ -337,7 +337,7 @@ cdef struct Looks:
 
 
 cdef class Cells:
-    """See ``_cells.Cells``."""
+    """See ``metrics.counters.Cells``."""
 
     cdef int64_t *durations
     cdef int64_t *delays
@@ -867,7 +867,7 @@ cdef object sample = _slow.sample
 
 
 cdef inline int kind_of(object callback) except -1:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_cold.kind_of``."""
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``hotpath.cold_path.kind_of``."""
     global wakeup
     cdef PyObject *function
     if type(callback) is STEP:
@@ -1503,7 +1503,7 @@ cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) e
 
 
 def run_once(self):
-    """``loop._run_once``; see ``_hot.run_once``."""
+    """``loop._run_once``; see ``hotpath.pure.run_once``."""
     cdef State state = own_state(self)
     obs = self._obsloop
     cdef bint many = obs.iterating

@@ -1,4 +1,4 @@
-# The compiled twin of `_tally`: read that first. What differs:
+# The compiled twin of `hotpath.pure.task_steps`: read that first. What differs:
 #
 # * Here there is a record of every live task, and so every task's times and every coroutine's are exact.
 # * A task is admitted where its first step is scheduled, whoever made it, and not in `create_task`.
@@ -95,7 +95,7 @@ cdef inline PyObject *task_of(object callback) except? NULL:
 
 
 cdef class Group:
-    """See ``_tally.Group``."""
+    """See ``hotpath.pure.task_steps.Group``."""
 
     cdef readonly int64_t run_ns, steps
     cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Cells.count_waits`
@@ -140,7 +140,7 @@ cdef enum:
 
 
 cdef class Tally:
-    """See ``_tally.Tally``."""
+    """See ``hotpath.pure.task_steps.Tally``."""
 
     cdef Record **chunks
     cdef uint32_t n_chunks, n_live, free
@@ -455,7 +455,7 @@ cdef uint32_t cached_number[CACHED]
 
 
 cdef inline uint32_t number_of(object coro) except? 0:
-    """``_coroutines.number_of``, from a table of those that were asked for lately."""
+    """``metrics.coroutine_times.number_of``, from a table of those that were asked for lately."""
     cdef PyObject *code = code_of(<PyObject *>coro)
     cdef uint32_t i, number
     if code is NULL:

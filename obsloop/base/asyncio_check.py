@@ -1,7 +1,8 @@
 """Whether this interpreter's asyncio is as the hot path knows it.
 
-``_hot`` writes the loop's iteration itself and leans on private parts of the base loop. Where they are not as we know
-them, ``_fallback`` times through public methods instead: it costs more and sees less, but it does not break.
+``hotpath.pure`` writes the loop's iteration itself and leans on private parts of the base loop. Where they are not as
+we know them, ``loop.fallback`` times through public methods instead: it costs more and sees less, but it does not
+break.
 """
 
 import asyncio

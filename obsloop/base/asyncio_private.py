@@ -1,6 +1,7 @@
 """Asyncio's private parts that we lean on, with the types that typeshed does not give them.
 
-``_guard`` checks at run time that they are there; this file only tells the type checkers, and holds nothing else.
+``base.asyncio_check`` checks at run time that they are there; this file only tells the type checkers, and holds nothing
+else.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """What took long: slow callbacks, slow iterations, and what an iteration was spent on.
 
-Called in the loop's thread, by ``_cold``, when something has taken long already: never for a callback that was fast.
+Called in the loop's thread, by ``hotpath.cold_path``, when something has taken long already: never for a callback that
+was fast.
 """
 
 from __future__ import annotations

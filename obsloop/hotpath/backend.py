@@ -1,7 +1,8 @@
 """Which core times the loop: chosen once, when obsloop is imported. Both behave the same and pass every test.
 
-The compiled core, ``_hotc``, is there where the package was built with a compiler. ``OBSLOOP_PURE=1`` switches it off.
-On an interpreter that ``_guard`` does not know there is neither, and ``_fallback`` is used.
+The compiled core, ``hotpath.compiled``, is there where the package was built with a compiler. ``OBSLOOP_PURE=1``
+switches it off. On an interpreter that ``base.asyncio_check`` does not know there is neither, and ``loop.fallback`` is
+used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What both cores do now and then, and not for every handle: kinds, errors, debug mode, the beginning and end of runs.
 
-Nothing here is timed or needs to be fast; ``_hot``, and its compiled twin, call it when something rare happens.
+Nothing here is timed or needs to be fast; ``hotpath.pure``, and its compiled twin, call it when something rare happens.
 """
 
 from __future__ import annotations

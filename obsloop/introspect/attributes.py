@@ -1,4 +1,4 @@
-"""Reading attributes without running anything of the program's: what ``_sites`` looks at objects with.
+"""Reading attributes without running anything of the program's: what ``introspect.callbacks`` looks at objects with.
 
 Attributes are read where C keeps them, past ``__getattr__``, properties, metaclasses and ``__class__``; nothing is
 called, compared or shown.

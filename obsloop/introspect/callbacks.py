@@ -1,7 +1,8 @@
 """From a handle to a name that a person understands: ``app.Client.data_received``, and where that is defined.
 
 Asked only when something rare happened, from the loop's thread or from another one while the callback still runs. It
-never raises and runs no code of the program's: objects are read with ``_peek``. It keeps strings only, no object.
+never raises and runs no code of the program's: objects are read with ``introspect.attributes``. It keeps strings only,
+no object.
 """
 
 from __future__ import annotations

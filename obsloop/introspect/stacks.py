@@ -25,16 +25,16 @@ MAX_FRAMES = 100
 """So many innermost frames of a stack are kept."""
 _SAMPLED = 1  # the bit of a span's flags
 
-_OURS = dirname(asyncio_private.__file__) + sep
+_OURS = dirname(dirname(asyncio_private.__file__)) + sep  # the folder of the package
 _EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
 
 # The frames that call callbacks, and those around them: they and what is further out are the same for every callback.
 _LOOPS_OWN = frozenset({
-    (join(_OURS, "hotpath/pure/iteration.py"), "run_once"),
-    (join(_OURS, "loop/loop.py"), "run_forever"),
-    (join(_OURS, "hotpath/cold_path.py"), "run_in_debug"),
-    (join(_OURS, "loop/fallback.py"), "run_forever"),
-    (join(_OURS, "loop/fallback.py"), "__call__"),
+    (join(_OURS, "hotpath", "pure", "iteration.py"), "run_once"),
+    (join(_OURS, "loop", "loop.py"), "run_forever"),
+    (join(_OURS, "hotpath", "cold_path.py"), "run_in_debug"),
+    (join(_OURS, "loop", "fallback.py"), "run_forever"),
+    (join(_OURS, "loop", "fallback.py"), "__call__"),
     (_BASE_EVENTS, "run_forever"),
     (_BASE_EVENTS, "_run_once"),
     (_EVENTS, "_run"),

@@ -1,6 +1,6 @@
-"""``Loop``: asyncio's selector loop with its hot path taken from ``_hot``.
+"""``Loop``: asyncio's selector loop with its hot path taken from ``hotpath.pure``.
 
-Each overridden method is here or, where it runs per handle, in ``_hot``. Everything else is inherited as it is:
+Each overridden method is here or, where it runs per handle, in ``hotpath.pure``. Everything else is inherited as it is:
 connections, servers, pipes, signals, subprocesses and executors all reach the loop through these few methods.
 """
 

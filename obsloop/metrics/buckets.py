@@ -6,7 +6,7 @@ Prometheus's native ones (schema 2) are made of. A count over it can therefore b
 error. An exponential bound is irrational, but counted values are integers, so ``v <= 2^(i/4)`` is the same as
 ``v <= floor(2^(i/4))``: the floor is taken exactly, by integer roots, never by floats.
 
-Nothing here runs on the hot path: ``_hot`` takes ``bounds`` and ``fast_index`` from here once.
+Nothing here runs on the hot path: ``hotpath.pure`` takes ``bounds`` and ``fast_index`` from here once.
 """
 
 from bisect import bisect_left

@@ -72,7 +72,7 @@ class Signal:
     """Beside the loop's name, which every signal of scope ``loop`` carries."""
     scope: Literal["loop", "process"] = "loop"
     rare: bool = False
-    """Whether it is counted by itself when it happens (``_rare``), and not read from the loop's counters."""
+    """Whether it is counted by itself when it happens (``metrics.labelled``), and not read from the loop's counters."""
     buckets: tuple[float, ...] = ()
     """Of a histogram: the upper bounds, in its unit and without +Inf, that it is exported with unless others are asked
     for; OpenTelemetry's advisory parameter ``ExplicitBucketBoundaries``."""

@@ -1,9 +1,9 @@
 """The counters that one running loop writes: plain numbers, one writer, no lock.
 
-The loop's own thread is the only writer (``_hot``, and ``probes.gc`` in that thread); any thread may ``read`` them. The
-writer changes the numbers only in straight lines without a call, so that under the GIL another thread never sees half
-of a change, and each such line ends by moving ``tick_ns``: a reader that finds ``tick_ns`` unmoved after its copy has a
-consistent one.
+The loop's own thread is the only writer (``hotpath.pure``, and ``probes.gc`` in that thread); any thread may ``read``
+them. The writer changes the numbers only in straight lines without a call, so that under the GIL another thread never
+sees half of a change, and each such line ends by moving ``tick_ns``: a reader that finds ``tick_ns`` unmoved after its
+copy has a consistent one.
 
 Time is kept as a chain: every stretch of a run begins where the one before ended. Callback and poll time are the sums
 of their histograms and idle time has a counter; what is left of the run is the loop's own overhead.
@@ -103,7 +103,7 @@ class Reading(NamedTuple):
     tasks_finished: list[int]
     task_durations: list[int]
     coroutines: dict[int, tuple[int, int]]
-    """Nanoseconds and steps, by the coroutine's number in ``_coroutines``."""
+    """Nanoseconds and steps, by the coroutine's number in ``metrics.coroutine_times``."""
 
 
 def count_value(counters: list[int], block: int, value_ns: int) -> None:

@@ -1,8 +1,9 @@
 """The hot path: what happens for every callback, in one place.
 
 Only what runs per handle or per iteration lives here, and the handles themselves. The functions that take ``self`` are
-methods: ``_loop.Loop`` takes them as they are. What they need to know of CPython's own loop is checked by ``_guard``
-before they are used. A compiled core may take the place of this module; this is the reading copy.
+methods: ``loop.loop.Loop`` takes them as they are. What they need to know of CPython's own loop is checked by
+``base.asyncio_check`` before they are used. A compiled core may take the place of this module; this is the reading
+copy.
 
 How time is taken: a handle is stamped when it becomes ready (``_ready_ns``); the end of one callback is the start of
 the next, so one clock read times both the duration of this one and the delay of the next.

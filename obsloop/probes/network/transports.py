@@ -1,8 +1,8 @@
 """Transports: opened, closed and why, the bytes that went through, what waits in write buffers, and time spent paused.
 
 The transports here are asyncio's own with a ``Link`` that counts. Their hot path, one read or write, is the core's
-(``_wire`` or its compiled twin). The rest of asyncio's code runs as it is, and what it sent is seen from how its buffer
-grew and shrank, so that every version's own rules for partial writes, errors and closing hold.
+(``hotpath.pure.socket_io`` or its compiled twin). The rest of asyncio's code runs as it is, and what it sent is seen
+from how its buffer grew and shrank, so that every version's own rules for partial writes, errors and closing hold.
 """
 
 from __future__ import annotations

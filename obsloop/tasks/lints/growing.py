@@ -6,8 +6,8 @@ by a hundred and by a factor of two in all. The smallest, so that short-lived ta
 are not mistaken for it. Told once, again when there are twice as many; and it is over when half of them are gone.
 
 By coroutine a look counts all live tasks (of more than ``look.MAX_LOOKED`` a known share). Of the lines that create
-tasks one creation in ``_created.EVERY`` is known, which is an estimate; it names the line where a coroutine's tasks
-grow, and it finds a line that makes tasks of many different coroutines.
+tasks one creation in ``hotpath.creation_samples.EVERY`` is known, which is an estimate; it names the line where a
+coroutine's tasks grow, and it finds a line that makes tasks of many different coroutines.
 """
 
 from __future__ import annotations

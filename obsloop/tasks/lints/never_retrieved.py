@@ -1,6 +1,6 @@
 """Exceptions that were never retrieved: a task failed, or a future was given an exception, and nobody asked.
 
-asyncio notices when the task is let go, and calls the loop's exception handler, from where ``probes.errors`` comes
+asyncio notices when the task is let go, and calls the loop's exception handler, from where ``loop.exceptions`` comes
 here. So this is no matter of looking, and is told by whatever thread let go of the task. asyncio tells of it, too,
 to the program's handler or in the log: there is no second log line.
 """
