@@ -28,6 +28,6 @@ REAL = monotonic_ns = _own()
 """``REAL`` stays what it is; a test's clock takes the place of ``monotonic_ns``."""
 
 
-def epoch(monotonic_ns: int) -> float:
+def epoch(at_ns: int) -> float:
     """A moment of the monotonic clock in seconds since the epoch."""
-    return time.time() - (monotonic_ns() - monotonic_ns) / 1e9
+    return time.time() - (monotonic_ns() - at_ns) / 1e9

@@ -1,8 +1,8 @@
 """A loop that is timed through public methods only, where ``base.asyncio_check`` does not know the asyncio at hand.
 
 Each callback is wrapped, and the selector is stood in for by one that tells the time. That costs several times what
-``hotpath.pure`` costs and sees less: callbacks that asyncio schedules by private methods (a transport's reads) are seen only as
-time that is neither idle nor poll, and the depth of the ready queue not at all. Such time counts as overhead.
+``hotpath.pure`` costs and sees less: callbacks that asyncio schedules by private methods (a transport's reads) are seen
+only as time that is neither idle nor poll, and the depth of the ready queue not at all. Such time counts as overhead.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from obsloop.instruments import Instruments
 from obsloop.loop import exceptions
 from obsloop.metrics import registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
-from obsloop.probes import gc as gc_probe, tasks
+from obsloop.probes import gc as gc_probe, tasks as task_probe
 from obsloop.probes.collect import snapshot_of
 from obsloop.probes.network.servers import Servers
 from obsloop.probes.processes import Processes
@@ -64,7 +64,7 @@ class Observation:
     slow_callback = staticmethod(slow.callback)
     slow_iteration = staticmethod(slow.iteration)
     sample = staticmethod(slow.sample)
-    task_done = staticmethod(tasks.done)
+    task_done = staticmethod(task_probe.done)
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
