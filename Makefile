@@ -88,5 +88,5 @@ wheel: ## build the wheel, and try it in an empty environment, away from the che
 	@$(BIN)/python tools/try_wheel.py dist
 
 clean: ## remove what the other targets made, interpreters and environments included
-	rm -rf .venv .venv-* .pythons .parts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tests/bench/results tools/pictures/node_modules obsloop/*.so
+	rm -rf .venv .venv-* .pythons .parts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist tests/bench/results tools/pictures/node_modules obsloop/hotpath/compiled/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "obsloop/_hotc.pyx"
+FOLDER = "obsloop/hotpath/compiled"
+SOURCE = f"{FOLDER}/core.pyx"
 
 
 class CompiledCore(BuildHookInterface[Any]):
@@ -44,11 +45,11 @@ class CompiledCore(BuildHookInterface[Any]):
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        target = Path(self.root, "obsloop", built.name)
+        target = Path(self.root, FOLDER, built.name)
         if version == "editable":
             target.write_bytes(built.read_bytes())
         else:
-            build_data["force_include"][str(built)] = f"obsloop/{built.name}"
+            build_data["force_include"][str(built)] = f"{FOLDER}/{built.name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Called by hatchling when the wheel is written."""
@@ -75,7 +76,7 @@ class CompiledCore(BuildHookInterface[Any]):
         os.chdir(self.root)
         try:
             extensions = cythonize(
-                [Extension("obsloop._hotc", [SOURCE], extra_compile_args=optimize)],
+                [Extension("obsloop.hotpath.compiled.core", [SOURCE], extra_compile_args=optimize)],
                 build_dir=str(work / "c"),
                 quiet=True,
             )
@@ -86,4 +87,4 @@ class CompiledCore(BuildHookInterface[Any]):
             command.run()
         finally:
             os.chdir(here)
-        return next((work / "lib" / "obsloop").glob("_hotc.*"))
+        return next((work / "lib" / FOLDER).glob("core.*"))

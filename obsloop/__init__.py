@@ -7,7 +7,8 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #
 #   _loop          the loop: asyncio's own, with its hot path taken from the core
 #   _start         new_event_loop, run, instrument
-#   _hot, _hotc    the hot path: pure, and its compiled twin; _core chooses, _cold is what is rare in both
+#   _hot           the hot path in pure Python; hotpath/compiled/: its compiled twin; _core chooses between the two,
+#                  and _cold is what is rare in both
 #   _cells         the counters of one loop; _ledger: who counts where; _snapshot: what readers get
 #   _catalog       THE list of signals; _partition: the bounds that histograms count over
 #   _events        the rare happenings; _instruments: who listens; _sites: from a callback to its name

@@ -12,6 +12,7 @@ import pytest
 from .support import LIMIT
 
 ROOT = Path(__file__).resolve().parents[1]
+CORE = Path("obsloop", "hotpath", "compiled", "core.pyx")
 pytestmark = pytest.mark.once
 
 
@@ -19,11 +20,11 @@ pytestmark = pytest.mark.once
 def project(tmp_path) -> Path:
     """A copy of what the build reads, with a core that compiles in a second."""
     folder = tmp_path / "project"
-    (folder / "obsloop").mkdir(parents=True)
+    (folder / CORE.parent).mkdir(parents=True)
     (folder / "exporters" / "obsloop_exporters").mkdir(parents=True)
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "obsloop/_version.py"):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "obsloop" / "_hotc.pyx").write_text("answer = 42\n")
+    (folder / CORE).write_text("answer = 42\n")
     return folder
 
 
@@ -49,13 +50,13 @@ def test_a_build_leaves_nothing_in_the_temporary_folder(project):
     assert done.returncode == 0, done.stderr
     (wheel,) = (project / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert any(name.startswith("obsloop/_hotc.") for name in names), done.stderr
+    assert any(name.startswith("obsloop/hotpath/compiled/core.") for name in names), done.stderr
     assert left(project) == []
 
 
 def test_a_build_that_fails_leaves_nothing_either(project):
     """The core does not compile: the wheel is pure, the message says so, and the folder is gone."""
-    (project / "obsloop" / "_hotc.pyx").write_text("this is no program\n")
+    (project / CORE).write_text("this is no program\n")
     done = build(project)
     assert done.returncode == 0, done.stderr
     assert "the compiled core could not be built" in done.stdout + done.stderr

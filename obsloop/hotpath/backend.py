@@ -23,46 +23,46 @@ lacking: list[str] = asyncio_check.missing()
 def _load_compiled() -> Any:
     """The compiled core, or None where it was not built or cannot be loaded (a subinterpreter, say)."""
     try:
-        return import_module("obsloop._hotc")
+        return import_module("obsloop.hotpath.compiled.core")
     except ImportError:
         return None
 
 
 _hot: Any = None if lacking else import_module("obsloop.hotpath.pure.iteration")
-_hotc: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load_compiled()
+_compiled: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load_compiled()
 
-_chosen: Any = _hotc or _hot
+_chosen: Any = _compiled or _hot
 
-kind = "compiled" if _hotc else "pure"
+kind = "compiled" if _compiled else "pure"
 Handle: Any = _chosen.Handle if _chosen else None
 METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
-_wire: Any = _hotc or (import_module("obsloop.hotpath.pure.socket_io") if _hot else None)
+_wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _hot else None)
 Link: Any = _wire.Link if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
-if _hotc:
-    counters.new_cells = _hotc.Cells
-compiled_bell: Any = _hotc.Bell if _hotc and _hotc.Bell.looks else None
+if _compiled:
+    counters.new_cells = _compiled.Cells
+compiled_bell: Any = _compiled.Bell if _compiled and _compiled.Bell.looks else None
 """What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``watchdog.Bell``."""
 
 
 def forget() -> None:
     """A loop is being made or closed: the compiled core must not take a new loop for an old one at its address."""
-    if _hotc:
-        _hotc.forget()
+    if _compiled:
+        _compiled.forget()
 
 
 def new_tally(loop: Any) -> Any:
     """What counts the tasks of ``loop``; None on an interpreter without a core."""
-    if _hotc:
-        return _hotc.tally_of(loop)
+    if _compiled:
+        return _compiled.tally_of(loop)
     return _hot.new_tally() if _hot else None
 
 
 def adopt(loop: Any, cls: type) -> None:
     """Make ``loop``, which may run already, a loop of ``cls``."""
-    if _hotc:
-        _hotc.adopt(loop, cls)
+    if _compiled:
+        _compiled.adopt(loop, cls)
     else:
         loop.__class__ = cls
 
@@ -75,8 +75,8 @@ def running_handle(loop: Any, iterations: list[Any], kept: list[Any]) -> Any:
     """The handle that ``loop`` runs at this moment, or None; from any thread. ``iterations`` are its thread's frames
     that run ``ITERATION``. The handle is added to ``kept``, which the loop's thread has to drop.
     """
-    if _hotc:
-        handle = _hotc.running_handle(loop)
+    if _compiled:
+        handle = _compiled.running_handle(loop)
         kept.append(handle)
         return handle
     return _hot.handle_in(iterations, loop, kept) if _hot else None
@@ -84,14 +84,14 @@ def running_handle(loop: Any, iterations: list[Any], kept: list[Any]) -> Any:
 
 def own_handle(loop: Any, frame: Any) -> Any:
     """The handle that ``loop`` runs at this moment, or None; in its own thread, which has come to ``frame`` in it."""
-    if _hotc:
-        return _hotc.running_handle(loop)
+    if _compiled:
+        return _compiled.running_handle(loop)
     return _hot.running_handle(loop, frame) if _hot else None
 
 
 def queue(loop: Any) -> Any:
     """What is ready to run, next first: for the loop's own thread, to be looked at and not to be kept or changed."""
-    return _hotc.queue(loop) if _hotc else loop._ready
+    return _compiled.queue(loop) if _compiled else loop._ready
 
 
 def is_step(callback: Any) -> bool:
@@ -104,12 +104,12 @@ def set_clock(monotonic_ns: Callable[[], int]) -> None:
     clock.monotonic_ns = monotonic_ns
     if _hot:
         _hot.monotonic_ns = monotonic_ns
-    if _hotc:
-        _hotc.set_clock(monotonic_ns)
+    if _compiled:
+        _compiled.set_clock(monotonic_ns)
 
 
 def set_recording(on: bool) -> None:
     """Switch timing and counting on or off, for the benchmark of what they cost; the compiled core only."""
-    if not _hotc:
+    if not _compiled:
         raise RuntimeError("only the compiled core can switch its recording off")
-    _hotc.set_recording(on)
+    _compiled.set_recording(on)

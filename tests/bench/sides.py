@@ -22,7 +22,7 @@ HAS_UVLOOP = find_spec("uvloop") is not None
 
 def cores() -> list[str]:
     """The cores that are there, the default first."""
-    return ["compiled", "pure"] if find_spec("obsloop._hotc") is not None else ["pure"]
+    return ["compiled", "pure"] if find_spec("obsloop.hotpath.compiled.core") is not None else ["pure"]
 
 
 def environ(core: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support import run_briefly
 
-BUILT = importlib.util.find_spec("obsloop._hotc") is not None
+BUILT = importlib.util.find_spec("obsloop.hotpath.compiled.core") is not None
 """Whether there is a compiled core to choose."""
 ON_THE_OTHER = "TESTS_ON_THE_OTHER_CORE"
 """Set in the process that runs these tests on the other core, so that it does not start a third one."""

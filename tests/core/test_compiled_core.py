@@ -52,7 +52,7 @@ def test_a_compiled_core_that_is_not_there_is_done_without():
     """A pure wheel, or a compiled one for another interpreter: the pure core, without an error."""
     source = """
     import sys
-    sys.modules["obsloop._hotc"] = None
+    sys.modules["obsloop.hotpath.compiled.core"] = None
     import obsloop
     loop = obsloop.Loop()
     loop.call_soon(loop.stop)
@@ -67,9 +67,8 @@ def test_a_compiled_core_that_is_not_there_is_done_without():
 def test_the_methods_are_the_compiled_ones():
     """No frame of Python for what is called per handle."""
     for name in ("call_soon", "call_soon_threadsafe", "call_later", "call_at", "_run_once", "_add_reader"):
-        assert not hasattr(getattr(obsloop.Loop, name), "__code__") or "_hotc" in str(
-            getattr(obsloop.Loop, name).__code__.co_filename
-        )
+        method = getattr(obsloop.Loop, name)
+        assert not hasattr(method, "__code__") or "hotpath/compiled/" in method.__code__.co_filename
     assert type(obsloop.Loop.call_soon).__name__ == "cython_function_or_method"
 
 

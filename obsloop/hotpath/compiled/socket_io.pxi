@@ -1,4 +1,4 @@
-# The compiled twin of ``hotpath.pure.socket_io``: one read and one write of a socket transport. Part of ``_hotc.pyx``.
+# The compiled twin of ``_wire``: one read and one write of a socket transport. Part of ``core.pyx``.
 #
 # What differs from the reading copy: the socket is read and written by its descriptor, into one buffer for all, and
 # without giving the interpreter's lock away. Nothing waits there: what takes long is a copy of much data, and then the
@@ -87,7 +87,7 @@ cdef object write_rest = _wire.write_rest
 
 
 cdef class Link:
-    """See ``hotpath.pure.socket_io.Link``."""
+    """See ``_wire.Link``."""
 
     cdef public Cells cells
     cdef public object loop, listener

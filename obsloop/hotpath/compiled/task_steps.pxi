@@ -1,4 +1,4 @@
-# The compiled twin of `hotpath.pure.task_steps`: read that first. What differs:
+# The compiled twin of `_tally`: read that first. What differs:
 #
 # * Here there is a record of every live task, and so every task's times and every coroutine's are exact.
 # * A task is admitted where its first step is scheduled, whoever made it, and not in `create_task`.
@@ -95,7 +95,7 @@ cdef inline PyObject *task_of(object callback) except? NULL:
 
 
 cdef class Group:
-    """See ``hotpath.pure.task_steps.Group``."""
+    """See ``_tally.Group``."""
 
     cdef readonly int64_t run_ns, steps
     cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Cells.count_waits`
@@ -140,7 +140,7 @@ cdef enum:
 
 
 cdef class Tally:
-    """See ``hotpath.pure.task_steps.Tally``."""
+    """See ``_tally.Tally``."""
 
     cdef Record **chunks
     cdef uint32_t n_chunks, n_live, free
@@ -419,7 +419,7 @@ cdef class Tally:
             return None
         inner_ns = self.inner(state.cells)
         if state.turn is not None and state.turn.current is not NULL and self.present is not NULL and self.present.task == <PyObject *>task:
-            handle = <object>state.turn.current  # what the pure core is given as `handle`
+            handle = <object>state.turn.current
             return (
                 state.cells.tick_ns + inner_ns,
                 ((<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns) + inner_ns,
@@ -455,7 +455,7 @@ cdef uint32_t cached_number[CACHED]
 
 
 cdef inline uint32_t number_of(object coro) except? 0:
-    """``metrics.coroutine_times.number_of``, from a table of those that were asked for lately."""
+    """``_coroutines.number_of``, from a table of those that were asked for lately."""
     cdef PyObject *code = code_of(<PyObject *>coro)
     cdef uint32_t i, number
     if code is NULL:

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=False
-"""The compiled twin of ``hotpath.pure`` (and of ``metrics.counters.Cells``): the same behaviour, in C.
+"""The compiled twin of ``_hot`` (and of ``_cells.Cells``): the same behaviour, in C.
 
-Read ``hotpath.pure`` first: names and order are the same here, and the comments there are not repeated. What differs:
+Read ``_hot`` first: names and order are the same here, and the comments there are not repeated. What differs:
 
 * Handles are C structs. ``__class__`` answers asyncio's own class, so that ``isinstance`` holds.
 * The loop's fields that the hot path reads (``_ready``, ``_closed`` ...) live in a C struct, ``State``; ``Field``
@@ -32,14 +32,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
+from obsloop.metrics import counters as _cells
+from obsloop.base import clock as _clock
 from obsloop.hotpath import cold_path as _cold
+from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.hotpath import creation_samples as _created
 from obsloop.hotpath import marks as _marks
-from obsloop.hotpath import observer as _slow
-from obsloop.metrics import counters as _cells
-from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.introspect import attributes as _peek
-from obsloop.base import clock as _clock
+from obsloop.hotpath import observer as _slow
 from obsloop.metrics.counters import Raw
 from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.base.asyncio_private import private_base_events, private_selector_events
@@ -166,7 +166,7 @@ cdef inline int64_t now_ns() except? -1:
 
 
 def set_clock(clock):
-    """Another clock for every loop of the process, for tests; the one of ``base.clock`` for the real one."""
+    """Another clock for every loop of the process, for tests; the one of ``_clock`` for the real one."""
     global clock_override
     clock_override = None if OBSLOOP_CLOCK and (clock is real_clock or clock is time.monotonic_ns) else clock
 
@@ -337,7 +337,7 @@ cdef struct Looks:
 
 
 cdef class Cells:
-    """See ``metrics.counters.Cells``."""
+    """See ``_cells.Cells``."""
 
     cdef int64_t *durations
     cdef int64_t *delays
@@ -847,7 +847,7 @@ cdef class TimerHandle(Handle):
 
 
 cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
-    "ThreadSafeHandle", (_cold.LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": "obsloop._hotc"}
+    "ThreadSafeHandle", (_cold.LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": __name__}
 )
 
 _marks.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) if cls is not None)
@@ -867,7 +867,7 @@ cdef object sample = _slow.sample
 
 
 cdef inline int kind_of(object callback) except -1:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``hotpath.cold_path.kind_of``."""
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_cold.kind_of``."""
     global wakeup
     cdef PyObject *function
     if type(callback) is STEP:
@@ -1448,7 +1448,7 @@ def get_debug(self):
     return own_state(self).debug
 
 
-include "_tallyc.pxi"
+include "task_steps.pxi"
 
 
 # ---- the iteration ---------------------------------------------------------------------------------------------------
@@ -1503,7 +1503,7 @@ cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) e
 
 
 def run_once(self):
-    """``loop._run_once``; see ``hotpath.pure.run_once``."""
+    """``loop._run_once``; see ``_hot.run_once``."""
     cdef State state = own_state(self)
     obs = self._obsloop
     cdef bint many = obs.iterating
@@ -1791,7 +1791,7 @@ cdef double _ulp(double value):
     return math.ulp(value)
 
 
-include "_wirec.pxi"
+include "socket_io.pxi"
 
 
 METHODS = {
