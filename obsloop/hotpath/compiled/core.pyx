@@ -153,7 +153,12 @@ cdef extern from "Python.h":
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *kwnames)
     PyObject **PySequence_Fast_ITEMS(PyObject *tuple)
 
-# ---- the clock -------------------------------------------------------------------------------------------------------
+cdef class State
+cdef class Tally
+cdef class Turn
+
+
+# ---- clock -----------------------------------------------------------------------------------------------------------
 
 cdef object clock_override = None if OBSLOOP_CLOCK else _clock.monotonic_ns
 cdef object real_clock = _clock.monotonic_ns
@@ -181,57 +186,144 @@ def set_recording(bint on):
     recording = on
 
 
-# ---- the queue -------------------------------------------------------------------------------------------------------
-
 cdef extern from *:
     """
-    /* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as known. */
-    static PyCFunction obsloop_deque_append = NULL, obsloop_deque_popleft = NULL;
-    static PyTypeObject *obsloop_deque = NULL;
-
-    static PyCFunction obsloop_method(PyObject *type, const char *name, int flags) {
-        PyCFunction found = NULL;
-        PyObject *method = PyObject_GetAttrString(type, name);
-        if (method == NULL) { PyErr_Clear(); return NULL; }
-        if (Py_IS_TYPE(method, &PyMethodDescr_Type) && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
-            found = ((PyMethodDescrObject *)method)->d_method->ml_meth;
-        Py_DECREF(method);
-        return found;
-    }
-
-    static void obsloop_learn_deque(PyObject *type) {
-        obsloop_deque_append = obsloop_method(type, "append", METH_O);
-        obsloop_deque_popleft = obsloop_method(type, "popleft", METH_NOARGS);
-        if (obsloop_deque_append != NULL && obsloop_deque_popleft != NULL) obsloop_deque = (PyTypeObject *)type;
-    }
-
-    static inline PyObject *obsloop_append(PyObject *queue, PyObject *item) {
-        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_append(queue, item);
-        return PyObject_CallMethod(queue, "append", "O", item);
-    }
-
-    static inline PyObject *obsloop_popleft(PyObject *queue) {
-        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_popleft(queue, NULL);
-        return PyObject_CallMethod(queue, "popleft", NULL);
+    /* Changes with the class and with each of its bases; 0 where it is not known. */
+    static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
+    /* Changes with the dictionary, and no two have the same (PEP 509); 0 where it is not known. */
+    static inline uint64_t obsloop_dict_version(PyObject *dict) {
+    #if PY_VERSION_HEX < 0x030C0000
+        return ((PyDictObject *)dict)->ma_version_tag;
+    #else
+        (void)dict;
+        return 0;
+    #endif
     }
     """
-    void learn_deque "obsloop_learn_deque"(object type)
-    object queue_append "obsloop_append"(object queue, object item)
-    object queue_popleft "obsloop_popleft"(object queue)
+    unsigned int class_tag "obsloop_class_tag"(object obj)
+    uint64_t dict_version "obsloop_dict_version"(object obj)
 
-learn_deque(deque)
+cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
+# Where `BaseEventLoop.time` looks up what it calls.
+cdef dict STOCK_GLOBALS = vars(private_base_events)
+cdef dict TIME_GLOBALS = vars(time)
+cdef object TIME_MODULE = time  # a slot: a global of the module would be looked up each time
+# Not a built-in where obsloop is imported while the time is frozen: then asyncio's own method is called each time.
+cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
 
 
-# ---- the histogram ---------------------------------------------------------------------------------------------------
+# Of both dictionaries when they were last looked into, and the clock was the real one.
+cdef uint64_t stock_version = 0
+cdef uint64_t time_version = 0
+
+
+cdef inline bint is_stock_clock() except -1:
+    """Whether ``time.monotonic`` is the real one for asyncio, and no test has put another in its place."""
+    if stock_version and dict_version(STOCK_GLOBALS) == stock_version and dict_version(TIME_GLOBALS) == time_version:
+        return True
+    return find_clock()
+
+
+cdef bint find_clock() except -1:
+    """The same, by looking."""
+    global stock_version, time_version
+    stock_version = time_version = 0
+    if (
+        PyDict_GetItemWithError(STOCK_GLOBALS, "time") != <PyObject *>TIME_MODULE
+        or PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") != <PyObject *>MONOTONIC
+    ):
+        return False
+    stock_version = dict_version(STOCK_GLOBALS)
+    time_version = dict_version(TIME_GLOBALS)
+    return True
+
+
+cdef inline double loop_time(State state, object loop) except? -1.0:
+    """``loop.time()``, without a call where it is asyncio's own and reads the real clock."""
+    if state.plain_tag and class_tag(loop) == state.plain_tag and clock_override is None and is_stock_clock():
+        return obsloop_now() / 1e9
+    if clock_override is None and is_plain_time(state, loop) and is_stock_clock():
+        return obsloop_now() / 1e9
+    return loop.time()
+
+
+cdef bint is_plain_time(State state, object loop) except -1:
+    """Whether ``loop.time`` is asyncio's method; found out again when the class, or one of its bases, has changed."""
+    cdef unsigned int tag = class_tag(loop)
+    if tag and tag == state.plain_tag:
+        return True
+    if tag and tag == state.odd_tag:
+        return False
+    state.plain_tag = state.odd_tag = 0
+    cls = type(loop)
+    getattr(cls, "time", None)  # a look-up, for the class to have a tag
+    tag = class_tag(loop)
+    plain = not state.has_time and _peek.find(cls, "time") is TIME and behind_time(cls) is STOCK_TIME
+    if plain:
+        state.plain_tag = tag
+    else:
+        state.odd_tag = tag
+    return plain
+
+
+cdef object behind_time(cls):
+    """What ``time`` would be without ours."""
+    passed = False
+    for base in _peek.mro_of(cls):
+        found = _peek.vars_of(base).get("time")
+        if found is TIME:
+            passed = True
+        elif passed and found is not None:
+            return found
+    return None
+
+
+cdef class Time:
+    """``loop.time`` on the class: a built-in, called without a frame of Python, where asyncio's would say the same.
+
+    Where a test has replaced ``time.monotonic`` or ``BaseEventLoop.time``, asyncio's own method. What is assigned to
+    ``loop.time`` is kept in the loop's ``State``, where the hot path sees it.
+    """
+
+    def __get__(self, loop, owner):
+        if loop is None:
+            return self
+        cdef State state = state_of(loop)
+        if state is not None:
+            if state.has_time:
+                return state.own_time
+            if is_plain_time(state, loop) and is_stock_clock():
+                return MONOTONIC
+        found = behind_time(type(loop))
+        bind = getattr(type(found), "__get__", None)
+        return found if bind is None else bind(found, loop, type(loop))
+
+    def __set__(self, loop, value):
+        cdef State state = own_state(loop)
+        state.has_time = True
+        state.own_time = value
+        state.plain_tag = state.odd_tag = 0
+
+    def __delete__(self, loop):
+        cdef State state = own_state(loop)
+        if not state.has_time:
+            raise AttributeError("time")
+        state.has_time = False
+        state.own_time = None
+        state.plain_tag = state.odd_tag = 0
+
+    def __call__(self, loop):
+        return loop.time()
+
+
+cdef Time TIME = Time()
+
+
+# ---- buckets ---------------------------------------------------------------------------------------------------------
 
 cdef enum:
     MAX_BOUNDS = 256
     SUB_BITS = 3
-    STATES = 6
-    MAX_IO = 8
-    MAX_FINISHES = 4
-    MAX_BLOCKS = 32
-    CARRY_BITS = 62
 
 cdef struct Line:
     int size                        # number of bounds
@@ -281,7 +373,14 @@ cdef inline void count(int64_t *block, Line *line, int64_t value) noexcept nogil
     block[bucket(line, value)] += 1
 
 
-# ---- the cells -------------------------------------------------------------------------------------------------------
+# ---- counters --------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    STATES = 6
+    MAX_IO = 8
+    MAX_FINISHES = 4
+    MAX_BLOCKS = 32
+    CARRY_BITS = 62
 
 cdef int STRIDE = _cells.STRIDE
 cdef int KINDS = len(_cells.KIND_OF_BLOCK)
@@ -301,12 +400,6 @@ cdef int IN_CALLBACK = _cells.IN_CALLBACK
 cdef int FORKED = _cells.FORKED
 cdef int64_t NEVER_NS = _cells.NEVER_NS
 cdef int64_t MIN_NOTABLE_NS = _cells.MIN_NOTABLE_NS
-cdef int CHUNK_MASK = _slow.CHUNK - 1
-cdef int64_t GIVE_WAY_NS = 1_000_000    # at most so long, and one callback, do others wait for the interpreter
-cdef int TIMERS_MASK = 255              # and so many timers that are due
-
-if _slow.CHUNK & CHUNK_MASK:
-    raise ImportError("the compiled core needs a chunk that is a power of two")
 
 if FORKED + 1 != STATES:
     raise ImportError("the compiled core was built for another list of states")
@@ -525,7 +618,7 @@ cdef tuple as_tuple(Look *look):
     return look.at_ns, look.began_ns, look.tick_ns, look.idle_ns, look.gc_ns, look.cpu_ns
 
 
-# ---- the watchdog's waiting ------------------------------------------------------------------------------------------
+# ---- wakeup ----------------------------------------------------------------------------------------------------------
 
 cdef int64_t FOREVER_NS = 1 << 60
 cdef int64_t AT_ONCE_NS = 100_000   # what took longer to read is not of one moment
@@ -725,7 +818,7 @@ cdef class Bell:
         return obsloop_load_int(w.state) == IN_IDLE and obsloop_load(w.tick_ns) != w.first_tick_ns
 
 
-# ---- the handles -----------------------------------------------------------------------------------------------------
+# ---- handles ---------------------------------------------------------------------------------------------------------
 
 cdef object BaseHandle = asyncio.Handle
 cdef object BaseTimerHandle = asyncio.TimerHandle
@@ -857,13 +950,7 @@ cdef object FUNCTION = type(lambda: None)
 cdef object BUILTIN = type(len)  # a C task's wake-up: not its first step
 cdef object PY_STEP = _cold.PY_STEPS[0]
 cdef object PY_WAKEUP = _cold.PY_STEPS[1]
-cdef object Task = asyncio.Task
 cdef object report = _cold.report
-cdef object run_in_debug = _cold.run_in_debug
-cdef object give_way = _cold.give_way
-cdef object notable = _slow.notable
-cdef object slow_iteration = _slow.slow_iteration
-cdef object sample = _slow.sample
 
 
 cdef inline int kind_of(object callback) except -1:
@@ -962,22 +1049,7 @@ cdef extern from *:
     void show "obsloop_show"(object handle, Py_ssize_t ours)
 
 
-cdef int show_all(State state, bint nested) except -1:
-    """The loop stops, but for an iteration within a callback: what is left in its queue may become garbage with it."""
-    if nested or not state.running:
-        return 0
-    state.running = False
-    for handle in state.ready:
-        if type(handle) is Handle:
-            show(handle, 0)
-    return 0
-
-
-# ---- the loop's fields -----------------------------------------------------------------------------------------------
-
-cdef class Tally
-cdef class Turn
-
+# ---- loop state ------------------------------------------------------------------------------------------------------
 
 cdef class State:
     """The fields of one loop that the hot path reads."""
@@ -1150,139 +1222,15 @@ cdef class Field:
             state.timer_cancelled_count = value
 
 
-# ---- loop.time ---------------------------------------------------------------------------------------------------------
-
-cdef extern from *:
-    """
-    /* Changes with the class and with each of its bases; 0 where it is not known. */
-    static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
-    /* Changes with the dictionary, and no two have the same (PEP 509); 0 where it is not known. */
-    static inline uint64_t obsloop_dict_version(PyObject *dict) {
-    #if PY_VERSION_HEX < 0x030C0000
-        return ((PyDictObject *)dict)->ma_version_tag;
-    #else
-        (void)dict;
-        return 0;
-    #endif
-    }
-    """
-    unsigned int class_tag "obsloop_class_tag"(object obj)
-    uint64_t dict_version "obsloop_dict_version"(object obj)
-
-cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
-# Where `BaseEventLoop.time` looks up what it calls.
-cdef dict STOCK_GLOBALS = vars(private_base_events)
-cdef dict TIME_GLOBALS = vars(time)
-cdef object TIME_MODULE = time  # a slot: a global of the module would be looked up each time
-# Not a built-in where obsloop is imported while the time is frozen: then asyncio's own method is called each time.
-cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
-
-
-# Of both dictionaries when they were last looked into, and the clock was the real one.
-cdef uint64_t stock_version = 0
-cdef uint64_t time_version = 0
-
-
-cdef inline bint is_stock_clock() except -1:
-    """Whether ``time.monotonic`` is the real one for asyncio, and no test has put another in its place."""
-    if stock_version and dict_version(STOCK_GLOBALS) == stock_version and dict_version(TIME_GLOBALS) == time_version:
-        return True
-    return find_clock()
-
-
-cdef bint find_clock() except -1:
-    """The same, by looking."""
-    global stock_version, time_version
-    stock_version = time_version = 0
-    if (
-        PyDict_GetItemWithError(STOCK_GLOBALS, "time") != <PyObject *>TIME_MODULE
-        or PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") != <PyObject *>MONOTONIC
-    ):
-        return False
-    stock_version = dict_version(STOCK_GLOBALS)
-    time_version = dict_version(TIME_GLOBALS)
-    return True
-
-
-cdef inline double loop_time(State state, object loop) except? -1.0:
-    """``loop.time()``, without a call where it is asyncio's own and reads the real clock."""
-    if state.plain_tag and class_tag(loop) == state.plain_tag and clock_override is None and is_stock_clock():
-        return obsloop_now() / 1e9
-    if clock_override is None and is_plain_time(state, loop) and is_stock_clock():
-        return obsloop_now() / 1e9
-    return loop.time()
-
-
-cdef bint is_plain_time(State state, object loop) except -1:
-    """Whether ``loop.time`` is asyncio's method; found out again when the class, or one of its bases, has changed."""
-    cdef unsigned int tag = class_tag(loop)
-    if tag and tag == state.plain_tag:
-        return True
-    if tag and tag == state.odd_tag:
-        return False
-    state.plain_tag = state.odd_tag = 0
-    cls = type(loop)
-    getattr(cls, "time", None)  # a look-up, for the class to have a tag
-    tag = class_tag(loop)
-    plain = not state.has_time and _peek.find(cls, "time") is TIME and behind_time(cls) is STOCK_TIME
-    if plain:
-        state.plain_tag = tag
-    else:
-        state.odd_tag = tag
-    return plain
-
-
-cdef object behind_time(cls):
-    """What ``time`` would be without ours."""
-    passed = False
-    for base in _peek.mro_of(cls):
-        found = _peek.vars_of(base).get("time")
-        if found is TIME:
-            passed = True
-        elif passed and found is not None:
-            return found
-    return None
-
-
-cdef class Time:
-    """``loop.time`` on the class: a built-in, called without a frame of Python, where asyncio's would say the same.
-
-    Where a test has replaced ``time.monotonic`` or ``BaseEventLoop.time``, asyncio's own method. What is assigned to
-    ``loop.time`` is kept in the loop's ``State``, where the hot path sees it.
-    """
-
-    def __get__(self, loop, owner):
-        if loop is None:
-            return self
-        cdef State state = state_of(loop)
-        if state is not None:
-            if state.has_time:
-                return state.own_time
-            if is_plain_time(state, loop) and is_stock_clock():
-                return MONOTONIC
-        found = behind_time(type(loop))
-        bind = getattr(type(found), "__get__", None)
-        return found if bind is None else bind(found, loop, type(loop))
-
-    def __set__(self, loop, value):
-        cdef State state = own_state(loop)
-        state.has_time = True
-        state.own_time = value
-        state.plain_tag = state.odd_tag = 0
-
-    def __delete__(self, loop):
-        cdef State state = own_state(loop)
-        if not state.has_time:
-            raise AttributeError("time")
-        state.has_time = False
-        state.own_time = None
-        state.plain_tag = state.odd_tag = 0
-
-    def __call__(self, loop):
-        return loop.time()
-
-
-cdef Time TIME = Time()
+cdef int show_all(State state, bint nested) except -1:
+    """The loop stops, but for an iteration within a callback: what is left in its queue may become garbage with it."""
+    if nested or not state.running:
+        return 0
+    state.running = False
+    for handle in state.ready:
+        if type(handle) is Handle:
+            show(handle, 0)
+    return 0
 
 
 def adopt(loop, cls):
@@ -1310,7 +1258,46 @@ def adopt(loop, cls):
     loop.__class__ = cls
 
 
-# ---- onto the loop ---------------------------------------------------------------------------------------------------
+# ---- scheduling ------------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    /* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as known. */
+    static PyCFunction obsloop_deque_append = NULL, obsloop_deque_popleft = NULL;
+    static PyTypeObject *obsloop_deque = NULL;
+
+    static PyCFunction obsloop_method(PyObject *type, const char *name, int flags) {
+        PyCFunction found = NULL;
+        PyObject *method = PyObject_GetAttrString(type, name);
+        if (method == NULL) { PyErr_Clear(); return NULL; }
+        if (Py_IS_TYPE(method, &PyMethodDescr_Type) && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
+            found = ((PyMethodDescrObject *)method)->d_method->ml_meth;
+        Py_DECREF(method);
+        return found;
+    }
+
+    static void obsloop_learn_deque(PyObject *type) {
+        obsloop_deque_append = obsloop_method(type, "append", METH_O);
+        obsloop_deque_popleft = obsloop_method(type, "popleft", METH_NOARGS);
+        if (obsloop_deque_append != NULL && obsloop_deque_popleft != NULL) obsloop_deque = (PyTypeObject *)type;
+    }
+
+    static inline PyObject *obsloop_append(PyObject *queue, PyObject *item) {
+        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_append(queue, item);
+        return PyObject_CallMethod(queue, "append", "O", item);
+    }
+
+    static inline PyObject *obsloop_popleft(PyObject *queue) {
+        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_popleft(queue, NULL);
+        return PyObject_CallMethod(queue, "popleft", NULL);
+    }
+    """
+    void learn_deque "obsloop_learn_deque"(object type)
+    object queue_append "obsloop_append"(object queue, object item)
+    object queue_popleft "obsloop_popleft"(object queue)
+
+learn_deque(deque)
+
 
 cdef object heappush = heapq.heappush
 cdef object heappop = heapq.heappop
@@ -1435,9 +1422,6 @@ cdef object watch(self, fd, int event, callback, args, context):
     return handle
 
 
-# ---- futures: not timed, but each would cost a frame of Python or two ---------------------------------------------------
-
-
 def create_future(self):
     """Create a Future object attached to the loop."""
     return futures.Future(loop=self)
@@ -1451,12 +1435,23 @@ def get_debug(self):
 include "task_steps.pxi"
 
 
-# ---- the iteration ---------------------------------------------------------------------------------------------------
+# ---- iteration -------------------------------------------------------------------------------------------------------
 
+cdef int CHUNK_MASK = _slow.CHUNK - 1
+cdef int64_t GIVE_WAY_NS = 1_000_000    # at most so long, and one callback, do others wait for the interpreter
+cdef int TIMERS_MASK = 255              # and so many timers that are due
+cdef object run_in_debug = _cold.run_in_debug
+cdef object give_way = _cold.give_way
+cdef object notable = _slow.notable
+cdef object slow_iteration = _slow.slow_iteration
+cdef object sample = _slow.sample
 cdef long MIN_SCHEDULED = private_base_events._MIN_SCHEDULED_TIMER_HANDLES
 cdef double MIN_CANCELLED_FRACTION = private_base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION
 cdef double MAX_TIMEOUT = private_base_events.MAXIMUM_SELECT_TIMEOUT
 cdef object PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
+
+if _slow.CHUNK & CHUNK_MASK:
+    raise ImportError("the compiled core needs a chunk that is a power of two")
 
 
 cdef int wait_epoll(Turn turn, int epfd, int room, double timeout) except -2:

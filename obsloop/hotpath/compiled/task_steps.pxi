@@ -6,92 +6,10 @@
 # A record is 48 bytes and is found by the task's address, with 4 bytes for each slot of a table that is between two fifths
 # and four fifths full. It refers to nothing that it would keep alive.
 
-cdef extern from *:
-    """
-    /* The task behind a step's callback: where the C type keeps it, which is tried on a real one first. */
-    static inline PyObject *obsloop_first_field(PyObject *step) { return *(PyObject **)(step + 1); }
-
-    /* The code of a coroutine of Python's own, borrowed; NULL for anything else. */
-    static inline PyObject *obsloop_code(PyObject *coro) {
-        PyObject *code;
-        if (!PyCoro_CheckExact(coro)) return NULL;
-    #if PY_VERSION_HEX < 0x030C0000
-        code = (PyObject *)((PyCoroObject *)coro)->cr_code;
-    #elif defined(Py_DEBUG)
-        code = PyObject_GetAttrString(coro, "cr_code");
-        Py_XDECREF(code);
-    #else
-        code = (PyObject *)PyGen_GetCode((PyGenObject *)coro);
-        Py_XDECREF(code);  /* the coroutine has it */
-    #endif
-        return code;
-    }
-
-    /* What asyncio's C task answers without arguments, called without a look-up; NULL if it is not as known. */
-    static PyCFunction obsloop_task_done = NULL, obsloop_task_cancelled = NULL;
-    static PyTypeObject *obsloop_task_type = NULL;
-    static void obsloop_learn_task(PyObject *type) {
-        obsloop_task_done = obsloop_method(type, "done", METH_NOARGS);
-        obsloop_task_cancelled = obsloop_method(type, "cancelled", METH_NOARGS);
-        if (obsloop_task_done != NULL && obsloop_task_cancelled != NULL) obsloop_task_type = (PyTypeObject *)type;
-    }
-    /* 1, 0, or -1 with an error set. */
-    static inline int obsloop_ask(PyObject *task, PyCFunction method, const char *name) {
-        PyObject *answer;
-        int yes;
-        if (obsloop_task_type != NULL && PyObject_TypeCheck(task, obsloop_task_type)) answer = method(task, NULL);
-        else answer = PyObject_CallMethod(task, name, NULL);
-        if (answer == NULL) return -1;
-        yes = PyObject_IsTrue(answer);
-        Py_DECREF(answer);
-        return yes;
-    }
-    static inline int obsloop_is_done(PyObject *task) { return obsloop_ask(task, obsloop_task_done, "done"); }
-    static inline int obsloop_is_cancelled(PyObject *task) {
-        return obsloop_ask(task, obsloop_task_cancelled, "cancelled");
-    }
-    """
-    PyObject *first_field "obsloop_first_field"(PyObject *step)
-    PyObject *code_of "obsloop_code"(PyObject *coro)
-    void learn_task "obsloop_learn_task"(object type)
-    int is_done "obsloop_is_done"(object task) except -1
-    int is_cancelled_task "obsloop_is_cancelled"(object task) except -1
-
 cdef extern from "Python.h":
-    PyObject *cfunction_self "PyCFunction_GET_SELF"(object o)
-    PyObject *method_self "PyMethod_GET_SELF"(object o)
     void *PyLong_AsVoidPtr(object o) except? NULL
 
-learn_task(asyncio.Task)
 cdef object current_task = asyncio.current_task
-
-cdef bint step_is_known = False
-
-
-cdef int learn_step() except -1:
-    """Whether the C type of a step has its task as its first field."""
-    global step_is_known
-    step, task = _cold.a_step()
-    step_is_known = type(step) is STEP and getattr(step, "__self__", None) is task and (
-        first_field(<PyObject *>step) == <PyObject *>task
-    )
-    return 0
-
-
-learn_step()
-
-
-cdef inline PyObject *task_of(object callback) except? NULL:
-    """The task whose step ``callback`` is, borrowed."""
-    if type(callback) is STEP:
-        if step_is_known:
-            return first_field(<PyObject *>callback)
-        return <PyObject *>callback.__self__
-    if PyCFunction_CheckExact(callback):
-        return cfunction_self(callback)
-    if PyMethod_Check(callback):
-        return method_self(callback)
-    return NULL
 
 
 cdef class Group:
@@ -445,7 +363,91 @@ def tally_of(loop):
     return own_state(loop).tally if type(getattr(loop, "_obsloop_state", None)) is State else Tally()
 
 
-# ---- coroutines' numbers ---------------------------------------------------------------------------------------------
+cdef extern from *:
+    """
+    /* The task behind a step's callback: where the C type keeps it, which is tried on a real one first. */
+    static inline PyObject *obsloop_first_field(PyObject *step) { return *(PyObject **)(step + 1); }
+
+    /* The code of a coroutine of Python's own, borrowed; NULL for anything else. */
+    static inline PyObject *obsloop_code(PyObject *coro) {
+        PyObject *code;
+        if (!PyCoro_CheckExact(coro)) return NULL;
+    #if PY_VERSION_HEX < 0x030C0000
+        code = (PyObject *)((PyCoroObject *)coro)->cr_code;
+    #elif defined(Py_DEBUG)
+        code = PyObject_GetAttrString(coro, "cr_code");
+        Py_XDECREF(code);
+    #else
+        code = (PyObject *)PyGen_GetCode((PyGenObject *)coro);
+        Py_XDECREF(code);  /* the coroutine has it */
+    #endif
+        return code;
+    }
+
+    /* What asyncio's C task answers without arguments, called without a look-up; NULL if it is not as known. */
+    static PyCFunction obsloop_task_done = NULL, obsloop_task_cancelled = NULL;
+    static PyTypeObject *obsloop_task_type = NULL;
+    static void obsloop_learn_task(PyObject *type) {
+        obsloop_task_done = obsloop_method(type, "done", METH_NOARGS);
+        obsloop_task_cancelled = obsloop_method(type, "cancelled", METH_NOARGS);
+        if (obsloop_task_done != NULL && obsloop_task_cancelled != NULL) obsloop_task_type = (PyTypeObject *)type;
+    }
+    /* 1, 0, or -1 with an error set. */
+    static inline int obsloop_ask(PyObject *task, PyCFunction method, const char *name) {
+        PyObject *answer;
+        int yes;
+        if (obsloop_task_type != NULL && PyObject_TypeCheck(task, obsloop_task_type)) answer = method(task, NULL);
+        else answer = PyObject_CallMethod(task, name, NULL);
+        if (answer == NULL) return -1;
+        yes = PyObject_IsTrue(answer);
+        Py_DECREF(answer);
+        return yes;
+    }
+    static inline int obsloop_is_done(PyObject *task) { return obsloop_ask(task, obsloop_task_done, "done"); }
+    static inline int obsloop_is_cancelled(PyObject *task) {
+        return obsloop_ask(task, obsloop_task_cancelled, "cancelled");
+    }
+    """
+    PyObject *first_field "obsloop_first_field"(PyObject *step)
+    PyObject *code_of "obsloop_code"(PyObject *coro)
+    void learn_task "obsloop_learn_task"(object type)
+    int is_done "obsloop_is_done"(object task) except -1
+    int is_cancelled_task "obsloop_is_cancelled"(object task) except -1
+
+cdef extern from "Python.h":
+    PyObject *cfunction_self "PyCFunction_GET_SELF"(object o)
+    PyObject *method_self "PyMethod_GET_SELF"(object o)
+
+learn_task(asyncio.Task)
+
+cdef bint step_is_known = False
+
+
+cdef int learn_step() except -1:
+    """Whether the C type of a step has its task as its first field."""
+    global step_is_known
+    step, task = _cold.a_step()
+    step_is_known = type(step) is STEP and getattr(step, "__self__", None) is task and (
+        first_field(<PyObject *>step) == <PyObject *>task
+    )
+    return 0
+
+
+learn_step()
+
+
+cdef inline PyObject *task_of(object callback) except? NULL:
+    """The task whose step ``callback`` is, borrowed."""
+    if type(callback) is STEP:
+        if step_is_known:
+            return first_field(<PyObject *>callback)
+        return <PyObject *>callback.__self__
+    if PyCFunction_CheckExact(callback):
+        return cfunction_self(callback)
+    if PyMethod_Check(callback):
+        return method_self(callback)
+    return NULL
+
 
 cdef enum:
     CACHED = 256
@@ -469,8 +471,6 @@ cdef inline uint32_t number_of(object coro) except? 0:
         cached_number[i] = number
     return number
 
-
-# ---- steps -----------------------------------------------------------------------------------------------------------
 
 cdef enum:
     OK, ERROR, CANCELLED, ABANDONED
@@ -579,8 +579,6 @@ cdef int task_ended(
         self._obsloop.task_done(self, task, context, outcome, created_ns, end, run_ns, wait_ns, steps)
     return 0
 
-
-# ---- onto the loop ---------------------------------------------------------------------------------------------------
 
 cdef object STOCK_CREATE_TASK = private_base_events.BaseEventLoop.create_task
 
