@@ -139,7 +139,7 @@ def test_cython_functions_are_named_as_python_ones(loop):
 
     name, filename, lineno, _, _ = site_of_callback(core.call_later)
     assert name == "obsloop.hotpath.compiled.core.call_later"
-    assert filename.endswith("obsloop/hotpath/compiled/core.pyx")
+    assert filename.endswith("obsloop/hotpath/compiled/scheduling.pxi")
     assert lineno > 0
 
 

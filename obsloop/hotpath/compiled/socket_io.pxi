@@ -1,8 +1,6 @@
-# The compiled twin of ``_wire``: one read and one write of a socket transport. Part of ``core.pyx``.
-#
-# What differs from the reading copy: the socket is read and written by its descriptor, into one buffer for all, and
-# without giving the interpreter's lock away. Nothing waits there: what takes long is a copy of much data, and then the
-# lock is given away.
+# One read and one write of a socket transport. The socket is read and written by its descriptor, into one buffer for all,
+# without releasing the GIL: nothing waits there. A copy of much data takes long, and then the GIL is released.
+# The twin of `obsloop/hotpath/pure/socket_io.py`: read that first.
 
 from asyncio import constants, protocols
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer

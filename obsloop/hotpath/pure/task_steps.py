@@ -4,7 +4,7 @@ Nothing keeps a task alive: a tally knows tasks by ``id`` and forgets them when 
 pending or are left behind by a loop that is closed. Where asyncio does not report that a task is destroyed, a new task
 at its address shows it, or a roll call (``probes.tasks``) does. What all tasks have is the moment of creation.
 Per-task times are kept for tasks that asked (``task_times``) and for those of a ``Group``; per-coroutine times are
-sampled. The compiled twin (``task_steps.pxi``) keeps both of all tasks, exactly.
+sampled. The compiled twin (``task_table.pxi``) keeps both of all tasks, exactly.
 """
 
 from __future__ import annotations

@@ -1,0 +1,159 @@
+# The clock: nanoseconds for what obsloop measures, and `loop.time`, which the program may replace.
+
+cdef object clock_override = None if OBSLOOP_CLOCK else _clock.monotonic_ns
+cdef object real_clock = _clock.monotonic_ns
+
+
+cdef inline int64_t now_ns() except? -1:
+    if clock_override is None:
+        return obsloop_now()
+    return clock_override()
+
+
+def set_clock(clock):
+    """Another clock for every loop of the process, for tests; the one of ``_clock`` for the real one."""
+    global clock_override
+    clock_override = None if OBSLOOP_CLOCK and (clock is real_clock or clock is time.monotonic_ns) else clock
+
+
+# Only for the benchmark, which reports what the recording itself costs; never off in use.
+cdef bint recording = True
+
+
+def set_recording(bint on):
+    """Whether callbacks are timed and counted."""
+    global recording
+    recording = on
+
+
+cdef extern from *:
+    """
+    /* Changes with the class and with each of its bases; 0 where it is not known. */
+    static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
+    /* Changes with the dictionary, and no two have the same (PEP 509); 0 where it is not known. */
+    static inline uint64_t obsloop_dict_version(PyObject *dict) {
+    #if PY_VERSION_HEX < 0x030C0000
+        return ((PyDictObject *)dict)->ma_version_tag;
+    #else
+        (void)dict;
+        return 0;
+    #endif
+    }
+    """
+    unsigned int class_tag "obsloop_class_tag"(object obj)
+    uint64_t dict_version "obsloop_dict_version"(object obj)
+
+cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
+# Where `BaseEventLoop.time` looks up what it calls.
+cdef dict STOCK_GLOBALS = vars(private_base_events)
+cdef dict TIME_GLOBALS = vars(time)
+cdef object TIME_MODULE = time  # a slot: a global of the module would be looked up each time
+# Not a built-in where obsloop is imported while the time is frozen: then asyncio's own method is called each time.
+cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
+
+
+# Of both dictionaries when they were last looked into, and the clock was the real one.
+cdef uint64_t stock_version = 0
+cdef uint64_t time_version = 0
+
+
+cdef inline bint is_stock_clock() except -1:
+    """Whether ``time.monotonic`` is the real one for asyncio, and no test has put another in its place."""
+    if stock_version and dict_version(STOCK_GLOBALS) == stock_version and dict_version(TIME_GLOBALS) == time_version:
+        return True
+    return find_clock()
+
+
+cdef bint find_clock() except -1:
+    """The same, by looking."""
+    global stock_version, time_version
+    stock_version = time_version = 0
+    if (
+        PyDict_GetItemWithError(STOCK_GLOBALS, "time") != <PyObject *>TIME_MODULE
+        or PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") != <PyObject *>MONOTONIC
+    ):
+        return False
+    stock_version = dict_version(STOCK_GLOBALS)
+    time_version = dict_version(TIME_GLOBALS)
+    return True
+
+
+cdef inline double loop_time(State state, object loop) except? -1.0:
+    """``loop.time()``, without a call where it is asyncio's own and reads the real clock."""
+    if state.plain_tag and class_tag(loop) == state.plain_tag and clock_override is None and is_stock_clock():
+        return obsloop_now() / 1e9
+    if clock_override is None and is_plain_time(state, loop) and is_stock_clock():
+        return obsloop_now() / 1e9
+    return loop.time()
+
+
+cdef bint is_plain_time(State state, object loop) except -1:
+    """Whether ``loop.time`` is asyncio's method; found out again when the class, or one of its bases, has changed."""
+    cdef unsigned int tag = class_tag(loop)
+    if tag and tag == state.plain_tag:
+        return True
+    if tag and tag == state.odd_tag:
+        return False
+    state.plain_tag = state.odd_tag = 0
+    cls = type(loop)
+    getattr(cls, "time", None)  # a look-up, for the class to have a tag
+    tag = class_tag(loop)
+    plain = not state.has_time and _peek.find(cls, "time") is TIME and behind_time(cls) is STOCK_TIME
+    if plain:
+        state.plain_tag = tag
+    else:
+        state.odd_tag = tag
+    return plain
+
+
+cdef object behind_time(cls):
+    """What ``time`` would be without ours."""
+    passed = False
+    for base in _peek.mro_of(cls):
+        found = _peek.vars_of(base).get("time")
+        if found is TIME:
+            passed = True
+        elif passed and found is not None:
+            return found
+    return None
+
+
+cdef class Time:
+    """``loop.time`` on the class: a built-in, called without a frame of Python, where asyncio's would say the same.
+
+    Where a test has replaced ``time.monotonic`` or ``BaseEventLoop.time``, asyncio's own method. What is assigned to
+    ``loop.time`` is kept in the loop's ``State``, where the hot path sees it.
+    """
+
+    def __get__(self, loop, owner):
+        if loop is None:
+            return self
+        cdef State state = state_of(loop)
+        if state is not None:
+            if state.has_time:
+                return state.own_time
+            if is_plain_time(state, loop) and is_stock_clock():
+                return MONOTONIC
+        found = behind_time(type(loop))
+        bind = getattr(type(found), "__get__", None)
+        return found if bind is None else bind(found, loop, type(loop))
+
+    def __set__(self, loop, value):
+        cdef State state = own_state(loop)
+        state.has_time = True
+        state.own_time = value
+        state.plain_tag = state.odd_tag = 0
+
+    def __delete__(self, loop):
+        cdef State state = own_state(loop)
+        if not state.has_time:
+            raise AttributeError("time")
+        state.has_time = False
+        state.own_time = None
+        state.plain_tag = state.odd_tag = 0
+
+    def __call__(self, loop):
+        return loop.time()
+
+
+cdef Time TIME = Time()

@@ -1,0 +1,244 @@
+# What one running loop counts: plain numbers in C, with one writer, the loop's thread.
+# The twin of `obsloop/metrics/counters.py`.
+
+cdef enum:
+    STATES = 6
+    MAX_IO = 8
+    MAX_FINISHES = 4
+    MAX_BLOCKS = 32
+    CARRY_BITS = 62
+
+cdef int STRIDE = _cells.STRIDE
+cdef int KINDS = len(_cells.KIND_OF_BLOCK)
+cdef int DEPTH = COUNTS.size + 1
+cdef int FIRST_STEP = _cells.FIRST_STEP
+cdef int TASK_STEP = _cells.TASK_STEP
+cdef int CALLBACK = _cells.CALLBACK
+cdef int TIMER = _cells.TIMER
+cdef int READER = _cells.READER
+cdef int WRITER = _cells.WRITER
+cdef int THREADSAFE = _cells.THREADSAFE
+cdef int STOPPED = _cells.STOPPED
+cdef int IN_IDLE = _cells.IN_IDLE
+cdef int IN_POLL = _cells.IN_POLL
+cdef int IN_OVERHEAD = _cells.IN_OVERHEAD
+cdef int IN_CALLBACK = _cells.IN_CALLBACK
+cdef int FORKED = _cells.FORKED
+cdef int64_t NEVER_NS = _cells.NEVER_NS
+cdef int64_t MIN_NOTABLE_NS = _cells.MIN_NOTABLE_NS
+
+if FORKED + 1 != STATES:
+    raise ImportError("the compiled core was built for another list of states")
+if 2 * len(_cells.NETWORKS) != MAX_IO:
+    raise ImportError("the compiled core was built for another list of networks")
+if len(_cells.FINISHES) != MAX_FINISHES:
+    raise ImportError("the compiled core was built for another list of outcomes")
+if 2 * KINDS + 3 > MAX_BLOCKS:
+    raise ImportError("the compiled core was built for fewer kinds")
+
+
+cdef list as_list(int64_t *values, int n):
+    return [values[i] for i in range(n)]
+
+
+cdef struct Look:
+    int64_t at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns
+
+# The last two measurements that the watchdog made of a run without the GIL. One writer; `writing` is odd while it is
+# at it.
+cdef struct Looks:
+    int64_t writing
+    int64_t run_ns                  # when the run that they are of began
+    int64_t native_id               # of the thread that they are of
+    int n
+    Look newer
+    Look older
+
+
+cdef class Cells:
+    """See ``_cells.Cells``."""
+
+    cdef int64_t *durations
+    cdef int64_t *delays
+    cdef int64_t *poll
+    cdef int64_t *iteration
+    cdef int64_t *depth
+    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, began_ns, nested_ns, gc_started_ns
+    cdef public int64_t notable_ns, slow_ns, slow_iteration_ns
+    cdef int64_t gc_ns[STATES]
+    cdef public int64_t events, events_waiting, waits
+    cdef public int state
+    cdef int64_t io_bytes[MAX_IO]
+    cdef public object flows
+    cdef public int64_t tasks_created, slow_task_ns
+    cdef int64_t tasks_finished[MAX_FINISHES]
+    cdef int64_t *task_durations
+    cdef int64_t *coroutines        # nanoseconds and steps of each, by its number
+    cdef uint32_t n_coroutines
+    cdef int64_t carries[MAX_BLOCKS]
+    cdef Looks *seen                # not here: another thread writes it, and would take the loop's cache lines
+
+    def __cinit__(self):
+        self.seen = <Looks *>calloc(1, sizeof(Looks))
+        if self.seen is NULL:
+            raise MemoryError
+        self.durations = <int64_t *>calloc(self.total(), sizeof(int64_t))
+        if self.durations is NULL:
+            raise MemoryError
+        self.delays = self.durations + STRIDE * KINDS
+        self.poll = self.delays + STRIDE * KINDS
+        self.iteration = self.poll + STRIDE
+        self.task_durations = self.iteration + STRIDE
+        self.depth = self.task_durations + STRIDE
+        self.state = STOPPED
+        self.flows = _cells.Flows()
+        self.notable_ns = self.slow_ns = self.slow_iteration_ns = self.slow_task_ns = NEVER_NS
+
+    cdef int total(self):
+        return STRIDE * KINDS * 2 + STRIDE * 3 + DEPTH
+
+    cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept:
+        """One more value, of a kind of which many go on at once: 10,000 live tasks add 10,000 s to the sum each second.
+
+        That fills 63 bits in 10.7 days, so such a sum has a second word.
+        """
+        count(block, &seconds_line, value)
+        if block[0] >> CARRY_BITS:
+            block[0] -= <int64_t>1 << CARRY_BITS
+            self.carries[(block - self.durations) // STRIDE] += 1
+
+    cdef list blocks_as_list(self, int64_t *blocks, int n):
+        """``n`` blocks with their sums in full."""
+        cdef list found = as_list(blocks, STRIDE * n)
+        cdef int i
+        cdef Py_ssize_t first = (blocks - self.durations) // STRIDE
+        for i in range(n):
+            if self.carries[first + i]:
+                found[STRIDE * i] += <object>self.carries[first + i] << CARRY_BITS
+        return found
+
+    def __dealloc__(self):
+        free(self.durations)
+        free(self.seen)
+        free(self.coroutines)
+
+    cdef inline int count_step(self, uint32_t coroutine, int64_t spent_ns) except -1:
+        if coroutine >= self.n_coroutines:
+            self.know(coroutine)
+        self.coroutines[2 * coroutine] += spent_ns
+        self.coroutines[2 * coroutine + 1] += 1
+        return 0
+
+    cdef int know(self, uint32_t coroutine) except -1:
+        """Make room for the counters of this one, and some."""
+        cdef uint32_t n = max(64, coroutine + coroutine // 2 + 1)
+        cdef int64_t *more = <int64_t *>realloc(self.coroutines, 2 * n * sizeof(int64_t))
+        if more is NULL:
+            raise MemoryError
+        memset(more + 2 * self.n_coroutines, 0, 2 * (n - self.n_coroutines) * sizeof(int64_t))
+        self.coroutines = more
+        self.n_coroutines = n
+        return 0
+
+    def finished(self, int outcome, duration_ns):
+        self.tasks_finished[outcome] += 1
+        if duration_ns is not None:
+            self.count_waits(self.task_durations, max(0, <int64_t>duration_ns))
+
+    def set_thresholds(self, int64_t slow_ns, int64_t slow_iteration_ns):
+        self.slow_ns = slow_ns
+        self.slow_iteration_ns = slow_iteration_ns
+        self.notable_ns = min(slow_ns, max(slow_iteration_ns // 100, MIN_NOTABLE_NS))
+
+    def collecting_ns(self):
+        cdef int64_t total = now_ns() - self.gc_started_ns if self.gc_started_ns else 0
+        cdef int i
+        for i in range(STATES):
+            total += self.gc_ns[i]
+        return total
+
+    def begin_run(self, int64_t now):
+        self.run_started_ns = now
+        self.began_ns = 0
+        self.state = IN_OVERHEAD
+        self.tick_ns = now
+
+    def end_run(self, int64_t now):
+        if self.state == IN_IDLE:
+            self.idle_ns += now - self.tick_ns
+        elif self.state == IN_POLL:
+            count(self.poll, &seconds_line, now - self.tick_ns)
+        self.run_ns += now - self.run_started_ns
+        self.run_started_ns = 0
+        self.state = STOPPED
+        self.tick_ns = now
+
+    def record(self, int kind, int64_t ready_ns, int64_t end_ns):
+        cdef int64_t start_ns = self.tick_ns
+        count(self.durations + kind, &seconds_line, end_ns - start_ns)
+        self.count_waits(self.delays + kind, max(0, start_ns - ready_ns))
+        self.tick_ns = end_ns
+
+    def collection_began(self, int64_t now):
+        self.gc_started_ns = now
+
+    def collection_ended(self, int64_t now):
+        self.gc_ns[self.state] += now - self.gc_started_ns
+        self.gc_started_ns = 0
+
+    def record_iteration(self, int64_t spent_ns):
+        count(self.iteration, &seconds_line, spent_ns)
+
+    def forked(self):
+        running = self.run_started_ns
+        memset(self.durations, 0, self.total() * sizeof(int64_t))
+        memset(self.carries, 0, sizeof(self.carries))
+        memset(self.gc_ns, 0, sizeof(self.gc_ns))
+        memset(self.io_bytes, 0, sizeof(self.io_bytes))
+        memset(self.tasks_finished, 0, sizeof(self.tasks_finished))
+        if self.n_coroutines:
+            memset(self.coroutines, 0, 2 * self.n_coroutines * sizeof(int64_t))
+        self.tasks_created = 0
+        self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
+        self.run_started_ns = self.tick_ns if running else 0
+        self.state = FORKED if running else STOPPED
+        memset(self.seen, 0, sizeof(Looks))
+        self.flows.forked()
+
+    def looks(self):
+        cdef Looks found
+        cdef int64_t before
+        cdef int tries
+        for tries in range(16):
+            before = obsloop_load(&self.seen.writing)
+            found = self.seen[0]
+            obsloop_fence()
+            if before & 1 == 0 and obsloop_load(&self.seen.writing) == before:
+                break
+        else:
+            return None
+        if not found.n or found.run_ns != self.run_started_ns:
+            return None
+        newer = as_tuple(&found.newer)
+        return found.native_id, ([newer] if found.n == 1 else [as_tuple(&found.older), newer])
+
+    def copy(self):
+        return Raw(
+            self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
+            self.nested_ns, self.gc_started_ns, as_list(self.gc_ns, STATES), self.events, self.events_waiting,
+            as_list(self.durations, STRIDE * KINDS), self.blocks_as_list(self.delays, KINDS),
+            as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE), as_list(self.depth, DEPTH),
+            as_list(self.io_bytes, MAX_IO), self.tasks_created, as_list(self.tasks_finished, MAX_FINISHES),
+            self.blocks_as_list(self.task_durations, 1), self.coroutine_times(),
+        )
+
+    cdef dict coroutine_times(self):
+        cdef uint32_t i
+        return {
+            i: (self.coroutines[2 * i], self.coroutines[2 * i + 1])
+            for i in range(self.n_coroutines) if self.coroutines[2 * i + 1]
+        }
+
+
+cdef tuple as_tuple(Look *look):
+    return look.at_ns, look.began_ns, look.tick_ns, look.idle_ns, look.gc_ns, look.cpu_ns

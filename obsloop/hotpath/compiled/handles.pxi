@@ -1,0 +1,230 @@
+# The handles: asyncio's, each with its kind and the moment when it became ready; and the call of a handle's callback.
+# The twin of `obsloop/hotpath/pure/handles.py`: read that first.
+
+cdef object BaseHandle = asyncio.Handle
+cdef object BaseTimerHandle = asyncio.TimerHandle
+
+
+@cython.freelist(1024)
+cdef class Handle:
+    """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
+
+    cdef public object _callback, _args, _context, _loop, _repr, _source_traceback
+    cdef public bint _cancelled
+    cdef public int _kind
+    cdef public int64_t _ready_ns
+    cdef object __weakref__
+
+    def __init__(self, callback, args, loop, context=None):
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = PyContext_CopyCurrent() if context is None else context
+
+    @property
+    def __class__(self):
+        return BaseHandle
+
+    def _repr_info(self):
+        return BaseHandle._repr_info(self)
+
+    def __repr__(self):
+        return self._repr if self._repr is not None else "<{}>".format(" ".join(self._repr_info()))
+
+    def cancel(self):
+        if not self._cancelled:
+            self._cancelled = True
+            if self._loop.get_debug():
+                self._repr = repr(self)
+            self._callback = None
+            self._args = None
+
+    def cancelled(self):
+        return self._cancelled
+
+    def get_context(self):
+        return self._context
+
+    def _run(self):
+        run_handle(self)
+
+
+cdef class TimerHandle(Handle):
+    """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
+
+    cdef object when_
+    cdef public bint _scheduled
+    cdef double due
+
+    def __init__(self, when, callback, args, loop, context=None):
+        Handle.__init__(self, callback, args, loop, context)
+        self._kind = TIMER
+        self._when = when
+
+    @property
+    def _when(self):
+        return self.when_
+
+    @_when.setter
+    def _when(self, when):
+        self.due = when
+        self.when_ = when
+
+    @property
+    def __class__(self):
+        return BaseTimerHandle
+
+    def _repr_info(self):
+        info = BaseHandle._repr_info(self)
+        info.insert(2 if self._cancelled else 1, f"when={self._when}")
+        return info
+
+    def __hash__(self):
+        return hash(self._when)
+
+    def __richcmp__(self, other, int op):
+        cdef TimerHandle a, b
+        if op == Py_LT and type(other) is TimerHandle:
+            a = self
+            b = other
+            return a.due < b.due
+        if not isinstance(other, BaseTimerHandle):
+            return NotImplemented
+        if op == Py_LT:
+            return self._when < other._when
+        if op == Py_GT:
+            return self._when > other._when
+        same = (
+            self._when == other._when and self._callback == other._callback
+            and self._args == other._args and self._cancelled == other._cancelled
+        )
+        if op == Py_EQ:
+            return same
+        if op == Py_NE:
+            return not same
+        if op == Py_LE:
+            return self._when < other._when or same
+        return self._when > other._when or same
+
+    def when(self):
+        return self._when
+
+    def cancel(self):
+        cdef State state
+        if not self._cancelled and self._scheduled:
+            state = state_of(self._loop)
+            if state is None:
+                self._loop._timer_handle_cancelled(self)
+            else:
+                state.timer_cancelled_count += 1
+        Handle.cancel(self)
+
+
+cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
+    "ThreadSafeHandle", (_cold.LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": __name__}
+)
+
+_marks.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) if cls is not None)
+
+cdef object STEP = _cold.STEP
+cdef object FUNCTION = type(lambda: None)
+cdef object BUILTIN = type(len)  # a C task's wake-up: not its first step
+cdef object PY_STEP = _cold.PY_STEPS[0]
+cdef object PY_WAKEUP = _cold.PY_STEPS[1]
+cdef object report = _cold.report
+
+
+cdef inline int kind_of(object callback) except -1:
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_cold.kind_of``."""
+    global wakeup
+    cdef PyObject *function
+    if type(callback) is STEP:
+        return TASK_STEP
+    if type(callback) is FUNCTION:
+        return CALLBACK
+    if PyCFunction_CheckExact(callback):
+        if wakeup is NULL:
+            if _cold.kind_of(callback) != TASK_STEP:
+                return CALLBACK
+            wakeup = cfunction_of(callback)
+        return TASK_STEP if cfunction_of(callback) == wakeup else CALLBACK
+    if PyMethod_Check(callback):
+        function = method_function(callback)
+        if function == <PyObject *>PY_STEP or function == <PyObject *>PY_WAKEUP:
+            return TASK_STEP
+    return CALLBACK
+
+
+# The C function behind a C task's wake-up; known from the first one on.
+cdef PyCFunction wakeup = NULL
+
+
+cdef Handle new_handle(loop, callback, args, context, int kind):
+    cdef Handle handle = Handle.__new__(Handle)
+    handle._callback = callback
+    handle._args = args
+    handle._loop = loop
+    handle._context = PyContext_CopyCurrent() if context is None else context
+    handle._kind = kind
+    return handle
+
+
+cdef inline int call(Handle handle) except -1:
+    """The callback, in its context."""
+    # Held here: the callback may cancel its own handle.
+    callback = handle._callback
+    args = handle._args
+    context = handle._context
+    cdef PyObject *result
+    if not PyContext_CheckExact(context):
+        context.run(callback, *args)
+        return 0
+    if not PyTuple_CheckExact(args):
+        args = tuple(args)
+    PyContext_Enter(context)
+    if PyTuple_GET_SIZE(args) == 0:
+        result = PyObject_CallNoArgs(<PyObject *>callback)
+    else:
+        result = PyObject_Vectorcall(
+            <PyObject *>callback, PySequence_Fast_ITEMS(<PyObject *>args), PyTuple_GET_SIZE(args), NULL
+        )
+    return leave_context(context, result)
+
+
+cdef extern from *:
+    """
+    static int obsloop_leave_context(PyObject *context, PyObject *result) {
+        if (PyContext_Exit(context) < 0 || result == NULL) {
+            Py_XDECREF(result);
+            return -1;
+        }
+        Py_DECREF(result);
+        return 0;
+    }
+    """
+    int leave_context "obsloop_leave_context"(object context, PyObject *result) except -1
+
+
+cdef int run_handle(Handle handle) except -1:
+    """``Handle._run``."""
+    try:
+        call(handle)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        report(handle._loop, handle, exc)
+    return 0
+
+
+# A handle that waits in the queue of a running loop needs no visits of the cyclic garbage collector: the loop is alive,
+# and so is the handle. It is hidden then, and shown again where it leaves the queue but lives on, or the loop stops.
+
+cdef extern from *:
+    """
+    static inline void obsloop_hide(PyObject *handle) { PyObject_GC_UnTrack(handle); }
+    static inline void obsloop_show(PyObject *handle, Py_ssize_t ours) {
+        if (Py_REFCNT(handle) > ours && !PyObject_GC_IsTracked(handle)) PyObject_GC_Track(handle);
+    }
+    """
+    void hide "obsloop_hide"(object handle)
+    void show "obsloop_show"(object handle, Py_ssize_t ours)

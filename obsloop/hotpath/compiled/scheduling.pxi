@@ -1,0 +1,173 @@
+# What puts a handle onto the loop: `call_soon`, the timers, the readers and writers.
+# The twin of `obsloop/hotpath/pure/scheduling.py`: read that first.
+
+cdef extern from *:
+    """
+    /* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as known. */
+    static PyCFunction obsloop_deque_append = NULL, obsloop_deque_popleft = NULL;
+    static PyTypeObject *obsloop_deque = NULL;
+
+    static PyCFunction obsloop_method(PyObject *type, const char *name, int flags) {
+        PyCFunction found = NULL;
+        PyObject *method = PyObject_GetAttrString(type, name);
+        if (method == NULL) { PyErr_Clear(); return NULL; }
+        if (Py_IS_TYPE(method, &PyMethodDescr_Type) && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
+            found = ((PyMethodDescrObject *)method)->d_method->ml_meth;
+        Py_DECREF(method);
+        return found;
+    }
+
+    static void obsloop_learn_deque(PyObject *type) {
+        obsloop_deque_append = obsloop_method(type, "append", METH_O);
+        obsloop_deque_popleft = obsloop_method(type, "popleft", METH_NOARGS);
+        if (obsloop_deque_append != NULL && obsloop_deque_popleft != NULL) obsloop_deque = (PyTypeObject *)type;
+    }
+
+    static inline PyObject *obsloop_append(PyObject *queue, PyObject *item) {
+        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_append(queue, item);
+        return PyObject_CallMethod(queue, "append", "O", item);
+    }
+
+    static inline PyObject *obsloop_popleft(PyObject *queue) {
+        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_popleft(queue, NULL);
+        return PyObject_CallMethod(queue, "popleft", NULL);
+    }
+    """
+    void learn_deque "obsloop_learn_deque"(object type)
+    object queue_append "obsloop_append"(object queue, object item)
+    object queue_popleft "obsloop_popleft"(object queue)
+
+learn_deque(deque)
+
+
+cdef object heappush = heapq.heappush
+cdef object heappop = heapq.heappop
+cdef object caller_stack = _cold.caller_stack
+
+
+def call_soon(self, callback, *args, context=None):
+    """``loop.call_soon``: the handle is ready now."""
+    cdef State state = own_state(self)
+    cdef Handle handle
+    if state.closed or state.debug:
+        self._check_call(callback, "call_soon")
+    handle = new_handle(self, callback, args, context, kind_of(callback))
+    if state.debug:
+        handle._source_traceback = caller_stack(1)
+    if state.running:
+        hide(handle)
+    if recording:
+        handle._ready_ns = now_ns()
+        if handle._kind == TASK_STEP and type(callback) is not BUILTIN:
+            scheduled_step(self, state, handle, callback)
+    queue_append(state.ready, handle)
+    return handle
+
+
+def call_soon_threadsafe(self, callback, *args, context=None):
+    """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
+    cdef State state = own_state(self)
+    self._check_closed()
+    if state.debug:
+        self._check_callback(callback, "call_soon_threadsafe")
+    if ThreadSafeHandle is None:
+        handle = new_handle(self, callback, args, context, THREADSAFE)
+        if state.debug:
+            handle._source_traceback = caller_stack(1)
+        (<Handle>handle)._ready_ns = now_ns()
+    else:
+        handle = ThreadSafeHandle(callback, args, self, context)
+        if state.debug:
+            handle._source_traceback = caller_stack(1)
+        handle._kind = THREADSAFE
+        handle._ready_ns = now_ns()
+    queue_append(state.ready, handle)
+    self._write_to_self()
+    return handle
+
+
+def call_later(self, delay, callback, *args, context=None):
+    """``loop.call_later``: ready at ``when``; a negative delay means now."""
+    if delay is None:
+        raise TypeError("delay must not be None")
+    method = self.call_at
+    if not PyMethod_Check(method) or method_function(method) != <PyObject *>own_call_at:
+        # asyncio's call_later goes through call_at
+        return method(self.time() + delay, callback, *args, context=context)
+    cdef double seconds, now = loop_time(own_state(self), self)
+    if type(delay) is float:  # nearly always, and then without a detour over objects
+        seconds = delay
+        return schedule(self, now + seconds, callback, args, context, 0 if seconds >= 0 else now_ns())
+    when = now + delay  # the program's own type, perhaps: all that asyncio wants of it is this sum
+    return schedule(self, when, callback, args, context, 0 if when >= now else now_ns())
+
+
+def call_at(self, when, callback, *args, context=None):
+    """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
+    if when is None:
+        raise TypeError("when cannot be None")
+    return schedule(self, when, callback, args, context, now_ns())
+
+
+cdef object own_call_at = call_at
+
+
+cdef object schedule(self, when, callback, args, context, int64_t not_before_ns):
+    cdef State state = own_state(self)
+    if state.closed or state.debug:
+        self._check_call(callback, "call_at")
+    cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
+    handle._callback = callback
+    handle._args = args
+    handle._loop = self
+    handle._context = PyContext_CopyCurrent() if context is None else context
+    handle._kind = TIMER
+    handle._ready_ns = not_before_ns
+    handle.due = when
+    handle.when_ = when
+    handle._scheduled = True
+    if state.debug:
+        handle._source_traceback = caller_stack(1)
+    heappush(state.scheduled, handle)
+    return handle
+
+
+def add_reader(self, fd, callback, *args, context=None):
+    """``loop._add_reader``, with a handle of ours, which ``run_once`` stamps whenever a poll returns it."""
+    return watch(self, fd, 1, callback, args, context)
+
+
+def add_writer(self, fd, callback, *args, context=None):
+    """``loop._add_writer``, likewise."""
+    return watch(self, fd, 2, callback, args, context)
+
+
+cdef object watch(self, fd, int event, callback, args, context):
+    self._check_closed()
+    cdef Handle handle = new_handle(self, callback, args, context, READER if event == 1 else WRITER)
+    selector = self._selector
+    key = _cold.registered(selector, fd)
+    if self._debug:
+        handle._source_traceback = caller_stack(1)
+    if key is None:
+        selector.register(fd, event, (handle, None) if event == 1 else (None, handle))
+    else:
+        reader, writer = key.data
+        if event == 1:
+            replaced, data = reader, (handle, writer)
+        else:
+            replaced, data = writer, (reader, handle)
+        selector.modify(fd, key.events | event, data)
+        if replaced is not None:
+            replaced.cancel()
+    return handle
+
+
+def create_future(self):
+    """Create a Future object attached to the loop."""
+    return futures.Future(loop=self)
+
+
+def get_debug(self):
+    """Whether the loop is in debug mode."""
+    return own_state(self).debug

@@ -1,0 +1,359 @@
+# One record for each live task, so every task's times are exact. A record is 48 bytes and is found by the task's address,
+# with 4 bytes for each slot of a table that is between two fifths and four fifths full. It does not keep its task alive.
+# The twin of `obsloop/hotpath/pure/task_table.py`, which has no records: read that first.
+
+cdef extern from "Python.h":
+    void *PyLong_AsVoidPtr(object o) except? NULL
+
+cdef object current_task = asyncio.current_task
+
+
+cdef class Group:
+    """See ``_tally.Group``."""
+
+    cdef readonly int64_t run_ns, steps
+    cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Cells.count_waits`
+    cdef int64_t wait_carries
+    cdef readonly Group outer
+
+    def __init__(self, Group outer):
+        self.outer = outer
+
+    @property
+    def wait_ns(self):
+        return self.low_wait_ns + (<object>self.wait_carries << CARRY_BITS)
+
+
+cdef extern from *:
+    """
+    typedef struct {
+        PyObject *task;             /* only its address: it may have died, see `bury` */
+        PyObject *group;            /* owned; NULL for none */
+        int64_t created_ns;         /* of a free record: the next free one */
+        int64_t run_ns;
+        int64_t wait_ns;
+        uint64_t steps : 48;        /* 32 bits are full after an hour of steps without a pause */
+        uint64_t coroutine : 15;
+        uint64_t called : 1;        /* of which roll call, see `begin_roll_call` */
+    } obsloop_record;
+    """
+    ctypedef struct Record "obsloop_record":
+        PyObject *task
+        PyObject *group
+        int64_t created_ns
+        int64_t run_ns
+        int64_t wait_ns
+        uint64_t steps
+        uint64_t coroutine
+        uint64_t called
+
+cdef enum:
+    CHUNK_BITS = 10                 # records come in chunks that are never moved
+    CHUNK_SIZE = 1 << CHUNK_BITS
+    NOBODY = 0xFFFFFFFF
+
+
+cdef class Tally:
+    """See ``_tally.Tally``."""
+
+    cdef Record **chunks
+    cdef uint32_t n_chunks, n_live, free
+    cdef uint32_t *slots            # 1 + a record's number; 0 where there is none
+    cdef uint32_t mask              # slots - 1
+    cdef Record *present            # of the task whose step runs
+    cdef uint32_t next_coroutine    # what create_task knows of the task that is being made
+    cdef int64_t eager_ns           # since when that has been, where it may run at once; 0 where none is made so
+    cdef Group eager_group          # and in which group
+    cdef PyObject *entered          # the task that asked for a group meanwhile, if it was not known
+    cdef int64_t inner_ns           # what such tasks took of the step
+    cdef int64_t inner_at_ns        # that began then
+    cdef bint roll_call             # which one was the last: they have 0 and 1 in turn
+
+    def __cinit__(self):
+        self.free = NOBODY
+
+    def __dealloc__(self):
+        self.clear()
+
+    cdef int clear(self) except -1:
+        cdef uint32_t i, j
+        cdef Record *record
+        for i in range(self.n_chunks):
+            for j in range(CHUNK_SIZE):
+                record = &self.chunks[i][j]
+                if record.task is not NULL and record.group is not NULL:
+                    Py_DECREF(<object>record.group)
+            free(self.chunks[i])
+        free(self.chunks)
+        free(self.slots)
+        self.chunks = NULL
+        self.slots = NULL
+        self.present = NULL
+        self.n_chunks = self.n_live = self.mask = 0
+        self.free = NOBODY
+        return 0
+
+    cdef inline uint32_t home(self, PyObject *task) noexcept:
+        return <uint32_t>((<uint64_t><size_t>task >> 4) * <uint64_t>0x9E3779B97F4A7C15 >> 32) & self.mask
+
+    cdef inline Record *at(self, uint32_t number) noexcept:
+        return &self.chunks[number >> CHUNK_BITS][number & (CHUNK_SIZE - 1)]
+
+    cdef inline Record *find(self, PyObject *task) noexcept:
+        cdef uint32_t i
+        cdef Record *record
+        if self.slots is NULL:
+            return NULL
+        i = self.home(task)
+        while self.slots[i]:
+            record = self.at(self.slots[i] - 1)
+            if record.task == task:
+                return record
+            i = (i + 1) & self.mask
+        return NULL
+
+    cdef int grow(self) except -1:
+        """Slots for twice as many."""
+        cdef uint32_t n = 2 * (self.mask + 1) if self.slots is not NULL else 256
+        cdef uint32_t *old = self.slots
+        cdef uint32_t before = self.mask + 1 if old is not NULL else 0
+        cdef uint32_t *slots = <uint32_t *>calloc(n, sizeof(uint32_t))
+        cdef uint32_t i, j
+        if slots is NULL:
+            raise MemoryError
+        self.slots = slots
+        self.mask = n - 1
+        for i in range(before):
+            if old[i]:
+                j = self.home(self.at(old[i] - 1).task)
+                while slots[j]:
+                    j = (j + 1) & self.mask
+                slots[j] = old[i]
+        free(old)
+        return 0
+
+    cdef int more(self) except -1:
+        """One more chunk of free records."""
+        cdef Record **chunks
+        cdef uint32_t i, first = self.n_chunks << CHUNK_BITS
+        chunks = <Record **>realloc(self.chunks, (self.n_chunks + 1) * sizeof(Record *))
+        if chunks is NULL:
+            raise MemoryError
+        self.chunks = chunks
+        chunks[self.n_chunks] = <Record *>calloc(CHUNK_SIZE, sizeof(Record))
+        if chunks[self.n_chunks] is NULL:
+            raise MemoryError
+        self.n_chunks += 1
+        for i in range(CHUNK_SIZE):
+            self.at(first + i).created_ns = first + i + 1
+        self.at(first + CHUNK_SIZE - 1).created_ns = self.free
+        self.free = first
+        return 0
+
+    cdef Record *insert(self, PyObject *task, int64_t created_ns) except NULL:
+        cdef uint32_t number, i
+        cdef Record *record
+        if self.slots is NULL or 5 * <uint64_t>self.n_live >= 4 * <uint64_t>self.mask:
+            self.grow()
+        if self.free == NOBODY:
+            self.more()
+        number = self.free
+        record = self.at(number)
+        self.free = <uint32_t>record.created_ns
+        i = self.home(task)
+        while self.slots[i]:
+            i = (i + 1) & self.mask
+        self.slots[i] = number + 1
+        self.n_live += 1
+        record.task = task
+        record.group = NULL
+        record.created_ns = created_ns
+        record.run_ns = record.wait_ns = 0
+        record.steps = record.coroutine = 0
+        record.called = self.roll_call
+        return record
+
+    cdef int remove(self, PyObject *task) except -1:
+        """And close the gap, so that whoever was put past it is found."""
+        cdef uint32_t i, j, home, number
+        cdef Record *record
+        if self.slots is NULL:
+            return 0
+        i = self.home(task)
+        while True:
+            if not self.slots[i]:
+                return 0
+            number = self.slots[i] - 1
+            record = self.at(number)
+            if record.task == task:
+                break
+            i = (i + 1) & self.mask
+        j = i
+        while True:
+            j = (j + 1) & self.mask
+            if not self.slots[j]:
+                break
+            home = self.home(self.at(self.slots[j] - 1).task)
+            if ((j - home) & self.mask) >= ((j - i) & self.mask):
+                self.slots[i] = self.slots[j]
+                i = j
+        self.slots[i] = 0
+        self.n_live -= 1
+        if self.present == record:
+            self.present = NULL
+        group = record.group
+        record.task = NULL
+        record.group = NULL
+        record.steps = 0
+        record.created_ns = self.free
+        self.free = number
+        if not self.n_live and self.n_chunks > 4:
+            self.clear()  # there were very many
+        if group is not NULL:
+            Py_DECREF(<object>group)
+        return 0
+
+    # A task that dies pending without asyncio's report (a child of `gather` has it switched off) leaves its record behind.
+    # It is found when a new task has its address, or else by a roll call. What has not had a step yet is alive: the loop's
+    # queue holds it.
+
+    cdef int bury(self, Cells cells, PyObject *task) except -1:
+        """What is known of this address is of a task that has died pending."""
+        self.remove(task)
+        if cells is not None:
+            cells.tasks_finished[ABANDONED] += 1
+        return 0
+
+    def begin_roll_call(self):
+        self.roll_call = not self.roll_call
+
+    def answer(self, list ids):
+        cdef Record *record
+        for number in ids:
+            record = self.find(<PyObject *>PyLong_AsVoidPtr(number))
+            if record is not NULL:
+                record.called = self.roll_call
+
+    def end_roll_call(self, loop, Cells cells):
+        cdef uint32_t i = 0, j
+        cdef Record *record
+        while i < self.n_chunks:
+            for j in range(CHUNK_SIZE):
+                record = &self.chunks[i][j]
+                # The task of the step that runs may be done already, and is counted when the step ends.
+                if record.task is NULL or record.called == self.roll_call or not record.steps or record == self.present:
+                    continue
+                self.bury(cells, record.task)
+                if not self.n_chunks:  # that was the last one
+                    return
+            i += 1
+
+    cdef Record *admit(self, Cells cells, PyObject *task, int64_t created_ns) except NULL:
+        """A task that has not been seen before."""
+        cdef Record *record = self.insert(task, created_ns)
+        record.group = self.creators_group()
+        if record.group is not NULL:
+            Py_INCREF(<object>record.group)
+        record.coroutine = self.next_coroutine
+        self.next_coroutine = 0
+        cells.tasks_created += 1
+        return record
+
+    cdef PyObject *creators_group(self) except? NULL:
+        """The group of the task that runs, borrowed."""
+        cdef Record *record = self.present
+        if self.eager_ns:
+            task = current_task()
+            record = self.find(<PyObject *>task)
+            if record is NULL:
+                return NULL if self.eager_group is None else <PyObject *>self.eager_group
+        return NULL if record is NULL else record.group
+
+    # What `probes.tasks` asks for.
+
+    def live(self):
+        return self.n_live
+
+    def oldest_ns(self):
+        cdef int64_t oldest = 0
+        cdef uint32_t i, j
+        cdef Record *record
+        for i in range(self.n_chunks):
+            for j in range(CHUNK_SIZE):
+                record = &self.chunks[i][j]
+                if record.task is not NULL and (oldest == 0 or record.created_ns < oldest):
+                    oldest = record.created_ns
+        return oldest
+
+    def destroyed(self, task, Cells cells):
+        if self.find(<PyObject *>task) is not NULL:
+            self.bury(cells, <PyObject *>task)
+
+    def close(self, Cells cells):
+        if cells is not None:
+            cells.tasks_finished[ABANDONED] += self.n_live
+        self.clear()
+
+    def times_of(self, task, int64_t start_ns, int64_t ready_ns):
+        cdef Record *record = self.find(<PyObject *>task)
+        if record is NULL:
+            return min(start_ns, ready_ns), 0, 0, 0
+        return record.created_ns, record.run_ns, record.wait_ns, record.steps
+
+    def enter(self, task, int64_t start_ns, int64_t ready_ns):
+        cdef Record *record = self.find(<PyObject *>task)
+        cdef Group group
+        if record is NULL:  # an eager task, in its first step: `settle` counts it
+            record = self.insert(<PyObject *>task, start_ns)
+            record.group = NULL if self.eager_group is None else <PyObject *>self.eager_group
+            if record.group is not NULL:
+                Py_INCREF(<object>record.group)
+            self.entered = <PyObject *>task
+        group = Group(None if record.group is NULL else <Group>record.group)
+        if record.group is not NULL:
+            Py_DECREF(<object>record.group)
+        record.group = <PyObject *>group
+        Py_INCREF(group)
+        return group
+
+    def leave(self, task, Group group):
+        cdef Record *record = self.find(<PyObject *>task)
+        if record is NULL or record.group != <PyObject *>group:
+            return
+        record.group = NULL
+        if group.outer is not None:
+            record.group = <PyObject *>group.outer
+            Py_INCREF(group.outer)
+        Py_DECREF(group)
+
+    def present_step(self, loop, task, handle):
+        cdef State state = state_of(loop)
+        cdef int64_t inner_ns
+        if state is None or state.cells is None:
+            return None
+        inner_ns = self.inner(state.cells)
+        if state.turn is not None and state.turn.current is not NULL and self.present is not NULL and self.present.task == <PyObject *>task:
+            handle = <object>state.turn.current
+            return (
+                state.cells.tick_ns + inner_ns,
+                ((<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns) + inner_ns,
+            )
+        if not self.eager_ns:
+            return None
+        cdef Record *record = self.find(<PyObject *>task)
+        if record is not NULL and record.created_ns < self.eager_ns and record != self.present:
+            self.bury(state.cells, <PyObject *>task)
+        return self.eager_ns + inner_ns, self.eager_ns + inner_ns
+
+    def group_of(self, task):
+        cdef Record *record = self.find(<PyObject *>task)
+        return <object>record.group if record is not NULL and record.group is not NULL else None
+
+    cdef inline int64_t inner(self, Cells cells) noexcept:
+        """How much of the present step was eager tasks' first steps."""
+        return self.inner_ns if self.inner_at_ns == cells.tick_ns else 0
+
+
+def tally_of(loop):
+    """The tally of ``loop``'s tasks."""
+    return own_state(loop).tally if type(getattr(loop, "_obsloop_state", None)) is State else Tally()
