@@ -287,7 +287,11 @@ def test_a_child_process_has_the_name_of_its_protocol(loop):
         watcher = asyncio.PidfdChildWatcher()
         asyncio.set_child_watcher(watcher)
         watcher.attach_loop(loop)
-    run(loop, main())
+    try:
+        run(loop, main())
+    finally:
+        if sys.version_info < (3, 12):
+            asyncio.set_child_watcher(None)  # asyncio makes its own again
 
 
 def test_reading_on_after_tls_paused_is_named_after_the_protocol(loop, tls):
