@@ -18,6 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "obsloop/hotpath/compiled"
 SOURCE = f"{FOLDER}/core.pyx"
+NAME = "obsloop.hotpath.compiled.core"
 
 
 class CompiledCore(BuildHookInterface[Any]):
@@ -72,14 +73,11 @@ class CompiledCore(BuildHookInterface[Any]):
         from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
         optimize = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
+        extension = Extension(NAME, [SOURCE], include_dirs=[FOLDER], extra_compile_args=optimize)
         here = os.getcwd()
         os.chdir(self.root)
         try:
-            extensions = cythonize(
-                [Extension("obsloop.hotpath.compiled.core", [SOURCE], extra_compile_args=optimize)],
-                build_dir=str(work / "c"),
-                quiet=True,
-            )
+            extensions = cythonize([extension], build_dir=str(work / "c"), quiet=True)
             command = build_ext(Distribution({"name": "obsloop", "ext_modules": extensions}))
             command.build_lib = str(work / "lib")
             command.build_temp = str(work / "tmp")

@@ -104,7 +104,10 @@ def can(python: str, module: str) -> bool:
 def project() -> str:
     """What the installation depends on: where the project is, its declarations, and what is compiled."""
     digest = hashlib.sha256(ROOT.encode())
-    compiled = glob.glob(os.path.join(glob.escape(ROOT), "obsloop", "**", "*.p[xy][dxi]"), recursive=True)
+    package = os.path.join(glob.escape(ROOT), "obsloop", "**")
+    compiled = [
+        path for kind in ("*.p[xy][dxi]", "*.h") for path in glob.glob(os.path.join(package, kind), recursive=True)
+    ]
     for path in [os.path.join(ROOT, "pyproject.toml"), os.path.join(ROOT, "hatch_build.py"), *sorted(compiled)]:
         if os.path.exists(path):
             with open(path, "rb") as file:

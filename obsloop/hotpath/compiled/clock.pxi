@@ -26,20 +26,7 @@ def set_recording(bint on):
     recording = on
 
 
-cdef extern from *:
-    """
-    /* Changes with the class and with each of its bases; 0 where it is not known. */
-    static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
-    /* Changes with the dictionary, and no two have the same (PEP 509); 0 where it is not known. */
-    static inline uint64_t obsloop_dict_version(PyObject *dict) {
-    #if PY_VERSION_HEX < 0x030C0000
-        return ((PyDictObject *)dict)->ma_version_tag;
-    #else
-        (void)dict;
-        return 0;
-    #endif
-    }
-    """
+cdef extern from "native.h":
     unsigned int class_tag "obsloop_class_tag"(object obj)
     uint64_t dict_version "obsloop_dict_version"(object obj)
 

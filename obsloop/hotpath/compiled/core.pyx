@@ -3,6 +3,7 @@
 """The compiled core: it behaves as the pure one does, in C.
 
 One extension module, made of the files that are included below. Most have a pure twin, which their first lines name.
+``native.h`` has what is written in C.
 Read the twin first: names and order are the same here, and the comments there are not repeated. What differs:
 
 * Handles are C structs. ``__class__`` answers asyncio's own class, so that ``isinstance`` holds.
@@ -47,41 +48,7 @@ from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.base.asyncio_private import private_base_events, private_selector_events
 from obsloop.introspect.coroutines import is_task
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <time.h>
-
-    #if defined(__linux__)
-    #include <sys/epoll.h>
-    #define OBSLOOP_EPOLL 1
-    #define OBSLOOP_CLOCK 1
-    static inline int64_t obsloop_now(void) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    }
-    #elif defined(__APPLE__)
-    #define OBSLOOP_CLOCK 1
-    static inline int64_t obsloop_now(void) { return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW); }
-    #else
-    #define OBSLOOP_CLOCK 0
-    static inline int64_t obsloop_now(void) { return 0; }
-    #endif
-
-    #ifndef OBSLOOP_EPOLL
-    #define OBSLOOP_EPOLL 0
-    struct epoll_event { uint32_t events; union { int fd; } data; };
-    static int epoll_wait(int epfd, struct epoll_event *e, int n, int t) { (void)epfd; (void)e; (void)n; (void)t; return -1; }
-    #endif
-
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    static inline int obsloop_msb(uint64_t v) { unsigned long i; _BitScanReverse64(&i, v); return (int)i; }
-    #else
-    static inline int obsloop_msb(uint64_t v) { return 63 - __builtin_clzll(v); }
-    #endif
-    """
+cdef extern from "native.h":
     int OBSLOOP_EPOLL
     int OBSLOOP_CLOCK
     int64_t obsloop_now() nogil
@@ -94,41 +61,7 @@ cdef extern from *:
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout) nogil
 
 # What the watchdog reads and writes without the GIL; the loop's thread goes on meanwhile.
-cdef extern from *:
-    """
-    #if defined(__GNUC__) && UINTPTR_MAX > 0xffffffffu
-    static inline int64_t obsloop_load(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-    static inline int obsloop_load_int(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-    static inline void obsloop_store(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
-    static inline void obsloop_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-    #else
-    static inline int64_t obsloop_load(const int64_t *p) { return *(const volatile int64_t *)p; }
-    static inline int obsloop_load_int(const int *p) { return *(const volatile int *)p; }
-    static inline void obsloop_store(int64_t *p, int64_t v) { *(volatile int64_t *)p = v; }
-    static inline void obsloop_fence(void) { }
-    #endif
-
-    #if defined(__linux__)
-    #include <sys/resource.h>
-    #define OBSLOOP_LOOKS 1
-    /* What pthread_getcpuclockid() makes of a thread, by its kernel id; -1 when the thread is gone. */
-    static inline int64_t obsloop_cpu_time(int64_t native_id) {
-        struct timespec t;
-        if (clock_gettime((clockid_t)((~(unsigned int)native_id << 3) | 6), &t) != 0) return -1;
-        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    }
-    /* How often this thread was taken off its CPU. */
-    static inline int64_t obsloop_switches(void) {
-        struct rusage used;
-        if (getrusage(RUSAGE_THREAD, &used) != 0) return -1;
-        return (int64_t)used.ru_nvcsw + used.ru_nivcsw;
-    }
-    #else
-    #define OBSLOOP_LOOKS 0
-    static inline int64_t obsloop_cpu_time(int64_t native_id) { (void)native_id; return -1; }
-    static inline int64_t obsloop_switches(void) { return -1; }
-    #endif
-    """
+cdef extern from "native.h":
     int OBSLOOP_LOOKS
     int64_t obsloop_load(const int64_t *p) nogil
     int obsloop_load_int(const int *p) nogil

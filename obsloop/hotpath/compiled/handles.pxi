@@ -191,17 +191,7 @@ cdef inline int call(Handle handle) except -1:
     return leave_context(context, result)
 
 
-cdef extern from *:
-    """
-    static int obsloop_leave_context(PyObject *context, PyObject *result) {
-        if (PyContext_Exit(context) < 0 || result == NULL) {
-            Py_XDECREF(result);
-            return -1;
-        }
-        Py_DECREF(result);
-        return 0;
-    }
-    """
+cdef extern from "native.h":
     int leave_context "obsloop_leave_context"(object context, PyObject *result) except -1
 
 
@@ -219,12 +209,6 @@ cdef int run_handle(Handle handle) except -1:
 # A handle that waits in the queue of a running loop needs no visits of the cyclic garbage collector: the loop is alive,
 # and so is the handle. It is hidden then, and shown again where it leaves the queue but lives on, or the loop stops.
 
-cdef extern from *:
-    """
-    static inline void obsloop_hide(PyObject *handle) { PyObject_GC_UnTrack(handle); }
-    static inline void obsloop_show(PyObject *handle, Py_ssize_t ours) {
-        if (Py_REFCNT(handle) > ours && !PyObject_GC_IsTracked(handle)) PyObject_GC_Track(handle);
-    }
-    """
+cdef extern from "native.h":
     void hide "obsloop_hide"(object handle)
     void show "obsloop_show"(object handle, Py_ssize_t ours)

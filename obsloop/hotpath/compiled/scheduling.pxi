@@ -1,38 +1,7 @@
 # What puts a handle onto the loop: `call_soon`, the timers, the readers and writers.
 # The twin of `obsloop/hotpath/pure/scheduling.py`: read that first.
 
-cdef extern from *:
-    """
-    /* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as known. */
-    static PyCFunction obsloop_deque_append = NULL, obsloop_deque_popleft = NULL;
-    static PyTypeObject *obsloop_deque = NULL;
-
-    static PyCFunction obsloop_method(PyObject *type, const char *name, int flags) {
-        PyCFunction found = NULL;
-        PyObject *method = PyObject_GetAttrString(type, name);
-        if (method == NULL) { PyErr_Clear(); return NULL; }
-        if (Py_IS_TYPE(method, &PyMethodDescr_Type) && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
-            found = ((PyMethodDescrObject *)method)->d_method->ml_meth;
-        Py_DECREF(method);
-        return found;
-    }
-
-    static void obsloop_learn_deque(PyObject *type) {
-        obsloop_deque_append = obsloop_method(type, "append", METH_O);
-        obsloop_deque_popleft = obsloop_method(type, "popleft", METH_NOARGS);
-        if (obsloop_deque_append != NULL && obsloop_deque_popleft != NULL) obsloop_deque = (PyTypeObject *)type;
-    }
-
-    static inline PyObject *obsloop_append(PyObject *queue, PyObject *item) {
-        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_append(queue, item);
-        return PyObject_CallMethod(queue, "append", "O", item);
-    }
-
-    static inline PyObject *obsloop_popleft(PyObject *queue) {
-        if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_popleft(queue, NULL);
-        return PyObject_CallMethod(queue, "popleft", NULL);
-    }
-    """
+cdef extern from "native.h":
     void learn_deque "obsloop_learn_deque"(object type)
     object queue_append "obsloop_append"(object queue, object item)
     object queue_popleft "obsloop_popleft"(object queue)

@@ -12,57 +12,7 @@ from obsloop.hotpath.pure import socket_io as _wire
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object o, int *overflow) except? -1
 
-cdef extern from *:
-    """
-    /* Of a `_socket.socket`, whose first field it is; -1 once it is closed. Checked against `fileno()` before it is used. */
-    static inline int obsloop_descriptor_of(PyObject *sock) { return *(const int *)((const char *)sock + sizeof(PyObject)); }
-
-    #if defined(_WIN32)
-    #define OBSLOOP_WIRE 0
-    static Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
-    static Py_ssize_t obsloop_send(int fd, const void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
-    static int obsloop_would_block(int e) { (void)e; return 0; }
-    #else
-    #include <sys/socket.h>
-    #include <errno.h>
-    #define OBSLOOP_WIRE 1
-    #ifndef MSG_NOSIGNAL
-    #define MSG_NOSIGNAL 0
-    #endif
-    #if defined(__linux__) && defined(__LP64__)
-    /* The C library's own make of each a point where a thread may be cancelled, which takes as long as the rest of it. */
-    #include <sys/syscall.h>
-    #include <unistd.h>
-    static inline Py_ssize_t obsloop_recv(int fd, void *p, size_t n) {
-        return syscall(SYS_recvfrom, fd, p, n, MSG_DONTWAIT, NULL, NULL);
-    }
-    static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
-        return syscall(SYS_sendto, fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
-    }
-    #else
-    static inline Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { return recv(fd, p, n, MSG_DONTWAIT); }
-    static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
-        return send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
-    #endif
-    static inline int obsloop_would_block(int e) { return e == EAGAIN || e == EWOULDBLOCK || e == EINTR; }
-    #endif
-
-    /* Straight into a new object of `room` bytes, without the lock; None where nothing came, and then *n says why. */
-    static PyObject *obsloop_recv_much(int fd, Py_ssize_t room, Py_ssize_t *n, int *code) {
-        PyObject *data = PyBytes_FromStringAndSize(NULL, room);
-        if (data == NULL) return NULL;
-        Py_BEGIN_ALLOW_THREADS
-        *n = obsloop_recv(fd, PyBytes_AS_STRING(data), (size_t)room);
-        *code = errno;
-        Py_END_ALLOW_THREADS
-        if (*n <= 0) {
-            Py_DECREF(data);
-            Py_RETURN_NONE;
-        }
-        return _PyBytes_Resize(&data, *n) < 0 ? NULL : data;
-    }
-    """
+cdef extern from "native.h":
     int OBSLOOP_WIRE
     int descriptor_of "obsloop_descriptor_of"(object sock)
     object recv_much "obsloop_recv_much"(int fd, Py_ssize_t room, Py_ssize_t *n, int *code)

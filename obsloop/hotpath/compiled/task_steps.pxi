@@ -2,51 +2,7 @@
 # first step is scheduled, not in `create_task`: this holds for tasks from any source.
 # The twin of `obsloop/hotpath/pure/task_steps.py`: read that first.
 
-cdef extern from *:
-    """
-    /* The task behind a step's callback: where the C type keeps it, which is tried on a real one first. */
-    static inline PyObject *obsloop_first_field(PyObject *step) { return *(PyObject **)(step + 1); }
-
-    /* The code of a coroutine of Python's own, borrowed; NULL for anything else. */
-    static inline PyObject *obsloop_code(PyObject *coro) {
-        PyObject *code;
-        if (!PyCoro_CheckExact(coro)) return NULL;
-    #if PY_VERSION_HEX < 0x030C0000
-        code = (PyObject *)((PyCoroObject *)coro)->cr_code;
-    #elif defined(Py_DEBUG)
-        code = PyObject_GetAttrString(coro, "cr_code");
-        Py_XDECREF(code);
-    #else
-        code = (PyObject *)PyGen_GetCode((PyGenObject *)coro);
-        Py_XDECREF(code);  /* the coroutine has it */
-    #endif
-        return code;
-    }
-
-    /* What asyncio's C task answers without arguments, called without a look-up; NULL if it is not as known. */
-    static PyCFunction obsloop_task_done = NULL, obsloop_task_cancelled = NULL;
-    static PyTypeObject *obsloop_task_type = NULL;
-    static void obsloop_learn_task(PyObject *type) {
-        obsloop_task_done = obsloop_method(type, "done", METH_NOARGS);
-        obsloop_task_cancelled = obsloop_method(type, "cancelled", METH_NOARGS);
-        if (obsloop_task_done != NULL && obsloop_task_cancelled != NULL) obsloop_task_type = (PyTypeObject *)type;
-    }
-    /* 1, 0, or -1 with an error set. */
-    static inline int obsloop_ask(PyObject *task, PyCFunction method, const char *name) {
-        PyObject *answer;
-        int yes;
-        if (obsloop_task_type != NULL && PyObject_TypeCheck(task, obsloop_task_type)) answer = method(task, NULL);
-        else answer = PyObject_CallMethod(task, name, NULL);
-        if (answer == NULL) return -1;
-        yes = PyObject_IsTrue(answer);
-        Py_DECREF(answer);
-        return yes;
-    }
-    static inline int obsloop_is_done(PyObject *task) { return obsloop_ask(task, obsloop_task_done, "done"); }
-    static inline int obsloop_is_cancelled(PyObject *task) {
-        return obsloop_ask(task, obsloop_task_cancelled, "cancelled");
-    }
-    """
+cdef extern from "native.h":
     PyObject *first_field "obsloop_first_field"(PyObject *step)
     PyObject *code_of "obsloop_code"(PyObject *coro)
     void learn_task "obsloop_learn_task"(object type)

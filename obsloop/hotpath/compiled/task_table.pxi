@@ -24,19 +24,7 @@ cdef class Group:
         return self.low_wait_ns + (<object>self.wait_carries << CARRY_BITS)
 
 
-cdef extern from *:
-    """
-    typedef struct {
-        PyObject *task;             /* only its address: it may have died, see `bury` */
-        PyObject *group;            /* owned; NULL for none */
-        int64_t created_ns;         /* of a free record: the next free one */
-        int64_t run_ns;
-        int64_t wait_ns;
-        uint64_t steps : 48;        /* 32 bits are full after an hour of steps without a pause */
-        uint64_t coroutine : 15;
-        uint64_t called : 1;        /* of which roll call, see `begin_roll_call` */
-    } obsloop_record;
-    """
+cdef extern from "native.h":
     ctypedef struct Record "obsloop_record":
         PyObject *task
         PyObject *group

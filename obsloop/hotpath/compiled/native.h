@@ -1,0 +1,252 @@
+/* The C code of the compiled core: what Cython cannot express, or expresses with more calls. core.pxd declares it.
+ *
+ * Where a platform lacks something, its constant is 0 and its functions are stubs, which the core then does not call. */
+
+#ifndef OBSLOOP_NATIVE_H
+#define OBSLOOP_NATIVE_H
+
+#include <Python.h>
+#include <stdint.h>
+#include <time.h>
+
+/* ---- the clock, and polls (clock.pxi, iteration.pxi) ---- */
+
+#if defined(__linux__)
+#include <sys/epoll.h>
+#define OBSLOOP_EPOLL 1
+#define OBSLOOP_CLOCK 1
+static inline int64_t obsloop_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+#elif defined(__APPLE__)
+#define OBSLOOP_CLOCK 1
+static inline int64_t obsloop_now(void) { return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW); }
+#else
+#define OBSLOOP_CLOCK 0
+static inline int64_t obsloop_now(void) { return 0; }
+#endif
+
+#ifndef OBSLOOP_EPOLL
+#define OBSLOOP_EPOLL 0
+struct epoll_event { uint32_t events; union { int fd; } data; };
+static int epoll_wait(int epfd, struct epoll_event *e, int n, int t) { (void)epfd; (void)e; (void)n; (void)t; return -1; }
+#endif
+
+/* ---- the highest bit that is set (buckets.pxi) ---- */
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+static inline int obsloop_msb(uint64_t v) { unsigned long i; _BitScanReverse64(&i, v); return (int)i; }
+#else
+static inline int obsloop_msb(uint64_t v) { return 63 - __builtin_clzll(v); }
+#endif
+
+/* ---- what the watchdog reads and writes without the GIL, while the loop's thread goes on (wakeup.pxi) ---- */
+
+#if defined(__GNUC__) && UINTPTR_MAX > 0xffffffffu
+static inline int64_t obsloop_load(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline int obsloop_load_int(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void obsloop_store(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+static inline void obsloop_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+#else
+static inline int64_t obsloop_load(const int64_t *p) { return *(const volatile int64_t *)p; }
+static inline int obsloop_load_int(const int *p) { return *(const volatile int *)p; }
+static inline void obsloop_store(int64_t *p, int64_t v) { *(volatile int64_t *)p = v; }
+static inline void obsloop_fence(void) { }
+#endif
+
+#if defined(__linux__)
+#include <sys/resource.h>
+#define OBSLOOP_LOOKS 1
+/* What pthread_getcpuclockid() makes of a thread, by its kernel id; -1 when the thread is gone. */
+static inline int64_t obsloop_cpu_time(int64_t native_id) {
+    struct timespec t;
+    if (clock_gettime((clockid_t)((~(unsigned int)native_id << 3) | 6), &t) != 0) return -1;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+/* How often this thread was taken off its CPU. */
+static inline int64_t obsloop_switches(void) {
+    struct rusage used;
+    if (getrusage(RUSAGE_THREAD, &used) != 0) return -1;
+    return (int64_t)used.ru_nvcsw + used.ru_nivcsw;
+}
+#else
+#define OBSLOOP_LOOKS 0
+static inline int64_t obsloop_cpu_time(int64_t native_id) { (void)native_id; return -1; }
+static inline int64_t obsloop_switches(void) { return -1; }
+#endif
+
+/* ---- loop.time (clock.pxi) ---- */
+
+/* Changes with the class and with each of its bases; 0 where it is not known. */
+static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
+/* Changes with the dictionary, and no two have the same (PEP 509); 0 where it is not known. */
+static inline uint64_t obsloop_dict_version(PyObject *dict) {
+#if PY_VERSION_HEX < 0x030C0000
+    return ((PyDictObject *)dict)->ma_version_tag;
+#else
+    (void)dict;
+    return 0;
+#endif
+}
+
+/* ---- handles (handles.pxi) ---- */
+
+static int obsloop_leave_context(PyObject *context, PyObject *result) {
+    if (PyContext_Exit(context) < 0 || result == NULL) {
+        Py_XDECREF(result);
+        return -1;
+    }
+    Py_DECREF(result);
+    return 0;
+}
+
+static inline void obsloop_hide(PyObject *handle) { PyObject_GC_UnTrack(handle); }
+static inline void obsloop_show(PyObject *handle, Py_ssize_t ours) {
+    if (Py_REFCNT(handle) > ours && !PyObject_GC_IsTracked(handle)) PyObject_GC_Track(handle);
+}
+
+/* ---- the queue of ready handles: a deque (scheduling.pxi) ---- */
+
+/* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as known. */
+static PyCFunction obsloop_deque_append = NULL, obsloop_deque_popleft = NULL;
+static PyTypeObject *obsloop_deque = NULL;
+
+static PyCFunction obsloop_method(PyObject *type, const char *name, int flags) {
+    PyCFunction found = NULL;
+    PyObject *method = PyObject_GetAttrString(type, name);
+    if (method == NULL) { PyErr_Clear(); return NULL; }
+    if (Py_IS_TYPE(method, &PyMethodDescr_Type) && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
+        found = ((PyMethodDescrObject *)method)->d_method->ml_meth;
+    Py_DECREF(method);
+    return found;
+}
+
+static void obsloop_learn_deque(PyObject *type) {
+    obsloop_deque_append = obsloop_method(type, "append", METH_O);
+    obsloop_deque_popleft = obsloop_method(type, "popleft", METH_NOARGS);
+    if (obsloop_deque_append != NULL && obsloop_deque_popleft != NULL) obsloop_deque = (PyTypeObject *)type;
+}
+
+static inline PyObject *obsloop_append(PyObject *queue, PyObject *item) {
+    if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_append(queue, item);
+    return PyObject_CallMethod(queue, "append", "O", item);
+}
+
+static inline PyObject *obsloop_popleft(PyObject *queue) {
+    if (Py_TYPE(queue) == obsloop_deque) return obsloop_deque_popleft(queue, NULL);
+    return PyObject_CallMethod(queue, "popleft", NULL);
+}
+
+/* ---- the record of a live task (task_table.pxi) ---- */
+
+typedef struct {
+    PyObject *task;             /* only its address: it may have died, see `bury` */
+    PyObject *group;            /* owned; NULL for none */
+    int64_t created_ns;         /* of a free record: the next free one */
+    int64_t run_ns;
+    int64_t wait_ns;
+    uint64_t steps : 48;        /* 32 bits are full after an hour of steps without a pause */
+    uint64_t coroutine : 15;
+    uint64_t called : 1;        /* of which roll call, see `begin_roll_call` */
+} obsloop_record;
+
+/* ---- the steps of tasks (task_steps.pxi) ---- */
+
+/* The task behind a step's callback: where the C type keeps it, which is tried on a real one first. */
+static inline PyObject *obsloop_first_field(PyObject *step) { return *(PyObject **)(step + 1); }
+
+/* The code of a coroutine of Python's own, borrowed; NULL for anything else. */
+static inline PyObject *obsloop_code(PyObject *coro) {
+    PyObject *code;
+    if (!PyCoro_CheckExact(coro)) return NULL;
+#if PY_VERSION_HEX < 0x030C0000
+    code = (PyObject *)((PyCoroObject *)coro)->cr_code;
+#elif defined(Py_DEBUG)
+    code = PyObject_GetAttrString(coro, "cr_code");
+    Py_XDECREF(code);
+#else
+    code = (PyObject *)PyGen_GetCode((PyGenObject *)coro);
+    Py_XDECREF(code);  /* the coroutine has it */
+#endif
+    return code;
+}
+
+/* What asyncio's C task answers without arguments, called without a look-up; NULL if it is not as known. */
+static PyCFunction obsloop_task_done = NULL, obsloop_task_cancelled = NULL;
+static PyTypeObject *obsloop_task_type = NULL;
+static void obsloop_learn_task(PyObject *type) {
+    obsloop_task_done = obsloop_method(type, "done", METH_NOARGS);
+    obsloop_task_cancelled = obsloop_method(type, "cancelled", METH_NOARGS);
+    if (obsloop_task_done != NULL && obsloop_task_cancelled != NULL) obsloop_task_type = (PyTypeObject *)type;
+}
+/* 1, 0, or -1 with an error set. */
+static inline int obsloop_ask(PyObject *task, PyCFunction method, const char *name) {
+    PyObject *answer;
+    int yes;
+    if (obsloop_task_type != NULL && PyObject_TypeCheck(task, obsloop_task_type)) answer = method(task, NULL);
+    else answer = PyObject_CallMethod(task, name, NULL);
+    if (answer == NULL) return -1;
+    yes = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return yes;
+}
+static inline int obsloop_is_done(PyObject *task) { return obsloop_ask(task, obsloop_task_done, "done"); }
+static inline int obsloop_is_cancelled(PyObject *task) {
+    return obsloop_ask(task, obsloop_task_cancelled, "cancelled");
+}
+
+/* ---- sockets (socket_io.pxi) ---- */
+
+/* Of a `_socket.socket`, whose first field it is; -1 once it is closed. Checked against `fileno()` before it is used. */
+static inline int obsloop_descriptor_of(PyObject *sock) { return *(const int *)((const char *)sock + sizeof(PyObject)); }
+
+#if defined(_WIN32)
+#define OBSLOOP_WIRE 0
+static Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
+static Py_ssize_t obsloop_send(int fd, const void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
+static int obsloop_would_block(int e) { (void)e; return 0; }
+#else
+#include <sys/socket.h>
+#include <errno.h>
+#define OBSLOOP_WIRE 1
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+#if defined(__linux__) && defined(__LP64__)
+/* The C library's own make of each a point where a thread may be cancelled, which takes as long as the rest of it. */
+#include <sys/syscall.h>
+#include <unistd.h>
+static inline Py_ssize_t obsloop_recv(int fd, void *p, size_t n) {
+    return syscall(SYS_recvfrom, fd, p, n, MSG_DONTWAIT, NULL, NULL);
+}
+static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
+    return syscall(SYS_sendto, fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+}
+#else
+static inline Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { return recv(fd, p, n, MSG_DONTWAIT); }
+static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
+    return send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+#endif
+static inline int obsloop_would_block(int e) { return e == EAGAIN || e == EWOULDBLOCK || e == EINTR; }
+#endif
+
+/* Straight into a new object of `room` bytes, without the lock; None where nothing came, and then *n says why. */
+static PyObject *obsloop_recv_much(int fd, Py_ssize_t room, Py_ssize_t *n, int *code) {
+    PyObject *data = PyBytes_FromStringAndSize(NULL, room);
+    if (data == NULL) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    *n = obsloop_recv(fd, PyBytes_AS_STRING(data), (size_t)room);
+    *code = errno;
+    Py_END_ALLOW_THREADS
+    if (*n <= 0) {
+        Py_DECREF(data);
+        Py_RETURN_NONE;
+    }
+    return _PyBytes_Resize(&data, *n) < 0 ? NULL : data;
+}
+
+#endif
