@@ -45,20 +45,30 @@ def hand_over(loop: Any, began_ns: int, at_ns: int, things: list[Any]) -> None:
     obs.held.append(Held(at_ns, things))
     if cells is None:  # it was closed meanwhile
         return
-    cells.slow_iteration_ns = 0  # then the loop reports the end of this iteration, however short it is
+    _have_it_reported(cells)
     if cells.began_ns != began_ns or cells.state not in (IN_CALLBACK, IN_OVERHEAD):
         wake(loop)
 
 
 def full(obs: Any) -> bool:
-    """Whether a further look has to wait for the end of the iteration."""
-    return len(obs.held) >= MOST
+    """Whether a further look has to wait for the end of the iteration. Then the loop reports that end."""
+    if len(obs.held) < MOST:
+        return False
+    _have_it_reported(obs.cells)
+    return True
 
 
 def wake(loop: Any) -> None:
     """Have ``loop`` go through another iteration: it has finished the one that was looked at, and may wait for long."""
+    _have_it_reported(loop._obsloop.cells)
     with suppress(RuntimeError):  # it is closed
         loop.call_soon_threadsafe(_nothing)
+
+
+def _have_it_reported(cells: Cells | None) -> None:
+    """Have the loop report the end of its iteration, however short it is. A new threshold would undo it."""
+    if cells is not None:
+        cells.slow_iteration_ns = 0
 
 
 def drop(obs: Any) -> None:
