@@ -26,9 +26,10 @@ from obsloop_exporters import otel_metrics
 from obsloop_exporters.prometheus import Exporter
 from tests.exporters.otel import metrics, provider_with
 from tests.exporters.otlp import receiving
-from tests.exporters.programs import run
+from tests.exporters.programs import block, run
 from tests.exporters.test_formats import OPENMETRICS, registry
 from tests.exporters.test_otel_receivers import DELTAS, EXPONENTIAL, FORMS, NEVER, WIRES, exporter_for, kind_of
+from tests.support import LIMIT
 
 DURATION, DELAY = "asyncio.eventloop.callback.duration", "asyncio.eventloop.schedule.delay"
 BUCKETS = next(signal.buckets for signal in obsloop.SIGNALS if signal.name == DURATION)
@@ -70,7 +71,7 @@ class Case:
         """The slow one."""
         with trace.use_span(self.spans[DURATION]):
             await asyncio.sleep(0)
-            time.sleep(BLOCK)
+            block(BLOCK)
 
     async def waits(self) -> None:
         """A fast one."""
@@ -108,7 +109,7 @@ def case(freeze) -> Case:
     for signal, wanted in case.wanted.items():
         (exemplar,) = found[signal]
         assert (exemplar.trace_id, exemplar.span_id) == wanted
-        assert BLOCK - 0.05 <= exemplar.value < BLOCK + 2
+        assert BLOCK - 0.05 <= exemplar.value < BLOCK + LIMIT
     return case
 
 
@@ -155,7 +156,7 @@ def test_of_several_in_one_bucket_the_latest_goes_out(freeze):
         for one, seconds in zip(spans, (0.18, 0.12, 0.15), strict=True):
             with trace.use_span(one):
                 await asyncio.sleep(0.001)
-                time.sleep(seconds)
+                block(seconds)
                 await asyncio.sleep(0.001)
 
     run(main)

@@ -14,7 +14,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import obsloop
 from obsloop_exporters._otel_span_parents import origin
+from tests.exporters.programs import block
 from tests.exporters.traces import MS, traced, tree
+from tests.support import LIMIT
 
 BLOCK = 0.2
 HERE = f"asyncio callback {__name__}"
@@ -36,7 +38,7 @@ def test_a_request_that_is_one_step_of_its_task():
 
         async def request() -> None:
             with got.tracer.start_as_current_span("GET /report"):
-                time.sleep(BLOCK)
+                block(BLOCK)
 
         async def main() -> None:
             await settle()
@@ -58,7 +60,7 @@ def test_a_request_that_ends_in_the_step_that_blocks():
         async def request() -> None:
             with got.tracer.start_as_current_span("GET /report"):
                 await asyncio.sleep(0.01)
-                time.sleep(BLOCK)
+                block(BLOCK)
 
         async def main() -> None:
             await settle()
@@ -78,7 +80,7 @@ def test_of_two_the_one_that_was_there_before():
             with got.tracer.start_as_current_span("GET /report"):
                 await asyncio.sleep(0.01)
                 with got.tracer.start_as_current_span("render"):
-                    time.sleep(BLOCK)
+                    block(BLOCK)
                 await asyncio.sleep(0.01)
 
         async def main() -> None:
@@ -98,7 +100,7 @@ def test_requests_side_by_side_are_told_apart():
             with got.tracer.start_as_current_span(f"GET /{n}"):
                 await asyncio.sleep(0.01 * n)
                 if n == 7:
-                    time.sleep(BLOCK)
+                    block(BLOCK)
                 await asyncio.sleep(0.3)
 
         async def main() -> None:
@@ -115,7 +117,7 @@ def test_plain_callbacks_and_protocols_have_the_context_of_who_asked():
     with traced() as got:
 
         def later() -> None:
-            time.sleep(BLOCK)
+            block(BLOCK)
 
         async def answer(reader, writer) -> None:
             writer.write(b"x")
@@ -123,7 +125,7 @@ def test_plain_callbacks_and_protocols_have_the_context_of_who_asked():
 
         class Client(asyncio.Protocol):
             def data_received(self, data: bytes) -> None:
-                time.sleep(BLOCK)
+                block(BLOCK)
 
         async def main() -> None:
             await settle()
@@ -149,7 +151,7 @@ def test_what_a_request_left_behind_has_a_link():
 
         async def clean_up() -> None:
             await asyncio.sleep(0.1)
-            time.sleep(BLOCK)
+            block(BLOCK)
 
         async def main() -> None:
             await settle()
@@ -169,7 +171,7 @@ def test_a_span_that_began_late_has_a_link():
     with traced() as got:
 
         async def work() -> None:
-            time.sleep(BLOCK)
+            block(BLOCK)
             token = otel_context.attach(trace.set_span_in_context(got.tracer.start_span("late")))
             await asyncio.sleep(0)
             trace.get_current_span().end()
@@ -198,7 +200,7 @@ def test_a_request_from_another_process_is_a_parent():
             await settle()
             otel_context.attach(trace.set_span_in_context(NonRecordingSpan(remote)))
             await asyncio.get_running_loop().run_in_executor(None, job)
-            time.sleep(BLOCK)
+            block(BLOCK)
             await asyncio.sleep(0)
 
         obsloop.run(main())
@@ -273,16 +275,18 @@ def test_no_event_keeps_a_context_for_long():
     async def request() -> weakref.ref:
         thing = Thing()
         held.set(thing)
-        time.sleep(BLOCK)
+        block(BLOCK)
         return weakref.ref(thing)
 
     async def main() -> None:
         asyncio.get_running_loop().add_instrument(Listener())
         await settle()
         ref = await asyncio.create_task(request())
-        await asyncio.sleep(0.3)
-        gc.collect()
-        assert ref() is None
+        end = time.monotonic() + LIMIT
+        while ref() is not None:
+            assert time.monotonic() < end, gc.get_referrers(ref())
+            await asyncio.sleep(0.05)
+            gc.collect()
 
     obsloop.run(main())
     assert seen == [(True, True, False)]
