@@ -178,6 +178,7 @@ def test_a_connections_phases_are_beneath_it(monkeypatch):
         async def main() -> None:
             _, writer = await asyncio.open_connection("localhost", port, ssl=client)
             writer.close()
+            await writer.wait_closed()  # TLS takes leave first: the loop would be closed before the socket
 
         obsloop.run(main())
         thread.join()
