@@ -28,6 +28,11 @@ REAL = monotonic_ns = _own()
 """``REAL`` stays what it is; a test's clock takes the place of ``monotonic_ns``."""
 
 
+def seconds() -> float:
+    """Return ``REAL`` in seconds. obsloop's own threads wait by it: a frozen time would have them wait for decades."""
+    return REAL() / 1e9
+
+
 def epoch(at_ns: int) -> float:
-    """A moment of the monotonic clock in seconds since the epoch."""
+    """Return a moment of the monotonic clock in seconds since the epoch."""
     return time.time() - (monotonic_ns() - at_ns) / 1e9

@@ -16,9 +16,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator
 from threading import get_ident
-from time import monotonic_ns, sleep
+from time import sleep
 from typing import TypeVar
 
+from obsloop.base.clock import REAL as monotonic_ns
 from obsloop.base.fork import reset_in_child
 
 SLICE_NS = 1_000_000

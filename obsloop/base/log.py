@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 
+from obsloop.base import clock
 from obsloop.base.fork import reset_in_child
 
 MAX_KEYS = 1_000
@@ -35,7 +35,7 @@ class Throttle:
 
         It keeps ``MAX_KEYS`` keys; those that come after them share one.
         """
-        now = time.monotonic()
+        now = clock.seconds()
         if key not in self._last and len(self._last) >= MAX_KEYS:
             key = None
         last, left_out = self._last.get(key, (now - EVERY_SECONDS, 0))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
-from time import monotonic
 from typing import NamedTuple
 
+from obsloop.base.clock import seconds as monotonic
 from obsloop.base.fork import reset_in_child
 from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
 

@@ -115,7 +115,7 @@ def scheduling(native_id: int) -> Scheduling | None:
         try:
             file = _files.get(native_id) or _open(native_id)
             cpu, wait, slices = os.pread(file.fd, 96, 0).split()
-            file.used_ns = time.monotonic_ns()
+            file.used_ns = clock.REAL()
             return Scheduling(int(cpu), int(wait), int(slices))
         except (OSError, ValueError):  # a thread that is gone, or the program has closed our file: once more
             lost = _files.pop(native_id, None)

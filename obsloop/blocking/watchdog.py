@@ -99,7 +99,7 @@ class Bell:
         """
         if until_ns >= NEVER_NS:
             return self._lock.acquire()
-        return self._lock.acquire(timeout=max(0, until_ns - time.monotonic_ns()) / 1e9)
+        return self._lock.acquire(timeout=max(0, until_ns - clock.REAL()) / 1e9)
 
 
 class _Life:
@@ -165,7 +165,7 @@ def _begin(run: Run) -> None:
     if loop is not None and loop._obsloop.settings.watchdog and not _refused:
         usage.prepare(run.native_id)
         usage.look(loop._obsloop, run.cells, run.native_id)
-        _watched[run.cells, run.native_id] = time.monotonic_ns()  # it rings once, however short it runs
+        _watched[run.cells, run.native_id] = clock.REAL()  # it rings once, however short it runs
         _start()
 
 
@@ -289,14 +289,14 @@ def _work(life: _Life) -> None:
         while not life.stop:
             # BaseException: an instrument or a logging handler may raise SystemExit, and that would be the end.
             try:
-                life.busy_ns = time.monotonic_ns()
+                life.busy_ns = clock.REAL()
                 life.next_ns = life.busy_ns + _LONGEST_NS
                 guarded(_pass, life)
                 life.busy_ns = 0
                 guarded(_sleep, life)
             except BaseException:
                 time.sleep(_FLOOR_NS / 1e9)
-        life.busy_ns = time.monotonic_ns()
+        life.busy_ns = clock.REAL()
         with suppress(BaseException):
             _tell()
         # In this order: who takes ``stop`` back either finds that it has ended, or has it go on.
@@ -308,7 +308,7 @@ def _work(life: _Life) -> None:
 
 def _pass(life: _Life) -> None:
     """Tell what has ended, and look at every loop."""
-    life.looked_ns = time.monotonic_ns()
+    life.looked_ns = clock.REAL()
     life.cpu_ns = time.thread_time_ns()
     _tell()
     for run in list(runs.runs.values()):
@@ -327,7 +327,7 @@ def _look_at_tasks(life: _Life) -> None:
 def _sleep(life: _Life) -> None:
     """Until the next look is due, somebody rings, or, when no loop has run for a second, a loop runs."""
     global _asleep  # noqa: PLW0603
-    now_ns = time.monotonic_ns()
+    now_ns = clock.REAL()
     if now_ns - life.watched_ns >= _PARK_NS and not _open:
         _asleep = True
         if not (_ended or life.stop or any(_wants_watching(run) for run in list(runs.runs.values()))):
@@ -349,7 +349,7 @@ def _sleep(life: _Life) -> None:
     rung = life.bell.wait(watched, until_ns, patient_ns)
     life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1
     if rung and not life.stop:  # however often it rings, there are no more looks
-        time.sleep(max(0, life.looked_ns + _FLOOR_NS - time.monotonic_ns()) / 1e9)
+        time.sleep(max(0, life.looked_ns + _FLOOR_NS - clock.REAL()) / 1e9)
 
 
 def _watch(now_ns: int) -> None:
@@ -373,14 +373,14 @@ def _look(life: _Life, run: Run) -> None:
     loop = run.loop()
     if loop is None or not loop._obsloop.settings.watchdog:
         return
-    life.watched_ns = time.monotonic_ns()
+    life.watched_ns = clock.REAL()
     if clock.monotonic_ns is not clock.REAL:
         return  # with a test's clock nothing is seen while it lasts
     obs, cells = loop._obsloop, run.cells
     state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns
     if obs.held and state not in _BUSY:
         held.wake(loop)
-    now_ns = time.monotonic_ns()
+    now_ns = clock.REAL()
     slow_ns = max(obs.slow_ns, _MIN_THRESHOLD_NS)
     slow_iteration_ns = max(obs.slow_iteration_ns, _MIN_THRESHOLD_NS)
     due_ns = now_ns + min(slow_ns, slow_iteration_ns)
@@ -412,7 +412,7 @@ def _look_at_children(obs: Any, state: int) -> int:
     if state not in _BUSY or not obs.processes.live:
         return NEVER_NS
     obs.processes.look()
-    return time.monotonic_ns() + _CHILDREN_NS if obs.episode is not None else NEVER_NS
+    return clock.REAL() + _CHILDREN_NS if obs.episode is not None else NEVER_NS
 
 
 def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int) -> Episode | None:
@@ -539,7 +539,7 @@ def _close_gone(life: _Life) -> None:
         while inner is not None and inner is not run:
             inner = inner.outer
         if inner is None or run.loop() is None or not _frames.is_alive(run.ident):
-            now_ns = time.monotonic_ns()
+            now_ns = clock.REAL()
             _lost(obs, episode, now_ns)
             life.bell.ring()
 
@@ -563,7 +563,7 @@ def _end(patience: float) -> None:
     if threading.current_thread() is not life.thread:
         busy_ns = life.busy_ns
         if busy_ns:
-            patience -= (time.monotonic_ns() - busy_ns) / 1e9
+            patience -= (clock.REAL() - busy_ns) / 1e9
         life.thread.join(max(0.0, patience))
         if life.thread.is_alive():
             life.stop = False
@@ -581,8 +581,8 @@ def _wait_until_gone(native_id: int | None) -> None:
 
     Its clock tells, which is gone with it: no look-up in ``/proc``, which keeps what was looked up.
     """
-    deadline = time.monotonic() + _JOIN_SECONDS / 10
-    while native_id and usage.cpu_time_ns(native_id) is not None and time.monotonic() < deadline:
+    deadline = clock.seconds() + _JOIN_SECONDS / 10
+    while native_id and usage.cpu_time_ns(native_id) is not None and clock.seconds() < deadline:
         time.sleep(0.00005)
 
 

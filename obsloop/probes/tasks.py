@@ -106,7 +106,7 @@ def roll_call(loops: Iterable[Any]) -> None:
 
 
 def _roll_call(loops: Iterable[Any]) -> None:
-    now_ns = time.monotonic_ns()
+    now_ns = clock.REAL()
     due = [
         (loop, obs.tasks, obs.cells)
         for loop in loops

@@ -6,13 +6,13 @@ into `done`, and `wake` tells the service's thread.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
+from obsloop.base import clock
 from obsloop.base.stderr import say_error
 from obsloop.base.threads import start_without_signals
 from obsloop.service.messages import Request, Response, encode, plain
@@ -32,7 +32,7 @@ class Answerer:
         self.owner: Any = None
         """For whom the thread works now; None while it is idle."""
         self.since = 0.0
-        """Since when, by `time.monotonic`."""
+        """Since when, by `_clock.seconds`."""
         self.working = threading.Lock()
         """Held by the thread while it works."""
         self.given_up_at = -1.0
@@ -52,7 +52,7 @@ class Answerer:
         """Give the thread its next work, if it is idle."""
         if self.owner is None and self.waiting:
             self.owner, work = self.waiting.popleft()
-            self.since = time.monotonic()
+            self.since = clock.seconds()
             self._work.put(work)
 
     def finished(self) -> Any:

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from errno import EADDRINUSE, EEXIST, ENOENT
 
+from obsloop.base import clock
+
 BACKLOG = 128
 _LOCK_SECONDS = 2.0  # how long to wait for another process that makes a socket in the same folder
 
@@ -95,13 +97,13 @@ def _lock(folder: int, name: str) -> None:
     """Hold off other processes that make sockets in `folder`: one could take ours for stale before it listens."""
     import fcntl  # noqa: PLC0415  (for Unix sockets only)
 
-    end = time.monotonic() + _LOCK_SECONDS
+    end = clock.seconds() + _LOCK_SECONDS
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > end:
+            if clock.seconds() > end:
                 raise OSError(EEXIST, f"another process holds a lock on the folder {name}") from None
             time.sleep(0.01)
 

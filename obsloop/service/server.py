@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from obsloop.base import clock
 from obsloop.base.stderr import say_once
 from obsloop.base.threads import start_without_signals
 from obsloop.service import access
@@ -126,13 +127,13 @@ class Server:
         needs one that a thread held would wait for ever, since the thread is not in the child. A handler that hangs is
         waited for once, not at each fork.
         """
-        end = time.monotonic() + timeout
+        end = clock.seconds() + timeout
         if not self._working.acquire(timeout=timeout):
             return []
         held = [self._working]
         for answerer in self._answerers.values():
             hangs = answerer.owner is not None and answerer.given_up_at == answerer.since
-            if answerer.working.acquire(timeout=0 if hangs else max(0.0, end - time.monotonic())):
+            if answerer.working.acquire(timeout=0 if hangs else max(0.0, end - clock.seconds())):
                 held.append(answerer.working)
             else:
                 answerer.given_up_at = answerer.since
@@ -145,7 +146,7 @@ class Server:
             lock.release()
 
     def _serve(self) -> None:
-        now = time.monotonic()
+        now = clock.seconds()
         self._preload_at = now + _PRELOAD_AFTER_SECONDS
         self._census_at = now + census.CENSUS_SECONDS
         while True:
@@ -169,7 +170,7 @@ class Server:
                 self._step(who)
         while self._done:
             self._deliver(*self._done.popleft())
-        now = time.monotonic()
+        now = clock.seconds()
         for connection in [c for c in self._connections.values() if c.deadline <= now]:
             self._expire(connection)
         if now >= self._preload_at:
@@ -189,7 +190,7 @@ class Server:
         if self._accept_at is not None:
             moments.append(self._accept_at)
         first = min(moments)
-        return None if first == _NEVER else max(0.0, first - time.monotonic())
+        return None if first == _NEVER else max(0.0, first - clock.seconds())
 
     # Clients
 
@@ -215,7 +216,7 @@ class Server:
             sock.setblocking(False)
             with suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            connection = _Connection(sock, listener, time.monotonic(), on_reserve=on_reserve)
+            connection = _Connection(sock, listener, clock.seconds(), on_reserve=on_reserve)
             self._connections[sock.fileno()] = connection
             self._selector.register(sock, selectors.EVENT_READ, connection)
             self._step(connection)  # the request is often there already
@@ -240,7 +241,7 @@ class Server:
     def _stop_accepting(self) -> None:
         """For a moment: a listener with somebody in its queue stays readable, and the thread would spin."""
         if self._accept_at is None:
-            self._accept_at = time.monotonic() + _PAUSE_SECONDS
+            self._accept_at = clock.seconds() + _PAUSE_SECONDS
             for listener in self._listeners:
                 self._selector.unregister(listener.sock)
 
@@ -302,7 +303,7 @@ class Server:
         connection.path = connection.path or ""
         connection.outgoing = memoryview(data)
         connection.held = len(data)
-        connection.moved_at = time.monotonic()
+        connection.moved_at = clock.seconds()
         self._unsent += connection.held
         self._write(connection)
         while self._unsent > MAX_UNSENT:
@@ -319,7 +320,7 @@ class Server:
         except (BlockingIOError, InterruptedError):
             sent = 0
         if sent:
-            connection.moved_at = time.monotonic()
+            connection.moved_at = clock.seconds()
         connection.outgoing = connection.outgoing[sent:]
         if connection.outgoing:
             self._watch(connection, selectors.EVENT_WRITE)
@@ -369,7 +370,7 @@ class Server:
                 os.dup2(self._wake_sender.fileno(), descriptor, inheritable=False)
             self._reserve = descriptor
             if self._accept_at is not None:
-                self._accept_at = time.monotonic()
+                self._accept_at = clock.seconds()
         else:
             sock.close()
 
@@ -398,7 +399,7 @@ class Server:
         try:
             if owner is self:
                 pause = result if isinstance(result, float) else census.CENSUS_SECONDS
-                self._census_at = time.monotonic() + pause
+                self._census_at = clock.seconds() + pause
             elif isinstance(owner, _Connection) and owner.sock.fileno() >= 0 and owner.outgoing is None:
                 try:
                     self._send(owner, result if isinstance(result, bytes) else LAST_RESORT)

@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, compress, islice, repeat
 from operator import call, not_
-from time import monotonic_ns, thread_time_ns
+from time import thread_time_ns
 from types import NoneType
 from typing import Any
 
 from obsloop.base import gc_pause
 from obsloop.base.asyncio_private import C_TASK, private_tasks
+from obsloop.base.clock import REAL as monotonic_ns
 from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import goes_on, harmless
 from obsloop.introspect import attributes, coroutines

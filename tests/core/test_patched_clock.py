@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ import pytest
 
 import obsloop
 from obsloop.base import clock as _clock
-from tests.support import DURATION, run_briefly
+from obsloop.blocking import watchdog
+from obsloop.events import LoopUnblocked
+from obsloop.testing import Recorder
+from tests.support import DURATION, LIMIT, run_briefly
 
 from .support import run_all
 
@@ -181,3 +185,35 @@ def test_figures_are_of_the_real_clock_while_the_time_is_frozen(clean_ledger):
     assert (
         0 < sum(snapshot.value("asyncio.eventloop.time", s) for s in ("idle", "poll", "callback", "overhead")) < passed
     )
+
+
+def test_the_watchdog_goes_on_after_the_time_was_frozen():
+    """It looked at a loop while every clock stood at another year: it still wakes for the next loop, and reports it."""
+    before = time.monotonic()
+    with frozen():
+        loop = obsloop.Loop()
+        loop.slow_callback_duration = 0.02
+        loop.call_soon(block_until_seen, loop)
+        run_briefly(loop)
+        loop.close()
+        assert watchdog._life is not None
+        assert before < watchdog._life.looked_ns / 1e9 < 1.7e9
+    with Recorder() as events:
+        # In another thread: a loop that the watchdog does not know yet rings for it.
+        thread = threading.Thread(target=lambda: obsloop.run(asyncio.sleep(0.01)))
+        thread.start()
+        thread.join()
+        loop = obsloop.Loop()
+        loop.call_soon(time.sleep, 0.15)
+        run_briefly(loop)
+        loop.close()
+        events.wait_for(LoopUnblocked, LIMIT)
+
+
+def block_until_seen(loop: obsloop.Loop) -> None:
+    """Block the loop until the watchdog has looked at it. Counts steps: the clock may be frozen."""
+    for _ in range(round(LIMIT / 0.01)):
+        if loop._obsloop.episode is not None:
+            return
+        time.sleep(0.01)
+    pytest.fail("the watchdog has not looked")

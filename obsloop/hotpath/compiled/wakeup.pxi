@@ -119,7 +119,7 @@ cdef class Bell:
         if clock_override is not None or not OBSLOOP_LOOKS:
             watched = []
         if not OBSLOOP_CLOCK:
-            until_ns -= time.monotonic_ns()
+            until_ns -= real_clock()
         kept = tuple(watched)  # whatever happens to the list: the cells stay
         if kept:
             many = <Watched *>calloc(len(kept), sizeof(Watched))

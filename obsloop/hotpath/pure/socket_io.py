@@ -2,8 +2,8 @@
 
 What runs per read or write lives here, and the record of one transport that it counts in. Everything that is not plain,
 such as a write that did not go out at once, is left to asyncio's own transport and accounted for by
-``probes.network.transports``. A compiled core has its own ``Link`` and methods of the same names (``socket_io.pxi``); this
-is the reading copy.
+``probes.network.transports``. A compiled core has its own ``Link`` and methods of the same names (``socket_io.pxi``);
+this is the reading copy.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections import deque
 from itertools import count
 from typing import Any, NamedTuple
 
-from obsloop.base import gc_pause
+from obsloop.base import clock, gc_pause
 from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import harmless
 from obsloop.base.log import Throttle, logger
@@ -69,7 +69,7 @@ class Groups:
     def is_news(self, key: Key, n: int) -> bool:
         """There are ``n`` in this group now: whether that is to be told."""
         told = self._told.get(key)
-        now = time.monotonic()
+        now = clock.seconds()
         if told is None:
             if n < 1:
                 return False
