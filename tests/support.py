@@ -1,6 +1,7 @@
 """What the tests at the top level share: figures as integers, known work to put on a loop, programs of their own.
 
-What knows more than the public names is here only: `forget_everything`, `until_all_is_told` and `blocks_of`.
+What knows more than the public names is here only: `forget_everything`, `until_all_is_told`,
+`state_of_watchdog` and `blocks_of`.
 """
 
 import contextlib
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import obsloop
+from obsloop.base import clock
 from obsloop.blocking import watchdog
 from obsloop.metrics import registry
 from obsloop.metrics.self_metrics import dropped
@@ -37,9 +40,34 @@ def until_all_is_told() -> None:
     """Wait until the watchdog has emitted the events of all blocks that are over."""
     end = time.monotonic() + LIMIT
     while watchdog._ended or watchdog._open:
-        assert time.monotonic() < end, "the watchdog has something to tell, and does not"
+        assert time.monotonic() < end, f"the watchdog has something to report, and does not: {state_of_watchdog()}"
         time.sleep(0.01)
     time.sleep(0.01)  # the last one may be on its way
+
+
+def state_of_watchdog() -> str:
+    """What there is to know of the watchdog: its thread, where that is, and what it has to report."""
+    life = watchdog._life
+    lines = [
+        f"_coming={watchdog._coming}, _refused={watchdog._refused}, _asleep={watchdog._asleep},"
+        f" step clock: {clock.monotonic_ns is not clock.REAL}, now_ns={clock.REAL()}",
+        *(f"ended: {ended}" for ended in watchdog._ended.copy()),
+        *(
+            f"open: {entry}, taken: {entry.obs.episode is not entry.episode}, state {entry.run.cells.state}"
+            for entry in watchdog._open.copy()
+        ),
+    ]
+    if life is None:
+        return "\n".join(["no thread", *lines])
+    frame = sys._current_frames().get(life.thread.ident or 0)
+    return "\n".join(
+        [
+            f"alive={life.thread.is_alive()}, stop={life.stop}, busy_ns={life.busy_ns}, looked_ns={life.looked_ns},"
+            f" watched_ns={life.watched_ns}, next_ns={life.next_ns}, lints_ns={life.lints_ns}",
+            *lines,
+            "".join(traceback.format_stack(frame)) if frame is not None else "no frame",
+        ]
+    )
 
 
 def blocks_of(name: str) -> int:
