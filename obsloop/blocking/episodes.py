@@ -86,6 +86,7 @@ class Episode:
         "sight",
         "sights",
         "story",
+        "taken_ns",
     )
 
     def __init__(self, began_ns: int, story: Story, sight: Sight, sample: Sample, cause: str) -> None:
@@ -101,6 +102,8 @@ class Episode:
         self.queue: Queue | None = None
         """What the kernel said of the loop's thread at first sight: what it says later is of the block alone."""
         self.next_sample_ns = self.next_ns = 0
+        self.taken_ns = 0
+        """When the watchdog found first that the loop's thread had taken it to report its end."""
 
     def plan(self, now_ns: int, unhealthy_ns: int) -> None:
         """After a look: when to look next. Samples are taken when the age has doubled."""

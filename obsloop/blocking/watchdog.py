@@ -44,6 +44,7 @@ _CHILDREN_NS = 20_000_000  # between two looks at a blocked loop that has childr
 _REST_NS = 1_000_000_000  # between two that need the GIL, where healthy loops are looked at without it
 _MOST_PATIENCE = 8
 _PARK_NS = 1_000_000_000  # no loop has run for so long
+_STALE_NS = 10_000_000_000  # a start that takes so long hangs: another thread may try
 _MAX_ENDED = 256  # of more, only the counters tell
 _JOIN_SECONDS = 1.0
 _EXIT_SECONDS = 0.2
@@ -112,6 +113,7 @@ class _Life:
         "ended",
         "lints_ns",
         "looked_ns",
+        "made_ns",
         "next_ns",
         "patience",
         "prepared",
@@ -131,6 +133,7 @@ class _Life:
         """Held until the file that tells of this thread is open: then it need not open one later."""
         self.prepared.acquire()
         self.patience = 1
+        self.made_ns = clock.REAL()
         self.cpu_ns = self.lints_ns = self.looked_ns = self.next_ns = self.watched_ns = 0
         self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
 
@@ -139,7 +142,8 @@ _life: _Life | None = None
 _asleep = True  # parked, or not there at all
 _refused = False  # this interpreter starts no daemon threads, or ends: nothing is watched
 _transient = False  # this is a subinterpreter: the thread ends with the last loop
-_starting = _thread.allocate_lock()
+_coming: _Life | None = None
+"""What a thread is starting at this moment."""
 _ended: deque[_Ended] = deque()
 _open: list[_Open] = []
 _spent_before_ns = 0  # by threads that have ended
@@ -259,31 +263,61 @@ self_metrics.read_time("watchdog", self_time_ns)
 
 def _start() -> None:
     """Have a thread that looks: start it, or ring for it."""
-    global _life, _asleep, _refused, _transient  # noqa: PLW0603
-    if _life is not None:
-        _life.bell.ring()
-    elif not _refused and _starting.acquire(blocking=False):  # else another thread starts it at this moment
-        try:
-            if _life is None:
-                _transient = in_subinterpreter()
-                life = _Life()
-                start_without_signals(life.thread)
-                usage.prepare(life.thread.native_id or 0)
-                life.prepared.release()
-                _life, _asleep = life, False
-        except RuntimeError as error:
-            if not are_refused(error):
-                raise
-            _refused = True
-            _watched.clear()
-        finally:
-            _starting.release()
+    life = _life
+    if life is not None:
+        life.bell.ring()
+    elif not _refused and (_coming is None or clock.REAL() - _coming.made_ns > _STALE_NS):
+        _begin_life(_Life())
+
+
+def _begin_life(life: _Life) -> None:
+    """Start the thread of ``life``, unless another thread starts one at this moment.
+
+    A signal's handler may raise at any call in here. A thread that it leaves without a place ends, and the next run
+    starts another.
+    """
+    global _life, _asleep, _refused, _transient, _coming  # noqa: PLW0603
+    try:
+        if _life is not None or (_coming is not None and life.made_ns - _coming.made_ns <= _STALE_NS):
+            return
+        _coming = life  # no call since it was compared: no other thread came between
+        _transient = in_subinterpreter()
+        start_without_signals(life.thread)
+        usage.prepare(life.thread.native_id or 0)
+        if _coming is life:
+            _life, _asleep = life, False
+    except RuntimeError as error:
+        if not are_refused(error):
+            raise
+        _refused = True
+        _watched.clear()
+    finally:
+        if _life is not life:
+            life.stop = True
+        if _coming is life:
+            _coming = None
+        life.prepared.release()
+
+
+def _end_life(life: _Life) -> None:
+    """Note that the thread of ``life`` is gone, or is not waited for any longer. Once: another may have begun since."""
+    global _life, _asleep, _spent_before_ns  # noqa: PLW0603
+    if _life is life:
+        _spent_before_ns += life.cpu_ns
+        _life, _asleep = None, True
 
 
 # ---- the thread ------------------------------------------------------------------------------------------------------
 
 
 def _work(life: _Life) -> None:
+    try:
+        _watch_until_stopped(life)
+    finally:
+        _end_life(life)  # here: the thread that has it end may be interrupted, and then does not come to it
+
+
+def _watch_until_stopped(life: _Life) -> None:
     life.prepared.acquire(timeout=_JOIN_SECONDS)
     while True:
         while not life.stop:
@@ -349,7 +383,7 @@ def _sleep(life: _Life) -> None:
     rung = life.bell.wait(watched, until_ns, patient_ns)
     life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1
     if rung and not life.stop:  # however often it rings, there are no more looks
-        time.sleep(max(0, life.looked_ns + _FLOOR_NS - clock.REAL()) / 1e9)
+        time.sleep(min(_FLOOR_NS, max(0, life.looked_ns + _FLOOR_NS - clock.REAL())) / 1e9)
 
 
 def _watch(now_ns: int) -> None:
@@ -534,14 +568,25 @@ def _close_gone(life: _Life) -> None:
     """Close the episodes of loops that went away while they were blocked."""
     for run, obs, episode in _open.copy():
         if obs.episode is not episode:
-            continue  # its end is on the way to us
+            _forget_taken(episode)
+            continue
         inner = runs.runs.get(run.ident)
         while inner is not None and inner is not run:
             inner = inner.outer
-        if inner is None or run.loop() is None or not _frames.is_alive(run.ident):
+        closed = obs.cells is not run.cells
+        if inner is None or closed or run.loop() is None or not _frames.is_alive(run.ident):
             now_ns = clock.REAL()
             _lost(obs, episode, now_ns)
             life.bell.ring()
+
+
+def _forget_taken(episode: Episode) -> None:
+    """Its end is on the way to us; or its thread was interrupted before it came to that, and then it never comes."""
+    now_ns = clock.REAL()
+    if not episode.taken_ns:
+        episode.taken_ns = now_ns
+    elif now_ns - episode.taken_ns > _REST_NS and all(ended.episode is not episode for ended in _ended.copy()):
+        _open[:] = [entry for entry in _open if entry.episode is not episode]
 
 
 # ---- fork ------------------------------------------------------------------------------------------------------------
@@ -554,7 +599,6 @@ def _before_fork() -> None:
 
 def _end(patience: float) -> None:
     """End the thread. Where it has been at the same work, a hook that hangs, for ``patience`` seconds, it goes on."""
-    global _life, _asleep, _spent_before_ns  # noqa: PLW0603
     life = _life
     if life is None:
         return
@@ -572,8 +616,7 @@ def _end(patience: float) -> None:
             life.stop = True
             life.thread.join(_JOIN_SECONDS)
         _wait_until_gone(life.thread.native_id)
-    _spent_before_ns += life.cpu_ns
-    _life, _asleep = None, True
+    _end_life(life)
 
 
 def _wait_until_gone(native_id: int | None) -> None:
@@ -595,9 +638,9 @@ def _after_fork_in_parent() -> None:
 @reset_in_child
 def _after_fork_in_child() -> None:
     # As a whole: whoever held them is gone.
-    global _life, _asleep, _starting, _spent_before_ns, _ended, _open, _watched  # noqa: PLW0603
+    global _life, _asleep, _coming, _spent_before_ns, _ended, _open, _watched  # noqa: PLW0603
     _life, _asleep, _spent_before_ns = None, True, 0
-    _starting = _thread.allocate_lock()
+    _coming = None
     _ended, _open, _watched = deque(), [], {}
 
 
