@@ -15,10 +15,11 @@ from itertools import repeat
 import pytest
 
 import obsloop
-from obsloop.blocking import recent
+from obsloop.blocking import held
 from obsloop.events import LoopUnblocked
 from obsloop.hotpath import held
 from obsloop.introspect import coroutines, frames as _frames
+from tests.support import LIMIT, until_all_is_told
 from tests.watch.support import BLOCK
 
 
@@ -190,15 +191,20 @@ class Noted:
         self.where.append(threading.current_thread().name)
 
 
-def watchdog_looks() -> int:
-    """How many blocks were seen, of which a look took a sample."""
-    return sum(1 for event in recent.kept().events if isinstance(event, LoopUnblocked) and event.samples)
+class SampledBlocks(obsloop.Instrument):
+    """Counts the blocks with a sample of the watchdog. Keeps no event: that of a slow callback has its context."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_loop_unblocked(self, event: LoopUnblocked) -> None:
+        self.seen += bool(event.samples)
 
 
 def until_looked_at() -> None:
     """Block the loop until the watchdog has taken a sample of the block."""
     obs = asyncio.get_running_loop()._obsloop
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LIMIT
     time.sleep(BLOCK / 2)
     while not (obs.episode and obs.episode.sights) and time.monotonic() < deadline:
         time.sleep(BLOCK / 2)
@@ -218,14 +224,18 @@ def finalised_in(block_with: Callable[[Noted, Callable[[], None]], None], times:
         for i in range(times):
             await asyncio.create_task(request())
             # An idle loop: it polls until somebody wakes it.
-            seconds = 0.0
-            while len(where) < 2 * (i + 1) and seconds < 2:
+            deadline = time.monotonic() + LIMIT
+            while len(where) < 2 * (i + 1) and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
-                seconds += 0.05
 
-    before = watchdog_looks()
-    obsloop.run(main())
-    assert watchdog_looks() - before >= times
+    blocks = SampledBlocks()
+    obsloop.add_instrument(blocks)
+    try:
+        obsloop.run(main())
+        until_all_is_told()
+    finally:
+        obsloop.remove_instrument(blocks)
+    assert blocks.seen >= times
     assert len(where) == 2 * times
     return where
 
