@@ -41,7 +41,7 @@ def until_all_is_told() -> None:
     end = time.monotonic() + LIMIT
     # In this order: an event that it has taken is on its way for as long as the watchdog is busy.
     while watchdog._ended or watchdog._open or (watchdog._life is not None and watchdog._life.busy_ns):
-        assert time.monotonic() < end, "the watchdog has something to tell, and does not"
+        assert time.monotonic() < end, f"the watchdog has something to report, and does not: {state_of_watchdog()}"
         time.sleep(0.01)
 
 

@@ -15,7 +15,6 @@ from itertools import repeat
 import pytest
 
 import obsloop
-from obsloop.blocking import held
 from obsloop.events import LoopUnblocked
 from obsloop.hotpath import held
 from obsloop.introspect import coroutines, frames as _frames
