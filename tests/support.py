@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import obsloop
 from obsloop.base import clock
-from obsloop.blocking import watchdog
+from obsloop.blocking import endings, watchdog
 from obsloop.metrics import registry
 from obsloop.metrics.self_metrics import dropped
 from obsloop.testing import StepClock
@@ -40,7 +40,7 @@ def until_all_is_told() -> None:
     """Wait until the watchdog has emitted the events of all blocks that are over."""
     end = time.monotonic() + LIMIT
     # In this order: an event that it has taken is on its way for as long as the watchdog is busy.
-    while watchdog._ended or watchdog._open or (watchdog._life is not None and watchdog._life.busy_ns):
+    while endings.ended_episodes or endings.open_episodes or (watchdog._life is not None and watchdog._life.busy_ns):
         assert time.monotonic() < end, f"the watchdog has something to report, and does not: {state_of_watchdog()}"
         time.sleep(0.01)
 
@@ -51,10 +51,10 @@ def state_of_watchdog() -> str:
     lines = [
         f"_coming={watchdog._coming}, _refused={watchdog._refused}, _asleep={watchdog._asleep},"
         f" step clock: {clock.monotonic_ns is not clock.REAL}, now_ns={clock.REAL()}",
-        *(f"ended: {ended}" for ended in watchdog._ended.copy()),
+        *(f"ended: {ended}" for ended in endings.ended_episodes.copy()),
         *(
             f"open: {entry}, taken: {entry.obs.episode is not entry.episode}, state {entry.run.cells.state}"
-            for entry in watchdog._open.copy()
+            for entry in endings.open_episodes.copy()
         ),
     ]
     if life is None:

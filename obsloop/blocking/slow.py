@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base.clock import epoch
 from obsloop.base.guarded import harmless
-from obsloop.blocking import cause, exemplars, recent, watchdog
+from obsloop.blocking import cause, endings, exemplars, recent, watchdog
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, heard
@@ -120,7 +120,7 @@ def callback(
     spent_ns, delay_ns = end_ns - start_ns, max(0, start_ns - ready_ns)
     kind_name = KIND_OF_BLOCK[kind // STRIDE]
     slow = spent_ns >= cells.slow_ns
-    seen = watchdog.seen(obs, start_ns, end_ns) if slow else None
+    seen = endings.seen(obs, start_ns, end_ns) if slow else None
     if seen is not None:
         site, kind_name = seen.site, seen.kind  # as it was seen: of an eager task, the child and not the parent
     notes = obs.notes.of(began_ns)
@@ -152,7 +152,7 @@ def callback(
         context = getattr(handle, "_context", None)
         event = replace(
             event,
-            samples=watchdog.samples_of(obs, start_ns),
+            samples=endings.samples_of(obs, start_ns),
             context=context if isinstance(context, Context) else None,
             context_seen=held.context_since(obs, start_ns),
         )
@@ -182,7 +182,7 @@ def _iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
     site = first.site if first is not None else Site("", "", 0)
     kind, delay_ns = (first.kind, first.delay_ns) if first is not None else ("other", 0)
     if spent_ns >= obs.slow_iteration_ns:
-        seen = watchdog.seen(obs, began_ns, end_ns)
+        seen = endings.seen(obs, began_ns, end_ns)
         if seen is not None and seen.site.name != site.name:
             seen = None  # another of its callbacks
         event = SlowIteration(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 import obsloop
-from obsloop.blocking import usage, watchdog
+from obsloop.blocking import usage, wakeup, watchdog
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.hotpath import backend
 from obsloop.metrics import counters
@@ -22,7 +22,7 @@ from .support import BLOCK, compute
 MS = 1_000_000
 FLOOR, LEAST, LATE = 5 * MS, 10 * MS, 2 * MS
 
-BELLS = [watchdog.Bell] + ([backend.compiled_bell] if backend.compiled_bell is not None else [])
+BELLS = [wakeup.Bell] + ([backend.compiled_bell] if backend.compiled_bell is not None else [])
 
 LOOKS = pytest.mark.skipif(
     backend.compiled_bell is None, reason="only the compiled core looks without the GIL, on Linux"

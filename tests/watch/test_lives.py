@@ -183,8 +183,8 @@ def test_an_end_that_never_comes_is_given_up(monkeypatch):
         with pytest.raises(Interrupt):
             loop.run_forever()
     assert loop._obsloop.episode is None
-    assert watchdog._open
-    until(lambda: not watchdog._open)
+    assert endings.open_episodes
+    until(lambda: not endings.open_episodes)
     loop.close()
     until(lambda: watchdog._asleep)
     assert_watches()

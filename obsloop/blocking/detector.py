@@ -1,0 +1,161 @@
+"""Whether a loop is blocked, looked at from the watchdog's thread.
+
+A loop is blocked when its present iteration, or its present callback, has lasted too long.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from obsloop.base import clock
+from obsloop.blocking import cause as causes, log, usage
+from obsloop.blocking.episodes import MAX_SAMPLES, Episode, Story
+from obsloop.hotpath import held
+from obsloop.hotpath.displaced import is_displaced
+from obsloop.introspect import frames as _frames
+from obsloop.metrics import runs
+from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, NEVER_NS
+
+if TYPE_CHECKING:
+    from obsloop.metrics.runs import Run
+from obsloop.blocking.endings import Open, forget_taken, lost, name_of, open_episodes
+from obsloop.blocking.sighting import see
+
+FLOOR_NS = 5_000_000  # between two looks
+MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
+_CHILDREN_NS = 20_000_000  # between two looks at a blocked loop that has children: one of them may end
+
+BUSY = (IN_OVERHEAD, IN_CALLBACK)
+
+
+def wants_watching(run: Run) -> bool:
+    loop = run.loop()
+    return loop is not None and loop._obsloop.settings.watchdog
+
+
+class Life(Protocol):
+    """What a look writes of the thread that looks."""
+
+    bell: Any
+    watched_ns: int
+    """When it last looked at a loop."""
+    next_ns: int
+    """When it has to look again."""
+
+
+def look(life: Life, run: Run) -> None:
+    """One look at one loop."""
+    loop = run.loop()
+    if loop is None or not loop._obsloop.settings.watchdog:
+        return
+    life.watched_ns = clock.REAL()
+    if clock.monotonic_ns is not clock.REAL:
+        return  # with a test's clock nothing is seen while it lasts
+    obs, cells = loop._obsloop, run.cells
+    state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns
+    if obs.held and state not in BUSY:
+        held.wake(loop)
+    now_ns = clock.REAL()
+    slow_ns = max(obs.slow_ns, MIN_THRESHOLD_NS)
+    slow_iteration_ns = max(obs.slow_iteration_ns, MIN_THRESHOLD_NS)
+    due_ns = now_ns + min(slow_ns, slow_iteration_ns)
+    if state in BUSY and began_ns:  # before the first poll of a run nothing of the program's runs
+        due_ns = min(due_ns, began_ns + slow_iteration_ns)
+        if state == IN_CALLBACK:
+            due_ns = min(due_ns, tick_ns + slow_ns)
+    episode: Episode | None = obs.episode
+    if episode is not None and episode.began_ns != began_ns and began_ns:
+        lost(obs, episode, tick_ns)  # it moved on, and nobody told us
+        episode = None
+    if (episode is not None or due_ns <= now_ns) and is_displaced(loop):
+        if episode is not None:
+            lost(obs, episode, now_ns)
+        return
+    if episode is not None:
+        due_ns = _go_on(run, loop, episode, now_ns)
+    elif due_ns > now_ns:
+        usage.look(obs, cells, run.native_id)
+    elif not usage.is_over(obs, began_ns):
+        callback_ns = 0 if began_ns + slow_iteration_ns <= now_ns else tick_ns
+        episode = _see_first(run, loop, began_ns, callback_ns, now_ns)
+        due_ns = now_ns + FLOOR_NS if episode is None else episode.next_ns
+    life.next_ns = min(life.next_ns, due_ns, _look_at_children(obs, state))
+
+
+def _look_at_children(obs: Any, state: int) -> int:
+    """Ask which children of a busy loop have ended. Returns when to ask again."""
+    if state not in BUSY or not obs.processes.live:
+        return NEVER_NS
+    obs.processes.look()
+    return clock.REAL() + _CHILDREN_NS if obs.episode is not None else NEVER_NS
+
+
+def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int) -> Episode | None:
+    """A loop is blocked, in its iteration or (not 0) in the callback that began at ``callback_ns``: open an episode."""
+    obs, cells = loop._obsloop, run.cells
+    found = see(run, loop, now_ns)
+    if found is None:
+        return None
+    sight, frames = found
+    cause = causes.why(obs, cells, began_ns, now_ns)
+    story = Story(name_of(obs), obs.instruments, sight, clock.epoch(began_ns))
+    samples = ((now_ns - began_ns) / 1e9, frames)
+    episode = Episode(began_ns, story, sight, samples, cause)
+    episode.queue = usage.measure(cells, run.native_id).queue
+    unhealthy_ns = 0 if obs.settings.log_slow_callbacks else int(obs.settings.unhealthy_after * 1e9)
+    episode.plan(now_ns, unhealthy_ns)
+    # Looking took a while. No call from here on until it is open: the loop's thread does not come between.
+    known = obs.usage
+    if (
+        cells.began_ns != began_ns
+        or cells.state not in BUSY
+        or (callback_ns and cells.tick_ns != callback_ns)
+        or (known is not None and known.over_ns == began_ns)
+    ):
+        return None
+    obs.episode = episode
+    cells.slow_iteration_ns = 0
+    open_episodes.append(Open(run, obs, episode))
+    event = story.blocked(now_ns - began_ns, cause, tuple(episode.samples))
+    if not unhealthy_ns or now_ns - began_ns >= unhealthy_ns:
+        episode.logged = True
+        log.blocked(event, event.duration, cause, sight.where, over=False)
+    return episode
+
+
+def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
+    """An episode goes on: another sample, a log line. Returns when to look again."""
+    obs = loop._obsloop
+    if now_ns < episode.next_ns:
+        return episode.next_ns
+    duration_ns = now_ns - episode.began_ns
+    if now_ns >= episode.next_sample_ns and len(episode.samples) < MAX_SAMPLES:
+        found = see(run, loop, now_ns)
+        if found is not None and obs.episode is episode:
+            episode.sight, frames = found
+            episode.sights.append(episode.sight)
+            episode.samples.append((duration_ns / 1e9, frames))
+    unhealthy_ns = int(obs.settings.unhealthy_after * 1e9)
+    if not episode.logged and duration_ns >= unhealthy_ns:
+        episode.logged = True
+        episode.cause = causes.why(obs, run.cells, episode.began_ns, now_ns)
+        event = episode.story.event(duration_ns, episode.cause, tuple(episode.samples))
+        log.blocked(event, duration_ns / 1e9, episode.cause, episode.sight.where, over=False)
+    episode.plan(now_ns, unhealthy_ns)
+    return episode.next_ns
+
+
+def close_gone(life: Life) -> None:
+    """Close the episodes of loops that went away while they were blocked."""
+    for run, obs, episode in open_episodes.copy():
+        if obs.episode is not episode:
+            forget_taken(episode)
+            continue
+        inner = runs.runs.get(run.ident)
+        while inner is not None and inner is not run:
+            inner = inner.outer
+        closed = obs.cells is not run.cells
+        if inner is None or closed or run.loop() is None or not _frames.is_alive(run.ident):
+            now_ns = clock.REAL()
+            lost(obs, episode, now_ns)
+            life.bell.ring()

@@ -1,0 +1,122 @@
+"""Episodes from their first sight to their end: which are open, which are over, and their events.
+
+A loop's thread, or the watchdog, takes an episode out of the loop's observation. The one that took it counts it and
+appends it to ``ended``. The watchdog then emits its events. Each change is one step, so there is no lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from obsloop.base import clock
+from obsloop.blocking import episodes, log
+from obsloop.blocking.episodes import Episode, Sight, Story
+from obsloop.introspect.functions import Site
+
+if TYPE_CHECKING:
+    from obsloop.events import Sample
+    from obsloop.metrics.runs import Run
+REST_NS = 1_000_000_000  # between two that need the GIL, where healthy loops are looked at without it
+_MAX_ENDED = 256  # of more, only the counters tell
+
+
+class Ended(NamedTuple):
+    """An episode that is over, and counted; its events are still to be emitted."""
+
+    story: Story
+    episode: Episode | None
+    duration_ns: int
+    cause: str
+    unhealthy_ns: float
+
+
+class Open(NamedTuple):
+    """An episode that goes on."""
+
+    run: Run
+    obs: Any
+    episode: Episode
+
+
+ended_episodes: deque[Ended] = deque()
+open_episodes: list[Open] = []
+
+
+def seen(obs: Any, started_ns: int, ended_ns: int) -> Sight | None:
+    """What the watchdog saw for most of the time from ``started_ns`` to ``ended_ns``; in the loop's thread."""
+    episode: Episode | None = obs.episode
+    return None if episode is None else episodes.longest_seen(episode.sights.copy(), started_ns, ended_ns)
+
+
+def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
+    """What it saw of the callback that began at ``started_ns`` and has just ended; in the loop's thread."""
+    episode: Episode | None = obs.episode
+    if episode is None:
+        return ()
+    before = (started_ns - episode.began_ns) / 1e9
+    return tuple((seconds - before, frames) for seconds, frames in episode.samples.copy() if seconds >= before)
+
+
+def end_of_iteration(
+    obs: Any, began_ns: int, ended_ns: int, site: Site, kind: str, schedule_delay: float, cause: str
+) -> None:
+    """Close the episode of ``obs``, or one that was not seen. Whoever takes it out of ``obs`` counts it."""
+    episode: Episode | None = obs.episode
+    obs.episode = None  # no call since it was read: nobody came between
+    if episode is None:
+        sight = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
+        story = Story(name_of(obs), obs.instruments, sight, clock.epoch(began_ns))
+        _count(obs, Ended(story, None, ended_ns - began_ns, cause, obs.settings.unhealthy_after * 1e9))
+    else:
+        _close(obs, episode, ended_ns, cause)
+
+
+def lost(obs: Any, episode: Episode, ended_ns: int) -> None:
+    """The watchdog finds that an episode is over, whose loop has not told."""
+    if obs.episode is episode:
+        obs.episode = None  # no call since it was compared: nobody came between
+        _close(obs, episode, ended_ns, episode.cause)
+
+
+def _close(obs: Any, episode: Episode, ended_ns: int, cause: str) -> None:
+    cause = episode.cause if cause == "unknown" else cause
+    duration_ns = max(0, ended_ns - episode.began_ns)
+    _count(obs, Ended(episode.story, episode, duration_ns, cause, obs.settings.unhealthy_after * 1e9))
+
+
+def _count(obs: Any, ended: Ended) -> None:
+    """Count it, and hand it to the watchdog; where it is far behind, it is counted only."""
+    rare = obs.ledger.rare
+    rare.count("asyncio.eventloop.block.episodes", ended.cause)
+    rare.time("asyncio.eventloop.block.duration", ended.duration_ns, ended.cause)
+    if len(ended_episodes) < _MAX_ENDED or ended.episode is not None:
+        ended_episodes.append(ended)
+
+
+def name_of(obs: Any) -> str:
+    return obs.ledger.name if obs.ledger is not None else obs.settings.name or ""
+
+
+def report() -> None:
+    """Emit the events of what has ended."""
+    while ended_episodes:
+        ended = ended_episodes.popleft()
+        story, episode, duration_ns, cause, unhealthy_ns = ended
+        samples = tuple(episode.samples) if episode is not None else ()
+        if episode is None:
+            event = story.blocked(duration_ns, cause, samples)
+            if duration_ns >= unhealthy_ns:
+                log.blocked(event, event.duration, cause, "", over=True)
+        else:
+            open_episodes[:] = [entry for entry in open_episodes if entry.episode is not episode]
+        story.unblocked(duration_ns, cause, samples)
+
+
+def forget_taken(episode: Episode) -> None:
+    """Its end is on the way to us; or its thread was interrupted before it came to that, and then it never comes."""
+    now_ns = clock.REAL()
+    if not episode.taken_ns:
+        episode.taken_ns = now_ns
+    elif now_ns - episode.taken_ns > REST_NS and all(ended.episode is not episode for ended in ended_episodes.copy()):
+        open_episodes[:] = [entry for entry in open_episodes if entry.episode is not episode]

@@ -1,0 +1,60 @@
+"""One look at what a loop's thread is doing: the handle, the task, the stack, the span."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from obsloop.blocking.episodes import Sight
+from obsloop.hotpath import backend, held
+from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, stacks
+from obsloop.introspect.functions import Site
+from obsloop.metrics.counters import IN_CALLBACK, KIND_OF_BLOCK, STRIDE
+
+if TYPE_CHECKING:
+    from obsloop.metrics.runs import Run
+_THE_LOOP = Site("(loop)", "", 0)
+
+
+def see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | None:
+    """What the loop's thread is doing; None where it is gone, or past what blocked it."""
+    if held.full(loop._obsloop):
+        return None
+    began_ns = run.cells.began_ns
+    kept: list[Any] = []
+    try:
+        return _seen(run, loop, now_ns, kept)
+    finally:
+        held.hand_over(loop, began_ns, now_ns, kept)
+
+
+def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tuple[Any, ...]] | None:
+    """The same; each object of the program's that it reads is in ``kept`` before."""
+    cells = run.cells
+    frames = _frames.of_thread(run.ident, backend.ITERATION)
+    if not frames.codes:
+        return None
+    handle = backend.running_handle(loop, frames.wanted, kept)
+    tick_ns, state = cells.tick_ns, cells.state
+    stack = stacks.take(frames)
+    if stack.ours:
+        return None
+    site, kind = _THE_LOOP, "other"
+    delay_ns = 0
+    if handle is not None:
+        site = callbacks.site_of_handle(handle)
+        marks: tuple[int, int] = loop._obsloop.marks_of_running(handle)
+        kind = KIND_OF_BLOCK[marks[0] // STRIDE]
+        ready_ns = marks[1]
+        delay_ns = max(0, tick_ns - ready_ns) if ready_ns and state == IN_CALLBACK else 0
+    task = stacks.inner_task(loop, handle)
+    kept.append(task)
+    if task is not None:
+        site, kind = coroutines.site_of_task(task), "task_step"
+    elif site in (_THE_LOOP, functions.CANCELLED) and stack.outermost is not None:
+        site = stack.outermost
+    where = stacks.where(stack.frames)
+    context = stacks.context(handle, task)
+    kept.append(context)
+    span, ids = stacks.span(context, kept)
+    detail = "; ".join(text for text in (site.detail, where, span) if text)
+    return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, ids), stack.frames

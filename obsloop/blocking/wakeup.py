@@ -1,0 +1,45 @@
+"""What the watchdog sleeps on, and how a loop wakes it up."""
+
+from __future__ import annotations
+
+import _thread
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from obsloop.base import clock
+from obsloop.metrics.counters import NEVER_NS
+
+if TYPE_CHECKING:
+    from obsloop.metrics.counters import Cells
+
+
+class Bell:
+    """What the thread sleeps on. The compiled core's ``Bell`` looks at healthy loops meanwhile, without the GIL."""
+
+    __slots__ = ("_lock", "planned_ns", "switches")
+
+    looks = False
+    """Whether this one does."""
+
+    def __init__(self, min_threshold_ns: int, floor_ns: int, late_ns: int) -> None:
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()  # held while there is nothing to tell: whoever has something releases it
+        self.planned_ns = 0
+        """When the present sleep is to end; ``wait`` may consist of several."""
+        self.switches = -1
+        """How often the thread had been taken off its CPU when the present sleep began; -1: not known."""
+
+    def ring(self) -> None:
+        """End the present wait, or the next."""
+        with suppress(RuntimeError):  # it rings already
+            self._lock.release()
+
+    def wait(self, watched: list[tuple[Cells, int]], until_ns: int, asking_ns: int) -> bool:
+        """Wait for a ring, until that moment at the longest (from ``NEVER_NS`` on: for ever); whether it rang.
+
+        One that looks also returns when one of the ``watched`` (each with its thread's native id) may be blocked; when
+        it woke late; and, from ``asking_ns`` on, when one is idle: then a look with the GIL costs nobody anything.
+        """
+        if until_ns >= NEVER_NS:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=max(0, until_ns - clock.REAL()) / 1e9)
