@@ -1,15 +1,6 @@
 # In which bucket of a histogram a value is counted. The bounds come from `obsloop.metrics.buckets`; a table finds the
 # bucket from a value's leading bits.
 
-cdef enum:
-    MAX_BOUNDS = 256
-    SUB_BITS = 3
-
-cdef struct Line:
-    int size                        # number of bounds
-    int64_t bounds[MAX_BOUNDS]
-    short first[64 << SUB_BITS]     # by leading bits: the first bucket that a value with these bits can be in
-
 cdef Line seconds_line
 cdef Line counts_line
 

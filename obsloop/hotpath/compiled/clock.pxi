@@ -26,10 +26,6 @@ def set_recording(bint on):
     recording = on
 
 
-cdef extern from "native.h":
-    unsigned int class_tag "obsloop_class_tag"(object obj)
-    uint64_t dict_version "obsloop_dict_version"(object obj)
-
 cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
 # Where `BaseEventLoop.time` looks up what it calls.
 cdef dict STOCK_GLOBALS = vars(private_base_events)

@@ -1,13 +1,6 @@
 # What one running loop counts: plain numbers in C, with one writer, the loop's thread.
 # The twin of `obsloop/metrics/counters.py`.
 
-cdef enum:
-    STATES = 6
-    MAX_IO = 8
-    MAX_FINISHES = 4
-    MAX_BLOCKS = 32
-    CARRY_BITS = 62
-
 cdef int STRIDE = _cells.STRIDE
 cdef int KINDS = len(_cells.KIND_OF_BLOCK)
 cdef int DEPTH = COUNTS.size + 1
@@ -41,42 +34,8 @@ cdef list as_list(int64_t *values, int n):
     return [values[i] for i in range(n)]
 
 
-cdef struct Look:
-    int64_t at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns
-
-# The last two measurements that the watchdog made of a run without the GIL. One writer; `writing` is odd while it is
-# at it.
-cdef struct Looks:
-    int64_t writing
-    int64_t run_ns                  # when the run that they are of began
-    int64_t native_id               # of the thread that they are of
-    int n
-    Look newer
-    Look older
-
-
 cdef class Cells:
     """See ``_cells.Cells``."""
-
-    cdef int64_t *durations
-    cdef int64_t *delays
-    cdef int64_t *poll
-    cdef int64_t *iteration
-    cdef int64_t *depth
-    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, began_ns, nested_ns, gc_started_ns
-    cdef public int64_t notable_ns, slow_ns, slow_iteration_ns
-    cdef int64_t gc_ns[STATES]
-    cdef public int64_t events, events_waiting, waits
-    cdef public int state
-    cdef int64_t io_bytes[MAX_IO]
-    cdef public object flows
-    cdef public int64_t tasks_created, slow_task_ns
-    cdef int64_t tasks_finished[MAX_FINISHES]
-    cdef int64_t *task_durations
-    cdef int64_t *coroutines        # nanoseconds and steps of each, by its number
-    cdef uint32_t n_coroutines
-    cdef int64_t carries[MAX_BLOCKS]
-    cdef Looks *seen                # not here: another thread writes it, and would take the loop's cache lines
 
     def __cinit__(self):
         self.seen = <Looks *>calloc(1, sizeof(Looks))

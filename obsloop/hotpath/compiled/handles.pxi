@@ -9,12 +9,6 @@ cdef object BaseTimerHandle = asyncio.TimerHandle
 cdef class Handle:
     """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
 
-    cdef public object _callback, _args, _context, _loop, _repr, _source_traceback
-    cdef public bint _cancelled
-    cdef public int _kind
-    cdef public int64_t _ready_ns
-    cdef object __weakref__
-
     def __init__(self, callback, args, loop, context=None):
         self._callback = callback
         self._args = args
@@ -51,10 +45,6 @@ cdef class Handle:
 
 cdef class TimerHandle(Handle):
     """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
-
-    cdef object when_
-    cdef public bint _scheduled
-    cdef double due
 
     def __init__(self, when, callback, args, loop, context=None):
         Handle.__init__(self, callback, args, loop, context)
@@ -191,10 +181,6 @@ cdef inline int call(Handle handle) except -1:
     return leave_context(context, result)
 
 
-cdef extern from "native.h":
-    int leave_context "obsloop_leave_context"(object context, PyObject *result) except -1
-
-
 cdef int run_handle(Handle handle) except -1:
     """``Handle._run``."""
     try:
@@ -204,11 +190,3 @@ cdef int run_handle(Handle handle) except -1:
     except BaseException as exc:
         report(handle._loop, handle, exc)
     return 0
-
-
-# A handle that waits in the queue of a running loop needs no visits of the cyclic garbage collector: the loop is alive,
-# and so is the handle. It is hidden then, and shown again where it leaves the queue but lives on, or the loop stops.
-
-cdef extern from "native.h":
-    void hide "obsloop_hide"(object handle)
-    void show "obsloop_show"(object handle, Py_ssize_t ours)

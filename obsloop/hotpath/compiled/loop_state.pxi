@@ -4,18 +4,6 @@
 cdef class State:
     """The fields of one loop that the hot path reads."""
 
-    cdef object ready, scheduled, selector, clock_resolution
-    cdef bint closed, debug, stopping, running
-    cdef long timer_cancelled_count
-    cdef Turn turn          # the innermost call of run_once that has not returned; None where there is none
-    cdef Turn spare         # of the last one that has
-    cdef unsigned int plain_tag     # of the loop's class, where its `time` is known to be asyncio's; 0: not known
-    cdef unsigned int odd_tag       # or known to be another
-    cdef bint has_time              # the program has set `loop.time`
-    cdef object own_time            # to this
-    cdef Tally tally
-    cdef Cells cells        # while run_once runs: where what is scheduled is counted
-
     def __cinit__(self):
         self.tally = Tally()
 
@@ -50,12 +38,6 @@ cdef class State:
 @cython.no_gc
 cdef class Turn:
     """One call of ``run_once``: the handle that it runs, and room for the events that it polls."""
-
-    cdef PyObject *current  # borrowed: run_once holds it while it stands here
-    cdef epoll_event *events
-    cdef int capacity
-    cdef bint over
-    cdef Turn outer
 
     def __dealloc__(self):
         free(self.events)
@@ -119,8 +101,6 @@ FIELD_NAMES = (
 
 cdef class Field:
     """A field of ``State`` as an attribute of the loop."""
-
-    cdef int which
 
     def __init__(self, int which):
         self.which = which

@@ -1,11 +1,6 @@
 # What puts a handle onto the loop: `call_soon`, the timers, the readers and writers.
 # The twin of `obsloop/hotpath/pure/scheduling.py`: read that first.
 
-cdef extern from "native.h":
-    void learn_deque "obsloop_learn_deque"(object type)
-    object queue_append "obsloop_append"(object queue, object item)
-    object queue_popleft "obsloop_popleft"(object queue)
-
 learn_deque(deque)
 
 

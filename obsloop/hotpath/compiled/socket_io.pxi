@@ -3,22 +3,8 @@
 # The twin of `obsloop/hotpath/pure/socket_io.py`: read that first.
 
 from asyncio import constants, protocols
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from obsloop.hotpath.pure import socket_io as _wire
-
-cdef extern from "Python.h":
-    long long PyLong_AsLongLongAndOverflow(object o, int *overflow) except? -1
-
-cdef extern from "native.h":
-    int OBSLOOP_WIRE
-    int descriptor_of "obsloop_descriptor_of"(object sock)
-    object recv_much "obsloop_recv_much"(int fd, Py_ssize_t room, Py_ssize_t *n, int *code)
-    Py_ssize_t obsloop_recv(int fd, void *p, size_t n) nogil
-    Py_ssize_t obsloop_send(int fd, const void *p, size_t n) nogil
-    bint obsloop_would_block(int e) nogil
 
 cdef enum:
     ROOM = 1 << 18                  # what asyncio asks for with one read
@@ -36,18 +22,6 @@ cdef object write_rest = _wire.write_rest
 
 cdef class Link:
     """See ``_wire.Link``."""
-
-    cdef public Cells cells
-    cdef public object loop, listener
-    cdef public object network, role, reason, error_type
-    cdef public int64_t read_bytes, written_bytes, paused_since_ns, paused_ns, opened_ns
-    cdef public Py_ssize_t buffered, offered
-    cdef public bint straight
-    cdef int at, fd
-    cdef object sock                # the program may close it, and its descriptor become another's
-    cdef object protocol_type       # of the protocol that was read for last
-    cdef bint buffered_protocol     # whether it has a buffer of its own
-    cdef bint much                  # whether the last read filled a lot of the buffer
 
     def __init__(self, Cells cells not None, int at):
         if not 0 <= at < MAX_IO - 1:

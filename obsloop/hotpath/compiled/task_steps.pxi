@@ -2,17 +2,6 @@
 # first step is scheduled, not in `create_task`: this holds for tasks from any source.
 # The twin of `obsloop/hotpath/pure/task_steps.py`: read that first.
 
-cdef extern from "native.h":
-    PyObject *first_field "obsloop_first_field"(PyObject *step)
-    PyObject *code_of "obsloop_code"(PyObject *coro)
-    void learn_task "obsloop_learn_task"(object type)
-    int is_done "obsloop_is_done"(object task) except -1
-    int is_cancelled_task "obsloop_is_cancelled"(object task) except -1
-
-cdef extern from "Python.h":
-    PyObject *cfunction_self "PyCFunction_GET_SELF"(object o)
-    PyObject *method_self "PyMethod_GET_SELF"(object o)
-
 learn_task(asyncio.Task)
 
 cdef bint step_is_known = False
@@ -65,10 +54,6 @@ cdef inline uint32_t number_of(object coro) except? 0:
         cached_code[i] = code
         cached_number[i] = number
     return number
-
-
-cdef enum:
-    OK, ERROR, CANCELLED, ABANDONED
 
 
 cdef inline int scheduled_step(self, State state, Handle handle, object callback) except -1:

@@ -2,19 +2,11 @@
 # with 4 bytes for each slot of a table that is between two fifths and four fifths full. It does not keep its task alive.
 # The twin of `obsloop/hotpath/pure/task_table.py`, which has no records: read that first.
 
-cdef extern from "Python.h":
-    void *PyLong_AsVoidPtr(object o) except? NULL
-
 cdef object current_task = asyncio.current_task
 
 
 cdef class Group:
     """See ``_tally.Group``."""
-
-    cdef readonly int64_t run_ns, steps
-    cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Cells.count_waits`
-    cdef int64_t wait_carries
-    cdef readonly Group outer
 
     def __init__(self, Group outer):
         self.outer = outer
@@ -24,17 +16,6 @@ cdef class Group:
         return self.low_wait_ns + (<object>self.wait_carries << CARRY_BITS)
 
 
-cdef extern from "native.h":
-    ctypedef struct Record "obsloop_record":
-        PyObject *task
-        PyObject *group
-        int64_t created_ns
-        int64_t run_ns
-        int64_t wait_ns
-        uint64_t steps
-        uint64_t coroutine
-        uint64_t called
-
 cdef enum:
     CHUNK_BITS = 10                 # records come in chunks that are never moved
     CHUNK_SIZE = 1 << CHUNK_BITS
@@ -43,19 +24,6 @@ cdef enum:
 
 cdef class Tally:
     """See ``_tally.Tally``."""
-
-    cdef Record **chunks
-    cdef uint32_t n_chunks, n_live, free
-    cdef uint32_t *slots            # 1 + a record's number; 0 where there is none
-    cdef uint32_t mask              # slots - 1
-    cdef Record *present            # of the task whose step runs
-    cdef uint32_t next_coroutine    # what create_task knows of the task that is being made
-    cdef int64_t eager_ns           # since when that has been, where it may run at once; 0 where none is made so
-    cdef Group eager_group          # and in which group
-    cdef PyObject *entered          # the task that asked for a group meanwhile, if it was not known
-    cdef int64_t inner_ns           # what such tasks took of the step
-    cdef int64_t inner_at_ns        # that began then
-    cdef bint roll_call             # which one was the last: they have 0 and 1 in turn
 
     def __cinit__(self):
         self.free = NOBODY

@@ -4,21 +4,6 @@
 cdef int64_t FOREVER_NS = 1 << 60
 cdef int64_t AT_ONCE_NS = 100_000   # what took longer to read is not of one moment
 
-# Where the cells of one loop are, for a look without the GIL; whoever has it keeps the cells alive.
-cdef struct Watched:
-    int64_t *tick_ns
-    int64_t *began_ns
-    int64_t *idle_ns
-    int64_t *gc_started_ns
-    int64_t *gc_ns
-    int64_t *slow_ns
-    int64_t *slow_iteration_ns
-    int64_t *run_started_ns
-    int *state
-    Looks *seen
-    int64_t native_id
-    int64_t first_tick_ns           # when the wait began
-
 
 cdef void look_at(Watched *w) noexcept nogil:
     """Measure the loop's thread, unless nothing would be gained by it: what ``usage.look`` does.
@@ -87,10 +72,6 @@ cdef class Bell:
     """See ``watchdog.Bell``. Here healthy loops are looked at while it waits, without the GIL."""
 
     looks = bool(OBSLOOP_LOOKS)
-
-    cdef PyThread_type_lock lock    # held while there is nothing to tell
-    cdef int64_t min_threshold_ns, floor_ns, late_ns
-    cdef public int64_t planned_ns, switches
 
     def __cinit__(self, int64_t min_threshold_ns, int64_t floor_ns, int64_t late_ns):
         self.lock = PyThread_allocate_lock()
