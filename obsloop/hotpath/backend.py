@@ -43,7 +43,7 @@ run_once: Any = METHODS.get("_run_once")
 if _compiled:
     counters.new_cells = _compiled.Cells
 compiled_bell: Any = _compiled.Bell if _compiled and _compiled.Bell.looks else None
-"""What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``watchdog.Bell``."""
+"""What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``wakeup.Bell``."""
 
 
 def forget() -> None:

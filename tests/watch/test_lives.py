@@ -178,7 +178,7 @@ def test_an_end_that_never_comes_is_given_up(monkeypatch):
     loop = obsloop.Loop()
     loop.call_soon(until, lambda: loop._obsloop.episode is not None)
     with monkeypatch.context() as patch:
-        patch.setattr(watchdog, "_close", interrupted)
+        patch.setattr(endings, "_close", interrupted)
         loop.call_soon(loop.stop)
         with pytest.raises(Interrupt):
             loop.run_forever()

@@ -69,7 +69,7 @@ cdef void look_at(Watched *w) noexcept nogil:
 
 
 cdef class Bell:
-    """See ``watchdog.Bell``. Here healthy loops are looked at while it waits, without the GIL."""
+    """See ``wakeup.Bell``. Here healthy loops are looked at while it waits, without the GIL."""
 
     looks = bool(OBSLOOP_LOOKS)
 
