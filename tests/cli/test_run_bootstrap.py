@@ -100,7 +100,7 @@ def test_another_environment_gets_obsloop_and_nothing_else_of_ours(empty_environ
         text=True,
         check=False,
     )
-    assert result.stdout == "[]\nobsloop._loop\n", result.stderr
+    assert result.stdout == "[]\nobsloop.loop.loop\n", result.stderr
 
 
 def test_where_obsloop_cannot_be_imported_the_program_runs_with_one_line(tmp_path):

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from obsloop.watch import held, watchdog
 
 import obsloop
-from obsloop import _running
+from obsloop.blocking import endings, watchdog
 from obsloop.events import LoopUnblocked
+from obsloop.hotpath import held
+from obsloop.metrics import runs
 from obsloop.testing import Recorder
 from tests.support import LIMIT, state_of_watchdog
 
@@ -198,14 +199,14 @@ def test_an_episode_whose_loop_was_closed_is_over(monkeypatch):
         loop.call_soon(loop.stop)
         with monkeypatch.context() as patch:
             patch.setattr(watchdog, "iteration_ended", lambda *_: None)
-            patch.setattr("obsloop._running.ended", lambda cells: None)
+            patch.setattr("obsloop.metrics.runs.ended", lambda cells: None)
             loop.run_forever()
-        assert threading.get_ident() in _running.runs
+        assert threading.get_ident() in runs.runs
         loop.close()
         try:
             event = events.wait_for(LoopUnblocked, LIMIT)
         finally:
-            del _running.runs[threading.get_ident()]
+            del runs.runs[threading.get_ident()]
     assert event.samples
 
 
