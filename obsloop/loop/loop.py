@@ -20,7 +20,8 @@ from obsloop.hotpath import backend, cold_path
 from obsloop.loop.observation import Observed, observe
 from obsloop.metrics.counters import SIGNAL
 from obsloop.probes import executors, processes, signals
-from obsloop.probes.network import connections, servers, transports
+from obsloop.probes.network import connections, servers
+from obsloop.probes.network.transports import factory, pipes
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -138,7 +139,7 @@ class Loop(Observed):
     def _make_ssl_transport(
         self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **kwargs: Any
     ) -> Any:
-        return transports.make_tls(self, rawsock, protocol, sslcontext, waiter, kwargs)
+        return factory.make_tls(self, rawsock, protocol, sslcontext, waiter, kwargs)
 
     def _accept_connection(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None:
         """A listening socket has connections to accept."""
@@ -151,16 +152,16 @@ class Loop(Observed):
         return super()._accept_connection2(protocol_factory, conn, extra, *args, **kwargs)
 
     def _make_socket_transport(self, sock: Any, protocol: Any, waiter: Any = None, **kwargs: Any) -> Any:
-        return transports.make_socket(self, sock, protocol, waiter, kwargs)
+        return factory.make_socket(self, sock, protocol, waiter, kwargs)
 
     def _make_datagram_transport(self, sock: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
-        return transports.make_datagram(self, sock, protocol, args, kwargs)
+        return factory.make_datagram(self, sock, protocol, args, kwargs)
 
     def _make_read_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
-        return transports.make_pipe(self, transports.ReadPipeTransport, pipe, protocol, args, kwargs)
+        return factory.make_pipe(self, pipes.ReadPipeTransport, pipe, protocol, args, kwargs)
 
     def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
-        return transports.make_pipe(self, transports.WritePipeTransport, pipe, protocol, args, kwargs)
+        return factory.make_pipe(self, pipes.WritePipeTransport, pipe, protocol, args, kwargs)
 
     async def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         """For a socket that is connected already; ``server_side`` where somebody else has accepted it."""
@@ -173,13 +174,13 @@ class Loop(Observed):
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: Any, count: Any) -> int:
         """A transport sends a file past its own buffer."""
-        with transports.sending(self, transp):
+        with factory.sending(self, transp):
             return await super()._sendfile_native(transp, file, offset, count)
 
     def _sock_sendfile_native_impl(self, fut: Any, registered_fd: Any, sock: Any, *args: Any) -> None:
         super()._sock_sendfile_native_impl(fut, registered_fd, sock, *args)
         if self._obsloop.sending:
-            transports.sent(self, sock, args[-1])
+            factory.sent(self, sock, args[-1])
 
     def _make_subprocess_transport(self, protocol: Any, args: Any, shell: Any, *pipes: Any, **kwargs: Any) -> Any:
         """Both ways to start a subprocess come here, and all is done in one go until its watcher has a callback."""

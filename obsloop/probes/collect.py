@@ -18,7 +18,8 @@ from obsloop.metrics.counters import KINDS, STRIDE, read
 from obsloop.metrics.registry import Ledger
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import executors, gc as gc_probe, processes, tasks
-from obsloop.probes.network import servers, transports
+from obsloop.probes.network import servers
+from obsloop.probes.network.transports import accounting
 
 
 def snapshot_of(ledger: Ledger) -> Snapshot:
@@ -64,7 +65,7 @@ def snapshot_of(ledger: Ledger) -> Snapshot:
         **executors.points(loops, ledger.rare),
         **processes.points(loops),
         **servers.points(loops, ledger.rare),
-        **transports.points(blocks, readings),
+        **accounting.points(blocks, readings),
         **tasks.points(loops, readings),
         "asyncio.eventloop.callback.time": tasks.coroutine_points(ledger.seats, coroutines),
         **ledger.rare.points(),

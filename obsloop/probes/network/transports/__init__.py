@@ -1,0 +1,1 @@
+"""asyncio's own transports, with a ``Link`` that counts."""

@@ -1,0 +1,89 @@
+"""What all transports have in common: when they were made, paused, closed, and what waits in their buffers.
+
+asyncio's transports are not typed, so pyright is told to expect that.
+"""
+
+from __future__ import annotations
+
+# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+from typing import TYPE_CHECKING, Any
+
+from obsloop.base.guarded import guarded
+
+if TYPE_CHECKING:
+    pass
+from obsloop.probes.network.transports.accounting import closed, given_up, paused, resumed, set_buffered
+
+
+class Measured:
+    """In front of every transport of asyncio's: when it was made, when its connection was lost, and why."""
+
+    __slots__ = ()
+
+    def _call_connection_lost(self: Any, exc: BaseException | None) -> None:
+        protocol = self._protocol
+        try:
+            super()._call_connection_lost(exc)  # type: ignore[misc]
+        finally:
+            guarded(closed, self, self._obsloop_link, protocol, exc)
+
+    def __del__(self: Any, *args: Any) -> None:
+        super().__del__(*args)  # type: ignore[misc]  # says that it was never closed, and closes it
+        link = getattr(self, "_obsloop_link", None)
+        if link is not None and link.opened_ns:
+            guarded(closed, self, link, None, None)
+
+
+class Buffering(Measured):
+    """What writes: its buffer, and when it pauses its protocol."""
+
+    __slots__ = ()
+
+    def _maybe_pause_protocol(self: Any) -> None:
+        self._grew(self._obsloop_link)
+        was_paused = self._protocol_paused
+        super()._maybe_pause_protocol()  # type: ignore[misc]
+        if self._protocol_paused and not was_paused:
+            guarded(paused, self._obsloop_link)
+
+    def _maybe_resume_protocol(self: Any) -> None:
+        link = self._obsloop_link
+        self._shrank(link)
+        if self._protocol_paused and self.get_write_buffer_size() <= self._low_water:
+            resumed(link)  # before the protocol is told: it may write, and be paused again
+        super()._maybe_resume_protocol()  # type: ignore[misc]
+
+    def _grew(self: Any, link: Any) -> None:
+        """Its buffer may have grown by what was left over of a write; the rest has been sent."""
+        if link.offered:
+            sent = link.offered + link.buffered - self.get_write_buffer_size()
+            set_buffered(link, link.buffered + link.offered - sent)
+            link.offered = 0
+            link.wrote(sent)
+
+    def _shrank(self: Any, link: Any) -> None:
+        """Its buffer may have become smaller by what was sent."""
+        size = self.get_write_buffer_size()
+        link.wrote(link.buffered - size)
+        set_buffered(link, size)
+
+
+class SocketLike(Buffering):
+    """Sockets of all kinds have asyncio's ``_SelectorTransport`` in common."""
+
+    __slots__ = ()
+
+    def close(self: Any) -> None:
+        link = self._obsloop_link
+        if not self._closing:
+            link.reason = link.reason or "local"
+        if not self._buffer:
+            link.disconnect()
+        super().close()  # type: ignore[misc]
+
+    def _force_close(self: Any, exc: BaseException | None) -> None:
+        if not self._conn_lost:
+            given_up(self._obsloop_link, exc)
+        super()._force_close(exc)  # type: ignore[misc]

@@ -1,0 +1,59 @@
+"""A datagram socket's transport, and the tap that counts the bytes of its socket."""
+
+from __future__ import annotations
+
+# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+from typing import TYPE_CHECKING, Any
+
+from obsloop.base.asyncio_private import private_selector_events
+
+if TYPE_CHECKING:
+    pass
+from obsloop.probes.network.transports.accounting import opened, set_buffered
+from obsloop.probes.network.transports.base import SocketLike
+
+StockDatagram: Any = getattr(private_selector_events, "_SelectorDatagramTransport", object)
+
+
+class DatagramTransport(SocketLike, StockDatagram):  # type: ignore[misc]
+    """A datagram socket's transport; its socket is behind a ``_Tap``."""
+
+    def __init__(self, loop: Any, sock: Any, protocol: Any, *args: Any, link: Any, **kwargs: Any) -> None:
+        self._obsloop_link = link
+        super().__init__(loop, sock, protocol, *args, **kwargs)
+        self._sock: Any = _Tap(sock, link)
+        opened(self, link)
+
+    def _grew(self, link: Any) -> None:
+        set_buffered(link, self.get_write_buffer_size())
+
+    _shrank = _grew
+
+
+class _Tap:
+    """A datagram socket that counts. Its methods say how many bytes went through; asyncio's transport does not."""
+
+    __slots__ = ("_link", "_sock")
+
+    def __init__(self, sock: Any, link: Any) -> None:
+        self._sock, self._link = sock, link
+
+    def send(self, data: Any) -> int:
+        n: int = self._sock.send(data)
+        self._link.wrote(n)
+        return n
+
+    def sendto(self, data: Any, address: Any) -> int:
+        n: int = self._sock.sendto(data, address)
+        self._link.wrote(n)
+        return n
+
+    def recvfrom(self, size: int) -> tuple[bytes, Any]:
+        found: tuple[bytes, Any] = self._sock.recvfrom(size)
+        self._link.read(len(found[0]))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)

@@ -1,0 +1,119 @@
+"""A stream socket's transport. One read and one write are on the hot path: ``hotpath.pure.socket_io`` and its twin."""
+
+from __future__ import annotations
+
+# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+import socket
+from typing import TYPE_CHECKING, Any
+
+from obsloop.base.asyncio_private import private_selector_events
+from obsloop.hotpath import backend
+from obsloop.probes.network import tls as handshakes
+
+if TYPE_CHECKING:
+    pass
+from obsloop.probes.network.transports.accounting import opened, set_buffered
+from obsloop.probes.network.transports.base import SocketLike
+
+StockSocket: Any = getattr(private_selector_events, "_SelectorSocketTransport", object)
+_ADJUSTS = hasattr(StockSocket, "_adjust_leftover_buffer") and private_selector_events._HAS_SENDMSG
+"""Whether asyncio says how much of its buffer it has sent."""
+
+
+class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
+    """A stream socket's transport."""
+
+    __slots__ = ("_obsloop_link",)
+
+    def __init__(self, loop: Any, sock: Any, protocol: Any, *args: Any, link: Any, **kwargs: Any) -> None:
+        self._obsloop_link = link
+        super().__init__(loop, sock, protocol, *args, **kwargs)
+        opened(self, link)
+        self._ease()
+
+    def set_protocol(self, protocol: Any) -> None:
+        handshakes.adopt(protocol)
+        super().set_protocol(protocol)
+
+    def _ease(self) -> None:
+        """Writes may go to the socket at once, unless something is in the way."""
+        sock = self._sock
+        if not (self._closing or self._conn_lost or self._eof or self._empty_waiter is not None):
+            fd = sock.fileno() if sock.__class__ is socket.socket else -1
+            self._obsloop_link.connect(sock, fd)
+
+    def _call_connection_lost(self: Any, exc: BaseException | None) -> None:
+        try:
+            super()._call_connection_lost(exc)
+        finally:
+            # Methods of its own: with them, only the garbage collector could free it.
+            self._read_ready_cb = None
+            if _ADJUSTS:
+                self._write_ready = None
+
+    def _read_ready__on_eof(self) -> None:
+        link = self._obsloop_link
+        link.reason = link.reason or "eof"
+        super()._read_ready__on_eof()
+
+    def write_eof(self) -> None:
+        self._obsloop_link.straight = False
+        super().write_eof()
+
+    def _make_empty_waiter(self) -> Any:
+        self._obsloop_link.straight = False
+        return super()._make_empty_waiter()
+
+    def _reset_empty_waiter(self) -> None:
+        super()._reset_empty_waiter()
+        if not self._buffer:
+            self._ease()
+
+    def _shrank(self, link: Any) -> None:
+        if not _ADJUSTS:
+            super()._shrank(link)
+        if not self._buffer:
+            self._ease()
+
+    if _ADJUSTS:
+
+        def _grew(self, link: Any) -> None:
+            if link.offered:
+                left = len(self._buffer[-1])  # asyncio would go through all of its buffer to tell its size
+                sent, link.offered = link.offered - left, 0
+                set_buffered(link, link.buffered + left)
+                link.wrote(sent)
+
+        def _adjust_leftover_buffer(self, nbytes: int) -> None:
+            super()._adjust_leftover_buffer(nbytes)
+            link = self._obsloop_link
+            link.wrote(nbytes)
+            set_buffered(link, link.buffered - nbytes)
+
+        def writelines(self, list_of_data: Any) -> None:
+            """Hand all to the socket at once, as on the stock transport."""
+            link = self._obsloop_link
+            if self._eof or self._empty_waiter is not None:
+                super().writelines(list_of_data)  # refuses
+                return
+            if self._conn_lost:
+                super().write(b"".join(list_of_data))  # drops it, and says so when it is too much
+                return
+            link.straight = False
+            # Some versions never get an empty piece out of their buffer, and hang (gh-155888).
+            list_of_data = [data for data in list_of_data if len(data)]
+            # Before it sends: what it has sent is taken off as it says so.
+            set_buffered(link, link.buffered + sum(map(len, list_of_data)))
+            try:
+                super().writelines(list_of_data)
+            finally:
+                if not self._conn_lost:
+                    set_buffered(link, self.get_write_buffer_size())
+                    if not self._buffer:
+                        self._ease()
+
+
+for _name, _method in backend.TRANSPORT_METHODS.items():
+    setattr(SocketTransport, _name, _method)
