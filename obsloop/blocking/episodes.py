@@ -12,7 +12,7 @@ from obsloop.blocking.usage import Queue
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample
 from obsloop.instruments import Instruments, emit
 from obsloop.introspect.functions import Site
-from obsloop.introspect.stacks import Ids
+from obsloop.introspect.spans import Ids
 
 MAX_SAMPLES = 16
 _LONGEST_NS = 1_000_000_000  # between two looks: whether the loop's thread is still there

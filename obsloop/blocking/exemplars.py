@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base import clock
 from obsloop.hotpath import backend, marks as _marks
-from obsloop.introspect import stacks
+from obsloop.introspect import spans
 from obsloop.metrics.counters import KIND_OF_BLOCK, STRIDE, TIMER
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from obsloop.introspect.stacks import Ids
+    from obsloop.introspect.spans import Ids
     from obsloop.metrics.counters import Cells
 from obsloop.metrics.exemplars import Exemplars
 
@@ -68,7 +68,7 @@ def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
         marks = _marks.marks(timer)
         could_ns = max(0 if marks is None else marks[1], cells.run_started_ns)  # when it could become ready at all
         delay_ns = min(int(min(late, _MAX_LATE) * 1e9), now_ns - could_ns)
-        ids = stacks.span_ids(stacks.context(timer, None)) if delay_ns >= cells.slow_ns else None
+        ids = spans.span_ids(spans.context(timer, None)) if delay_ns >= cells.slow_ns else None
         if ids is not None:
             done.add(TIMER)
             exemplars.note(_DELAY, (KIND_OF_BLOCK[TIMER // STRIDE],), delay_ns, ids)
@@ -79,7 +79,7 @@ def _waiting(loop: Any, exemplars: Exemplars, cells: Cells, handle: Any, now_ns:
     marks: tuple[int, int] | None = _marks.marks(handle) or loop._obsloop.foreign.get(id(handle))
     if marks is None or marks[0] in done or handle._cancelled or now_ns - marks[1] < cells.slow_ns:
         return -1
-    ids = stacks.span_ids(stacks.context(handle, None))
+    ids = spans.span_ids(spans.context(handle, None))
     if ids is None:
         return -1
     kind, ready_ns = marks

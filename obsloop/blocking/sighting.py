@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.blocking.episodes import Sight
 from obsloop.hotpath import backend, held
-from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, stacks
+from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, spans, stacks
 from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import IN_CALLBACK, KIND_OF_BLOCK, STRIDE
 
@@ -53,8 +53,8 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tup
     elif site in (_THE_LOOP, functions.CANCELLED) and stack.outermost is not None:
         site = stack.outermost
     where = stacks.where(stack.frames)
-    context = stacks.context(handle, task)
+    context = spans.context(handle, task)
     kept.append(context)
-    span, ids = stacks.span(context, kept)
+    span, ids = spans.span(context, kept)
     detail = "; ".join(text for text in (site.detail, where, span) if text)
     return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, ids), stack.frames

@@ -17,7 +17,7 @@ from obsloop.blocking import cause, endings, exemplars, recent, watchdog
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, heard
-from obsloop.introspect import callbacks, stacks
+from obsloop.introspect import callbacks, spans
 from obsloop.introspect.attributes import printable
 from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
@@ -128,7 +128,7 @@ def callback(
     ledger = obs.ledger_of(loop)
     if slow or delay_ns >= cells.slow_ns:
         ids = seen.ids if seen is not None else None  # it may be over before the callback is
-        ids = ids or stacks.span_ids(stacks.context(handle, None))
+        ids = ids or spans.span_ids(spans.context(handle, None))
         exemplars.callback(ledger.exemplars, cells, kind, spent_ns, delay_ns, ids)
     if not slow:
         return

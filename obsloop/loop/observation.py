@@ -30,7 +30,7 @@ from obsloop.probes.processes import Processes
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Cells
     from obsloop.metrics.snapshot import Snapshot
-    from obsloop.probes.executors import Pool
+    from obsloop.probes.executor_pools import Pool
     from obsloop.probes.network.connections import Setup
 
 

@@ -16,7 +16,7 @@ from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.snapshot import Exemplar, Histogram
 
 if TYPE_CHECKING:
-    from obsloop.introspect.stacks import Ids
+    from obsloop.introspect.spans import Ids
     from obsloop.metrics.snapshot import Value
 
 

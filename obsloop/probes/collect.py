@@ -17,7 +17,7 @@ from obsloop.metrics.catalog import BOUNDED, STATES
 from obsloop.metrics.counters import KINDS, STRIDE, read
 from obsloop.metrics.registry import Ledger
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executors, gc as gc_probe, processes, tasks
+from obsloop.probes import executor_pools, gc as gc_probe, processes, tasks
 from obsloop.probes.network import servers
 from obsloop.probes.network.transports import accounting
 
@@ -62,7 +62,7 @@ def snapshot_of(ledger: Ledger) -> Snapshot:
         # A timer is ready when it is due: its lateness is the delay of its kind.
         "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
         "asyncio.eventloop.blocked.time": {(): blocked_time},
-        **executors.points(loops, ledger.rare),
+        **executor_pools.points(loops, ledger.rare),
         **processes.points(loops),
         **servers.points(loops, ledger.rare),
         **accounting.points(blocks, readings),

@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import sys
 import threading
-import weakref
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from threading import get_ident
@@ -30,8 +27,8 @@ from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import ExecutorJob
 from obsloop.instruments import emit, process
-from obsloop.introspect import callbacks, functions, stacks
-from obsloop.introspect.attributes import class_of, clean, find, get, is_a, qualname_of, text
+from obsloop.introspect import callbacks, functions, spans
+from obsloop.introspect.attributes import class_of, get
 from obsloop.introspect.error_names import type_name
 from obsloop.metrics.catalog import EXECUTOR
 from obsloop.metrics.counters import KIND_OF_BLOCK, STRIDE, THREADSAFE
@@ -39,14 +36,10 @@ from obsloop.metrics.labelled import NEVER
 from obsloop.probes import dns
 
 if TYPE_CHECKING:
-    from obsloop.metrics.labelled import Rare
     from obsloop.metrics.registry import Ledger
-    from obsloop.metrics.snapshot import Value
+from obsloop.introspect.spans import attach, current_context, detach, holding
+from obsloop.probes.executor_pools import QUEUED, Pool, forget, pool_of
 
-_QUEUED = "asyncio.executor.job.queue_duration"
-_RAN = "asyncio.executor.job.duration"
-_DELIVERED = "asyncio.executor.result.delay"
-_NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix that a pool has when it is given none
 _everybody: Any = process
 _modules = sys.modules
 _UNSEEN = functions.Site("", "", 0)  # of a job that ended before somebody listened
@@ -58,45 +51,6 @@ _AT_ONCE = any(
     for part in private_futures._chain_future.__code__.co_consts
 )
 _copy_state: Any = private_futures._copy_future_state
-
-
-class Pool:
-    """One executor that a loop uses, held weakly, and the jobs of this loop that it has."""
-
-    __slots__ = ("blind", "blocks", "jobs", "name", "raw", "ref")
-
-    def __init__(self, executor: Any, name: str, ref: weakref.ref[Any]) -> None:
-        self.name, self.ref = name, ref
-        self.blind = not _is_standard(executor)
-        """Whether it gets the function itself; then obsloop cannot see when a job begins."""
-        self.jobs: dict[Job, None] = {}
-        """Those that have not been delivered, oldest first."""
-        self.blocks: dict[str, tuple[list[int], ...]] = {}
-        """By outcome, where the loop's ledger counts."""
-
-    def opened(self, ledger: Ledger, outcome: str) -> tuple[list[int], ...]:
-        """The blocks of this outcome: queue, run, delivery."""
-        blocks = tuple(ledger.rare.histogram(name, self.name, outcome) for name in (_QUEUED, _RAN, _DELIVERED))
-        self.blocks[outcome] = blocks
-        return blocks
-
-    def now(self) -> tuple[int, int, int | None, int]:
-        """Jobs that wait, jobs that run, threads (None: not known), the submission of the oldest job (0: none)."""
-        executor = self.ref()
-        jobs = [job for job in _copy(self.jobs) if not job.ended_ns]
-        pickles = isinstance(executor, _pickling())
-        if not self.blind:
-            active = sum(1 for job in jobs if job.began_ns)
-        else:
-            workers = get(executor, "_max_workers")
-            active = min(len(jobs), workers) if type(workers) is int else len(jobs)
-        threads = get(executor, "_processes") if pickles else None
-        if threads is None:  # interpreters; or a pool that has started no process yet
-            threads = get(executor, "_threads")
-        if threads is None and pickles:
-            threads = ()
-        count = len(cast(Any, threads)) if isinstance(threads, dict | set | tuple) else None
-        return len(jobs) - active, active, count, min((job.submitted_ns for job in jobs), default=0)
 
 
 class Job:
@@ -128,12 +82,12 @@ class Job:
         self.source: Any
         self.destination: Any
         otel = _modules.get("opentelemetry.context")
-        self.context = None if otel is None else _current(otel)
+        self.context = None if otel is None else current_context(otel)
         self.submitted_ns = clock.monotonic_ns()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """In the worker: the function, in the caller's OpenTelemetry context, and a look at the clock on each side."""
-        token = None if self.context is None else _attach(self.context)
+        token = None if self.context is None else attach(self.context)
         self.thread_id = get_ident()
         self.began_ns = clock.monotonic_ns()
         try:
@@ -141,7 +95,7 @@ class Job:
         finally:
             self.ended_ns = clock.monotonic_ns()
             if token is not None:
-                _detach(token)
+                detach(token)
 
     # What has patched the standard pool may look at the function.
     def __getattr__(self, name: str) -> Any:
@@ -217,7 +171,7 @@ def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
             executor = loop._default_executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
     pool = loop._obsloop.executors.get(id(executor))
     if pool is None or pool.ref() is not executor:
-        pool = _pool_of(loop, executor)
+        pool = pool_of(loop, executor)
     job = Job(loop, pool, func)
     pool.jobs[job] = None
     try:
@@ -238,33 +192,6 @@ def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
     return destination
 
 
-def points(loops: Iterable[Any], rare: Rare) -> dict[str, dict[tuple[str, ...], Value]]:
-    """What the executors of these loops, which share a name, are busy with at this moment."""
-    queued: dict[tuple[str, ...], Value] = {}
-    threads: dict[tuple[str, ...], Value] = {}
-    active: dict[tuple[str, ...], Value] = {}
-    oldest: dict[tuple[str, ...], Value] = {}
-    now_ns = clock.monotonic_ns()
-    counted: set[int] = set()
-    for loop in loops:
-        for pool in list(loop._obsloop.executors.values()):
-            key = (rare.fitting(EXECUTOR, pool.name),)
-            waiting, running, count, since_ns = pool.now()
-            _add(queued, key, waiting)
-            _add(active, key, running)
-            if count is not None and id(pool.ref()) not in counted:  # loops may share it
-                counted.add(id(pool.ref()))
-                _add(threads, key, count)
-            age = max(0, now_ns - since_ns) / 1e9 if since_ns else 0.0
-            oldest[key] = max(oldest.get(key, 0.0), age)  # type: ignore[type-var]  # no histogram is among them
-    return {
-        "asyncio.executor.queue.length": queued,
-        "asyncio.executor.thread.count": threads,
-        "asyncio.executor.thread.active": active,
-        "asyncio.executor.oldest_job.age": oldest,
-    }
-
-
 def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     """The job is over: its times into the figures, and its event to who listens."""
     pool, obs = job.pool, job.loop._obsloop
@@ -281,7 +208,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     if queued_ns >= obs.slow_ns and job.context is not None:
         guarded(_note_exemplar, ledger, pool.name, outcome, queued_ns, job.context)
     if pool.ref() is None and not pool.jobs:
-        _forget(obs.executors, pool)
+        forget(obs.executors, pool)
     if job.via and began_ns:
         dns.count(ledger.rare, ran_ns, getattr(source, "_exception", None))
     if obs.instruments.on_executor_job or _everybody.on_executor_job:
@@ -303,7 +230,7 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
             thread_name=next((t.name for t in threading.enumerate() if t.ident == job.thread_id), ""),
             thread_id=job.thread_id,
             error_type="" if exception is None else type_name(class_of(exception)),
-            context=None if job.context is None else _holding(job.context),
+            context=None if job.context is None else holding(job.context),
         )
         emit(obs.instruments, "on_executor_job", event)
 
@@ -319,60 +246,6 @@ def _unusual(job: Job, source: Any, outcome: str, delivered_ns: int) -> tuple[in
     else:
         ran_ns = job.ended_ns - job.submitted_ns
     return queued_ns, ran_ns, NEVER if outcome == "cancelled" else max(0, delivered_ns - job.ended_ns)
-
-
-def _pool_of(loop: Any, executor: Any) -> Pool:
-    pools: dict[int, Pool] = loop._obsloop.executors
-    key = id(executor)
-
-    def gone(ref: weakref.ref[Any]) -> None:
-        found = pools.get(key)
-        if found is not None and found.ref is ref and not found.jobs:
-            pools.pop(key, None)
-
-    try:
-        ref = weakref.ref(executor, gone)
-    except TypeError:  # then all of its class are one
-        key = id(class_of(executor))
-        pool = pools.get(key)
-        if pool is not None:
-            return pool
-        ref = weakref.ref(class_of(executor), gone)
-    pool = pools[key] = Pool(executor, _name_of(loop, executor), ref)
-    return pool
-
-
-def _forget(pools: dict[int, Pool], pool: Pool) -> None:
-    """Its executor is gone, and now its last job."""
-    for key, found in list(pools.items()):
-        if found is pool:
-            pools.pop(key, None)
-
-
-def _name_of(loop: Any, executor: Any) -> str:
-    if executor is loop._default_executor:
-        return "default"
-    prefix = text(get(executor, "_thread_name_prefix")) if isinstance(executor, ThreadPoolExecutor) else ""
-    if not prefix or _NUMBERED.fullmatch(prefix):
-        prefix = qualname_of(class_of(executor)).rpartition(".")[2]
-    return clean(prefix)
-
-
-def _is_standard(executor: Any) -> bool:
-    """Whether it is the standard pool of threads, or a subclass that takes its jobs as that does."""
-    cls = class_of(executor)
-    if cls is ThreadPoolExecutor:
-        return True
-    return is_a(executor, ThreadPoolExecutor) and find(cls, "submit") is find(ThreadPoolExecutor, "submit")
-
-
-def _pickling() -> tuple[type[Any], ...]:
-    """The standard pools that pickle, of those that are loaded: looking at them would load them."""
-    found = (
-        getattr(sys.modules.get("concurrent.futures.process"), "ProcessPoolExecutor", None),
-        getattr(sys.modules.get("concurrent.futures.interpreter"), "InterpreterPoolExecutor", None),
-    )
-    return tuple(cls for cls in found if cls is not None)
 
 
 def _via(func: Any) -> str:
@@ -401,49 +274,9 @@ def _take_out(exception: Any) -> None:
         return
 
 
-def _current(otel: Any) -> Any:
-    """The caller's OpenTelemetry context; None where it is empty, or is not to be had."""
-    try:
-        return otel.get_current() or None
-    except Exception:
-        return None
-
-
-def _holding(context: Any) -> Context:
-    """A context of the interpreter's in which that OpenTelemetry context is current."""
-    holder = Context()
-    holder.run(_attach, context)
-    return holder
-
-
-def _attach(context: Any) -> Any:
-    try:
-        return sys.modules["opentelemetry.context"].attach(context)
-    except Exception:
-        return None
-
-
-def _detach(token: Any) -> None:
-    guarded(sys.modules["opentelemetry.context"].detach, token)
-
-
-def _add(points: dict[tuple[str, ...], Any], key: tuple[str, ...], value: int) -> None:
-    points[key] = points.get(key, 0) + value
-
-
-def _copy(jobs: dict[Job, None]) -> list[Job]:
-    """All jobs. Copying is one step under the GIL; where it is not, the loop may come between."""
-    for _ in range(100):
-        try:
-            return list(jobs)
-        except RuntimeError:
-            continue
-    return []
-
-
 def _note_exemplar(ledger: Ledger, executor: str, outcome: str, queued_ns: int, context: Any) -> None:
     """A job has waited long for a worker; it was handed over in that OpenTelemetry context."""
     trace: Any = sys.modules.get("opentelemetry.trace")
-    ids = None if trace is None else stacks.ids_of(trace.get_current_span(context))
+    ids = None if trace is None else spans.ids_of(trace.get_current_span(context))
     if ids is not None:
-        ledger.exemplars.note(_QUEUED, (ledger.rare.fitting(EXECUTOR, executor), outcome), queued_ns, ids)
+        ledger.exemplars.note(QUEUED, (ledger.rare.fitting(EXECUTOR, executor), outcome), queued_ns, ids)

@@ -18,7 +18,7 @@ from opentelemetry.trace import Span
 
 import obsloop
 from obsloop import Exemplar
-from obsloop.introspect.stacks import Ids
+from obsloop.introspect.spans import Ids
 from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.exemplars import Exemplars
 from tests.support import DELAY, DURATION, output

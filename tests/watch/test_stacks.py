@@ -8,7 +8,7 @@ import types
 import weakref
 
 import obsloop
-from obsloop.introspect import frames, stacks
+from obsloop.introspect import frames, spans, stacks
 
 
 def names(stack) -> list[str]:
@@ -102,11 +102,11 @@ def test_the_span_comes_from_a_copy_of_the_context(monkeypatch):
 
     def entered() -> None:
         active.set(span)
-        found.append(stacks.span(stacks.context(Handle, None), [])[0])
+        found.append(spans.span(spans.context(Handle, None), [])[0])
 
-    assert stacks.span(stacks.context(Handle, None), [])[0] == ""
+    assert spans.span(spans.context(Handle, None), [])[0] == ""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", api)
-    assert stacks.span(stacks.context(Handle, None), [])[0] == ""  # none is active, and the stand-in's None is no span
+    assert spans.span(spans.context(Handle, None), [])[0] == ""  # none is active, and the stand-in's None is no span
     Handle._context.run(entered)
     assert found == [f"in span GET / trace {0xABC:032x}"]
 

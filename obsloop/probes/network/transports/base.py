@@ -8,12 +8,9 @@ from __future__ import annotations
 # asyncio's transports have no types, and what derives from them is all the same to pyright:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from obsloop.base.guarded import guarded
-
-if TYPE_CHECKING:
-    pass
 from obsloop.probes.network.transports.accounting import closed, given_up, paused, resumed, set_buffered
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 # asyncio's transports have no types, and what derives from them is all the same to pyright:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from obsloop.base.asyncio_private import private_selector_events
-
-if TYPE_CHECKING:
-    pass
 from obsloop.probes.network.transports.accounting import opened, set_buffered
 from obsloop.probes.network.transports.base import SocketLike
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 # pyright: reportUnknownVariableType=false
 import os
 from asyncio.log import logger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from obsloop.base.asyncio_private import private_unix_events
-
-if TYPE_CHECKING:
-    pass
 from obsloop.probes.network.transports.accounting import given_up, opened, set_buffered
 from obsloop.probes.network.transports.base import Buffering, Measured
 

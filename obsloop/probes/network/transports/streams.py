@@ -6,14 +6,11 @@ from __future__ import annotations
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from obsloop.base.asyncio_private import private_selector_events
 from obsloop.hotpath import backend
 from obsloop.probes.network import tls as handshakes
-
-if TYPE_CHECKING:
-    pass
 from obsloop.probes.network.transports.accounting import opened, set_buffered
 from obsloop.probes.network.transports.base import SocketLike
 
