@@ -18,6 +18,8 @@ import obsloop
 from obsloop import instruments
 from obsloop.base import log
 from obsloop.blocking import episodes, watchdog
+from obsloop.hotpath import backend
+from obsloop.introspect.callbacks import Site
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.introspect.functions import Site
 from obsloop.testing import Recorder, StepClock
@@ -446,3 +448,19 @@ def test_signals_are_not_for_this_thread():
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGALRM"):
         assert blocked >> (getattr(signal, name) - 1) & 1
     assert not blocked >> (signal.SIGSEGV - 1) & 1
+
+
+def test_a_look_during_which_the_loop_goes_on_is_made_again(monkeypatch):
+    """The frames would be of one callback and the handle of the next: the block is named after neither."""
+    real, looks = backend.running_handle, []
+
+    def reads(loop, iterations, kept):
+        looks.append(loop)
+        if len(looks) == 1:
+            loop._obsloop.cells.tick_ns += 1  # as if the next callback had begun
+        return real(loop, iterations, kept)
+
+    monkeypatch.setattr(_core, "running_handle", reads)
+    blocked, _ = pair(block(lambda: until(lambda: asyncio.get_running_loop()._obsloop.episode is not None)))
+    assert len(looks) >= 2
+    assert len(blocked.samples) == 1
