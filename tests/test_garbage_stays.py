@@ -11,12 +11,11 @@ import pytest
 
 import obsloop
 from obsloop.base import gc_pause
+from obsloop.blocking import watchdog
 from obsloop.service.messages import Request
-from obsloop.service.tasks import tasks as page_of_tasks
+from obsloop.service.tasks import _kept, tasks as page_of_tasks
 from obsloop.tasks import census
 from obsloop.tasks.lints import runner
-from obsloop.service.tasks import _kept, tasks as page_of_tasks
-from obsloop.blocking import lints, watchdog
 
 from .support import LIMIT
 from .test_tasks_listing import innermost, outermost, running
@@ -28,9 +27,9 @@ take_census = census.take_census
 def only_the_test_looks(monkeypatch):
     """The watchdog, and a service that a test before has started, hold off the collector at moments of their own."""
     monkeypatch.setattr(watchdog, "_look_at_tasks", rests)
-    monkeypatch.setattr(_tasks, "take_census", lambda: census.CENSUS_SECONDS)
+    monkeypatch.setattr(census, "take_census", lambda: census.CENSUS_SECONDS)
     end = time.monotonic() + LIMIT
-    while _quiet._holders or (watchdog._life is not None and watchdog._life.busy_ns):
+    while gc_pause._holders or (watchdog._life is not None and watchdog._life.busy_ns):
         assert time.monotonic() < end, "a look does not end"
         time.sleep(0.001)
 
@@ -228,7 +227,7 @@ def test_no_abandoned_coroutine_ends_in_a_thread_that_looks():
             me.append(asyncio.get_running_loop().create_future())
             await me[1]
         finally:
-            within_a_look.append(threading.get_ident() in _quiet._holders)
+            within_a_look.append(threading.get_ident() in gc_pause._holders)
 
     def leave():
         me = []

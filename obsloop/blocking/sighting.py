@@ -30,14 +30,19 @@ def see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | Non
 def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tuple[Any, ...]] | None:
     """The same; each object of the program's that it reads is in ``kept`` before."""
     cells = run.cells
+    before_ns = cells.tick_ns
     frames = _frames.of_thread(run.ident, backend.ITERATION)
     if not frames.codes:
         return None
     handle = backend.running_handle(loop, frames.wanted, kept)
     tick_ns, state = cells.tick_ns, cells.state
+    if tick_ns != before_ns:
+        return None  # the frames may be of one callback and the handle of the next: look again
     stack = stacks.take(frames)
     if stack.ours:
         return None
+    if handle is None and stack.outermost is None and state == IN_CALLBACK and backend.METHODS:
+        return None  # between two callbacks, and neither is to be named
     site, kind = _THE_LOOP, "other"
     delay_ns = 0
     if handle is not None:

@@ -17,7 +17,6 @@ from obsloop.hotpath import backend
 from obsloop.metrics import counters
 from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED
 from obsloop.testing import Recorder, StepClock
-from obsloop.blocking import usage, watchdog
 from tests.support import LIMIT, until_all_is_told
 
 from .support import BLOCK, compute

@@ -18,9 +18,8 @@ import obsloop
 from obsloop import instruments
 from obsloop.base import log
 from obsloop.blocking import episodes, watchdog
-from obsloop.hotpath import backend
-from obsloop.introspect.callbacks import Site
 from obsloop.events import LoopBlocked, LoopUnblocked
+from obsloop.hotpath import backend
 from obsloop.introspect.functions import Site
 from obsloop.testing import Recorder, StepClock
 from tests.support import output
@@ -460,7 +459,7 @@ def test_a_look_during_which_the_loop_goes_on_is_made_again(monkeypatch):
             loop._obsloop.cells.tick_ns += 1  # as if the next callback had begun
         return real(loop, iterations, kept)
 
-    monkeypatch.setattr(_core, "running_handle", reads)
+    monkeypatch.setattr(backend, "running_handle", reads)
     blocked, _ = pair(block(lambda: until(lambda: asyncio.get_running_loop()._obsloop.episode is not None)))
     assert len(looks) >= 2
     assert len(blocked.samples) == 1
