@@ -28,15 +28,15 @@ def _load_compiled() -> Any:
         return None
 
 
-_hot: Any = None if lacking else import_module("obsloop.hotpath.pure.iteration")
+_pure: Any = None if lacking else import_module("obsloop.hotpath.pure")
 _compiled: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load_compiled()
 
-_chosen: Any = _compiled or _hot
+_chosen: Any = _compiled or _pure
 
 kind = "compiled" if _compiled else "pure"
 Handle: Any = _chosen.Handle if _chosen else None
 METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
-_wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _hot else None)
+_wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _pure else None)
 Link: Any = _wire.Link if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
@@ -56,7 +56,7 @@ def new_tally(loop: Any) -> Any:
     """What counts the tasks of ``loop``; None on an interpreter without a core."""
     if _compiled:
         return _compiled.tally_of(loop)
-    return _hot.new_tally() if _hot else None
+    return _pure.new_tally() if _pure else None
 
 
 def adopt(loop: Any, cls: type) -> None:
@@ -67,7 +67,7 @@ def adopt(loop: Any, cls: type) -> None:
         loop.__class__ = cls
 
 
-ITERATION: CodeType | None = run_once.__code__ if _chosen is _hot and _hot else None
+ITERATION: CodeType | None = run_once.__code__ if _chosen is _pure and _pure else None
 """The code that runs an iteration of the pure core: ``running_handle`` needs the frames that run it."""
 
 
@@ -79,14 +79,14 @@ def running_handle(loop: Any, iterations: list[Any], kept: list[Any]) -> Any:
         handle = _compiled.running_handle(loop)
         kept.append(handle)
         return handle
-    return _hot.handle_in(iterations, loop, kept) if _hot else None
+    return _pure.handle_in(iterations, loop, kept) if _pure else None
 
 
 def own_handle(loop: Any, frame: Any) -> Any:
     """The handle that ``loop`` runs at this moment, or None; in its own thread, which has come to ``frame`` in it."""
     if _compiled:
         return _compiled.running_handle(loop)
-    return _hot.running_handle(loop, frame) if _hot else None
+    return _pure.running_handle(loop, frame) if _pure else None
 
 
 def queue(loop: Any) -> Any:
@@ -96,14 +96,14 @@ def queue(loop: Any) -> Any:
 
 def is_step(callback: Any) -> bool:
     """Whether this is the callback with which a task of asyncio's C code schedules its own step."""
-    return _hot is not None and type(callback) is _hot.STEP
+    return _pure is not None and type(callback) is _pure.STEP
 
 
 def set_clock(monotonic_ns: Callable[[], int]) -> None:
     """Another clock for the whole process, for tests."""
     clock.monotonic_ns = monotonic_ns
-    if _hot:
-        _hot.monotonic_ns = monotonic_ns
+    if _pure:
+        _pure.set_clock(monotonic_ns)
     if _compiled:
         _compiled.set_clock(monotonic_ns)
 

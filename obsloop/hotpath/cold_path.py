@@ -5,28 +5,23 @@ Nothing here is timed or needs to be fast; ``hotpath.pure``, and its compiled tw
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import inspect
 import selectors
 import sys
-from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base import clock
 from obsloop.base.asyncio_private import (
-    C_TASK,
     private_base_events,
     private_events,
     private_format_helpers,
     private_selector_events,
-    private_tasks,
 )
 from obsloop.hotpath.marks import own_handles
 from obsloop.hotpath.observer import slow_iteration
-from obsloop.introspect.attributes import class_of
 from obsloop.metrics import runs
-from obsloop.metrics.counters import CALLBACK, IN_CALLBACK, IN_OVERHEAD, TASK_STEP
+from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD
 
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Cells
@@ -39,56 +34,6 @@ _FORMAT_TAKES_DEBUG = "debug" in inspect.signature(private_format_helpers._forma
 _EpollSelector: Any = getattr(selectors, "EpollSelector", None)
 _SELECT = _EpollSelector.select if _EpollSelector is not None else None
 _ASKS_MAP = "get_map" in private_selector_events.BaseSelectorEventLoop._add_reader.__code__.co_names
-
-
-def a_step() -> tuple[Any, Any]:
-    """The callback with which a task schedules its own step, and that task: no module gives its type a name."""
-    seen: list[Any] = []
-
-    class Probe:
-        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None:
-            seen.append(callback)
-
-        def get_debug(self) -> bool:
-            return False
-
-    async def nothing() -> None:
-        pass
-
-    coro = nothing()
-    probe: Any = Probe()
-    task: Any = asyncio.Task(coro, loop=probe, name="obsloop")
-    task._log_destroy_pending = False
-    coro.close()
-    return seen[0], task
-
-
-class _NoStep:
-    pass
-
-
-# Without the accelerator a step is a bound method, which PY_STEPS knows; then no type stands for steps alone.
-STEP: Any = _NoStep if isinstance(a_step()[0], MethodType) else a_step()[0].__class__
-_PY_TASK = private_tasks._PyTask
-_C_TASK = C_TASK or _PY_TASK
-PY_STEPS = (_PY_TASK._Task__step, _PY_TASK._Task__wakeup)
-"""Compared by identity: a program's function may have no hash, or a comparison that fails."""
-
-
-def kind_of(callback: Any) -> int:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``. Runs no code of the program."""
-    cls = class_of(callback)
-    if cls is STEP:
-        return TASK_STEP
-    if cls is BuiltinMethodType:
-        # By the true type: `isinstance` would ask the object for its `__class__`, which may be a property.
-        is_wakeup = issubclass(type(callback.__self__), _C_TASK) and callback.__name__ == "task_wakeup"
-        return TASK_STEP if is_wakeup else CALLBACK
-    if cls is MethodType:
-        function = callback.__func__
-        if function is PY_STEPS[0] or function is PY_STEPS[1]:
-            return TASK_STEP
-    return CALLBACK
 
 
 def registered(selector: Any, fd: Any) -> Any:

@@ -1,9 +1,4 @@
-"""Errors that nobody caught: what reaches the loop's exception handler.
-
-``call_exception_handler`` is not to be overloaded (asyncio's documentation says so). A handler of ours stands in front
-of the program's: it counts, tells the instruments, and then lets the program's handler or the default one do what it
-would have done, with asyncio's own rules for one that raises.
-"""
+"""Names of exceptions, as ``error.type`` has them."""
 
 from __future__ import annotations
 

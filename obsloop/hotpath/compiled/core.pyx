@@ -26,6 +26,7 @@ cimport cython
 from obsloop.metrics import counters as _cells
 from obsloop.base import clock as _clock
 from obsloop.hotpath import cold_path as _cold
+from obsloop.hotpath import kinds as _kinds
 from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.hotpath import creation_samples as _created
 from obsloop.hotpath import marks as _marks

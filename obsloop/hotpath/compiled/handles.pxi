@@ -116,16 +116,16 @@ cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
 
 _marks.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) if cls is not None)
 
-cdef object STEP = _cold.STEP
+cdef object STEP = _kinds.STEP
 cdef object FUNCTION = type(lambda: None)
 cdef object BUILTIN = type(len)  # a C task's wake-up: not its first step
-cdef object PY_STEP = _cold.PY_STEPS[0]
-cdef object PY_WAKEUP = _cold.PY_STEPS[1]
+cdef object PY_STEP = _kinds.PY_STEPS[0]
+cdef object PY_WAKEUP = _kinds.PY_STEPS[1]
 cdef object report = _cold.report
 
 
 cdef inline int kind_of(object callback) except -1:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_cold.kind_of``."""
+    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_kinds.kind_of``."""
     global wakeup
     cdef PyObject *function
     if type(callback) is STEP:
@@ -134,7 +134,7 @@ cdef inline int kind_of(object callback) except -1:
         return CALLBACK
     if PyCFunction_CheckExact(callback):
         if wakeup is NULL:
-            if _cold.kind_of(callback) != TASK_STEP:
+            if _kinds.kind_of(callback) != TASK_STEP:
                 return CALLBACK
             wakeup = cfunction_of(callback)
         return TASK_STEP if cfunction_of(callback) == wakeup else CALLBACK

@@ -10,7 +10,7 @@ cdef bint step_is_known = False
 cdef int learn_step() except -1:
     """Whether the C type of a step has its task as its first field."""
     global step_is_known
-    step, task = _cold.a_step()
+    step, task = _kinds.a_step()
     step_is_known = type(step) is STEP and getattr(step, "__self__", None) is task and (
         first_field(<PyObject *>step) == <PyObject *>task
     )

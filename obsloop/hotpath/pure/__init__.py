@@ -1,1 +1,32 @@
-"""The hot path in Python, for machines without the compiled one."""
+"""The hot path in Python, for machines without the compiled one. It is the copy to read; `compiled` has its twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from obsloop.hotpath.kinds import STEP as STEP
+from obsloop.hotpath.pure import iteration, scheduling
+from obsloop.hotpath.pure.create_task import create_task
+from obsloop.hotpath.pure.handles import Handle as Handle
+from obsloop.hotpath.pure.iteration import handle_in as handle_in, running_handle as running_handle
+from obsloop.hotpath.pure.task_table import Tally
+
+new_tally = Tally
+METHODS: dict[str, Any] = {
+    "call_soon": scheduling.call_soon,
+    "call_soon_threadsafe": scheduling.call_soon_threadsafe,
+    "call_later": scheduling.call_later,
+    "call_at": scheduling.call_at,
+    "create_task": create_task,
+    "_run_once": iteration.run_once,
+    "_add_reader": scheduling.add_reader,
+    "_add_writer": scheduling.add_writer,
+}
+"""What a loop class takes from the core."""
+
+
+def set_clock(monotonic_ns: Callable[[], int]) -> None:
+    """Put another clock into each module that keeps one as a global of its own, which is the cheapest look-up."""
+    for module in (iteration, scheduling):
+        vars(module)["monotonic_ns"] = monotonic_ns

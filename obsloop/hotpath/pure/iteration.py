@@ -16,66 +16,41 @@ import math
 import selectors
 import sys
 from bisect import bisect_left
-from contextvars import copy_context
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base.asyncio_private import (
-    Handle as BaseHandle,
-    TimerHandle as BaseTimerHandle,
     private_base_events,
     private_selector_events,
 )
 from obsloop.base.clock import monotonic_ns
 from obsloop.hotpath.cold_path import (
-    STEP,
-    LockedHandle,
-    caller_stack,
     enter,
     is_plain_epoll,
-    kind_of,
     leave,
     rebuild_heap,
-    registered,
     report,
     run_in_debug,
 )
 from obsloop.hotpath.marks import marks, own_handles
 from obsloop.hotpath.observer import CHUNK, in_chunks, notable, slow_iteration
-from obsloop.hotpath.pure.task_steps import (
-    CANCELLED,
-    METHODS as TASK_METHODS,
-    OK,
-    SAMPLED,
-    Tally,
-    count_step,
-    ended,
-    sample,
-    step,
-)
+from obsloop.hotpath.pure.task_steps import SAMPLED, count_step, ended, sample, step
+from obsloop.hotpath.pure.task_table import CANCELLED, OK
 from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.metrics.counters import (
-    CALLBACK,
     FAST_NS,
     IN_CALLBACK,
     IN_IDLE,
     IN_OVERHEAD,
     IN_POLL,
-    KIND_OF_BLOCK,
     READER,
-    STRIDE,
     TASK_STEP,
-    THREADSAFE,
     TIMER,
     WRITER,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextvars import Context
-
-
-_LOCKED = THREADSAFE if LockedHandle is not None else STRIDE * len(KIND_OF_BLOCK)
+    pass
+from obsloop.hotpath.pure.handles import LOCKED, Handle, TimerHandle, exact_type
 
 # The bucket of a duration: below FAST_NS (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by
 # microseconds, which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0
@@ -100,164 +75,8 @@ _PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # EPOLLIN, EPOLLOUT: an error or hang-up counts as both, as selectors does it
 
-_new: Callable[[type[Any]], Any] = object.__new__
-_type: Callable[[Any], Any] = type
-
-
-class Handle(BaseHandle):
-    """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
-
-    __slots__ = ("_kind", "_ready_ns")
-
-
-class TimerHandle(BaseTimerHandle):
-    """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
-
-    __slots__ = ("_ready_ns",)
-    _ready_ns: int
-    _kind = TIMER
-
-    # The heap compares handles at every push and pop.
-    def __lt__(self, other: Any) -> Any:
-        try:
-            return self._when < other._when
-        except AttributeError:
-            return NotImplemented
-
-    def cancel(self) -> None:
-        if self._cancelled or self._loop._debug:
-            super().cancel()
-            return
-        if self._scheduled:
-            self._loop._timer_cancelled_count += 1
-        self._cancelled = True
-        self._callback = self._args = None
-
-
-ThreadSafeHandle: Any = (
-    type("ThreadSafeHandle", (LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": __name__})
-    if LockedHandle is not None
-    else Handle
-)
-own_handles.update((Handle, TimerHandle, ThreadSafeHandle))
-
 _COUNTED: Any = object()
 """Stands for the callback, the step of a task, once that has been counted as finished."""
-
-
-# ---- onto the loop ---------------------------------------------------------------------------------------------------
-
-
-def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_soon``: the handle is ready now."""
-    if self._closed or self._debug:
-        return _call_soon_in_debug(self, callback, args, context)
-    handle: Handle = _new(Handle)
-    handle._callback = callback
-    handle._args = args
-    handle._loop = self
-    handle._context = context if context is not None else copy_context()
-    handle._cancelled = False
-    handle._repr = None
-    handle._source_traceback = None
-    cls = _type(callback)  # not `__class__`, which may be a property of the program's
-    handle._kind = TASK_STEP if cls is STEP else CALLBACK if cls is FunctionType else kind_of(callback)
-    handle._ready_ns = monotonic_ns()
-    self._ready.append(handle)
-    return handle
-
-
-def _call_soon_in_debug(self: Any, callback: Any, args: tuple[Any, ...], context: Context | None) -> Any:
-    self._check_call(callback, "call_soon")
-    handle = Handle(callback, args, self, context)
-    handle._source_traceback = caller_stack(3)
-    handle._kind = kind_of(callback)
-    handle._ready_ns = monotonic_ns()
-    self._ready.append(handle)
-    return handle
-
-
-def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
-    self._check_closed()
-    if self._debug:
-        self._check_callback(callback, "call_soon_threadsafe")
-    handle = ThreadSafeHandle(callback, args, self, context)
-    if handle._source_traceback:
-        handle._source_traceback = caller_stack()
-    handle._kind = THREADSAFE
-    handle._ready_ns = monotonic_ns()
-    self._ready.append(handle)
-    self._write_to_self()
-    return handle
-
-
-def call_later(self: Any, delay: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_later``: ready at ``when``; a negative delay means now."""
-    if delay is None:
-        raise TypeError("delay must not be None")
-    if getattr(self.call_at, "__func__", None) is not call_at:  # asyncio's call_later goes through call_at
-        return self.call_at(self.time() + delay, callback, *args, context=context)
-    now = self.time()
-    when = now + delay  # the program's own type, perhaps: all that asyncio wants of it is this sum
-    return _schedule(self, when, callback, args, context, 0 if when >= now else monotonic_ns())
-
-
-def call_at(self: Any, when: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
-    if when is None:
-        raise TypeError("when cannot be None")
-    return _schedule(self, when, callback, args, context, monotonic_ns())
-
-
-def _schedule(
-    self: Any, when: float, callback: Any, args: tuple[Any, ...], context: Context | None, not_before_ns: int
-) -> Any:
-    if self._closed or self._debug:
-        self._check_call(callback, "call_at")
-    handle: Any = _new(TimerHandle)
-    handle._callback = callback
-    handle._args = args
-    handle._loop = self
-    handle._context = context if context is not None else copy_context()
-    handle._cancelled = False
-    handle._repr = None
-    handle._source_traceback = caller_stack(3) if self._debug else None
-    handle._when = when
-    handle._scheduled = True
-    handle._ready_ns = not_before_ns
-    heapq.heappush(self._scheduled, handle)
-    return handle
-
-
-def add_reader(self: Any, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop._add_reader``, with a handle of ours, which ``run_once`` stamps whenever a poll returns it."""
-    return _watch(self, fd, _READ, callback, args, context)
-
-
-def add_writer(self: Any, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop._add_writer``, likewise."""
-    return _watch(self, fd, _WRITE, callback, args, context)
-
-
-def _watch(self: Any, fd: Any, event: int, callback: Any, args: tuple[Any, ...], context: Context | None) -> Any:
-    self._check_closed()
-    handle = Handle(callback, args, self, context)
-    handle._kind = READER if event == _READ else WRITER
-    handle._ready_ns = 0
-    key = registered(self._selector, fd)
-    if key is None:
-        self._selector.register(fd, event, (handle, None) if event == _READ else (None, handle))
-    else:
-        reader, writer = key.data
-        if event == _READ:
-            replaced, data = reader, (handle, writer)
-        else:
-            replaced, data = writer, (reader, handle)
-        self._selector.modify(fd, key.events | event, data)
-        if replaced is not None:
-            replaced.cancel()
-    return handle
 
 
 # ---- the iteration ---------------------------------------------------------------------------------------------------
@@ -277,7 +96,7 @@ def run_once(self: Any) -> None:
     poll_cells, iteration_cells, depth_cells = cells.poll, cells.iteration, cells.depth
     ready = self._ready
     popleft, append = ready.popleft, ready.append
-    index, fast, locked = _INDEX, cells.fast_ns, _LOCKED
+    index, fast, locked = _INDEX, cells.fast_ns, LOCKED
     coarse_index = _COARSE_INDEX
     began = kind = ready_ns = 0
     task: Any = None
@@ -285,7 +104,7 @@ def run_once(self: Any) -> None:
     created, timed, step_kind, left = tally.created, tally._timed, TASK_STEP, SAMPLED
     finished, task_cells = cells.tasks_finished, cells.task_durations
     callback: Any = None
-    own_class, type_of, counted = Handle, _type, _COUNTED
+    own_class, type_of, counted = Handle, exact_type, _COUNTED
     i: int
     j: int
     start: int
@@ -579,17 +398,3 @@ def handle_in(iterations: list[Any], loop: Any, kept: list[Any]) -> Any:
         if mine:
             return handle
     return None
-
-
-new_tally = Tally
-METHODS: dict[str, Any] = {
-    "call_soon": call_soon,
-    "call_soon_threadsafe": call_soon_threadsafe,
-    "call_later": call_later,
-    "call_at": call_at,
-    "_run_once": run_once,
-    "_add_reader": add_reader,
-    "_add_writer": add_writer,
-    **TASK_METHODS,
-}
-"""What a loop class takes from the core."""

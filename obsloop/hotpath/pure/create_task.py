@@ -1,0 +1,165 @@
+"""``loop.create_task`` of the pure core: the usual way, and what a factory, debug mode or an eager task needs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from obsloop.base import clock
+from obsloop.base.asyncio_private import private_base_events, private_tasks
+from obsloop.hotpath import creation_samples, marks
+from obsloop.hotpath.creation_samples import MASK
+from obsloop.introspect.coroutines import is_task
+from obsloop.metrics import coroutine_times
+from obsloop.metrics.counters import FIRST_STEP, OTHER, TASK_STEP
+
+if TYPE_CHECKING:
+    from obsloop.introspect.coroutines import is_task
+from obsloop.hotpath.pure.task_steps import _count_for, add, ended
+from obsloop.hotpath.pure.task_table import ABANDONED, Group, Tally, Times
+from obsloop.metrics.counters import Cells
+
+_STOCK: Any = private_base_events.BaseEventLoop.create_task
+
+
+def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
+    """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
+    obs = self._obsloop
+    tally: Tally = obs.tasks
+    cells = obs.cells
+    before_ns, eager_ns, eager_group = clock.monotonic_ns(), tally.eager_ns, tally.eager_group
+    tally.eager_group = _group_of_creator(self, tally)
+    inner_ns = 0 if cells is None else tally.inner(cells)
+    tally.inner_ns, tally.inner_at_ns, tally.eager_ns = 0, 0 if cells is None else cells.tick_ns, before_ns
+    try:
+        task = _STOCK(self, coro, **kwargs)
+    finally:
+        tally.eager_ns, tally.eager_group = eager_ns, eager_group
+        # As far as it is known that it was its own step; until then it is its creator's.
+        tally.inner_ns, inner_ns = inner_ns, 0 if cells is None else tally.inner(cells)
+    if self._task_factory is None and task._source_traceback:
+        del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
+    if is_task(task):
+        if tally.created.pop(id(task), None) is not None and cells is not None:
+            cells.finished(ABANDONED, None)  # a dead task, at whose address it is
+        times = tally._timed.get(id(task))
+        if times is not None and times.since_ns < before_ns:
+            del tally._timed[id(task)]
+        if (task.done() or not _is_next(self, task)) and cells is not None:
+            _settle(self, cells, task, coro, before_ns, clock.monotonic_ns() - before_ns, inner_ns)
+        _created_now(self, task)
+    return task
+
+
+def _settle(self: Any, cells: Cells, task: Any, coro: Any, before_ns: int, spent_ns: int, inner_ns: int) -> None:
+    """A task has begun at once, and maybe is done. ``inner_ns``: what eager tasks of its own took of that."""
+    tally: Tally = self._obsloop.tasks
+    tally.inner_ns += spent_ns
+    number = coroutine_times.number_of(coro) if inspect.iscoroutine(coro) else coroutine_times.REST
+    add(cells, number, spent_ns - inner_ns, 1)
+    if tally._timed:
+        if id(task) not in tally._timed:
+            _join(self, tally, task)
+        times = tally._timed.get(id(task))
+        if times is not None:
+            times.since_ns = before_ns
+            _count_for(times, spent_ns - inner_ns, 0)
+    cells.tasks_created += 1
+    if task.done():
+        ended(self, cells, task, None, clock.monotonic_ns(), before_ns)
+    else:
+        tally.created[id(task)] = before_ns
+
+
+def _is_next(self: Any, task: Any) -> bool:
+    """Whether what has just been scheduled is its first step; then it is marked so."""
+    try:
+        handle = self._ready[-1]
+        if (marks.marks(handle) or (OTHER,))[0] > TASK_STEP or handle._callback.__self__ is not task:
+            return False
+        handle._kind = FIRST_STEP
+    except (AttributeError, IndexError):
+        return False
+    return True
+
+
+def _created_now(self: Any, task: Any) -> Any:
+    tally: Tally = self._obsloop.tasks
+    tally.n += 1
+    if not tally.n & MASK:
+        creation_samples.sample(self, task)
+    if tally._timed:
+        _join(self, tally, task)
+    return task
+
+
+def _join(self: Any, tally: Tally, task: Any) -> None:
+    """A task belongs to the group of the one that creates it, unless it has begun one of its own by now."""
+    if id(task) in tally._timed:
+        return
+    group = _group_of_creator(self, tally)
+    if group is not None:
+        tally._timed[id(task)] = Times(clock.monotonic_ns(), group)
+
+
+def _group_of_creator(self: Any, tally: Tally) -> Group | None:
+    """The group of the task that runs; of one that runs at once and is not known yet, that of its own creator."""
+    creator = tally._timed.get(id(asyncio.current_task(self))) if tally._timed else None
+    return tally.eager_group if creator is None else creator.group
+
+
+def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
+    """Schedule a coroutine object; return a task object."""
+    if self._task_factory is not None or self._debug or self._closed:
+        return _create_otherwise(self, coro, name=name, context=context)
+    # Looked up each time, as asyncio does: a program may have put another class in its place.
+    task = private_tasks.Task(coro, loop=self, name=name, context=context)
+    # What `_is_next` and `_created_now` do. Nothing else can have been scheduled since.
+    try:
+        handle = self._ready[-1]
+        if handle._kind == TASK_STEP:
+            handle._kind = FIRST_STEP
+    except (AttributeError, IndexError):  # somebody else schedules it
+        pass
+    tally = self._obsloop.tasks
+    if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
+        tally.destroyed(task, self._obsloop.cells)
+    tally.n = n = tally.n + 1
+    if not n & MASK:
+        creation_samples.sample(self, task)
+    if tally._timed:
+        tally._timed.pop(id(task), None)
+        _join(self, tally, task)
+    return task
+
+
+def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
+    """Schedule or begin executing a coroutine object; return a task object."""
+    if self._task_factory is not None or self._debug or self._closed or "eager_start" in kwargs:
+        return _create_otherwise(self, coro, **kwargs)
+    task = private_tasks.Task(coro, loop=self, **kwargs)
+    try:
+        handle = self._ready[-1]
+        if handle._kind == TASK_STEP:
+            handle._kind = FIRST_STEP
+    except (AttributeError, IndexError):
+        pass
+    tally = self._obsloop.tasks
+    if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
+        tally.destroyed(task, self._obsloop.cells)
+    tally.n = n = tally.n + 1
+    if not n & MASK:
+        creation_samples.sample(self, task)
+    if tally._timed:
+        tally._timed.pop(id(task), None)
+        _join(self, tally, task)
+    return task
+
+
+# Since 3.14 it takes whatever keywords the task takes; the signature is kept as this interpreter has it.
+create_task: Any = (
+    _create_task_by_keywords if "kwargs" in inspect.signature(_STOCK).parameters else _create_task_by_name
+)
+create_task.__name__ = "create_task"
+create_task.__qualname__ = "create_task"

@@ -1,0 +1,185 @@
+"""The live tasks of one loop in the pure core: when each was created, and the times of those that somebody asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import get_ident
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+from obsloop.hotpath import marks
+from obsloop.metrics.counters import IN_CALLBACK, OTHER, TASK_STEP
+
+if TYPE_CHECKING:
+    pass
+from obsloop.metrics.counters import Cells
+
+_PATIENCE = 20
+_BREATH_SECONDS = 50e-6
+
+OK, ERROR, CANCELLED, ABANDONED = range(4)  # of counters.FINISHES
+
+
+class Group:
+    """What the steps of some tasks took together: those of the task that began it and of all that came of it since."""
+
+    __slots__ = ("outer", "run_ns", "steps", "wait_ns")
+
+    def __init__(self, outer: Group | None) -> None:
+        self.outer = outer
+        self.run_ns = self.wait_ns = self.steps = 0
+
+
+class Times:
+    """The same of one task."""
+
+    __slots__ = ("group", "run_ns", "since_ns", "steps", "wait_ns")
+
+    def __init__(self, since_ns: int, group: Group | None) -> None:
+        self.since_ns = since_ns
+        self.group = group
+        self.run_ns = self.wait_ns = self.steps = 0
+
+
+class Tally:
+    """The tasks of one loop; written in its thread. See ``probes.tasks`` for what is made of it."""
+
+    __slots__ = ("_missing", "_timed", "created", "eager_group", "eager_ns", "inner_at_ns", "inner_ns", "n")
+
+    def __init__(self) -> None:
+        self.created: dict[int, int] = {}
+        """When each live task was created, by ``id``: of those that have begun, the first to begin first."""
+        self._timed: dict[int, Times] = {}
+        self.n = 0
+        """How many went through ``create_task``."""
+        self.eager_ns = 0
+        """Since when a task is being made that may run at once; 0 where none is."""
+        self.eager_group: Group | None = None
+        """And in which group."""
+        self.inner_ns = self.inner_at_ns = 0
+        """What such tasks took of the step that began then."""
+        self._missing: tuple[dict[int, int], dict[int, Times]] = {}, {}
+        """Those that have not answered the roll call yet."""
+
+    def live(self) -> int:
+        """How many tasks there are that are not done."""
+        return len(self.created)
+
+    def oldest_ns(self) -> int:
+        """When the oldest of them was created; 0 when there is none."""
+        return min(list(self.created.values()), default=0)
+
+    def destroyed(self, task: Any, cells: Cells | None) -> None:
+        """A task has died before it was done."""
+        self._timed.pop(id(task), None)
+        if self.created.pop(id(task), None) is not None and cells is not None:
+            cells.finished(ABANDONED, None)
+
+    def begin_roll_call(self) -> None:
+        """From any thread: ``answer`` with the ids of all pending tasks, then ``end_roll_call``."""
+        self._missing = self.created.copy(), self._timed.copy()
+
+    def answer(self, ids: list[int]) -> None:
+        """These are pending."""
+        created, timed = self._missing
+        for key in ids:
+            created.pop(key, None)
+            timed.pop(key, None)
+
+    def end_roll_call(self, loop: Any, cells: Cells) -> None:
+        """Those that did not answer have died, or an exception from a signal handler kept them from being counted."""
+        created, timed = self._missing
+        self._missing = {}, {}
+        tick_ns = cells.tick_ns
+        # The task whose step runs is done before its step is over: it calls `call_soon` for those that wait for it.
+        # The next line is C alone, so that no reference to the task is left in this thread.
+        (current,) = map(id, map(asyncio.current_task, (loop,)))
+        created.pop(current, None)
+        timed.pop(current, None)
+        if created and loop._thread_id != get_ident() and current == id(None):
+            # A task is done a little before it is counted. If its step may be at that point, let it go on.
+            for _ in range(_PATIENCE):
+                if cells.tick_ns != tick_ns or cells.state != IN_CALLBACK:
+                    break
+                sleep(_BREATH_SECONDS)
+            else:
+                return  # a long callback: the next roll call will tell
+        n = 0
+        for key, created_ns in created.items():
+            try:
+                # The loop's thread cannot come between comparison and removal: nothing is called there.
+                if self.created[key] == created_ns:
+                    del self.created[key]
+                    n += 1
+            except KeyError:
+                continue
+        for key, times in timed.items():
+            try:
+                if self._timed[key] is times:
+                    del self._timed[key]
+            except KeyError:
+                continue
+        cells.tasks_finished[ABANDONED] += n
+
+    def close(self, cells: Cells | None) -> None:
+        """The loop is closed: who is left will not end any more."""
+        if cells is not None:
+            for _ in self.created:
+                cells.finished(ABANDONED, None)
+        self.created.clear()
+        self._timed.clear()
+
+    def times_of(self, task: Any, start_ns: int, ready_ns: int) -> tuple[int, int, int, int]:
+        """Since when there are times of the running ``task``, and what its earlier steps ran, waited, and numbered.
+
+        Its present step began at ``start_ns`` and was ready at ``ready_ns``: the times begin there at the latest.
+        """
+        times = self._times(task, min(start_ns, ready_ns))
+        return times.since_ns, times.run_ns, times.wait_ns, times.steps
+
+    def enter(self, task: Any, start_ns: int, ready_ns: int) -> Group:
+        """From now on the running ``task`` is in a group of its own, within the one that it was in."""
+        times = self._times(task, min(start_ns, ready_ns))
+        times.group = group = Group(times.group)
+        return group
+
+    def leave(self, task: Any, group: Group) -> None:
+        """And from now on in the one before, again."""
+        times = self._timed.get(id(task))
+        if times is not None and times.group is group:
+            times.group = group.outer
+
+    def present_step(self, loop: Any, task: Any, handle: Any) -> tuple[int, int] | None:
+        """When the present step of ``task`` began, and was ready; both later by what eager tasks took of it since.
+
+        ``handle`` is the one that ``loop`` runs now.
+
+        Of an eager task's first step, twice when it began. None where it is known of no step that it is of ``task``.
+        """
+        cells = loop._obsloop.cells
+        inner_ns = self.inner(cells)
+        kind, ready_ns = marks.marks(handle) or (OTHER, 0)
+        if kind <= TASK_STEP and getattr(handle._callback, "__self__", None) is task:
+            return cells.tick_ns + inner_ns, ready_ns + inner_ns
+        if not self.eager_ns:
+            return None
+        times = self._timed.get(id(task))
+        if times is not None and times.since_ns < self.eager_ns:  # a dead task's, whose address it has
+            del self._timed[id(task)]
+        began_ns = self.eager_ns + inner_ns
+        return began_ns, began_ns
+
+    def group_of(self, task: Any) -> Group | None:
+        """The group that ``task`` is in."""
+        times = self._timed.get(id(task))
+        return None if times is None else times.group
+
+    def inner(self, cells: Cells) -> int:
+        """How much of the present step was eager tasks' first steps."""
+        return self.inner_ns if self.inner_at_ns == cells.tick_ns else 0
+
+    def _times(self, task: Any, since_ns: int) -> Times:
+        times = self._timed.get(id(task))
+        if times is None:
+            times = self._timed[id(task)] = Times(since_ns, self.eager_group)
+        return times
