@@ -12,9 +12,10 @@ from obsloop.base.address import UNIX, Address, base_url, parse_addresses
 from obsloop.base.stderr import say
 from obsloop.base.threads import in_subinterpreter
 from obsloop.service import access
+from obsloop.service.connection import Listener
 from obsloop.service.listeners import SocketFile, listen_on, listen_unix
 from obsloop.service.routes import ROUTES, Options
-from obsloop.service.server import Listener, Server
+from obsloop.service.server import Server
 from obsloop.tasks import census
 
 # Set by `obsloop run` to the process id that the observed program begins with; its children inherit it.

@@ -13,9 +13,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,8 +24,9 @@ from obsloop.base.stderr import say_once
 from obsloop.base.threads import start_without_signals
 from obsloop.service import access
 from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
+from obsloop.service.connection import Connection, Listener
 from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain
-from obsloop.service.routes import Options, Route, preload, preload_pages
+from obsloop.service.routes import Options, preload, preload_pages
 from obsloop.tasks import census
 
 MAX_CONNECTIONS = 64
@@ -33,10 +34,6 @@ MAX_UNSENT = 16 * 1024 * 1024
 """Bytes of all answers that their clients have not taken yet; beyond that the slowest readers are hung up on."""
 # What the kernel keeps of each answer, where it would take megabytes; it doubles the figure.
 _SEND_BUFFER = 128 * 1024
-# From accept to the last byte, however the client behaves: a time limit per read could be drawn out for ever.
-CONNECTION_SECONDS = 10.0
-# The same while the process is out of descriptors, where one client at a time is served.
-RESERVE_SECONDS = 2.0
 _ACCEPTS_PER_PASS = 16
 _PAUSE_SECONDS = 0.1
 # The exporter and the pages are loaded when the program's start is over or at the first request, whichever is first:
@@ -44,33 +41,6 @@ _PAUSE_SECONDS = 0.1
 # left to read a module's file with.
 _PRELOAD_AFTER_SECONDS = 0.5
 _NEVER = float("inf")
-
-
-class _Connection:
-    """One client: bytes in until its request's head is there, bytes out, then nothing until it hangs up."""
-
-    __slots__ = ("deadline", "held", "listener", "moved_at", "on_reserve", "outgoing", "path", "received", "sock")
-
-    def __init__(self, sock: socket.socket, listener: "Listener", now: float, *, on_reserve: bool) -> None:
-        self.sock = sock
-        self.listener = listener
-        self.on_reserve = on_reserve
-        self.deadline = now + (RESERVE_SECONDS if on_reserve else CONNECTION_SECONDS)
-        self.received = bytearray()
-        self.path: str | None = None  # once its request is read
-        self.outgoing: memoryview | None = None  # None until there is an answer; empty when all is sent
-        self.held = 0  # bytes of memory that its answer takes until all is sent
-        self.moved_at = now  # when the client last took something
-
-
-@dataclass(eq=False, slots=True)
-class Listener:
-    """A socket that listens already, and what is served there."""
-
-    sock: socket.socket
-    routes: Mapping[str, Route]
-    checks_hosts: bool | None = None
-    """Whether the host names of requests are checked; None: of those that come to a loopback address."""
 
 
 class Server:
@@ -81,7 +51,7 @@ class Server:
         self._options = options
         self._hosts = hosts
         self._selector = selectors.DefaultSelector()
-        self._connections: dict[int, _Connection] = {}  # in the order of their acceptance
+        self._connections: dict[int, Connection] = {}  # in the order of their acceptance
         self._unsent = 0
         self._preload_at = _NEVER
         self._census_at = _NEVER
@@ -158,7 +128,7 @@ class Server:
                 report("service-pass", "error in the service, which goes on")
                 time.sleep(_PAUSE_SECONDS)  # and no error may make it spin
 
-    def _pass(self, ready: list[_Connection | Listener | None]) -> None:
+    def _pass(self, ready: list[Connection | Listener | None]) -> None:
         """Go on with who is `ready` (None is another thread with an answer), and send away whose time is up."""
         for who in ready:
             if who is None:
@@ -216,7 +186,7 @@ class Server:
             sock.setblocking(False)
             with suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            connection = _Connection(sock, listener, clock.seconds(), on_reserve=on_reserve)
+            connection = Connection(sock, listener, clock.seconds(), on_reserve=on_reserve)
             self._connections[sock.fileno()] = connection
             self._selector.register(sock, selectors.EVENT_READ, connection)
             self._step(connection)  # the request is often there already
@@ -245,7 +215,7 @@ class Server:
             for listener in self._listeners:
                 self._selector.unregister(listener.sock)
 
-    def _step(self, connection: _Connection) -> None:
+    def _step(self, connection: Connection) -> None:
         """Go on with one client as far as its socket allows without waiting."""
         if connection.sock.fileno() < 0:
             return  # closed earlier in this same pass, to make room
@@ -264,7 +234,7 @@ class Server:
         except OSError:
             self._close(connection)  # the client went away: its business
 
-    def _read(self, connection: _Connection) -> None:
+    def _read(self, connection: Connection) -> None:
         data = connection.sock.recv(65536)
         if not data:
             self._close(connection)
@@ -294,11 +264,11 @@ class Server:
             text = "The service cannot start a thread to answer this. /healthz is answered without one."
             self._send(connection, encode(plain(503, text), request))
 
-    def _checks_hosts(self, connection: _Connection) -> bool:
+    def _checks_hosts(self, connection: Connection) -> bool:
         checks = connection.listener.checks_hosts
         return access.is_loopback(connection.sock) if checks is None else checks
 
-    def _send(self, connection: _Connection, data: bytes) -> None:
+    def _send(self, connection: Connection, data: bytes) -> None:
         connection.received.clear()
         connection.path = connection.path or ""
         connection.outgoing = memoryview(data)
@@ -313,7 +283,7 @@ class Server:
             self._say_once("service-unsent", "the service hung up on a client: too many do not read their answers.")
             self._close(min(others, key=lambda c: c.moved_at))
 
-    def _write(self, connection: _Connection) -> None:
+    def _write(self, connection: Connection) -> None:
         assert connection.outgoing is not None  # noqa: S101  (for the type checker: _step sees to it)
         try:
             sent = connection.sock.send(connection.outgoing)
@@ -332,20 +302,20 @@ class Server:
         connection.sock.shutdown(socket.SHUT_WR)
         self._watch(connection, selectors.EVENT_READ)
 
-    def _watch(self, connection: _Connection, event: int) -> None:
+    def _watch(self, connection: Connection, event: int) -> None:
         try:
             self._selector.modify(connection.sock, event, connection)
         except KeyError:  # it had closed its side while its answer was made
             self._selector.register(connection.sock, event, connection)
 
-    def _let_go_of_answer(self, connection: _Connection) -> None:
+    def _let_go_of_answer(self, connection: Connection) -> None:
         self._unsent -= connection.held
         connection.held = 0
         connection.outgoing = memoryview(b"")  # an empty part of the answer would keep all of it
 
-    def _expire(self, connection: _Connection) -> None:
+    def _expire(self, connection: Connection) -> None:
         if connection.outgoing is None:
-            seconds = RESERVE_SECONDS if connection.on_reserve else CONNECTION_SECONDS
+            seconds = connection.seconds
             text = f"The request was not complete after {seconds:g} seconds."
             if connection.path is not None:
                 text = f"{connection.path} did not answer within {seconds:g} seconds. Ask again later."
@@ -353,7 +323,7 @@ class Server:
                 connection.sock.send(encode(plain(408 if connection.path is None else 503, text), None))
         self._close(connection)
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         sock = connection.sock
         if sock.fileno() < 0:
             return
@@ -400,7 +370,7 @@ class Server:
             if owner is self:
                 pause = result if isinstance(result, float) else census.CENSUS_SECONDS
                 self._census_at = clock.seconds() + pause
-            elif isinstance(owner, _Connection) and owner.sock.fileno() >= 0 and owner.outgoing is None:
+            elif isinstance(owner, Connection) and owner.sock.fileno() >= 0 and owner.outgoing is None:
                 try:
                     self._send(owner, result if isinstance(result, bytes) else LAST_RESORT)
                 except OSError:

@@ -5,10 +5,11 @@ import socket
 import pytest
 
 from obsloop.service import access
+from obsloop.service.connection import Listener
 from obsloop.service.listeners import listen_on, listen_unix
 from obsloop.service.messages import Response
 from obsloop.service.routes import Options, Route
-from obsloop.service.server import Listener, Server
+from obsloop.service.server import Server
 
 ROUTES = {"/ok": Route("/ok", "", lambda request, options: Response(200, b"fine"), None)}
 

@@ -14,11 +14,12 @@ import urllib.request
 
 import pytest
 
-from obsloop.service import routes, server
+from obsloop.service import routes
+from obsloop.service.connection import Listener
 from obsloop.service.listeners import listen_on
 from obsloop.service.messages import Response
 from obsloop.service.routes import ROUTES, Options, Route
-from obsloop.service.server import MAX_CONNECTIONS, MAX_UNSENT, Listener, Server
+from obsloop.service.server import MAX_CONNECTIONS, MAX_UNSENT, Server
 
 LARGE = 4 * 1024 * 1024
 
@@ -123,11 +124,11 @@ def test_health_does_not_wait_for_an_exporter_that_hangs(served, monkeypatch):
     with served.ask("/exporter"):
         assert served.begun["/exporter"].wait(30)
         assert served.get("/healthz")[0] == 200
-        monkeypatch.setattr(server, "CONNECTION_SECONDS", 0.3)
+        monkeypatch.setattr("obsloop.service.connection.CONNECTION_SECONDS", 0.3)
         status, text = served.get("/metrics")
         assert (status, b"/metrics did not answer within 0.3 seconds" in text) == (503, True)
         assert served.get("/healthz")[0] == 200
-    monkeypatch.setattr(server, "CONNECTION_SECONDS", 10.0)
+    monkeypatch.setattr("obsloop.service.connection.CONNECTION_SECONDS", 10.0)
     served.go_on["/exporter"].set()
     assert served.get("/metrics")[0] == 200
 

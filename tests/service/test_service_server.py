@@ -10,11 +10,11 @@ import urllib.request
 
 import pytest
 
-from obsloop.service import server as server_module
+from obsloop.service.connection import Listener
 from obsloop.service.listeners import listen_on
 from obsloop.service.messages import Response
 from obsloop.service.routes import Options, Route
-from obsloop.service.server import MAX_CONNECTIONS, Listener, Server
+from obsloop.service.server import MAX_CONNECTIONS, Server
 
 
 def _broken(request, options):
@@ -135,7 +135,7 @@ def test_a_request_may_come_a_byte_at_a_time(port):
 
 def test_slow_clients_hold_nothing_but_a_socket_and_that_not_for_ever(port, monkeypatch):
     """Dripping a header line now and then does not draw out the time: it counts from the connection's start."""
-    monkeypatch.setattr(server_module, "CONNECTION_SECONDS", 1.0)
+    monkeypatch.setattr("obsloop.service.connection.CONNECTION_SECONDS", 1.0)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
         sock.sendall(b"GET /ok HTTP/1.1\r\n")
         began, answer = time.monotonic(), b""
@@ -152,7 +152,7 @@ def test_slow_clients_hold_nothing_but_a_socket_and_that_not_for_ever(port, monk
 
 def test_a_client_that_never_hangs_up_is_hung_up_on(port, monkeypatch):
     """It got its answer and holds the connection: the same limit of time ends it."""
-    monkeypatch.setattr(server_module, "CONNECTION_SECONDS", 0.5)
+    monkeypatch.setattr("obsloop.service.connection.CONNECTION_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
         sock.sendall(b"GET /ok HTTP/1.1\r\n\r\n")
         answer = b""

@@ -14,10 +14,11 @@ import pytest
 import obsloop
 from obsloop.blocking import recent
 from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
+from obsloop.service.connection import Listener
 from obsloop.service.listeners import listen_on
 from obsloop.service.messages import MAX_BODY
 from obsloop.service.routes import ROUTES, Options
-from obsloop.service.server import Listener, Server
+from obsloop.service.server import Server
 
 HOSTILE = "<script>alert(1)</script>&\"'\x1b[2J\u202e\udc80"
 
