@@ -123,7 +123,7 @@ def files() -> set[str]:
     package = PACKAGES["obsloop"]
     return {
         path.relative_to(package).as_posix()
-        for pattern in ("*.py", "*.pyx", "*.pxi", "*.h")
+        for pattern in ("*.py", "*.pyx", "*.pxi", "*.pxd", "*.h")
         for path in package.rglob(pattern)
         if path.name != "__init__.py"
     }
@@ -134,7 +134,7 @@ def test_every_file_is_on_the_map():
     on_it: list[str] = []
     path: list[tuple[int, str]] = []
     for line in (PACKAGES["obsloop"] / "__init__.py").read_text().splitlines():
-        match = re.match(r"#( +)(\S+/|(?:\S+\.(?:py|pyx|pxi|h) ?)+)", line)
+        match = re.match(r"#( +)(\S+\.(?:pyx|pxi|pxd|py|h)|\S+/) ", line)
         if not match:
             continue
         depth = len(match[1])
@@ -142,7 +142,7 @@ def test_every_file_is_on_the_map():
         if match[2].endswith("/"):
             path.append((depth, match[2]))
         else:
-            on_it += ["".join(name for _, name in path) + name for name in match[2].split()]
+            on_it.append("".join(name for _, name in path) + match[2])
     assert len(on_it) == len(set(on_it)), "a file is on the map twice"
     assert set(on_it) == files()
 
