@@ -1,4 +1,4 @@
-"""Makes dashboards/generated/ from the catalogue and config.py: dashboards, rules, alerts and tests, signals.
+"""Makes dashboards/generated/ from the catalogue and config.py: dashboards, rules, alerts, tests, the page of metrics.
 
     python dashboards/build.py [--check]
 
@@ -72,7 +72,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "rules.yaml", yaml_text.text({"groups": rules.groups()}, HEAD.format(source="rules.py"))
     yield "alerts.yaml", yaml_text.text({"groups": alerts.groups()}, HEAD.format(source="alerts.py"))
     yield "alerts_test.yaml", yaml_text.text(alert_tests.document(), HEAD.format(source="alert_tests.py"))
-    yield "signals.md", reference.text()
+    yield "metrics.md", reference.text()
 
 
 def _json(value: dict[str, Any]) -> str:

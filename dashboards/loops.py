@@ -4,9 +4,9 @@ from overview import BY, NAME, p99, rate
 from panels import Panel, Row
 
 
-def heat(title: str, signal: str, description: str = "", unit: str = "s", condition: str = "") -> Panel:
+def heat(title: str, metric: str, description: str = "", unit: str = "s", condition: str = "") -> Panel:
     """How a histogram moves."""
-    query = f"sum by (le) (rate(<{signal}:bucket>[$__rate_interval]))"
+    query = f"sum by (le) (rate(<{metric}:bucket>[$__rate_interval]))"
     return Panel(title, ((query, "{{le}}"),), description, "heatmap", unit, traces=True, condition=condition)
 
 

@@ -10,15 +10,15 @@ BY = f"job, instance, {LOOP}"
 NAME = f"{{{{instance}}}} {{{{{LOOP}}}}}"
 
 
-def p99(signal: str, by: str = "") -> str:
+def p99(metric: str, by: str = "") -> str:
     """The 99th percentile, over the dashboard's interval."""
     grouped = f"le, {by}" if by else "le"
-    return f"histogram_quantile(0.99, sum by ({grouped}) (rate(<{signal}:bucket>[$__rate_interval])))"
+    return f"histogram_quantile(0.99, sum by ({grouped}) (rate(<{metric}:bucket>[$__rate_interval])))"
 
 
-def rate(signal: str, by: str, inner: str = "") -> str:
+def rate(metric: str, by: str, inner: str = "") -> str:
     """The sum of rates."""
-    return f"sum by ({by}) (rate(<{signal}{inner}>[$__rate_interval]))"
+    return f"sum by ({by}) (rate(<{metric}{inner}>[$__rate_interval]))"
 
 
 _TIME = "asyncio.eventloop.time"

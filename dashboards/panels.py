@@ -1,6 +1,6 @@
 """Grafana's classic dashboard model in a few functions: panels on a grid, their links, the dashboard around them.
 
-Only what Grafana 11 writes itself; nothing here knows a signal.
+Only what Grafana 11 writes itself; nothing here knows a metric.
 """
 
 import json
@@ -29,7 +29,7 @@ _TRACES = {
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel: its queries are `(query, legend)`; signals are written as in `queries`."""
+    """One panel: its queries are `(query, legend)`; metrics are written as in `queries`."""
 
     title: str
     queries: tuple[tuple[str, str], ...]

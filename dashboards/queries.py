@@ -1,6 +1,6 @@
-"""Queries with signals of the catalogue in them, and their way to PromQL.
+"""Queries with metrics of the catalogue in them, and their way to PromQL.
 
-A signal is written `<asyncio.eventloop.time>`, a part of a histogram `<dns.lookup.duration:count>`, with matchers
+A metric is written `<asyncio.eventloop.time>`, a part of a histogram `<dns.lookup.duration:count>`, with matchers
 `<asyncio.eventloop.time|state="idle">`. The Prometheus name comes from the exporter's own mapping. What is not in the
 catalogue, a part that it has not, or a label that it has not, is an error: no query can name what nobody measures.
 """
@@ -25,11 +25,11 @@ class QueryError(ValueError):
 @cache
 def known() -> dict[str, Family]:
     """The exporter's families by the catalogue's name."""
-    return {family.signal.name: family for family in families()}
+    return {family.metric.name: family for family in families()}
 
 
 def family(name: str) -> Family:
-    """The family of a signal."""
+    """The family of a metric."""
     try:
         return known()[name]
     except KeyError:
@@ -58,7 +58,7 @@ def promql(text: str, target: str = "", loop: str = "") -> str:
             if not parsed or parsed[1] not in own | set(TARGET):
                 raise QueryError(f"{matcher!r} matches no label of {name}; it has {', '.join(sorted(own - {''}))}")
         labels.update(own)
-        matchers = [target, loop if family(name).signal.scope == "loop" else "", extra]
+        matchers = [target, loop if family(name).metric.scope == "loop" else "", extra]
         inside = ",".join(filter(None, matchers))
         return metric(name, part) + (f"{{{inside}}}" if inside else "")
 
@@ -66,10 +66,10 @@ def promql(text: str, target: str = "", loop: str = "") -> str:
     for grouping in _GROUPING.findall(text):
         for label in filter(None, (word.strip() for word in grouping.split(","))):
             if labels and label not in labels | set(TARGET):
-                raise QueryError(f"grouped by {label!r}, which is no label of the signals in {text}")
+                raise QueryError(f"grouped by {label!r}, which is no label of the metrics in {text}")
     return result
 
 
-def signals(text: str) -> list[str]:
+def metrics(text: str) -> list[str]:
     """The catalogue's names in `text`."""
     return [found[1] for found in _SIGNAL.finditer(text)]

@@ -1,14 +1,14 @@
-"""The reference page of signals, from the catalogue."""
+"""The reference page of metrics, from the catalogue."""
 
 from queries import LOOP, known, metric
 
 HEAD = """\
-# The signals
+# The metrics
 
 <!-- Made by dashboards/build.py from obsloop/metrics/catalog.py: change that. -->
 
 What obsloop measures: OpenTelemetry's name, Prometheus' name, labels with their values or how many there can be (then
-`_OTHER`), and what it means. Every signal of a loop carries `asyncio.eventloop.name` (`{loop}`) besides. A histogram's
+`_OTHER`), and what it means. Every metric of a loop carries `asyncio.eventloop.name` (`{loop}`) besides. A histogram's
 series end in `_bucket`, `_count` and `_sum`.
 """
 
@@ -17,13 +17,11 @@ def text() -> str:
     """The page."""
     parts = [HEAD.format(loop=LOOP)]
     for family in known().values():
-        signal = family.signal
-        name = (
-            metric(signal.name, "count").removesuffix("_count") if family.type == "histogram" else metric(signal.name)
-        )
-        parts.append(f"## {signal.name}\n\n{signal.help}\n")
-        lines = [f"- Prometheus: `{name}`", f"- {signal.kind}, unit `{signal.unit}`, of a {signal.scope}"]
-        for label in signal.labels:
+        one = family.metric
+        name = metric(one.name, "count").removesuffix("_count") if family.type == "histogram" else metric(one.name)
+        parts.append(f"## {one.name}\n\n{one.help}\n")
+        lines = [f"- Prometheus: `{name}`", f"- {one.kind}, unit `{one.unit}`, of a {one.scope}"]
+        for label in one.labels:
             values = ", ".join(f"`{value}`" for value in label.values) if label.values else f"at most {label.bound}"
             lines.append(f"- `{label.name}`: {values}")
         parts.append("\n".join(lines) + "\n")

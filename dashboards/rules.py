@@ -61,9 +61,9 @@ def _rates() -> list[dict[str, Any]]:
     return [
         _rule(
             f"job:{name}:rate5m",
-            f"sum by (job{label}) (rate(<{signal}>[5m]))",
+            f"sum by (job{label}) (rate(<{metric}>[5m]))",
         )
-        for name, signal, label in (
+        for name, metric, label in (
             ("asyncio_eventloop_time_seconds", "asyncio.eventloop.time", ", state"),
             ("asyncio_eventloop_block_episodes", "asyncio.eventloop.block.episodes", ", cause"),
             ("asyncio_eventloop_exceptions", "asyncio.eventloop.exceptions", ""),

@@ -166,9 +166,9 @@ from obsloop.loop.start import (
 )
 from obsloop.metrics.catalog import (
     LOOP_NAME_LABEL as LOOP_NAME_LABEL,
-    SIGNALS as SIGNALS,
+    METRICS as METRICS,
     Label as Label,
-    Signal as Signal,
+    Metric as Metric,
 )
 from obsloop.metrics.self_metrics import count_dropped_spans as count_dropped_spans, count_export as count_export
 from obsloop.metrics.snapshot import (

@@ -6,8 +6,8 @@ epoch. None is made per ordinary callback.
 
 from __future__ import annotations
 
+import dataclasses
 from contextvars import Context
-from dataclasses import dataclass, field
 from traceback import FrameSummary
 
 __all__ = [
@@ -64,7 +64,7 @@ Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds into the block, and the stack at that moment: outermost frame first, from the callback on, no locals."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """What all happenings have in common: which callback of which loop, where it is defined, when and how long."""
 
@@ -91,7 +91,7 @@ class Event:
     """One of ``CAUSES``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SlowCallback(Event):
     """One callback took ``loop.slow_callback_duration`` or longer. Emitted when it returned, in the loop's thread."""
 
@@ -99,13 +99,13 @@ class SlowCallback(Event):
     """Seconds of CPU that its thread used meanwhile; None where nobody knows."""
     samples: tuple[Sample, ...] = ()
     """What the watchdog saw of it; the seconds are from its first instruction."""
-    context: Context | None = field(default=None, repr=False, compare=False)
+    context: Context | None = dataclasses.field(default=None, repr=False, compare=False)
     """The context that it ran in, as it was when it returned: the task's own, or that of ``call_soon``."""
-    context_seen: Context | None = field(default=None, repr=False, compare=False)
+    context_seen: Context | None = dataclasses.field(default=None, repr=False, compare=False)
     """A copy of it from when the watchdog looked last, while the callback ran; None where it did not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SlowIteration(Event):
     """The callbacks of one iteration together took too long. Emitted at its end, in the loop's thread.
 
@@ -116,7 +116,7 @@ class SlowIteration(Event):
     """What took most of it: (name, seconds, calls), longest first. Of many short calls an estimate from samples."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LoopBlocked(Event):
     """The loop has not polled for too long and has not moved on yet. Once per episode, in the watchdog's thread.
 
@@ -126,14 +126,14 @@ class LoopBlocked(Event):
     samples: tuple[Sample, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LoopUnblocked(Event):
     """The loop moved on after a ``LoopBlocked``: the same, with the whole duration, all samples and the final cause."""
 
     samples: tuple[Sample, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackError(Event):
     """The loop's exception handler was called. Emitted before the program's own handler, or the default one, runs."""
 
@@ -141,10 +141,10 @@ class CallbackError(Event):
     """The exception's class with its module; empty where there was none."""
     origin: str
     """What it came from: one of ``callback``, ``task``, ``future``, ``transport``, ``server``, ``other``."""
-    exception: BaseException | None = field(default=None, repr=False, compare=False)
+    exception: BaseException | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDone(Event):
     """A task has failed, or took ``Settings.slow_task`` or longer. Emitted in the loop's thread, after its last step.
 
@@ -162,11 +162,11 @@ class TaskDone(Event):
     """Seconds that it was ready to run while the loop was busy; likewise."""
     steps: int | None = None
     """How often it was resumed; likewise."""
-    context: Context | None = field(default=None, repr=False, compare=False)
+    context: Context | None = dataclasses.field(default=None, repr=False, compare=False)
     """The task's context: what a span of it needs for its parent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLint(Event):
     """Something is wrong with a task, or with all tasks of one coroutine. Emitted in the watchdog's thread; for an
     exception that was never retrieved in the thread that let go of the task.
@@ -186,7 +186,7 @@ class TaskLint(Event):
     """When it was seen last, in seconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorJob(Event):
     """A job handed to an executor has ended, and its result is on the loop. Emitted in the loop's thread.
 
@@ -209,11 +209,11 @@ class ExecutorJob(Event):
     """Its ``threading.get_ident()``; 0 where it is not known which one ran it, or none did."""
     error_type: str = ""
     """The exception's class with its module; empty where it raised none."""
-    context: Context | None = field(default=None, repr=False, compare=False)
+    context: Context | None = dataclasses.field(default=None, repr=False, compare=False)
     """A context that holds the caller's OpenTelemetry context and nothing else; None where there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SubprocessExit(Event):
     """A subprocess of the loop's has been reaped. Emitted in the loop's thread, before its protocol hears of it.
 
@@ -228,11 +228,11 @@ class SubprocessExit(Event):
     """One of ``EXITS``."""
     reap_delay: float | None = None
     """Seconds from its end until it was reaped; None where nobody waited for its end (more than 64 at once)."""
-    context: Context | None = field(default=None, repr=False, compare=False)
+    context: Context | None = dataclasses.field(default=None, repr=False, compare=False)
     """A copy of the context in which it was started."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TransportClosed(Event):
     """A transport is closed, and its protocol has been told. Emitted in the loop's thread.
 
@@ -255,7 +255,7 @@ class TransportClosed(Event):
     """The exception's class with its module; empty where there was none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One TCP or Unix connect of a connection that was set up: of happy eyeballs there may be several at once."""
 
@@ -270,7 +270,7 @@ class Attempt:
     """As in ``asyncio.connect.duration``; empty where it was connected."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSetUp(Event):
     """A connection that this side asked for is set up, or has failed. Emitted in the loop's thread, before who asked
     for it hears of it.
@@ -300,5 +300,5 @@ class ConnectionSetUp(Event):
     """The exception's class with its module, or the system's or resolver's name for it; empty when fine."""
     phase: str = ""
     """In which of ``PHASES`` it failed; empty when fine."""
-    context: Context | None = field(default=None, repr=False, compare=False)
+    context: Context | None = dataclasses.field(default=None, repr=False, compare=False)
     """A copy of the context in which it was asked for."""

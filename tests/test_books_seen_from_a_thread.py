@@ -18,14 +18,14 @@ from .support import states_ns
 
 def counters(snapshot: obsloop.Snapshot) -> Iterator[tuple[str, int]]:
     """Everything in a snapshot that may only grow, in integers: times in ns, counts, each bucket."""
-    for signal in obsloop.SIGNALS:
-        for labels, value in snapshot.data.get(signal.name, {}).items():
-            name = " ".join((signal.name, *labels))
+    for metric in obsloop.METRICS:
+        for labels, value in snapshot.data.get(metric.name, {}).items():
+            name = " ".join((metric.name, *labels))
             if isinstance(value, obsloop.Histogram):
                 yield f"{name} sum", round(value.sum * value.partition.units)
                 yield from ((f"{name} bucket {i}", n) for i, n in enumerate(value.bucket_counts))
-            elif signal.kind == "counter":
-                yield name, round(value * 1e9) if signal.unit == "s" else int(value)
+            elif metric.kind == "counter":
+                yield name, round(value * 1e9) if metric.unit == "s" else int(value)
 
 
 class Watcher(threading.Thread):

@@ -10,25 +10,25 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-from obsloop import Exemplar, Signal
+from obsloop import Exemplar, Metric
 
 
 def bounds_for(
-    signal: Signal, seconds_buckets: Iterable[float] | None, count_buckets: Iterable[float] | None
+    metric: Metric, seconds_buckets: Iterable[float] | None, count_buckets: Iterable[float] | None
 ) -> tuple[float, ...]:
     """Of a histogram: those of the two that it takes, or else its own; ascending, each once, without +Inf.
 
     Of anything else none. Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
     """
-    if signal.kind != "histogram":
+    if metric.kind != "histogram":
         return ()
-    argument, bounds = ("seconds_buckets", seconds_buckets) if signal.unit == "s" else ("count_buckets", count_buckets)
-    bounds = signal.buckets if bounds is None else tuple(bounds)
+    argument, bounds = ("seconds_buckets", seconds_buckets) if metric.unit == "s" else ("count_buckets", count_buckets)
+    bounds = metric.buckets if bounds is None else tuple(bounds)
     for bound in bounds:
-        if bound != inf and bound not in signal.bounds:
+        if bound != inf and bound not in metric.bounds:
             raise ValueError(
-                f"{argument}: {bound!r} is not a bound that {signal.name} can be exported at exactly;"
-                f" choose among {', '.join(f'{b:g}' for b in signal.bounds)}"
+                f"{argument}: {bound!r} is not a bound that {metric.name} can be exported at exactly;"
+                f" choose among {', '.join(f'{b:g}' for b in metric.bounds)}"
             )
     return tuple(sorted({float(bound) for bound in bounds} - {inf}))
 

@@ -1,6 +1,6 @@
-"""From the catalogue to Prometheus: the name, type, unit, labels and buckets of each signal's family.
+"""From the catalogue to Prometheus: the name, type, unit, labels and buckets of each metric's family.
 
-All of it is settled when a collector is made, from ``obsloop.SIGNALS`` alone, and a wrong bucket bound is
+All of it is settled when a collector is made, from ``obsloop.METRICS`` alone, and a wrong bucket bound is
 refused then. No figure is read here.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from prometheus_client import utils
 
-from obsloop import LOOP_NAME_LABEL, SIGNALS, Signal
+from obsloop import LOOP_NAME_LABEL, METRICS, Metric
 from obsloop_exporters._common import bounds_for
 
 # The values of `le` are part of a series' identity, so they are written by prometheus_client's own function.
@@ -34,15 +34,15 @@ _UNITS = {"s": "seconds", "By": "bytes"}
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One signal as Prometheus knows it."""
+    """One metric as Prometheus knows it."""
 
-    signal: Signal
+    metric: Metric
     name: str
     """As in OpenMetrics: with the unit, and a counter's without ``_total``."""
     type: Type
     unit: str
     label_names: tuple[str, ...]
-    """The loop's name first, where the signal has one; then in the order of ``Signal.labels``."""
+    """The loop's name first, where the metric has one; then in the order of ``Metric.labels``."""
     bounds: tuple[float, ...]
     """Of a histogram: the upper bounds without +Inf, ascending."""
     bound_texts: tuple[str, ...]
@@ -51,49 +51,49 @@ class Family:
     @property
     def help(self) -> str:
         """The catalogue's text."""
-        return self.signal.help
+        return self.metric.help
 
 
 def families(
     seconds_buckets: Iterable[float] | None = None, count_buckets: Iterable[float] | None = None
 ) -> tuple[Family, ...]:
-    """One family for each signal of the catalogue, in its order; with its own bounds where none are given.
+    """One family for each metric of the catalogue, in its order; with its own bounds where none are given.
 
     Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
     """
     seconds = None if seconds_buckets is None else tuple(seconds_buckets)
     counts = None if count_buckets is None else tuple(count_buckets)
-    return tuple(_family(signal, bounds_for(signal, seconds, counts)) for signal in SIGNALS)
+    return tuple(_family(metric, bounds_for(metric, seconds, counts)) for metric in METRICS)
 
 
-def _family(signal: Signal, bounds: tuple[float, ...]) -> Family:
-    name, unit = _plain(signal.name), _unit(signal)
-    if signal.kind != "histogram" and name.endswith("_count"):
+def _family(metric: Metric, bounds: tuple[float, ...]) -> Family:
+    name, unit = _plain(metric.name), _unit(metric)
+    if metric.kind != "histogram" and name.endswith("_count"):
         # OpenTelemetry's word for "how many there are" is Prometheus's suffix of a histogram's series, and promtool
         # refuses it elsewhere. Prometheus's own way to say it is the plural: go_threads, process_open_fds.
         name = f"{name.removesuffix('_count')}s"
     if unit and not name.endswith(f"_{unit}"):
         name = f"{name}_{unit}"
-    labels = tuple(_plain(label.name) for label in signal.labels)
-    if signal.scope == "loop":
+    labels = tuple(_plain(label.name) for label in metric.labels)
+    if metric.scope == "loop":
         labels = (_plain(LOOP_NAME_LABEL), *labels)
-    texts = tuple(number(bound) for bound in (*bounds, inf)) if signal.kind == "histogram" else ()
-    return Family(signal, name, _TYPES[signal.kind], unit, labels, bounds, texts)
+    texts = tuple(number(bound) for bound in (*bounds, inf)) if metric.kind == "histogram" else ()
+    return Family(metric, name, _TYPES[metric.kind], unit, labels, bounds, texts)
 
 
 def _plain(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _unit(signal: Signal) -> str:
+def _unit(metric: Metric) -> str:
     """The suffix, by OpenTelemetry's rules for Prometheus: what braces hold is a remark and no unit."""
-    if signal.unit.startswith("{"):
+    if metric.unit.startswith("{"):
         return ""
-    if signal.unit == "1":
-        return "ratio" if signal.kind == "gauge" else ""
+    if metric.unit == "1":
+        return "ratio" if metric.kind == "gauge" else ""
     try:
-        return _UNITS[signal.unit]
+        return _UNITS[metric.unit]
     except KeyError:
         raise ValueError(
-            f"{signal.name}: no Prometheus word is known for the unit {signal.unit!r}; there are {', '.join(_UNITS)}"
+            f"{metric.name}: no Prometheus word is known for the unit {metric.unit!r}; there are {', '.join(_UNITS)}"
         ) from None

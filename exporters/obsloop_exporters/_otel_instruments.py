@@ -1,4 +1,4 @@
-"""The API's side: obsloop's signals as instruments that are observed, for any ``MeterProvider`` there is.
+"""The API's side: obsloop's metrics as instruments that are observed, for any ``MeterProvider`` there is.
 
 OpenTelemetry's API has no instrument for a histogram that is counted already. Through the API alone a histogram is
 therefore two counters: ``NAME.bucket`` with the attribute ``le``, as Prometheus has it (+Inf is the count), and
@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 import obsloop
-from obsloop import SIGNALS, Histogram, Signal
+from obsloop import METRICS, Histogram, Metric
 from obsloop_exporters import _otel_reading as reading
 from obsloop_exporters._otel_reading import Reading, attempt
 
-ANCHORS = tuple(signal for signal in SIGNALS if signal.scope == "process" and signal.kind == "counter")
+ANCHORS = tuple(metric for metric in METRICS if metric.scope == "process" and metric.kind == "counter")
 """An SDK exports nothing where nothing was recorded: these always have figures, so that no collection is empty."""
 
 Callback = Callable[[CallbackOptions], Iterable[Observation]]
@@ -50,37 +50,37 @@ class Shared:
 
 def anchors(meter: Meter, wanted: Callable[[], bool]) -> None:
     """Make the instruments that keep a collection from being empty; silent while they are not ``wanted``."""
-    for signal in ANCHORS:
-        _make(meter, signal, signal.name, signal.help, _when(wanted, _anchor(signal)))
+    for metric in ANCHORS:
+        _make(meter, metric, metric.name, metric.help, _when(wanted, _anchor(metric)))
 
 
 def everything(
     meter: Meter, wanted: Callable[[], bool], shared: Shared, bounds: Mapping[str, tuple[float, ...]]
 ) -> None:
-    """Make instruments for all signals but the anchors; silent while they are not ``wanted``."""
+    """Make instruments for all metrics but the anchors; silent while they are not ``wanted``."""
 
-    def make(signal: Signal, name: str, what: str, observe: _Observe) -> None:
+    def make(metric: Metric, name: str, what: str, observe: _Observe) -> None:
         def callback(options: CallbackOptions) -> Iterable[Observation]:
             del options
             now, before = shared.serve(name)
             return attempt(name, lambda: list(observe(now, before))) or ()
 
-        _make(meter, signal, name, what, _when(wanted, callback))
+        _make(meter, metric, name, what, _when(wanted, callback))
 
-    for signal in SIGNALS:
-        if signal.kind == "histogram":
-            bucket = f"{signal.name}.bucket"
-            make(signal, bucket, f"{signal.help} How many at most le.", _buckets(signal, bounds[signal.name]))
-            make(signal, f"{signal.name}.sum", f"{signal.help} Their sum.", _numbers(signal))
-        elif signal not in ANCHORS:
-            make(signal, signal.name, signal.help, _numbers(signal))
+    for metric in METRICS:
+        if metric.kind == "histogram":
+            bucket = f"{metric.name}.bucket"
+            make(metric, bucket, f"{metric.help} How many at most le.", _buckets(metric, bounds[metric.name]))
+            make(metric, f"{metric.name}.sum", f"{metric.help} Their sum.", _numbers(metric))
+        elif metric not in ANCHORS:
+            make(metric, metric.name, metric.help, _numbers(metric))
 
 
-def _make(meter: Meter, signal: Signal, name: str, what: str, callback: Callback) -> None:
-    unit = "{value}" if name.endswith(".bucket") else signal.unit
-    if signal.kind == "gauge":
+def _make(meter: Meter, metric: Metric, name: str, what: str, callback: Callback) -> None:
+    unit = "{value}" if name.endswith(".bucket") else metric.unit
+    if metric.kind == "gauge":
         meter.create_observable_gauge(name, [callback], unit, what)
-    elif signal.kind == "updowncounter":
+    elif metric.kind == "updowncounter":
         meter.create_observable_up_down_counter(name, [callback], unit, what)
     else:
         meter.create_observable_counter(name, [callback], unit, what)
@@ -93,29 +93,29 @@ def _when(wanted: Callable[[], bool], callback: Callback) -> Callback:
     return observe
 
 
-def _anchor(signal: Signal) -> Callback:
+def _anchor(metric: Metric) -> Callback:
     def callback(options: CallbackOptions) -> Iterable[Observation]:
         del options
         now = Reading(0, {}, obsloop.process_snapshot())
-        return attempt(signal.name, lambda: list(_numbers(signal)(now, None))) or ()
+        return attempt(metric.name, lambda: list(_numbers(metric)(now, None))) or ()
 
     return callback
 
 
-def _numbers(signal: Signal) -> _Observe:
+def _numbers(metric: Metric) -> _Observe:
     def observe(now: Reading, before: Reading | None) -> Iterator[Observation]:
-        for point in reading.points(signal, now, before):
+        for point in reading.points(metric, now, before):
             value = point.value
             yield Observation(value.sum if isinstance(value, Histogram) else value, point.attributes)
 
     return observe
 
 
-def _buckets(signal: Signal, bounds: tuple[float, ...]) -> _Observe:
+def _buckets(metric: Metric, bounds: tuple[float, ...]) -> _Observe:
     texts = [*(f"{bound:g}" for bound in bounds), "+Inf"]
 
     def observe(now: Reading, before: Reading | None) -> Iterator[Observation]:
-        for point in reading.points(signal, now, before):
+        for point in reading.points(metric, now, before):
             if isinstance(point.value, Histogram):
                 upto = (*point.value.cumulative(bounds), point.value.count)
                 for le, count in zip(texts, upto, strict=True):

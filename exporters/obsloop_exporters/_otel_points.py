@@ -25,7 +25,7 @@ from opentelemetry.sdk.metrics.view import (
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 import obsloop
-from obsloop import SIGNALS, ExponentialBuckets, Histogram, Signal
+from obsloop import METRICS, ExponentialBuckets, Histogram, Metric
 from obsloop_exporters import _otel_reading as reading
 from obsloop_exporters._common import bucket_within, latest
 from obsloop_exporters._otel_reading import Point, Reading, attempt
@@ -59,53 +59,53 @@ class Wishes:
     """What one reader prefers."""
 
     temporality: Mapping[str, AggregationTemporality]
-    """By ``Signal.kind``; gauges have none."""
+    """By ``Metric.kind``; gauges have none."""
     aggregation: Aggregation
     """Of histograms."""
     bounds: Mapping[str, tuple[float, ...]]
-    """Of explicit buckets, by signal, where neither the reader nor a View has bounds."""
+    """Of explicit buckets, by metric, where neither the reader nor a View has bounds."""
     exemplars: Callable[[], bool] = lambda: True
     """Whether the provider has not switched exemplars off."""
 
 
 Streams = Mapping[str, tuple[Stream, ...]]
-"""By signal; none where a View dropped it."""
+"""By metric; none where a View dropped it."""
 
-PLAIN: Streams = {signal.name: (Stream(signal.name, signal.help),) for signal in SIGNALS}
+PLAIN: Streams = {metric.name: (Stream(metric.name, metric.help),) for metric in METRICS}
 """Without any View."""
 
 
 def scope_metrics(now: Reading, base: Reading | None, wishes: Wishes, streams: Streams) -> sdk.ScopeMetrics:
-    """All signals, in the catalogue's order; without those of which there are no series."""
+    """All metrics, in the catalogue's order; without those of which there are no series."""
     found: list[sdk.Metric] = []
-    for signal in SIGNALS:
-        if streams[signal.name]:
-            points = reading.points(signal, now, base)
-            for stream in streams[signal.name]:
-                data = attempt(stream.name, _data, signal, stream, points, now.time_ns, wishes)
+    for metric in METRICS:
+        if streams[metric.name]:
+            points = reading.points(metric, now, base)
+            for stream in streams[metric.name]:
+                data = attempt(stream.name, _data, metric, stream, points, now.time_ns, wishes)
                 if data is not None and data.data_points:
-                    found.append(sdk.Metric(stream.name, stream.description, signal.unit, data))
+                    found.append(sdk.Metric(stream.name, stream.description, metric.unit, data))
     return sdk.ScopeMetrics(SCOPE, found, SCOPE.schema_url or "")
 
 
-def _data(signal: Signal, stream: Stream, points: Iterable[Point], time_ns: int, wishes: Wishes) -> sdk.DataT | None:
+def _data(metric: Metric, stream: Stream, points: Iterable[Point], time_ns: int, wishes: Wishes) -> sdk.DataT | None:
     aggregation = stream.aggregation
     if aggregation is None:
-        aggregation = wishes.aggregation if signal.kind == "histogram" else SumAggregation()
+        aggregation = wishes.aggregation if metric.kind == "histogram" else SumAggregation()
     if isinstance(aggregation, DropAggregation):
         return None
     if stream.keys is not None:
-        points = _merged(points, stream.keys, last=signal.kind == "gauge")
-    if signal.kind == "gauge" or isinstance(aggregation, LastValueAggregation):
+        points = _merged(points, stream.keys, last=metric.kind == "gauge")
+    if metric.kind == "gauge" or isinstance(aggregation, LastValueAggregation):
         return sdk.Gauge([_number(point, 0, time_ns, _plain(point.value)) for point in points])
-    temporality = wishes.temporality[signal.kind]
+    temporality = wishes.temporality[metric.kind]
     delta = temporality is AggregationTemporality.DELTA
     changes = [
         (point, min(time_ns, point.since_ns if delta else point.began_ns), _changed(point, delta)) for point in points
     ]
-    if signal.kind != "histogram" or isinstance(aggregation, SumAggregation):
+    if metric.kind != "histogram" or isinstance(aggregation, SumAggregation):
         numbers = [_number(point, start_ns, time_ns, _plain(value)) for point, start_ns, value in changes]
-        return sdk.Sum(numbers, temporality, signal.kind != "updowncounter")
+        return sdk.Sum(numbers, temporality, metric.kind != "updowncounter")
     with_exemplars = wishes.exemplars()
     histograms = [
         (point.attributes, start_ns, time_ns, value if with_exemplars else replace(value, exemplars=()))
@@ -114,7 +114,7 @@ def _data(signal: Signal, stream: Stream, points: Iterable[Point], time_ns: int,
     ]
     if isinstance(aggregation, ExponentialBucketHistogramAggregation):
         return sdk.ExponentialHistogram([exponential(*each, aggregation) for each in histograms], temporality)
-    bounds = _bounds(signal, aggregation, wishes)
+    bounds = _bounds(metric, aggregation, wishes)
     return sdk.Histogram([_explicit(*each, bounds) for each in histograms], temporality)
 
 
@@ -186,19 +186,19 @@ def _exemplars(value: Histogram, bucket_of: Callable[[float], int]) -> tuple[lis
     )
 
 
-def _bounds(signal: Signal, aggregation: Aggregation, wishes: Wishes) -> tuple[float, ...]:
+def _bounds(metric: Metric, aggregation: Aggregation, wishes: Wishes) -> tuple[float, ...]:
     """Those that were asked for and can be had exactly; what cannot is left out, and said once."""
     asked: tuple[float, ...] | None = None
     if isinstance(aggregation, ExplicitBucketHistogramAggregation):
         asked = getattr(aggregation, "_boundaries", None)
     if asked is None or asked == _NOT_ASKED:
-        return wishes.bounds[signal.name]
-    exact = tuple(float(bound) for bound in asked if bound in signal.bounds)
+        return wishes.bounds[metric.name]
+    exact = tuple(float(bound) for bound in asked if bound in metric.bounds)
     if len(exact) < len(asked):
-        left_out = ", ".join(f"{bound:g}" for bound in asked if bound not in signal.bounds)
+        left_out = ", ".join(f"{bound:g}" for bound in asked if bound not in metric.bounds)
         reading.say_once(
-            f"{signal.name}: buckets cannot be given exactly at {left_out}, which are left out; choose among"
-            f" {', '.join(f'{bound:g}' for bound in signal.bounds)}"
+            f"{metric.name}: buckets cannot be given exactly at {left_out}, which are left out; choose among"
+            f" {', '.join(f'{bound:g}' for bound in metric.bounds)}"
         )
     return exact
 

@@ -1,7 +1,7 @@
 """From snapshots to OpenTelemetry's points: attributes, the value now, the value at the last reading, and the times.
 
 Neither the API nor the SDK is needed here: the two ways into a ``MeterProvider`` share it. One reading serves all
-signals, so that what arrives belongs together.
+metrics, so that what arrives belongs together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from operator import add, sub
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import obsloop
-from obsloop import LOOP_NAME_LABEL, Histogram, Signal, Snapshot
+from obsloop import LOOP_NAME_LABEL, Histogram, Metric, Snapshot
 from obsloop_exporters._common import encodable
 
 _UTILIZATION = "asyncio.eventloop.utilization"
@@ -57,15 +57,15 @@ def take() -> Reading:
     return Reading(time.time_ns(), loops, process)
 
 
-def points(signal: Signal, now: Reading, base: Reading | None) -> list[Point]:
-    """All series of ``signal``; what cannot be read is left out, and said once."""
+def points(metric: Metric, now: Reading, base: Reading | None) -> list[Point]:
+    """All series of ``metric``; what cannot be read is left out, and said once."""
     found: list[Point] = []
-    if signal.scope == "process":
+    if metric.scope == "process":
         pairs = [(now.process, base and base.process)]
     else:
         pairs = [(snapshot, base and base.loops.get(name)) for name, snapshot in now.loops.items()]
     for snapshot, before in pairs:
-        found += attempt(signal.name, _points, signal, snapshot, before, base) or ()
+        found += attempt(metric.name, _points, metric, snapshot, before, base) or ()
     return found
 
 
@@ -93,25 +93,25 @@ def say_once(text: str, error: BaseException | None = None, *, once: str = "") -
             pass
 
 
-def _points(signal: Signal, snapshot: Snapshot, before: Snapshot | None, base: Reading | None) -> list[Point]:
+def _points(metric: Metric, snapshot: Snapshot, before: Snapshot | None, base: Reading | None) -> list[Point]:
     began_ns = round(snapshot.began * 1e9)
     if before is not None and before.began != snapshot.began:  # it has begun anew since: a fork
         before = None
     since_ns = began_ns if base is None or before is None else base.time_ns
-    own = {LOOP_NAME_LABEL: encodable(snapshot.loop_name)} if signal.scope == "loop" else {}
-    if signal.name == _UTILIZATION:
+    own = {LOOP_NAME_LABEL: encodable(snapshot.loop_name)} if metric.scope == "loop" else {}
+    if metric.name == _UTILIZATION:
         return [Point(own, snapshot.utilization(before), None, began_ns, since_ns)]
-    names = [label.name for label in signal.labels]
-    last: Mapping[tuple[str, ...], Value] = {} if before is None else before[signal.name]
+    names = [label.name for label in metric.labels]
+    last: Mapping[tuple[str, ...], Value] = {} if before is None else before[metric.name]
     return [
         Point(
             own | dict(zip(names, map(encodable, labels), strict=True)),
-            float(value) if signal.unit in _FLOATS and not isinstance(value, Histogram) else value,
+            float(value) if metric.unit in _FLOATS and not isinstance(value, Histogram) else value,
             last.get(labels),
             began_ns,
             since_ns,
         )
-        for labels, value in snapshot[signal.name].items()
+        for labels, value in snapshot[metric.name].items()
     ]
 
 

@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.view import (
     SumAggregation,
 )
 
-from obsloop import SIGNALS, Signal
+from obsloop import METRICS, Metric
 from obsloop_exporters._otel_points import PLAIN, SCOPE, Stream, Streams
 from obsloop_exporters._otel_reading import say_once
 
@@ -47,14 +47,14 @@ _known: weakref.WeakKeyDictionary[Any, Streams] = weakref.WeakKeyDictionary()
 
 
 def streams_of(provider: object | None) -> Streams:
-    """What each signal is exported as by ``provider``, whose Views do not change once it is made."""
+    """What each metric is exported as by ``provider``, whose Views do not change once it is made."""
     if not isinstance(provider, sdk.MeterProvider):
         return PLAIN
     found = _known.get(provider)
     if found is None:
         try:
             views: Sequence[Any] = provider._sdk_config.views
-            found = {signal.name: _streams(signal, views) for signal in SIGNALS} if views else PLAIN
+            found = {metric.name: _streams(metric, views) for metric in METRICS} if views else PLAIN
         except Exception as error:
             say_once(f"the MeterProvider's Views cannot be read, and are not applied to obsloop's metrics: {error!r}")
             found = PLAIN
@@ -62,34 +62,34 @@ def streams_of(provider: object | None) -> Streams:
     return found
 
 
-def _streams(signal: Signal, views: Sequence[Any]) -> tuple[Stream, ...]:
-    instrument = _stand_in(signal)
+def _streams(metric: Metric, views: Sequence[Any]) -> tuple[Stream, ...]:
+    instrument = _stand_in(metric)
     matching = [view for view in views if view._match(instrument)]
-    return tuple(_stream(signal, view) for view in matching) or PLAIN[signal.name]
+    return tuple(_stream(metric, view) for view in matching) or PLAIN[metric.name]
 
 
-def _stream(signal: Signal, view: Any) -> Stream:
+def _stream(metric: Metric, view: Any) -> Stream:
     aggregation: Aggregation | None = view._aggregation
     if isinstance(aggregation, DefaultAggregation):
         aggregation = None
-    elif not isinstance(aggregation, _OBEYED[signal.kind]):
+    elif not isinstance(aggregation, _OBEYED[metric.kind]):
         say_once(
-            f"a View's {type(aggregation).__name__} does not fit a {signal.kind}, as {signal.name} is one: such signals"
+            f"a View's {type(aggregation).__name__} does not fit a {metric.kind}, as {metric.name} is one: such metrics"
             " are exported as without it",
-            once=f"{type(aggregation).__name__} {signal.kind}",
+            once=f"{type(aggregation).__name__} {metric.kind}",
         )
         aggregation = None
     keys: set[str] | None = view._attribute_keys
     return Stream(
-        view._name or signal.name,
-        view._description or signal.help,
+        view._name or metric.name,
+        view._description or metric.help,
         None if keys is None else frozenset(keys),
         aggregation,
     )
 
 
-def _stand_in(signal: Signal) -> Any:
+def _stand_in(metric: Metric) -> Any:
     """What a View looks at, of the class that it may ask for; it is registered nowhere."""
-    stand_in: Any = type("StandIn", (_CLASSES[signal.kind],), {"__init__": object.__init__})()
-    stand_in.name, stand_in.unit, stand_in.instrumentation_scope = signal.name, signal.unit, SCOPE
+    stand_in: Any = type("StandIn", (_CLASSES[metric.kind],), {"__init__": object.__init__})()
+    stand_in.name, stand_in.unit, stand_in.instrumentation_scope = metric.name, metric.unit, SCOPE
     return stand_in

@@ -1,6 +1,6 @@
 """From snapshots to the figures of one scrape: plain numbers and label values, checked, for each family.
 
-What can fail at a scrape fails here and takes only its own figures with it: one signal of one loop is left
+What can fail at a scrape fails here and takes only its own figures with it: one metric of one loop is left
 out, the rest is answered. An exception that left a collector would take the observed program's own metrics
 along. Nothing here knows a text format or prometheus_client.
 """
@@ -72,13 +72,13 @@ class Reader:
         reading: Reading = []
         for family in self.families:
             series: list[Series] = []
-            if family.signal.scope == "process":
+            if family.metric.scope == "process":
                 if process is not None:
-                    series += self._attempt(family.signal.name, _series, family, process, None) or ()
+                    series += self._attempt(family.metric.name, _series, family, process, None) or ()
             else:
                 for name, snapshot in loops.items():
                     before = previous.get(name)
-                    series += self._attempt(family.signal.name, _series, family, snapshot, before) or ()
+                    series += self._attempt(family.metric.name, _series, family, snapshot, before) or ()
             reading.append((family, series))
         return reading
 
@@ -114,11 +114,11 @@ class Reader:
 
 def _series(family: Family, snapshot: Snapshot, previous: Snapshot | None) -> list[Series]:
     """Every series that ``snapshot`` has of ``family``."""
-    loop = (encodable(snapshot.loop_name),) if family.signal.scope == "loop" else ()
-    if family.signal.name == _UTILIZATION:
+    loop = (encodable(snapshot.loop_name),) if family.metric.scope == "loop" else ()
+    if family.metric.name == _UTILIZATION:
         return [Series(loop, snapshot.utilization(previous))]
     result: list[Series] = []
-    for values, value in snapshot[family.signal.name].items():
+    for values, value in snapshot[family.metric.name].items():
         labels = (*loop, *map(encodable, values))
         if len(labels) != len(family.label_names):
             raise ValueError(f"{len(labels)} label values {labels!r} for {family.label_names!r}")

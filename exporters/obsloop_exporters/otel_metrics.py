@@ -1,4 +1,4 @@
-"""OpenTelemetry: every signal of obsloop's catalogue through the program's own MeterProvider.
+"""OpenTelemetry: every metric of obsloop's catalogue through the program's own MeterProvider.
 
     obsloop_exporters.otel_metrics.install()
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 
 import obsloop
-from obsloop import SIGNALS
+from obsloop import METRICS
 from obsloop_exporters._common import bounds_for
 from obsloop_exporters._otel_instruments import Shared, anchors, everything
 from obsloop_exporters._otel_reading import attempt, log
@@ -128,7 +128,7 @@ def install(
     Each reader gets what it prefers: exponential histograms at scale 2 or coarser, or explicit buckets; cumulative or
     delta; Views are obeyed. ``seconds_buckets`` and ``count_buckets`` are the bounds of explicit buckets, of times and
     of counts, where neither the reader nor a View has bounds, and without them each histogram has its own
-    (``obsloop.Signal.buckets``): each must be one that obsloop can give exactly (1, 2.5 or
+    (``obsloop.Metric.buckets``): each must be one that obsloop can give exactly (1, 2.5 or
     5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten); ``ValueError`` says which there are.
 
     Utilization is since the reader's last export that arrived. Calling it again changes nothing but the bounds of
@@ -179,7 +179,7 @@ def _bounds(
 ) -> dict[str, tuple[float, ...]]:
     seconds = None if seconds_buckets is None else tuple(seconds_buckets)
     counts = None if count_buckets is None else tuple(count_buckets)
-    return {signal.name: bounds_for(signal, seconds, counts) for signal in SIGNALS}
+    return {metric.name: bounds_for(metric, seconds, counts) for metric in METRICS}
 
 
 def _way(provider: MeterProvider | None) -> _Way:

@@ -35,10 +35,10 @@ _ESCAPINGS = ("underscores", "allow-utf-8", "values")
 
 
 class Collector:
-    """A custom collector: every signal of obsloop's catalogue, for every loop name of this process.
+    """A custom collector: every metric of obsloop's catalogue, for every loop name of this process.
 
     ``seconds_buckets`` and ``count_buckets`` are the upper bounds of all histograms of times and of counts; where
-    they are not given, each histogram has its own (``obsloop.Signal.buckets``). Each must be one that obsloop can
+    they are not given, each histogram has its own (``obsloop.Metric.buckets``). Each must be one that obsloop can
     give exactly (1, 2.5 or 5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten);
     ``ValueError`` says which there are.
 

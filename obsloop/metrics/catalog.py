@@ -1,8 +1,8 @@
-"""THE list of signals: what obsloop measures, under which name, in which unit, with which labels, since when.
+"""THE list of metrics: what obsloop measures, under which name, in which unit, with which labels, since when.
 
 Exporters, the reference page, the dashboards and the tests are derived from it; nothing is exported that is not here.
 Names follow OpenTelemetry's style; no convention for asyncio exists yet, so they mirror ``nodejs.eventloop.*`` and
-``cpython.gc.*``. A signal is added here when something measures it, not before.
+``cpython.gc.*``. A metric is added here when something measures it, not before.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class Metric:
     """One entry of the catalogue."""
 
     name: str
@@ -69,7 +69,7 @@ class Signal:
     help: str
     """What it means and, for a time, from when to when the clock runs."""
     labels: tuple[Label, ...] = ()
-    """Beside the loop's name, which every signal of scope ``loop`` carries."""
+    """Beside the loop's name, which every metric of scope ``loop`` carries."""
     scope: Literal["loop", "process"] = "loop"
     rare: bool = False
     """Whether it is counted by itself when it happens (``metrics.labelled``), and not read from the loop's counters."""
@@ -109,187 +109,187 @@ _NETWORK = Label("network.transport", NETWORKS)
 _ROLE = Label("role", ROLES)
 _GENERATION = Label("cpython.gc.generation", GENERATIONS)
 
-SIGNALS: tuple[Signal, ...] = (
-    Signal(
+METRICS: tuple[Metric, ...] = (
+    Metric(
         "asyncio.eventloop.time", "counter", "s",
         "Time the loop ran, by what it did. The states partition it: idle waits for events, poll asks for them without"
         " waiting, callback runs callbacks, gc collects garbage in the loop's thread, overhead is the loop itself.",
         (Label("state", STATES),),
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.utilization", "gauge", "1",
         "Share of its running time that the loop was not idle, since the last reading of this reader.",
     ),
-    Signal("asyncio.eventloop.iterations", "counter", "{iteration}", "Iterations of the loop."),
-    Signal("asyncio.eventloop.events", "counter", "{event}", "File descriptors that polls returned as ready."),
-    Signal(
+    Metric("asyncio.eventloop.iterations", "counter", "{iteration}", "Iterations of the loop."),
+    Metric("asyncio.eventloop.events", "counter", "{event}", "File descriptors that polls returned as ready."),
+    Metric(
         "asyncio.eventloop.events_waiting", "counter", "{event}",
         "Events that were waiting already when the loop polled without a wait: it was behind.",
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.poll.duration", "histogram", "s",
         "Duration of polls with timeout 0, from the call of select to its return. Polls that may wait are idle time.",
         buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.iteration.duration", "histogram", "s",
         "Duration of iterations, from the return of select to its next call.", buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.schedule.delay", "histogram", "s",
         "How long callbacks waited, from ready (scheduled, returned by a poll, or due) to their first instruction.",
         (_KIND,), buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.callback.duration", "histogram", "s",
         "Duration of callbacks, from the first instruction (the end of the one before) to the return.",
         (_KIND,), buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.callback.slow", "counter", "{callback}",
         "Callbacks that took slow_callback_duration or longer, by the coroutine or function.",
         (_SITE,), rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.block.episodes", "counter", "{episode}",
         "Times that the loop was blocked: iterations that took too long, or in which one callback did; by cause.",
         (_CAUSE,), rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.block.duration", "histogram", "s",
         "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,), rare=True,
         buckets=BLOCKED,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.exceptions", "counter", "{exception}",
         "Calls of the loop's exception handler: errors that nobody caught, by the exception's class and by origin.",
         (_ERROR_TYPE, Label("origin", ORIGINS)), rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.callback.time", "counter", "s",
         "Time that callbacks took, by the coroutine of the task whose steps they were: the busiest by name. In the pure"
         " core an estimate from one step in sixteen.",
         (Label("code.function.name", bound=MAX_SITES),),
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.ready.depth", "histogram", "{handle}", "Handles in the ready queue at each iteration.",
         buckets=DEPTH,
     ),
-    Signal("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
-    Signal("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers still in the heap."),
-    Signal(
+    Metric("asyncio.eventloop.timer.count", "updowncounter", "{timer}", "Timers in the heap, cancelled ones included."),
+    Metric("asyncio.eventloop.timer.cancelled", "updowncounter", "{timer}", "Cancelled timers still in the heap."),
+    Metric(
         "asyncio.eventloop.timer.lateness", "histogram", "s",
         "How late timers ran, from the time they were due to their first instruction.", buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.eventloop.blocked.time", "gauge", "s",
         "How long the loop has been in its present callback, computed at the reading; 0 when it waits or does not run.",
     ),
-    Signal(
+    Metric(
         "asyncio.task.created", "counter", "{task}",
         "Tasks that were created; of those from before the loop was observed, the ones that have had a step since. In"
         " the pure core tasks are counted, here and as active, from their first step on.",
     ),
-    Signal(
+    Metric(
         "asyncio.task.finished", "counter", "{task}",
         "Tasks that have ended, by outcome. abandoned: destroyed while pending, or left behind by a loop that was"
         " closed.",
         (Label("outcome", FINISHES),),
     ),
-    Signal("asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done."),
-    Signal(
+    Metric("asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done."),
+    Metric(
         "asyncio.task.oldest.age", "gauge", "s",
         "How long ago the oldest task that is not done was created, computed at the reading; 0 when there is none.",
     ),
-    Signal(
+    Metric(
         "asyncio.task.first_step.delay", "histogram", "s",
         "How long tasks waited for their first step, from creation to its first instruction; those that begin at once"
         " (eager ones) are not among them.", buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.task.duration", "histogram", "s", "How long tasks took, from creation to their end.", buckets=LONG,
     ),
-    Signal(
+    Metric(
         "asyncio.task.lint", "counter", "{finding}",
         "What was found to be wrong with tasks. never_yields: one did not let others run for too long, or gave way only"
         " to go on at once; never_woken: one waits for a future that nobody can set; growing: ever more tasks of one"
         " kind; exception_never_retrieved: an exception that nobody asked for.",
         (Label("lint", LINTS),), rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
         "Jobs that the loop has handed to an executor and no worker has begun. Of a process pool those that it has no"
         " process for.",
         (EXECUTOR,),
     ),
-    Signal(
+    Metric(
         "asyncio.executor.thread.count", "updowncounter", "{thread}",
         "Threads of the executors that the loop uses; of a process pool its processes.", (EXECUTOR,),
     ),
-    Signal(
+    Metric(
         "asyncio.executor.thread.active", "updowncounter", "{thread}",
         "Threads that run a job of the loop; of a process pool the processes that it has jobs for.", (EXECUTOR,),
     ),
-    Signal(
+    Metric(
         "asyncio.executor.job.queue_duration", "histogram", "s",
         "How long jobs waited for a worker, from submitted to begun, or to cancelled where they never began.",
         (EXECUTOR, _OUTCOME), rare=True, buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.executor.job.duration", "histogram", "s",
         "How long jobs ran, from begun to ended in the worker; where their beginning cannot be seen (process pools),"
         " from submitted.",
         (EXECUTOR, _OUTCOME), rare=True, buckets=LONG,
     ),
-    Signal(
+    Metric(
         "asyncio.executor.result.delay", "histogram", "s",
         "How long results waited for the loop, from the job's end to the beginning of the callback that delivers it.",
         (EXECUTOR, _OUTCOME), rare=True, buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.executor.oldest_job.age", "gauge", "s",
         "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 when there is none.",
         (EXECUTOR,),
     ),
-    Signal(
+    Metric(
         "asyncio.transport.active", "updowncounter", "{transport}",
         "Transports that are open. A datagram socket without a remote address is a server; pipes are clients.",
         (_NETWORK, _ROLE),
     ),
-    Signal(
+    Metric(
         "asyncio.transport.opened", "counter", "{transport}", "Transports that were made.", (_NETWORK, _ROLE),
         rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.transport.closed", "counter", "{transport}",
         "Transports that were closed. eof: the peer ended first; local: this side did; reset: the peer broke it off;"
         " error: another error; aborted: by abort(), or left behind unclosed.",
         (_NETWORK, Label("reason", CLOSINGS)), rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.transport.io", "counter", "By",
         "Bytes that went through transports, between them and the kernel: with TLS those of its records.",
         (Label("direction", DIRECTIONS), _NETWORK),
     ),
-    Signal(
+    Metric(
         "asyncio.transport.write_buffer.usage", "updowncounter", "By",
         "Bytes in the write buffers of all transports: written by the program and not taken by the kernel.",
     ),
-    Signal(
+    Metric(
         "asyncio.transport.write_paused.time", "counter", "s",
         "Time that transports had their protocols paused, from pause_writing to resume_writing: peers do not read.",
     ),
-    Signal(
+    Metric(
         "asyncio.transport.write_paused.episodes", "counter", "{episode}",
         "Times that a transport paused its protocol, since its write buffer passed the high-water mark.", rare=True,
     ),
-    Signal(
+    Metric(
         "dns.lookup.duration", "histogram", "s",
         "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
         " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
         (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True, buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.connect.duration", "histogram", "s",
         "How long each attempt to connect a stream socket took, from connect to connected, refused, timed out or given"
         " up; names are looked up before. The error is the exception's class, or the system's name where that is only"
@@ -298,70 +298,70 @@ SIGNALS: tuple[Signal, ...] = (
         (Label("network.type", NETWORK_TYPES), Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
         buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.tls.handshake.duration", "histogram", "s",
         "How long TLS handshakes took, from the connection being there to the end of the handshake. The error is the"
         " exception's class: ssl.SSLCertVerificationError; TimeoutError for asyncio's own handshake time-out;"
         " asyncio.exceptions.CancelledError where nobody waits for it any more. Empty when fine.",
         (_ROLE, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True, buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.server.accepted", "counter", "{connection}",
         "Connections that servers accepted, by the address that they listen on.", (SERVER_ADDRESS,), rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.server.accept.errors", "counter", "{error}",
         "Accepts that failed, by the address listened on and the system's name for the error: EMFILE is too many open"
         " files.",
         (SERVER_ADDRESS, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
     ),
-    Signal(
+    Metric(
         "asyncio.server.connections.active", "updowncounter", "{connection}",
         "Connections that servers have accepted and whose transports are open, by the address listened on.",
         (SERVER_ADDRESS,),
     ),
-    Signal(
+    Metric(
         "asyncio.subprocess.active", "updowncounter", "{process}",
         "Subprocesses that the loop has started and not reaped.",
     ),
-    Signal(
+    Metric(
         "asyncio.subprocess.duration", "histogram", "s",
         "How long subprocesses lived, from just before the fork until they were reaped; by exit: ok is status 0, error"
         " another one, signal a death by signal.",
         (Label("exit", EXITS),), rare=True, buckets=LONG,
     ),
-    Signal(
+    Metric(
         "asyncio.subprocess.reap.delay", "histogram", "s",
         "How long subprocesses had been dead when the loop reaped them: since the handle that reaps was ready, or,"
         " where the loop was blocked then, since the watchdog saw the end.", rare=True, buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "asyncio.signal.delivered", "counter", "{signal}",
         "Signals that arrived for handlers added with add_signal_handler.", (_SIGNAL,), rare=True,
     ),
-    Signal(
+    Metric(
         "cpython.gc.collections", "counter", "{collection}",
         "Garbage collections since obsloop was loaded.", (_GENERATION,), "process",
     ),
-    Signal(
+    Metric(
         "cpython.gc.pause.duration", "histogram", "s",
         "Duration of garbage collections, from gc's start callback to its stop callback.", (_GENERATION,), "process",
         buckets=SHORT,
     ),
-    Signal(
+    Metric(
         "obsloop.self.time", "counter", "s",
         "Our own cost off the hot path: taking snapshots, answering scrapes and making exports (which take snapshots"
         " too), watching for blocked loops, and looking which tasks there are.",
         (Label("what", SELF_TIME),), "process",
     ),
-    Signal(
+    Metric(
         "obsloop.dropped", "counter", "{item}",
         "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
         " writer kept from being consistent; children whose end nobody waited for; exports that failed; creations of"
         " tasks, and tasks with something wrong, for which there was no more room.",
         (Label("what", DROPPED),), "process",
     ),
-    Signal(
+    Metric(
         "obsloop.instrument.disabled", "counter", "{hook}",
         "Hooks of instruments that raised and were disabled.", (Label("what", HOOKS),), "process",
     ),

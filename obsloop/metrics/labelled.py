@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 
 from obsloop.metrics.buckets import SECONDS
-from obsloop.metrics.catalog import OTHER, SIGNALS, Label, Signal
+from obsloop.metrics.catalog import METRICS, OTHER, Label, Metric
 from obsloop.metrics.counters import STRIDE
 from obsloop.metrics.snapshot import Histogram, Value
 
@@ -21,31 +21,31 @@ _BOUNDS = SECONDS.bounds
 NEVER = -(1 << 63)
 """Stands for a time that there is not."""
 
-RARE: Mapping[str, Signal] = {signal.name: signal for signal in SIGNALS if signal.rare}
+RARE: Mapping[str, Metric] = {metric.name: metric for metric in METRICS if metric.rare}
 
 
 class _Table:
-    """The series of one signal."""
+    """The series of one metric."""
 
-    __slots__ = ("blocks", "counts", "signal", "values")
+    __slots__ = ("blocks", "counts", "metric", "values")
 
-    def __init__(self, signal: Signal, values: dict[Label, set[str]]) -> None:
-        self.signal = signal
-        self.values = [values.setdefault(label, set(label.values)) for label in signal.labels]
+    def __init__(self, metric: Metric, values: dict[Label, set[str]]) -> None:
+        self.metric = metric
+        self.values = [values.setdefault(label, set(label.values)) for label in metric.labels]
         self.counts: dict[tuple[str, ...], int] = {}
         self.blocks: dict[tuple[str, ...], list[int]] = {}
-        if all(label.values for label in signal.labels):  # all that there can be is there from the beginning
-            for labels in itertools.product(*(label.values for label in signal.labels)):
-                if signal.kind == "histogram":
+        if all(label.values for label in metric.labels):  # all that there can be is there from the beginning
+            for labels in itertools.product(*(label.values for label in metric.labels)):
+                if metric.kind == "histogram":
                     self.blocks[labels] = [0] * STRIDE
                 else:
                     self.counts[labels] = 0
 
     def points(self) -> dict[tuple[str, ...], Value]:
         """In exported units."""
-        if self.signal.kind == "histogram":
+        if self.metric.kind == "histogram":
             return {labels: Histogram.from_block(SECONDS, block) for labels, block in self.blocks.items()}
-        if self.signal.unit == "s":
+        if self.metric.unit == "s":
             return {labels: ns / 1e9 for labels, ns in self.counts.items()}
         return dict(self.counts)
 
@@ -58,21 +58,21 @@ class Rare:
     def __init__(self) -> None:
         self.forked()
 
-    def count(self, signal_name: str, *labels: str, n: int = 1) -> None:
-        """``n`` more (nanoseconds, for a signal in seconds) in the counter ``signal_name`` with these label values."""
+    def count(self, metric_name: str, *labels: str, n: int = 1) -> None:
+        """``n`` more (nanoseconds, for a signal in seconds) in the counter ``metric_name`` with these label values."""
         with self._lock:
-            table = self._tables[signal_name]
+            table = self._tables[metric_name]
             labels = self._bounded(table, labels)
             table.counts[labels] = table.counts.get(labels, 0) + n
 
-    def time(self, signal_name: str, duration_ns: int, *labels: str) -> None:
-        """One more value in the histogram ``signal_name`` with these label values."""
-        self.time_all((self.histogram(signal_name, *labels),), (duration_ns,))
+    def time(self, metric_name: str, duration_ns: int, *labels: str) -> None:
+        """One more value in the histogram ``metric_name`` with these label values."""
+        self.time_all((self.histogram(metric_name, *labels),), (duration_ns,))
 
-    def histogram(self, signal_name: str, *labels: str) -> list[int]:
+    def histogram(self, metric_name: str, *labels: str) -> list[int]:
         """The block of that histogram with these label values: to be kept, where it is used often, for ``time_all``."""
         with self._lock:
-            table = self._tables[signal_name]
+            table = self._tables[metric_name]
             labels = self._bounded(table, labels)
             block = table.blocks.get(labels)
             if block is None:
@@ -101,7 +101,7 @@ class Rare:
             return [*values, OTHER] if self._folded.get(label.name) else values
 
     def points(self) -> dict[str, dict[tuple[str, ...], Value]]:
-        """All series, by signal."""
+        """All series, by metric."""
         with self._lock:
             return {name: table.points() for name, table in self._tables.items()}
 
@@ -115,11 +115,11 @@ class Rare:
         self._lock = threading.RLock()
         self._folded: dict[str, int] = {}
         self._values: dict[Label, set[str]] = {}
-        """Of each label, what it has been: signals with the same label show the same values, and fold the same."""
-        self._tables = {name: _Table(signal, self._values) for name, signal in RARE.items()}
+        """Of each label, what it has been: metrics with the same label show the same values, and fold the same."""
+        self._tables = {name: _Table(metric, self._values) for name, metric in RARE.items()}
 
     def _bounded(self, table: _Table, labels: tuple[str, ...]) -> tuple[str, ...]:
-        for i, label in enumerate(table.signal.labels):
+        for i, label in enumerate(table.metric.labels):
             value = self._fit(label, table.values[i], labels[i])
             if value == OTHER != labels[i]:
                 self._folded[label.name] = self._folded.get(label.name, 0) + 1

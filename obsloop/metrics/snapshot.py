@@ -94,7 +94,7 @@ class Histogram:
 
 Value = float | int | Histogram
 Points = Mapping[tuple[str, ...], Value]
-"""Values by their label values, in the order of ``Signal.labels``."""
+"""Values by their label values, in the order of ``Metric.labels``."""
 
 
 class CoroutineTime(NamedTuple):
@@ -110,7 +110,7 @@ class CoroutineTime(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The figures of one loop name, or of the process, at one moment. ``snapshot[signal name]`` gives the points."""
+    """The figures of one loop name, or of the process, at one moment. ``snapshot[metric name]`` gives the points."""
 
     loop_name: str
     """Empty for the figures of the process."""
@@ -127,24 +127,24 @@ class Snapshot:
     them, where ``asyncio.eventloop.callback.time`` shows the busiest. In the pure core an estimate from one step in
     sixteen."""
 
-    def __getitem__(self, signal_name: str) -> Points:
+    def __getitem__(self, metric_name: str) -> Points:
         try:
-            return self.data[signal_name]
+            return self.data[metric_name]
         except KeyError:
-            raise KeyError(f"no signal {signal_name!r} here; there are {', '.join(sorted(self.data))}") from None
+            raise KeyError(f"no metric {metric_name!r} here; there are {', '.join(sorted(self.data))}") from None
 
-    def value(self, signal_name: str, *label_values: str) -> float | int:
-        """One number, by signal and label values in the catalogue's order."""
-        found = self[signal_name][label_values]
+    def value(self, metric_name: str, *label_values: str) -> float | int:
+        """One number, by metric and label values in the catalogue's order."""
+        found = self[metric_name][label_values]
         if isinstance(found, Histogram):
-            raise TypeError(f"{signal_name} is a histogram: use histogram()")
+            raise TypeError(f"{metric_name} is a histogram: use histogram()")
         return found
 
-    def histogram(self, signal_name: str, *label_values: str) -> Histogram:
-        """One histogram, by signal and label values in the catalogue's order."""
-        found = self[signal_name][label_values]
+    def histogram(self, metric_name: str, *label_values: str) -> Histogram:
+        """One histogram, by metric and label values in the catalogue's order."""
+        found = self[metric_name][label_values]
         if not isinstance(found, Histogram):
-            raise TypeError(f"{signal_name} is no histogram: use value()")
+            raise TypeError(f"{metric_name} is no histogram: use value()")
         return found
 
     @property

@@ -45,7 +45,7 @@ def install() -> None:
 
 
 def points() -> dict[str, dict[tuple[str, ...], Value]]:
-    """The figures of the process, by signal and generation."""
+    """The figures of the process, by metric and generation."""
     blocks = [block[:] for block in _pauses]
     return {
         "cpython.gc.collections": {(str(g),): sum(block[1:]) for g, block in enumerate(blocks)},

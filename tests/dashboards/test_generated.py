@@ -52,11 +52,11 @@ def test_a_stale_file_is_named(tmp_path):
     """A changed, a missing and a foreign file are each told, and nothing is written."""
     assert build("--out", str(tmp_path)).returncode == 0
     (tmp_path / "rules.yaml").write_text("groups: []\n")
-    (tmp_path / "signals.md").unlink()
+    (tmp_path / "metrics.md").unlink()
     (tmp_path / "left-over.json").write_text("{}")
     done = build("--check", "--out", str(tmp_path))
     assert done.returncode == 1
-    for name in ("rules.yaml", "signals.md", "left-over.json"):
+    for name in ("rules.yaml", "metrics.md", "left-over.json"):
         assert f"{name};" in done.stderr
     assert (tmp_path / "rules.yaml").read_text() == "groups: []\n"
 
@@ -78,15 +78,15 @@ def test_a_query_cannot_name_what_nobody_measures(modules, query, said):
         queries.promql(query)
 
 
-def test_every_signal_is_on_a_dashboard_and_in_the_reference(modules):
+def test_every_metric_is_on_a_dashboard_and_in_the_reference(modules):
     """What is measured can be looked at."""
     _, _, queries = modules
     shown = " ".join(path.read_text() for path in BOARDS)
-    page = (GENERATED / "signals.md").read_text()
-    for signal in obsloop.SIGNALS:
-        part = "bucket" if signal.kind == "histogram" else ""
-        assert queries.metric(signal.name, part) in shown, signal.name
-        assert f"## {signal.name}\n" in page
+    page = (GENERATED / "metrics.md").read_text()
+    for metric in obsloop.METRICS:
+        part = "bucket" if metric.kind == "histogram" else ""
+        assert queries.metric(metric.name, part) in shown, metric.name
+        assert f"## {metric.name}\n" in page
 
 
 def test_dashboards_can_be_provisioned():

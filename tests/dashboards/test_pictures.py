@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from obsloop import SIGNALS
+from obsloop import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = sorted((ROOT / "dashboards" / "generated").glob("obsloop-*.json"))
@@ -100,7 +100,7 @@ def test_buckets_become_cells(mapping, window, beyond):
 
 def test_colours_are_of_values_that_there_are():
     """A series that has a colour of its own is one that the catalogue's labels have."""
-    values = {value for signal in SIGNALS for label in signal.labels for value in label.values}
+    values = {value for metric in METRICS for label in metric.labels for value in label.values}
     named = {
         override["matcher"]["options"] for panel in PANELS for override in panel["fieldConfig"]["overrides"]
     }  # fmt: skip

@@ -10,7 +10,7 @@ DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
 
 
 def test_series_of_one_loop_do_not_grow(monkeypatch, clean_ledger):
-    """Of a program that fills every signal; a new label or bucket must say in the configuration what it costs."""
+    """Of a program that fills every metric; a new label or bucket must say in the configuration what it costs."""
     monkeypatch.syspath_prepend(str(DASHBOARDS))
     import config
 

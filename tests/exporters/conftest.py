@@ -36,7 +36,7 @@ def freeze(monkeypatch) -> Callable[[], Figures]:
 
 @pytest.fixture(scope="session")
 def figures_of_everything() -> Figures:
-    """The figures of a program that filled every signal, on a loop called `judged`. It runs once for all tests."""
+    """The figures of a program that filled every metric, on a loop called `judged`. It runs once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_ledgers", {})
         patch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)

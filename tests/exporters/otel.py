@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader, MetricReader
 
 import obsloop
-from obsloop import LOOP_NAME_LABEL, Histogram, Signal, Snapshot
+from obsloop import LOOP_NAME_LABEL, Histogram, Metric, Snapshot
 from obsloop_exporters import otel_metrics
 
 DELTA, CUMULATIVE = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
@@ -48,23 +48,23 @@ def given(reader: InMemoryMetricReader) -> Given:
     }
 
 
-def key(signal: Signal, labels: tuple[str, ...], loop: str) -> frozenset[tuple[str, str]]:
+def key(metric: Metric, labels: tuple[str, ...], loop: str) -> frozenset[tuple[str, str]]:
     """The attributes that a series has."""
-    own = {LOOP_NAME_LABEL: loop} if signal.scope == "loop" else {}
-    return frozenset((own | {one.name: value for one, value in zip(signal.labels, labels, strict=True)}).items())
+    own = {LOOP_NAME_LABEL: loop} if metric.scope == "loop" else {}
+    return frozenset((own | {one.name: value for one, value in zip(metric.labels, labels, strict=True)}).items())
 
 
 def expected(loops: Mapping[str, Snapshot], process: Snapshot) -> Given:
     """The values of all series of some snapshots, by name and attributes."""
     every: Given = {}
-    for signal in obsloop.SIGNALS:
-        series = every.setdefault(signal.name, {})
-        for snapshot in [process] if signal.scope == "process" else loops.values():
-            if signal.name == "asyncio.eventloop.utilization":
-                series[key(signal, (), snapshot.loop_name)] = snapshot.utilization()
+    for metric in obsloop.METRICS:
+        series = every.setdefault(metric.name, {})
+        for snapshot in [process] if metric.scope == "process" else loops.values():
+            if metric.name == "asyncio.eventloop.utilization":
+                series[key(metric, (), snapshot.loop_name)] = snapshot.utilization()
                 continue
-            for labels, value in snapshot[signal.name].items():
-                series[key(signal, labels, snapshot.loop_name)] = value
+            for labels, value in snapshot[metric.name].items():
+                series[key(metric, labels, snapshot.loop_name)] = value
     return {name: series for name, series in every.items() if series}
 
 

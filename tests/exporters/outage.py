@@ -17,7 +17,7 @@ import obsloop
 from obsloop_exporters import otel_metrics
 
 DELAY = "asyncio.eventloop.schedule.delay"
-BOUNDS = next(signal.buckets for signal in obsloop.SIGNALS if signal.name == DELAY)
+BOUNDS = next(metric.buckets for metric in obsloop.METRICS if metric.name == DELAY)
 
 
 def report() -> dict[str, object]:

@@ -60,7 +60,7 @@ def block(seconds: float, least: int = 1) -> None:
 
 
 def everything(then: Callable[[], T]) -> Callable[[], Any]:
-    """A program that fills every signal, and calls `then` while its timers are still pending."""
+    """A program that fills every metric, and calls `then` while its timers are still pending."""
 
     async def main() -> T:
         loop = asyncio.get_running_loop()

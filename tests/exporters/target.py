@@ -7,12 +7,12 @@ that obsloop's service uses. Its ports are its first line of output; it ends whe
 import asyncio
 import json
 import os
-import signal
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import signal
 import prometheus_client
 from opentelemetry import trace
 
@@ -26,7 +26,7 @@ TRACE_ID, SPAN_ID = 0x5CA1AB1E << 96 | 1, 0xB10C << 48 | 1
 OTHER_LOOP = 'say "hi" to C:\\new line 🦔'
 
 exporter = obsloop_exporters.prometheus.Exporter()
-DURATION = next(signal for signal in obsloop.SIGNALS if signal.name == "asyncio.eventloop.callback.duration")
+DURATION = next(metric for metric in obsloop.METRICS if metric.name == "asyncio.eventloop.callback.duration")
 own = prometheus_client.Histogram("program_block_seconds", "As the program sees it.", buckets=DURATION.buckets)
 
 

@@ -32,12 +32,12 @@ from tests.exporters.test_otel_receivers import DELTAS, EXPONENTIAL, FORMS, NEVE
 from tests.support import LIMIT
 
 DURATION, DELAY = "asyncio.eventloop.callback.duration", "asyncio.eventloop.schedule.delay"
-BUCKETS = next(signal.buckets for signal in obsloop.SIGNALS if signal.name == DURATION)
+BUCKETS = next(metric.buckets for metric in obsloop.METRICS if metric.name == DURATION)
 QUEUED = "asyncio.executor.job.queue_duration"
 SLOW, BLOCK = 0.25, 0.3
 pytestmark = pytest.mark.once  # tests/watch/test_exemplars.py has what differs between interpreters and cores
 
-SIGNALS = {signal.name: signal for signal in obsloop.SIGNALS}
+METRICS = {metric.name: metric for metric in obsloop.METRICS}
 NUMBERS = iter(range(1, 1000))
 
 
@@ -85,12 +85,12 @@ class Case:
 
     @property
     def wanted(self) -> dict[str, tuple[str, str]]:
-        """Trace and span by signal."""
-        return {signal: ids(one) for signal, one in self.spans.items()}
+        """Trace and span by metric."""
+        return {metric: ids(one) for metric, one in self.spans.items()}
 
 
 def every(snapshot: obsloop.Snapshot) -> dict[str, list[Exemplar]]:
-    """The exemplars of all series, by signal."""
+    """The exemplars of all series, by metric."""
     found = {
         name: [exemplar for value in points.values() if isinstance(value, Histogram) for exemplar in value.exemplars]
         for name, points in snapshot.data.items()
@@ -100,14 +100,14 @@ def every(snapshot: obsloop.Snapshot) -> dict[str, list[Exemplar]]:
 
 @pytest.fixture
 def case(freeze) -> Case:
-    """It has run, and the figures hold still; each of its signals has the exemplar that it put in."""
+    """It has run, and the figures hold still; each of its metrics has the exemplar that it put in."""
     case = Case()
     run(case)
     loops, _ = freeze()
     found = every(loops["main"])
     assert found.keys() == case.wanted.keys()
-    for signal, wanted in case.wanted.items():
-        (exemplar,) = found[signal]
+    for metric, wanted in case.wanted.items():
+        (exemplar,) = found[metric]
         assert (exemplar.trace_id, exemplar.span_id) == wanted
         assert BLOCK - 0.05 <= exemplar.value < BLOCK + LIMIT
     return case
@@ -128,10 +128,10 @@ def test_openmetrics_has_them_at_the_buckets_that_they_are_in(case):
     """Trace, span, value and time; within the bucket's bounds; and as short as OpenMetrics wants them."""
     snapshot = obsloop.snapshots()["main"]
     found = scraped(Exporter().render(OPENMETRICS)[1])
-    assert found.keys() == {f"{signal.replace('.', '_')}_seconds" for signal in case.wanted}
-    for signal, (trace_id, span_id) in case.wanted.items():
-        ((le, exemplar),) = found[f"{signal.replace('.', '_')}_seconds"]
-        (meant,) = every(snapshot)[signal]
+    assert found.keys() == {f"{metric.replace('.', '_')}_seconds" for metric in case.wanted}
+    for metric, (trace_id, span_id) in case.wanted.items():
+        ((le, exemplar),) = found[f"{metric.replace('.', '_')}_seconds"]
+        (meant,) = every(snapshot)[metric]
         assert exemplar.labels == {"trace_id": trace_id, "span_id": span_id}
         assert (exemplar.value, float(exemplar.timestamp)) == (meant.value, pytest.approx(meant.time, abs=1e-6))
         bounds = [0.0, *BUCKETS, float("inf")]
@@ -188,8 +188,8 @@ def test_otlp_brings_them_to_the_receiver(case, wire, aggregation):
         for name, series in last.items()
     }
     assert {name for name, exemplars in found.items() if exemplars} == case.wanted.keys()
-    for signal, wanted in case.wanted.items():
-        ((arrived,), (meant,)) = found[signal], every(snapshot)[signal]
+    for metric, wanted in case.wanted.items():
+        ((arrived,), (meant,)) = found[metric], every(snapshot)[metric]
         assert (arrived.trace_id.hex(), arrived.span_id.hex()) == wanted
         assert arrived.as_double == meant.value
         assert arrived.time_unix_nano == round(meant.time * 1e9)
@@ -259,7 +259,7 @@ def test_both_exporters_show_the_same_cases(case):
         found = metrics(reader)
     sent = set()
     for name, metric in found.items():
-        if SIGNALS[name].kind == "histogram":
+        if METRICS[name].kind == "histogram":
             for point in metric.data.data_points:
                 for one in point.exemplars:
                     le = min(bound for bound in (*point.explicit_bounds, float("inf")) if one.value <= bound)

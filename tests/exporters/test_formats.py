@@ -144,21 +144,21 @@ def test_large_numbers_and_odd_ones(monkeypatch, freeze):
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
-def test_signals_that_are_yet_to_come(monkeypatch, accept):
+def test_metrics_that_are_yet_to_come(monkeypatch, accept):
     """Labels before and after `le`, none at all, and a help text with all that needs escaping."""
     some = obsloop.process_snapshot().histogram("cpython.gc.pause.duration", "0")
     executor, outcome = obsloop.Label("executor", ("a",)), obsloop.Label("outcome", ("ok",))
-    signals = {
-        obsloop.Signal("a", "histogram", "s", 'Say "hi",\nC:\\new.', (outcome, executor), "process", buckets=(0.01,)): (
+    metrics = {
+        obsloop.Metric("a", "histogram", "s", 'Say "hi",\nC:\\new.', (outcome, executor), "process", buckets=(0.01,)): (
             "o",
             'e"',
         ),
-        obsloop.Signal("b", "histogram", "s", "No labels.", (), "process"): (),
-        obsloop.Signal("c", "histogram", "s", "One after.", (outcome,), "process"): ("ok",),
-        obsloop.Signal("d", "counter", "{x}", 'A "number".', (), "process"): (),
+        obsloop.Metric("b", "histogram", "s", "No labels.", (), "process"): (),
+        obsloop.Metric("c", "histogram", "s", "One after.", (outcome,), "process"): ("ok",),
+        obsloop.Metric("d", "counter", "{x}", 'A "number".', (), "process"): (),
     }
-    data = {s.name: {values: some if s.kind == "histogram" else 3} for s, values in signals.items()}
-    monkeypatch.setattr(_families, "SIGNALS", tuple(signals))
+    data = {s.name: {values: some if s.kind == "histogram" else 3} for s, values in metrics.items()}
+    monkeypatch.setattr(_families, "METRICS", tuple(metrics))
     monkeypatch.setattr(obsloop, "process_snapshot", lambda: obsloop.Snapshot("", False, 0.0, data))
     body = Exporter().render(accept)[1]
     assert body == choose_encoder(accept)[0](registry())

@@ -15,7 +15,7 @@ from tests.exporters.programs import WAYS, everything, run
 
 LOOP = "asyncio_eventloop_name"
 
-# signal: (family in OpenMetrics, type, unit, labels). Others lean on these names: a change here breaks their queries.
+# metric: (family in OpenMetrics, type, unit, labels). Others lean on these names: a change here breaks their queries.
 EXPECTED = {
     "asyncio.eventloop.time": ("asyncio_eventloop_time_seconds", "counter", "seconds", [LOOP, "state"]),
     "asyncio.eventloop.utilization": ("asyncio_eventloop_utilization_ratio", "gauge", "ratio", [LOOP]),
@@ -106,7 +106,7 @@ EXPECTED = {
     "asyncio.subprocess.reap.delay": (
         "asyncio_subprocess_reap_delay_seconds", "histogram", "seconds", [LOOP],
     ),
-    "asyncio.signal.delivered": ("asyncio_signal_delivered", "counter", "", [LOOP, "signal"]),
+    "asyncio.signal.delivered": ("asyncio_metric_delivered", "counter", "", [LOOP, "signal"]),
     "cpython.gc.collections": ("cpython_gc_collections", "counter", "", ["cpython_gc_generation"]),
     "cpython.gc.pause.duration": (
         "cpython_gc_pause_duration_seconds", "histogram", "seconds", ["cpython_gc_generation"],
@@ -119,7 +119,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def scraped():
-    """The families of a program that fills every signal, by name, as OpenMetrics' parser understands them."""
+    """The families of a program that fills every metric, by name, as OpenMetrics' parser understands them."""
     accept = "application/openmetrics-text; version=1.0.0"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_ledger, "_ledgers", {})
@@ -127,38 +127,38 @@ def scraped():
     return {family.name: family for family in text_string_to_metric_families(body.decode())}
 
 
-def test_every_signal_has_a_name_here_and_every_name_a_signal():
+def test_every_metric_has_a_name_here_and_every_name_a_metric():
     """Whoever adds a signal to the catalogue decides here what Prometheus's users will call it."""
-    assert EXPECTED.keys() == {signal.name for signal in obsloop.SIGNALS}
+    assert EXPECTED.keys() == {metric.name for metric in obsloop.METRICS}
 
 
 def test_what_is_exported_is_the_catalogue_and_nothing_else(scraped):
-    """A program that does everything shows each signal of the catalogue, and no family besides."""
-    assert list(scraped) == [EXPECTED[signal.name][0] for signal in obsloop.SIGNALS]
+    """A program that does everything shows each metric of the catalogue, and no family besides."""
+    assert list(scraped) == [EXPECTED[metric.name][0] for metric in obsloop.METRICS]
     assert [name for name, family in scraped.items() if not family.samples] == []
 
 
-@pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
-def test_a_family_is_what_its_signal_is(scraped, signal):
+@pytest.mark.parametrize("metric", obsloop.METRICS, ids=lambda metric: metric.name)
+def test_a_family_is_what_its_metric_is(scraped, metric):
     """Type, unit, help and labels arrive as the catalogue has them."""
-    name, kind, unit, labels = EXPECTED[signal.name]
+    name, kind, unit, labels = EXPECTED[metric.name]
     family = scraped[name]
-    assert (family.type, family.unit, family.documentation) == (kind, unit, signal.help)
+    assert (family.type, family.unit, family.documentation) == (kind, unit, metric.help)
     for sample in family.samples:
         assert sample.labels.keys() - {"le"} == set(labels)
         suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[kind]
         assert sample.name in [name + suffix for suffix in suffixes]
 
 
-@pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
-def test_labels_have_all_the_values_of_the_catalogue_and_no_other(scraped, signal):
+@pytest.mark.parametrize("metric", obsloop.METRICS, ids=lambda metric: metric.name)
+def test_labels_have_all_the_values_of_the_catalogue_and_no_other(scraped, metric):
     """Each combination that the catalogue promises is there from the first scrape, so that rates miss nothing."""
-    name, _, _, labels = EXPECTED[signal.name]
-    for label, declared in zip([label for label in labels if label != LOOP], signal.labels, strict=True):
+    name, _, _, labels = EXPECTED[metric.name]
+    for label, declared in zip([label for label in labels if label != LOOP], metric.labels, strict=True):
         values = {sample.labels[label] for sample in scraped[name].samples}
         if declared.bound:  # they come from the program
             assert 1 <= len(values) <= declared.bound + 1
-        elif any(other.bound for other in signal.labels):
+        elif any(other.bound for other in metric.labels):
             assert values < set(declared.values)
         else:
             assert values == set(declared.values)
@@ -192,7 +192,7 @@ def test_describe_names_what_collect_gives():
         return metric.name, metric.type, metric.unit, metric.documentation
 
     assert [shape(m) for m in collector.describe()] == [shape(m) for m in collector.collect()]
-    assert [m.samples for m in collector.describe()] == [[] for _ in obsloop.SIGNALS]
+    assert [m.samples for m in collector.describe()] == [[] for _ in obsloop.METRICS]
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
@@ -209,22 +209,22 @@ def test_no_series_tells_when_it_was_created(accept):
 
 def test_a_unit_without_a_word_in_prometheus_is_refused(monkeypatch):
     """A unit new in the catalogue is an error that names it, not a family without a unit."""
-    signal = obsloop.Signal("some.thing", "gauge", "furlong", "Far.")
-    monkeypatch.setattr(_families, "SIGNALS", (signal,))
+    metric = obsloop.Metric("some.thing", "gauge", "furlong", "Far.")
+    monkeypatch.setattr(_families, "METRICS", (metric,))
     with pytest.raises(ValueError, match=r"some\.thing: no Prometheus word .* 'furlong'"):
         Collector()
 
 
 def test_units_map_by_the_usual_rules(monkeypatch):
     """Bytes get a word, a ratio is a gauge of unit 1 only, no unit is said twice, `_count` is a histogram's word."""
-    signals = {
-        "a_bytes": obsloop.Signal("a", "counter", "By", ""),
-        "b_seconds": obsloop.Signal("b.seconds", "gauge", "s", ""),
-        "c": obsloop.Signal("c", "counter", "1", ""),
-        "d": obsloop.Signal("d", "updowncounter", "1", ""),
-        "e_ratio": obsloop.Signal("e", "gauge", "1", ""),
-        "f_g": obsloop.Signal("f.g", "updowncounter", "{thing}", ""),
-        "h_threads": obsloop.Signal("h.thread.count", "updowncounter", "{thread}", ""),
+    metrics = {
+        "a_bytes": obsloop.Metric("a", "counter", "By", ""),
+        "b_seconds": obsloop.Metric("b.seconds", "gauge", "s", ""),
+        "c": obsloop.Metric("c", "counter", "1", ""),
+        "d": obsloop.Metric("d", "updowncounter", "1", ""),
+        "e_ratio": obsloop.Metric("e", "gauge", "1", ""),
+        "f_g": obsloop.Metric("f.g", "updowncounter", "{thing}", ""),
+        "h_threads": obsloop.Metric("h.thread.count", "updowncounter", "{thread}", ""),
     }
-    monkeypatch.setattr(_families, "SIGNALS", tuple(signals.values()))
-    assert [metric.name for metric in Collector().describe()] == list(signals)
+    monkeypatch.setattr(_families, "METRICS", tuple(metrics.values()))
+    assert [metric.name for metric in Collector().describe()] == list(metrics)

@@ -392,13 +392,13 @@ def test_any_provider_is_given_all_that_the_api_can_carry(freeze, caplog):
     loops, process = run(everything(freeze), name="judged")
     found, wanted = provider.collect(), expected(loops, process)
     provider.collect()
-    for signal in obsloop.SIGNALS:
-        if signal.kind != "histogram":
-            assert found.pop(signal.name) == wanted[signal.name]
+    for metric in obsloop.METRICS:
+        if metric.kind != "histogram":
+            assert found.pop(metric.name) == wanted[metric.name]
             continue
-        sums, buckets = found.pop(f"{signal.name}.sum"), found.pop(f"{signal.name}.bucket")
-        bounds = signal.buckets
-        for attributes, value in wanted[signal.name].items():
+        sums, buckets = found.pop(f"{metric.name}.sum"), found.pop(f"{metric.name}.bucket")
+        bounds = metric.buckets
+        for attributes, value in wanted[metric.name].items():
             assert sums[attributes] == value.sum
             texts = [f"{bound:g}" for bound in bounds] + ["+Inf"]
             counts = [buckets[attributes | {("le", text)}] for text in texts]

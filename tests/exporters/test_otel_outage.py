@@ -16,7 +16,7 @@ import obsloop
 from tests.exporters.otel import DELTA, expected, provider_with
 from tests.exporters.otlp import HttpReceiver, receiving
 from tests.exporters.programs import little, run
-from tests.exporters.test_otel_receivers import NEVER, SIGNALS, WIRES, added_up, exporter_for, kind_of
+from tests.exporters.test_otel_receivers import METRICS, NEVER, WIRES, added_up, exporter_for, kind_of
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS, DELAY = "asyncio.eventloop.iterations", "asyncio.eventloop.schedule.delay"
@@ -201,7 +201,7 @@ def test_what_is_never_delivered_is_in_no_other_exporters_way(temporality):
         last, added = receiver.last, added_up(receiver.requests)
         for name, series in wanted.items():
             for attributes, value in series.items():
-                if SIGNALS[name].kind == "counter" and SIGNALS[name].scope == "loop":
+                if METRICS[name].kind == "counter" and METRICS[name].scope == "loop":
                     point = last[name][attributes]
                     found = added[name, attributes] if temporality else point.as_int or point.as_double
                     assert found == pytest.approx(value)

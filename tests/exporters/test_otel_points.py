@@ -47,7 +47,7 @@ EXPONENTIAL = {sdk.Histogram: ExponentialBucketHistogramAggregation()}
 ITERATIONS, DELAY = "asyncio.eventloop.iterations", "asyncio.eventloop.schedule.delay"
 UTILIZATION = "asyncio.eventloop.utilization"
 MAIN = frozenset({("asyncio.eventloop.name", "main")})
-SIGNALS = {signal.name: signal for signal in obsloop.SIGNALS}
+METRICS = {metric.name: metric for metric in obsloop.METRICS}
 
 
 @pytest.fixture(autouse=True)
@@ -58,23 +58,23 @@ def says_anew(monkeypatch):
 
 @pytest.mark.parametrize("aggregation", [None, EXPONENTIAL], ids=["explicit", "exponential"])
 def test_a_reader_is_given_what_the_snapshot_says(filled, aggregation):
-    """Every series of every signal of a program that filled them all: no other, and each number."""
+    """Every series of every metric of a program that filled them all: no other, and each number."""
     reader = InMemoryMetricReader(preferred_aggregation=aggregation)
     with provider_with(reader):
         loops, process = filled
         found, wanted = given(reader), expected(loops, process)
-    assert list(found) == [signal.name for signal in obsloop.SIGNALS]
+    assert list(found) == [metric.name for metric in obsloop.METRICS]
     for name, series in wanted.items():
         assert found[name].keys() == series.keys()
         for attributes, value in series.items():
             point = found[name][attributes]
             if not isinstance(value, Histogram):
                 assert point.value == value
-                assert type(point.value) is (float if SIGNALS[name].unit in ("s", "1") else int)
+                assert type(point.value) is (float if METRICS[name].unit in ("s", "1") else int)
                 continue
             assert (point.count, point.sum, point.min, point.max) == (value.count, value.sum, None, None)
             if aggregation is None:
-                bounds = SIGNALS[name].buckets
+                bounds = METRICS[name].buckets
                 assert (tuple(point.explicit_bounds), list(point.bucket_counts)) == (bounds, explicit(value, bounds))
             else:
                 assert (point.scale, exponential_of(point)) == (2, exponential(value, 2))
@@ -82,17 +82,17 @@ def test_a_reader_is_given_what_the_snapshot_says(filled, aggregation):
                 assert not any(point.negative.bucket_counts)
 
 
-@pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
-def test_a_metric_is_what_its_signal_is(filled, signal):
+@pytest.mark.parametrize("metric", obsloop.METRICS, ids=lambda metric: metric.name)
+def test_an_instrument_is_what_its_metric_is(filled, metric):
     """Name, unit, description and kind are the catalogue's."""
     reader = InMemoryMetricReader()
     with provider_with(reader):
-        metric = metrics(reader)[signal.name]
-    assert (metric.unit, metric.description) == (signal.unit, signal.help)
+        exported = metrics(reader)[metric.name]
+    assert (exported.unit, exported.description) == (metric.unit, metric.help)
     kinds = {"counter": Sum, "updowncounter": Sum, "gauge": Gauge, "histogram": ExplicitHistogram}
-    assert type(metric.data) is kinds[signal.kind]
-    if isinstance(metric.data, Sum):
-        assert metric.data.is_monotonic == (signal.kind == "counter")
+    assert type(exported.data) is kinds[metric.kind]
+    if isinstance(exported.data, Sum):
+        assert exported.data.is_monotonic == (metric.kind == "counter")
 
 
 def test_the_scope_is_obsloop_and_the_programs_own_metrics_stay(filled):
@@ -113,7 +113,7 @@ def test_a_process_without_a_loop_exports_its_own_figures():
     reader = InMemoryMetricReader()
     with provider_with(reader):
         found = given(reader)
-    assert found.keys() == {signal.name for signal in obsloop.SIGNALS if signal.scope == "process"}
+    assert found.keys() == {metric.name for metric in obsloop.METRICS if metric.scope == "process"}
 
 
 def test_a_label_value_that_utf8_cannot_write_is_exported_escaped(monkeypatch):
@@ -225,7 +225,7 @@ def test_deltas_are_the_differences_and_add_up(monkeypatch):
                             continue
                         assert exponential_of(point) == exponential(change, 2)
                         assert point.sum == pytest.approx(change.sum)
-                    elif SIGNALS[name].kind == "counter":
+                    elif METRICS[name].kind == "counter":
                         assert point.value == pytest.approx(value - (earlier or 0))
                     elif name != UTILIZATION:
                         assert point.value == value, "what goes up and down, and a gauge, is as it is"
@@ -372,7 +372,7 @@ def test_a_fork_in_the_middle_of_an_export_leaves_the_child_able_to_export():
 def at(idle: float, callback: float) -> Snapshot:
     """A loop that was idle and in callbacks for so many seconds since it began; nothing else is known of it."""
     time = {("idle",): idle, ("poll",): 0.0, ("callback",): callback, ("gc",): 0.0, ("overhead",): 0.0}
-    data = {signal.name: {} for signal in obsloop.SIGNALS} | {"asyncio.eventloop.time": MappingProxyType(time)}
+    data = {metric.name: {} for metric in obsloop.METRICS} | {"asyncio.eventloop.time": MappingProxyType(time)}
     return Snapshot("main", True, 0.0, MappingProxyType(data), 1.0)
 
 
@@ -498,7 +498,7 @@ def test_buckets_can_be_chosen_at_installation_and_wrong_ones_are_refused():
 # What goes wrong takes itself only.
 
 
-def test_a_signal_that_cannot_be_read_is_left_out_and_said_once(monkeypatch, caplog):
+def test_a_metric_that_cannot_be_read_is_left_out_and_said_once(monkeypatch, caplog):
     """The rest is exported, and the program's own metrics are, too."""
     real = obsloop.snapshots
 

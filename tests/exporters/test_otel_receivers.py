@@ -19,7 +19,7 @@ from tests.exporters.test_names import EXPECTED
 NEVER = float("inf")
 EXPONENTIAL = {sdk.Histogram: ExponentialBucketHistogramAggregation()}
 DELTAS = {sdk.ObservableCounter: DELTA, sdk.Histogram: DELTA}
-SIGNALS = {signal.name: signal for signal in obsloop.SIGNALS}
+METRICS = {metric.name: metric for metric in obsloop.METRICS}
 
 WIRES = pytest.mark.parametrize("wire", ["http", pytest.param("grpc", marks=pytest.mark.clients)])
 FORMS = pytest.mark.parametrize("aggregation", [None, EXPONENTIAL], ids=["explicit", "exponential"])
@@ -47,14 +47,14 @@ def assert_same(found: Series, wanted, form: str) -> None:
         for attributes, value in series.items():
             point = found[name][attributes]
             if not isinstance(value, Histogram):
-                which = "as_double" if SIGNALS[name].unit in ("s", "1") else "as_int"
+                which = "as_double" if METRICS[name].unit in ("s", "1") else "as_int"
                 assert (point.WhichOneof("value"), getattr(point, which)) == (which, value), name
                 continue
             assert (point.count, point.sum) == (value.count, value.sum)
             assert not point.HasField("min"), "what is not known is not sent"
             assert not point.HasField("max"), "what is not known is not sent"
             if form == "explicit":
-                bounds = SIGNALS[name].buckets
+                bounds = METRICS[name].buckets
                 assert tuple(point.explicit_bounds) == bounds
                 assert list(point.bucket_counts) == explicit(value, bounds)
             else:
@@ -65,25 +65,25 @@ def assert_same(found: Series, wanted, form: str) -> None:
 @WIRES
 @FORMS
 def test_what_arrives_is_what_the_snapshot_says(freeze, wire, aggregation):
-    """A program that fills every signal, seen after it has stopped moving; every signal arrives."""
+    """A program that fills every metric, seen after it has stopped moving; every metric arrives."""
     with receiving(kind_of(wire)) as receiver:
         exporter = exporter_for(wire, receiver, preferred_aggregation=aggregation)
         with provider_with(PeriodicExportingMetricReader(exporter, NEVER)) as provider:
             loops, process = run(everything(freeze), name="judged")
             provider.force_flush()
         assert_same(receiver.last, expected(loops, process), "exponential" if aggregation else "explicit")
-        assert receiver.last.keys() == SIGNALS.keys()
+        assert receiver.last.keys() == METRICS.keys()
         for metric in metrics_of(receiver.requests[-1]):
-            signal = SIGNALS[metric.name]
-            assert (metric.unit, metric.description) == (signal.unit, signal.help)
+            wanted = METRICS[metric.name]
+            assert (metric.unit, metric.description) == (wanted.unit, wanted.help)
             if metric.WhichOneof("data") == "sum":
-                assert metric.sum.is_monotonic == (signal.kind == "counter")
+                assert metric.sum.is_monotonic == (wanted.kind == "counter")
             if metric.WhichOneof("data") != "gauge":
                 assert getattr(metric, metric.WhichOneof("data")).aggregation_temporality == 2
                 for point in getattr(metric, metric.WhichOneof("data")).data_points:
                     assert 0 < point.start_time_unix_nano < point.time_unix_nano
                     assert point.start_time_unix_nano == round(
-                        (process if signal.scope == "process" else loops["judged"]).began * 1e9
+                        (process if wanted.scope == "process" else loops["judged"]).began * 1e9
                     )
 
 
@@ -99,14 +99,14 @@ def test_deltas_that_arrived_add_up_to_the_snapshot(wire):
             wanted = {"main": obsloop.snapshots()["main"]}
         added = added_up(receiver.requests)
         for name, series in expected(wanted, obsloop.process_snapshot()).items():
-            if SIGNALS[name].scope == "process":
+            if METRICS[name].scope == "process":
                 continue  # goes on while it is compared
             for attributes, value in series.items():
                 if isinstance(value, Histogram):
                     counts, total = added.get((name, attributes), ({}, 0.0))
                     assert {i: n for i, n in counts.items() if n} == exponential(value, 2)
                     assert total == pytest.approx(value.sum)
-                elif SIGNALS[name].kind == "counter":
+                elif METRICS[name].kind == "counter":
                     assert added[name, attributes] == pytest.approx(value)
 
 
@@ -144,10 +144,10 @@ def test_prometheus_and_otlp_show_the_same_histograms(freeze):
         return scraped[name, frozenset(labels.items())]
 
     for name, series in last.items():
-        family = EXPECTED[name][0] + ("_total" if SIGNALS[name].kind == "counter" else "")
+        family = EXPECTED[name][0] + ("_total" if METRICS[name].kind == "counter" else "")
         for attributes, point in series.items():
             labels = {key.replace(".", "_"): value for key, value in attributes}
-            if SIGNALS[name].kind != "histogram":
+            if METRICS[name].kind != "histogram":
                 value = getattr(point, point.WhichOneof("value"))
                 assert sample(family, labels) == value
                 continue

@@ -167,14 +167,14 @@ def test_slow_callbacks_come_back_by_name(prometheus, job):
     assert labels["code_function_name"] == "__main__.main.<locals>.block"
 
 
-def test_every_signal_comes_back(prometheus, job):
+def test_every_metric_comes_back(prometheus, job):
     """Each family of the catalogue has series, and its type, unit and help are known to Prometheus."""
     target = f'{{job="{job}"}}'
     known = {entry["metric"]: entry for entry in prometheus.api("targets/metadata", match_target=target)}
-    for signal in obsloop.SIGNALS:
-        name, kind, unit, _ = EXPECTED[signal.name]
+    for metric in obsloop.METRICS:
+        name, kind, unit, _ = EXPECTED[metric.name]
         entry = known[name]
-        assert (entry["type"], entry["unit"], entry["help"]) == (kind, unit, signal.help)
+        assert (entry["type"], entry["unit"], entry["help"]) == (kind, unit, metric.help)
         suffix = {"counter": "_total", "gauge": "", "histogram": "_count"}[kind]
         assert prometheus.query(f"{name}{suffix}{target}"), name
 
@@ -231,7 +231,7 @@ def test_a_query_gives_back_exactly_what_the_page_says(prometheus, job, target_p
     meant = sorted(float(line.rsplit(" ", 1)[1]) for line in written)
     query = f'{{__name__=~"{name}_(bucket|count|sum)",{loop(job)[1:]}'
     assert sorted(value for _, value in prometheus.query(query)) == meant
-    bounds = next(s.buckets for s in obsloop.SIGNALS if s.name == "asyncio.eventloop.callback.duration")
+    bounds = next(s.buckets for s in obsloop.METRICS if s.name == "asyncio.eventloop.callback.duration")
     assert len(meant) == 8 * (len(bounds) + 1 + 2)
 
 

@@ -20,7 +20,7 @@ def check(text: bytes) -> tuple[int, str]:
 
 @pytest.mark.parametrize("way", ["exporter", "registry"])
 def test_metrics_of_a_full_program_are_clean(way):
-    """No warning about a name, a unit, a type or a help, with every signal filled."""
+    """No warning about a name, a unit, a type or a help, with every metric filled."""
     registry = CollectorRegistry()
     registry.register(Collector())
     text = run(everything(lambda: Exporter().render(None)[1] if way == "exporter" else generate_latest(registry)))

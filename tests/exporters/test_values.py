@@ -22,26 +22,26 @@ def registry(**buckets) -> CollectorRegistry:
     return made
 
 
-@pytest.mark.parametrize("signal", obsloop.SIGNALS, ids=lambda signal: signal.name)
-def test_a_scrape_says_what_the_snapshot_says(filled, signal):
+@pytest.mark.parametrize("metric", obsloop.METRICS, ids=lambda metric: metric.name)
+def test_a_scrape_says_what_the_snapshot_says(filled, metric):
     """Each figure of each series, for a program that filled everything."""
     loops, process = filled
-    scrape, name = registry(), EXPECTED[signal.name][0] + ("_total" if signal.kind == "counter" else "")
+    scrape, name = registry(), EXPECTED[metric.name][0] + ("_total" if metric.kind == "counter" else "")
     snapshot, base = (loops["judged"], {"asyncio_eventloop_name": "judged"})
-    if signal.scope == "process":
+    if metric.scope == "process":
         snapshot, base = process, {}
-    if signal.name == "asyncio.eventloop.utilization":
+    if metric.name == "asyncio.eventloop.utilization":
         assert scrape.get_sample_value(name, base) == snapshot.utilization()
         return
-    assert snapshot[signal.name]
-    for values, value in snapshot[signal.name].items():
-        labels = base | {label.name.replace(".", "_"): v for label, v in zip(signal.labels, values, strict=True)}
+    assert snapshot[metric.name]
+    for values, value in snapshot[metric.name].items():
+        labels = base | {label.name.replace(".", "_"): v for label, v in zip(metric.labels, values, strict=True)}
         if not isinstance(value, Histogram):
             assert scrape.get_sample_value(name, labels) == value
             continue
         assert scrape.get_sample_value(f"{name}_sum", labels) == value.sum
         assert scrape.get_sample_value(f"{name}_count", labels) == value.count
-        for bound, count in zip(signal.buckets, value.cumulative(signal.buckets), strict=True):
+        for bound, count in zip(metric.buckets, value.cumulative(metric.buckets), strict=True):
             le = {"le": floatToGoString(bound)}
             assert scrape.get_sample_value(f"{name}_bucket", labels | le) == count
         assert scrape.get_sample_value(f"{name}_bucket", labels | {"le": "+Inf"}) == value.count
@@ -60,12 +60,12 @@ def put_in(monkeypatch, values_ns: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "buckets",
-    [None, next(signal.bounds for signal in obsloop.SIGNALS if signal.name == PAUSE)],
+    [None, next(metric.bounds for metric in obsloop.METRICS if metric.name == PAUSE)],
     ids=["default bounds", "all bounds"],
 )
 def test_a_bucket_holds_exactly_what_is_at_most_its_bound(monkeypatch, buckets):
     """A value at each bound, one nanosecond below and one above: counted as whole numbers count them."""
-    own = next(signal.buckets for signal in obsloop.SIGNALS if signal.name == PAUSE)
+    own = next(metric.buckets for metric in obsloop.METRICS if metric.name == PAUSE)
     bounds = own if buckets is None else buckets
     bounds_ns = [round(bound * 1e9) for bound in bounds]
     values_ns = [bound + by for bound in bounds_ns for by in (-1, 0, 1)]
