@@ -12,7 +12,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from obsloop import asgi
 from obsloop.asgi import Middleware
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
@@ -32,7 +31,7 @@ def spans():
 @pytest.fixture
 def nothing_told(monkeypatch):
     """As if nothing had been logged yet."""
-    monkeypatch.setattr(asgi, "_told", set())
+    monkeypatch.setattr("obsloop.base.log._logged", set())
 
 
 async def request(app, sent, scope=None):
@@ -385,9 +384,7 @@ def test_a_function_that_cannot_decide_means_no_header(stepped, caplog, nothing_
 
 def test_a_span_that_raises_harms_nobody(stepped, caplog, monkeypatch):
     """An OpenTelemetry of somebody's own: one line, and the response is whole."""
-    from obsloop.base import guarded
-
-    monkeypatch.setattr(guarded, "_told", set())
+    monkeypatch.setattr("obsloop.base.log._logged", set())
     _, loop = stepped
     sent = []
 

@@ -199,7 +199,7 @@ def test_what_goes_wrong_in_our_own_code_may_be_anything(monkeypatch, broken_log
     """Also where the line about it cannot be written."""
     from obsloop.base import guarded
 
-    monkeypatch.setattr(guarded, "_told", set())
+    monkeypatch.setattr("obsloop.base.log._logged", set())
     guarded.guarded(cancelled)
     assert len(broken_log.records) == 1
 

@@ -196,7 +196,7 @@ def test_a_snapshot_does_not_change(stepped):
 def test_asking_a_snapshot_wrongly_is_told(stepped):
     """An unknown signal, a histogram asked for as a number, a number asked for as a histogram."""
     snapshot = stepped[1].snapshot()
-    with pytest.raises(KeyError, match=r"no signal 'nonsense' here; there are asyncio\.connect\.duration, "):
+    with pytest.raises(KeyError, match=r"no metric 'nonsense' here; there are asyncio\.connect\.duration, "):
         snapshot["nonsense"]
     with pytest.raises(TypeError, match=r"is a histogram: use histogram\(\)"):
         snapshot.value(DURATION, "callback")

@@ -4,6 +4,7 @@ import pytest
 
 import obsloop
 from obsloop.metrics import registry
+from obsloop.probes.collect import snapshot_of
 
 from .support import output, run_briefly
 
@@ -112,12 +113,12 @@ def test_a_block_that_changes_hands_is_counted(clean_ledger, moment):
         """A list of free blocks that has somebody look before it gets one and after it gave one away."""
 
         def append(self, block):
-            seen.append(ledger.snapshot().value("asyncio.eventloop.iterations"))
+            seen.append(snapshot_of(ledger).value("asyncio.eventloop.iterations"))
             super().append(block)
 
         def pop(self, *args):
             block = super().pop(*args)
-            seen.append(ledger.snapshot().value("asyncio.eventloop.iterations"))
+            seen.append(snapshot_of(ledger).value("asyncio.eventloop.iterations"))
             return block
 
     ledger._free = Pausing(ledger._free)
@@ -133,4 +134,4 @@ def test_a_block_that_changes_hands_is_counted(clean_ledger, moment):
 def test_a_name_without_a_loop_yet_can_be_shown(clean_ledger):
     """The ledger is there a moment before the first loop has its block."""
     ledger = registry.Ledger("new")
-    assert ledger.snapshot().value("asyncio.eventloop.iterations") == 0
+    assert snapshot_of(ledger).value("asyncio.eventloop.iterations") == 0

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from obsloop.introspect import callbacks, coroutines
+from obsloop.introspect import coroutines
 from obsloop.introspect.callbacks import site_of_handle
 from obsloop.introspect.coroutines import site_of_coroutine, site_of_task, waiting_at
 from obsloop.introspect.functions import Site
@@ -247,7 +247,7 @@ def test_a_coroutine_of_the_programs_own_making_is_named_after_its_class(loop):
 
 def test_names_are_kept_as_text_and_not_without_end(loop, monkeypatch):
     """Whoever makes functions without end does not fill the memory; no object is kept."""
-    monkeypatch.setattr(callbacks, "_MOST", 100)  # each new name is looked for in all modules, which takes its time
+    monkeypatch.setattr(coroutines, "_MOST", 100)  # each new name is looked for in all modules, which takes its time
     for number in range(coroutines._MOST * 2):
         space = {}
         exec(compile("async def made(): pass", f"<made {number}>", "exec"), space)

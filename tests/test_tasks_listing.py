@@ -14,6 +14,7 @@ from types import coroutine
 import pytest
 
 import obsloop
+from obsloop.introspect import coroutines
 from obsloop.service import server
 from obsloop.tasks import census
 
@@ -23,7 +24,7 @@ from .support import output
 @pytest.fixture(autouse=True)
 def no_census_yet(monkeypatch):
     """Each test begins and ends as a new process does; a service that an earlier test started takes no census."""
-    monkeypatch.setattr(server, "_tasks", types.SimpleNamespace(take_census=lambda: 1.0))
+    monkeypatch.setattr(server, "census", types.SimpleNamespace(take_census=lambda: 1.0, CENSUS_SECONDS=1.0))
     census.forked()
     yield
     census.forked()
@@ -492,7 +493,7 @@ def test_nothing_that_goes_wrong_is_raised(monkeypatch):
     assert census.listing() == census.Listing()
     with running() as call:
         call(lambda: setattr(call, "task", asyncio.create_task(outermost())))
-        monkeypatch.setattr(census._sites, "waiting_at", broken)
+        monkeypatch.setattr(coroutines, "waiting_at", broken)
         assert census.listing().tasks == []
         monkeypatch.setattr(census, "_references", broken)
         assert census.listing() == census.Listing()

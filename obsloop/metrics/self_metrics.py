@@ -49,8 +49,9 @@ def count_export(spent: float, *, failed: bool = False) -> None:
     ``spent``: seconds that it took to put the figures into their form, without the sending; they are added to
     ``obsloop.self.time``. May be called in any thread.
     """
-    add_time("export", round(spent * 1e9))
-    dropped["export"] += int(failed)
+    spent_ns, failures = round(spent * 1e9), int(failed)  # before: no call comes between reading a sum and adding to it
+    _spent_ns["export"] += spent_ns
+    dropped["export"] += failures
 
 
 def count_dropped_spans(number: int = 1) -> None:

@@ -7,12 +7,12 @@ that obsloop's service uses. Its ports are its first line of output; it ends whe
 import asyncio
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import signal
 import prometheus_client
 from opentelemetry import trace
 

@@ -106,7 +106,7 @@ EXPECTED = {
     "asyncio.subprocess.reap.delay": (
         "asyncio_subprocess_reap_delay_seconds", "histogram", "seconds", [LOOP],
     ),
-    "asyncio.signal.delivered": ("asyncio_metric_delivered", "counter", "", [LOOP, "signal"]),
+    "asyncio.signal.delivered": ("asyncio_signal_delivered", "counter", "", [LOOP, "signal"]),
     "cpython.gc.collections": ("cpython_gc_collections", "counter", "", ["cpython_gc_generation"]),
     "cpython.gc.pause.duration": (
         "cpython_gc_pause_duration_seconds", "histogram", "seconds", ["cpython_gc_generation"],

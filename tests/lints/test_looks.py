@@ -258,22 +258,22 @@ def test_a_child_after_fork_has_found_nothing_yet():
         output("""
         import asyncio, os, warnings
         import obsloop
-        from obsloop.hotpath import creation_samples as _created
+        from obsloop.metrics.self_metrics import dropped
         from obsloop.tasks.lints import runner as lints
         from obsloop.tasks.lints.runner import findings
         warnings.simplefilter("ignore")
         async def main():
             loop = asyncio.get_running_loop()
-            findings.tell(loop._obsloop, "growing", lints.look.Site("f", "", 0), "grows", log=False)
-            findings.dropped["task_lint"] = _created.dropped["task_creation"] = 3
-            print(len(lints.kept().events), lints.dropped(), flush=True)
+            findings.tell(loop._obsloop, "growing", lints.scan.Site("f", "", 0), "grows", log=False)
+            dropped["task_lint"] = dropped["task_creation"] = 3
+            print(len(lints.kept().events), dropped["task_lint"], dropped["task_creation"], flush=True)
             if os.fork() == 0:
-                print(lints.kept(), lints.dropped(), flush=True)
+                print(lints.kept(), dropped["task_lint"], dropped["task_creation"], flush=True)
                 os._exit(0)
             os.wait()
         obsloop.run(main())
         """)
-        == "1 {'task_lint': 3, 'task_creation': 3}\nRecent(events=[], older=0) {'task_lint': 0, 'task_creation': 0}\n"
+        == "1 3 3\nRecent(events=[], older=0) 0 0\n"
     )
 
 
@@ -292,7 +292,7 @@ def test_they_are_shown_with_the_tasks():
         async def main():
             loop = asyncio.get_running_loop()
             assert "What is wrong" not in await asyncio.to_thread(get, "text/html")
-            site = lints.look.Site("app.<b>worker</b>", "/app.py", 7, "worker 3")
+            site = lints.scan.Site("app.<b>worker</b>", "/app.py", 7, "worker 3")
             findings.tell(loop._obsloop, "never_woken", site, "has waited", n=2, seconds=40.0, log=False)
             print(json.dumps(json.loads(await asyncio.to_thread(get, "application/json"))["lints"]))
             page = await asyncio.to_thread(get, "text/html")

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import obsloop
 from obsloop.service import routes
 from obsloop.service.messages import Request
 from obsloop.service.routes import ROUTES, Options
@@ -94,7 +93,7 @@ def test_a_missing_exporter_is_looked_for_again(monkeypatch):
 def test_health_is_whether_each_running_loop_moves_on(monkeypatch, loops, status, blocked):
     """503 names each blocked loop and its seconds; a loop that does not run, or none, is not ill."""
     figures = {name: SimpleNamespace(running=running, blocked_time=time) for name, (running, time) in loops.items()}
-    monkeypatch.setattr(obsloop, "snapshots", lambda: figures)
+    monkeypatch.setattr(routes, "snapshots", lambda: figures)
     response = ask("/healthz")
     report = json.loads(response.body)
     assert response.status == status
