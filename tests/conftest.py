@@ -120,7 +120,7 @@ def cheap_collections() -> Iterator[None]:
 
 
 @pytest.fixture
-def clean_ledger() -> None:
+def clean_metrics() -> None:
     """No figures from the tests before: as if no observed loop had run in this process."""
     from .support import forget_everything
 

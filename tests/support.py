@@ -31,7 +31,7 @@ DELAY = "asyncio.eventloop.schedule.delay"
 
 
 def forget_everything() -> None:
-    """Start the process's ledgers from nothing, as if no loop had ever run."""
+    """Start the process's metrics from nothing, as if no loop had ever run."""
     registry.forget()
     dropped.update(dict.fromkeys(dropped, 0))
 
@@ -71,8 +71,8 @@ def state_of_watchdog() -> str:
 
 
 def blocks_of(name: str) -> int:
-    """How many blocks of counters the ledger of this name holds."""
-    return len(registry._ledgers[name].blocks())
+    """How many blocks of counters the metrics of this name holds."""
+    return len(registry._by_name[name].blocks())
 
 
 def states_ns(snapshot: obsloop.Snapshot) -> dict[str, int]:

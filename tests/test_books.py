@@ -122,7 +122,7 @@ def test_the_states_sum_to_the_time_that_the_loop_ran(runs, debug):
 
 @pytest.mark.parametrize("selector", SELECTORS, ids=lambda s: s.__name__)
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
-def test_the_books_balance_against_the_real_clock(clean_ledger, selector, debug):
+def test_the_books_balance_against_the_real_clock(clean_metrics, selector, debug):
     """Real work on the real clock: the sum lies between what was measured inside and outside; once within 0.1 %."""
 
     async def work() -> None:
@@ -179,7 +179,7 @@ def test_time_between_runs_belongs_to_no_state(stepped):
     assert not loop.snapshot().running
 
 
-def test_known_idle_and_poll_are_found(clean_ledger):
+def test_known_idle_and_poll_are_found(clean_metrics):
     """A wait of 2 s is idle; a poll with time-out 0 that takes 3 s is poll, one value in its histogram."""
     with stepped_loop() as (clock, loop):
         select = loop._selector.select

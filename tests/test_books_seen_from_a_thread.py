@@ -104,7 +104,7 @@ def busy(loop: obsloop.Loop, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
-def test_counters_never_go_back_while_the_loop_is_busy(clean_ledger, debug):
+def test_counters_never_go_back_while_the_loop_is_busy(clean_metrics, debug):
     """A thread that reads without a pause sees every counter grow, and no more time than has passed."""
     loop = obsloop.Loop()
     loop.set_debug(debug)
@@ -115,7 +115,7 @@ def test_counters_never_go_back_while_the_loop_is_busy(clean_ledger, debug):
 
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
-def test_counters_never_go_back_at_the_hastiest_thread_switches(clean_ledger, hasty_switches, debug):
+def test_counters_never_go_back_at_the_hastiest_thread_switches(clean_metrics, hasty_switches, debug):
     """The same where the threads change places every microsecond."""
     loop = obsloop.Loop()
     loop.set_debug(debug)
@@ -125,7 +125,7 @@ def test_counters_never_go_back_at_the_hastiest_thread_switches(clean_ledger, ha
     assert watcher.wrong == []
 
 
-def test_counters_do_not_go_back_when_a_long_collection_ends(clean_ledger):
+def test_counters_do_not_go_back_when_a_long_collection_ends(clean_metrics):
     """A collection that runs Python for 50 ms within a callback: what a snapshot in its middle said stays true."""
 
     class Lingering:
@@ -153,7 +153,7 @@ def test_counters_do_not_go_back_when_a_long_collection_ends(clean_ledger):
         assert {state for state, ns in later.items() if ns < earlier[state] - 2} == set()
 
 
-def test_a_wait_seen_from_a_thread_grows_as_idle(clean_ledger):
+def test_a_wait_seen_from_a_thread_grows_as_idle(clean_metrics):
     """While the loop waits for nothing, each snapshot from another thread has more idle time, and nothing blocked."""
     loop = obsloop.Loop()
     seen: list[obsloop.Snapshot] = []

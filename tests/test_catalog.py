@@ -16,7 +16,7 @@ NAMES = {metric.name for metric in METRICS}
 
 
 @pytest.fixture
-def figures(clean_ledger) -> dict[str, obsloop.Snapshot]:
+def figures(clean_metrics) -> dict[str, obsloop.Snapshot]:
     """A snapshot of each scope."""
     loop = obsloop.Loop()
     run_briefly(loop)

@@ -70,7 +70,7 @@ def test_a_deep_queue_is_counted_to_the_handle(stepped):
 
 
 @pytest.mark.parametrize("selector", ["epoll", "stepping"])
-def test_events_are_counted_and_those_that_waited(clean_ledger, stepped, pairs, selector):
+def test_events_are_counted_and_those_that_waited(clean_metrics, stepped, pairs, selector):
     """Events of a poll without a wait were waiting already; those that end a wait were not."""
     _, loop = stepped
     if selector == "epoll":
@@ -129,7 +129,7 @@ def test_a_heap_full_of_cancelled_timers_is_cleaned(stepped):
     assert (value(loop, "timer.count"), value(loop, "timer.cancelled")) == (50, 0)
 
 
-def test_timers_of_a_closed_loop_are_gone(clean_ledger):
+def test_timers_of_a_closed_loop_are_gone(clean_metrics):
     """The count is of loops that live."""
     loop = obsloop.Loop()
     loop.call_later(1000, str)
@@ -225,7 +225,7 @@ def test_collections_are_counted_by_generation():
     assert (done.stdout.splitlines(), done.stderr) == (["[0, 2, 3]", "[0, 2, 3]", "True"], "")
 
 
-def test_our_own_time_is_counted(clean_ledger):
+def test_our_own_time_is_counted(clean_metrics):
     """Taking snapshots costs time, and it is told."""
     obsloop.Loop().close()
     before = obsloop.process_snapshot().value("obsloop.self.time", "snapshot")

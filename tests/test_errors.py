@@ -24,7 +24,7 @@ class Listener:
 
 
 @pytest.fixture
-def observed(clean_ledger):
+def observed(clean_metrics):
     """An observed loop and who listens to it."""
     loop = obsloop.Loop()
     listener = Listener()

@@ -1,4 +1,4 @@
-"""After a fork the child starts with a clean ledger, its parent is untouched, and the books of both balance."""
+"""After a fork the child starts with clean metrics, its parent is untouched, and the books of both balance."""
 
 import pytest
 

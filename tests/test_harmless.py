@@ -49,14 +49,14 @@ def garbage_of(make_loop) -> dict[str, int]:
     return found
 
 
-def test_20_000_steps_leave_the_collector_nothing_of_ours(clean_ledger):
+def test_20_000_steps_leave_the_collector_nothing_of_ours(clean_metrics):
     """The collector finds what it finds after the same steps on the stock loop, and no object of a class of ours."""
     ours = garbage_of(obsloop.Loop)
     assert not [name for name in ours if "obsloop" in name]
     assert sum(ours.values()) <= sum(garbage_of(asyncio.SelectorEventLoop).values())
 
 
-def test_300_000_callbacks_leave_memory_flat(clean_ledger):
+def test_300_000_callbacks_leave_memory_flat(clean_metrics):
     """No per-callback object is kept: the interpreter's count of allocated blocks is as before."""
     loop = obsloop.Loop()
 
@@ -134,7 +134,7 @@ def story_of_odd_callbacks(loop) -> list[object]:
     return told
 
 
-def test_callbacks_that_meddle_with_the_loop_do_what_they_do_on_the_stock_loop(clean_ledger):
+def test_callbacks_that_meddle_with_the_loop_do_what_they_do_on_the_stock_loop(clean_metrics):
     """Cancelling itself or others, closing, stopping, running again, touching the ready queue: the same story."""
     stock, ours = asyncio.SelectorEventLoop(), obsloop.Loop()
     assert story_of_odd_callbacks(stock) == story_of_odd_callbacks(ours)
@@ -150,7 +150,7 @@ def test_callbacks_that_meddle_with_the_loop_do_what_they_do_on_the_stock_loop(c
 
 
 @pytest.mark.parametrize("by", ["call_soon", "call_later", "call_soon_threadsafe", "add_reader"])
-def test_a_context_that_is_entered_already_is_reported(clean_ledger, caplog, by):
+def test_a_context_that_is_entered_already_is_reported(clean_metrics, caplog, by):
     """Python refuses to enter a context twice: told as the stock loop tells it, and the loop goes on."""
     stories = []
     for loop in (asyncio.SelectorEventLoop(), obsloop.Loop()):
@@ -188,7 +188,7 @@ ODD_MOMENTS = [float("-inf"), float("inf"), -1e300, 1e300, 0, -0.0, 10**30, -(10
 
 @pytest.mark.parametrize("delay", ODD_MOMENTS, ids=str)
 @pytest.mark.parametrize("way", ["call_later", "call_at"])
-def test_odd_moments_do_what_they_do_on_the_stock_loop(clean_ledger, way, delay):
+def test_odd_moments_do_what_they_do_on_the_stock_loop(clean_metrics, way, delay):
     """Minus infinity is now and infinity is never: no arithmetic of ours fails where asyncio's does not."""
     outcomes = []
     for loop in (asyncio.SelectorEventLoop(), obsloop.Loop()):

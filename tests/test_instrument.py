@@ -14,7 +14,7 @@ import obsloop
 
 from .support import LIMIT, counts, output, ran_ns, run_briefly
 
-pytestmark = pytest.mark.usefixtures("clean_ledger")
+pytestmark = pytest.mark.usefixtures("clean_metrics")
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_what_was_put_in_is_found(way, kind, selector, debug):
 
 @EVERY_WAY
 @DEBUG
-def test_what_was_put_in_is_found_on_the_real_clock(clean_ledger, way, kind, debug):
+def test_what_was_put_in_is_found_on_the_real_clock(clean_metrics, way, kind, debug):
     """The same with real sleeps: what the histograms hold lies between what was slept and what the whole run took."""
     loop = obsloop.Loop()
     loop.set_debug(debug)

@@ -73,7 +73,7 @@ def story_of_a_raise(loop, exception: type[BaseException], where: str) -> list[o
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("where", ["callback", "task", "timer", "threadsafe", "handler"])
 @pytest.mark.parametrize("exception", EXCEPTIONS, ids=lambda e: e.__name__)
-def test_what_a_callback_raises_goes_where_it_goes_on_the_stock_loop(clean_ledger, caplog, exception, where, debug):
+def test_what_a_callback_raises_goes_where_it_goes_on_the_stock_loop(clean_metrics, caplog, exception, where, debug):
     """Reported or let through, the rest of the batch still queued, the loop able to run again: as compared."""
     stories = []
     for loop in (asyncio.SelectorEventLoop(), obsloop.Loop()):
@@ -115,7 +115,7 @@ def test_the_books_balance_when_an_exception_leaves_the_loop(stepped, exception,
 
 
 @pytest.mark.parametrize("where", ["in the poll", "in a callback"])
-def test_a_real_interrupt_leaves_as_from_the_stock_loop(clean_ledger, where):
+def test_a_real_interrupt_leaves_as_from_the_stock_loop(clean_metrics, where):
     """SIGINT with Python's own handler: KeyboardInterrupt out of run_forever, which can then be called again."""
 
     def interrupt(loop) -> None:

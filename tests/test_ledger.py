@@ -1,4 +1,4 @@
-"""One ledger for each loop name: loops add up under their name, names are bounded, and closed loops are freed."""
+"""One entry for each loop name: loops add up under their name, names are bounded, and closed loops are freed."""
 
 import asyncio
 import dataclasses
@@ -30,7 +30,7 @@ def work(n: int, settings: obsloop.Settings | None = None) -> None:
     loop.close()
 
 
-def test_two_loops_in_two_threads_do_not_mix(clean_ledger):
+def test_two_loops_in_two_threads_do_not_mix(clean_metrics):
     """Each thread's loop has the name of its thread, and its own figures, while both run at once."""
     barrier = threading.Barrier(2, timeout=30)
 
@@ -56,7 +56,7 @@ def test_two_loops_in_two_threads_do_not_mix(clean_ledger):
     assert 300 <= counts(figures["one"])["callback"] < 350
 
 
-def test_a_thousand_runs_make_one_set_of_series_and_lose_nothing(clean_ledger):
+def test_a_thousand_runs_make_one_set_of_series_and_lose_nothing(clean_metrics):
     """Each run has its own loop; all of them add up under one name, to the last callback."""
 
     async def main() -> None:
@@ -70,7 +70,7 @@ def test_a_thousand_runs_make_one_set_of_series_and_lose_nothing(clean_ledger):
     assert counts(obsloop.snapshots()["main"]) == {kind: n * 1000 for kind, n in one.items()}
 
 
-def test_loops_of_one_name_at_once_add_up(clean_ledger):
+def test_loops_of_one_name_at_once_add_up(clean_metrics):
     """Four loops open at the same time, then closed: their figures are a sum throughout."""
     loops = [obsloop.Loop() for _ in range(4)]
     for loop in loops:
@@ -84,7 +84,7 @@ def test_loops_of_one_name_at_once_add_up(clean_ledger):
     assert counts(obsloop.snapshots()["main"]) == {"callback": 5}
 
 
-def test_past_eight_names_all_go_to_other_and_are_counted(clean_ledger):
+def test_past_eight_names_all_go_to_other_and_are_counted(clean_metrics):
     """The ninth and tenth name share `_OTHER`; the loops counted there are told in obsloop.dropped."""
     for i in range(10):
         work(i + 1, obsloop.Settings(name=f"loop-{i}"))
@@ -97,7 +97,7 @@ def test_past_eight_names_all_go_to_other_and_are_counted(clean_ledger):
     assert obsloop.process_snapshot().value("obsloop.dropped", "asyncio.eventloop.name") == 2
 
 
-def test_the_name_is_the_settings_or_the_threads(clean_ledger):
+def test_the_name_is_the_settings_or_the_threads(clean_metrics):
     """`main` in the main thread, else the thread's name, unless the settings say another."""
     work(1)
     in_thread("worker", work, 1)
@@ -105,7 +105,7 @@ def test_the_name_is_the_settings_or_the_threads(clean_ledger):
     assert set(obsloop.snapshots()) == {"main", "worker", "chosen"}
 
 
-def test_the_thread_that_runs_the_loop_names_it(clean_ledger):
+def test_the_thread_that_runs_the_loop_names_it(clean_metrics):
     """A loop made in the main thread and run in another has the other's name."""
     loop = obsloop.Loop()
     in_thread("runner", run_briefly, loop)
@@ -113,7 +113,7 @@ def test_the_thread_that_runs_the_loop_names_it(clean_ledger):
     assert set(obsloop.snapshots()) == {"runner"}
 
 
-def test_a_loop_that_never_ran_has_no_series(clean_ledger):
+def test_a_loop_that_never_ran_has_no_series(clean_metrics):
     """Made and closed: nothing to tell."""
     obsloop.Loop().close()
     assert obsloop.snapshots() == {}
@@ -121,7 +121,7 @@ def test_a_loop_that_never_ran_has_no_series(clean_ledger):
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "unclosed"])
 @pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
-def test_a_loop_that_is_dropped_is_freed(clean_ledger, closed):
+def test_a_loop_that_is_dropped_is_freed(clean_metrics, closed):
     """Nothing of ours keeps a loop alive; its figures stay."""
     loop = obsloop.Loop()
     loop.call_soon(str)
@@ -138,7 +138,7 @@ def test_a_loop_that_is_dropped_is_freed(clean_ledger, closed):
     assert counts(obsloop.snapshots()["main"]) == {"callback": 2, "timer": 1}
 
 
-def test_a_closed_loop_is_freed_without_the_collector(clean_ledger):
+def test_a_closed_loop_is_freed_without_the_collector(clean_metrics):
     """No cycle of ours: the last reference frees it."""
     gc.collect()
     gc.disable()
@@ -158,7 +158,7 @@ def test_a_closed_loop_is_freed_without_the_collector(clean_ledger):
         gc.enable()
 
 
-def test_the_cost_of_many_loops_is_bounded(clean_ledger):
+def test_the_cost_of_many_loops_is_bounded(clean_metrics):
     """The blocks of closed loops are used again: a thousand loops leave no more than the most that lived at once."""
     for _ in range(250):
         work(1)
@@ -204,7 +204,7 @@ def test_asking_a_snapshot_wrongly_is_told(stepped):
         snapshot.histogram("asyncio.eventloop.time", "idle")
 
 
-def test_a_snapshot_says_since_when_it_counts(clean_ledger):
+def test_a_snapshot_says_since_when_it_counts(clean_metrics):
     """The first loop of a name begins it; what is run later, and asked later, leaves it. (A fork: test_fork.py.)"""
     before = time.time()
     work(1)

@@ -1,4 +1,4 @@
-"""A ledger while loops come and go: whatever code runs in between, nothing waits for itself, no counter goes back."""
+"""An entry while loops come and go: whatever code runs in between, nothing waits for itself, no counter goes back."""
 
 import pytest
 
@@ -101,27 +101,27 @@ print(process.value("obsloop.dropped", "export"), process.value("obsloop.dropped
 
 
 @pytest.mark.parametrize("moment", ["taken", "given back"])
-def test_a_block_that_changes_hands_is_counted(clean_ledger, moment):
+def test_a_block_that_changes_hands_is_counted(clean_metrics, moment):
     """Looked at in the very moment when it belongs to no loop."""
     loop = obsloop.Loop(settings=obsloop.Settings(name="one", watchdog=False))
     loop.call_soon(str)
     run_briefly(loop)
-    ledger = loop._obsloop.ledger
+    metrics = loop._obsloop.metrics
     seen = []
 
     class Pausing(list):
         """A list of free blocks that has somebody look before it gets one and after it gave one away."""
 
         def append(self, block):
-            seen.append(snapshot_of(ledger).value("asyncio.eventloop.iterations"))
+            seen.append(snapshot_of(metrics).value("asyncio.eventloop.iterations"))
             super().append(block)
 
         def pop(self, *args):
             block = super().pop(*args)
-            seen.append(snapshot_of(ledger).value("asyncio.eventloop.iterations"))
+            seen.append(snapshot_of(metrics).value("asyncio.eventloop.iterations"))
             return block
 
-    ledger._free = Pausing(ledger._free)
+    metrics._free = Pausing(metrics._free)
     loop.close()
     if moment == "taken":
         other = obsloop.Loop(settings=obsloop.Settings(name="one", watchdog=False))
@@ -131,7 +131,7 @@ def test_a_block_that_changes_hands_is_counted(clean_ledger, moment):
     assert set(seen) == {1}
 
 
-def test_a_name_without_a_loop_yet_can_be_shown(clean_ledger):
-    """The ledger is there a moment before the first loop has its block."""
-    ledger = registry.Ledger("new")
-    assert snapshot_of(ledger).value("asyncio.eventloop.iterations") == 0
+def test_a_name_without_a_loop_yet_can_be_shown(clean_metrics):
+    """The entry is there a moment before the first loop has its block."""
+    metrics = registry.LoopMetrics("new")
+    assert snapshot_of(metrics).value("asyncio.eventloop.iterations") == 0

@@ -170,7 +170,7 @@ def test_a_bad_variable_stops_every_way_to_a_loop_and_leaves_nothing_behind(make
     assert done.stderr == ""
 
 
-def test_the_variables_are_read_when_a_loop_is_made(clean_ledger, monkeypatch):
+def test_the_variables_are_read_when_a_loop_is_made(clean_metrics, monkeypatch):
     """Not at import: a program may set them first."""
     monkeypatch.setenv("OBSLOOP_NAME", "late")
     loop = obsloop.new_event_loop()

@@ -135,7 +135,7 @@ def test_an_overridden_time_is_what_timers_go_by():
         assert loop.snapshot().histogram("asyncio.eventloop.timer.lateness").sum == pytest.approx(0)
 
 
-def test_overridden_process_events_are_called_with_what_select_returned(clean_ledger):
+def test_overridden_process_events_are_called_with_what_select_returned(clean_metrics):
     """The program's own _process_events, on the standard selector: it sees the events, which are counted and timed."""
 
     class Noting(obsloop.Loop):

@@ -87,7 +87,7 @@ def _close(obs: Any, episode: Episode, ended_ns: int, cause: str) -> None:
 
 def _count(obs: Any, ended: Ended) -> None:
     """Count it, and hand it to the watchdog; where it is far behind, it is counted only."""
-    rare = obs.ledger.rare
+    rare = obs.metrics.rare
     rare.count("asyncio.eventloop.block.episodes", ended.cause)
     rare.time("asyncio.eventloop.block.duration", ended.duration_ns, ended.cause)
     if len(ended_episodes) < _MAX_ENDED or ended.episode is not None:
@@ -95,7 +95,7 @@ def _count(obs: Any, ended: Ended) -> None:
 
 
 def name_of(obs: Any) -> str:
-    return obs.ledger.name if obs.ledger is not None else obs.settings.name or ""
+    return obs.metrics.name if obs.metrics is not None else obs.settings.name or ""
 
 
 def report() -> None:

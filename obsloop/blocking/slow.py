@@ -125,19 +125,19 @@ def callback(
         site, kind_name = seen.site, seen.kind  # as it was seen: of an eager task, the child and not the parent
     notes = obs.notes.of(began_ns)
     notes.add(site, kind_name, spent_ns, delay_ns)
-    ledger = obs.ledger_of(loop)
+    metrics = obs.metrics_of(loop)
     if slow or delay_ns >= cells.slow_ns:
         ids = seen.ids if seen is not None else None  # it may be over before the callback is
         ids = ids or spans.span_ids(spans.context(handle, None))
-        exemplars.callback(ledger.exemplars, cells, kind, spent_ns, delay_ns, ids)
+        exemplars.callback(metrics.exemplars, cells, kind, spent_ns, delay_ns, ids)
     if not slow:
         return
     notes.slow_seen = True
     cells.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
-    ledger.rare.count("asyncio.eventloop.callback.slow", site.name)
+    metrics.rare.count("asyncio.eventloop.callback.slow", site.name)
     why, cpu_time = cause.why_and_cpu(obs, cells, start_ns, end_ns)
     event = SlowCallback(
-        loop_name=ledger.name,
+        loop_name=metrics.name,
         kind=kind_name,
         **site.fields(),
         duration=spent_ns / 1e9,
@@ -159,7 +159,7 @@ def callback(
         emit(obs.instruments, "on_slow_callback", event)
     if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
         log(event, "slow callback")
-    exemplars.behind(loop, ledger.exemplars, cells)  # last: until now they wait
+    exemplars.behind(loop, metrics.exemplars, cells)  # last: until now they wait
 
 
 def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
@@ -186,7 +186,7 @@ def _iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
         if seen is not None and seen.site.name != site.name:
             seen = None  # another of its callbacks
         event = SlowIteration(
-            loop_name=obs.ledger_of(loop).name,
+            loop_name=obs.metrics_of(loop).name,
             kind=kind,
             **site.fields(),
             duration=spent_ns / 1e9,
@@ -211,7 +211,7 @@ def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> N
     obs = loop._obsloop
     kind = KIND_OF_BLOCK[(marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
     obs.notes.of(began_ns).sample(callbacks.site_of_handle(handle), kind, cells.tick_ns, calls)
-    exemplars.next_one(loop, obs.ledger_of(loop).exemplars, cells, handle, cells.tick_ns)
+    exemplars.next_one(loop, obs.metrics_of(loop).exemplars, cells, handle, cells.tick_ns)
 
 
 def log(event: SlowCallback | SlowIteration, what: str) -> None:

@@ -60,8 +60,8 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
     error_type = type_name(type(exception)) if isinstance(exception, BaseException) else ""
     origin, kind, site = _origin(context)
     obs = loop._obsloop
-    ledger = obs.ledger_of(loop)
-    ledger.rare.count("asyncio.eventloop.exceptions", error_type, origin)
+    metrics = obs.metrics_of(loop)
+    metrics.rare.count("asyncio.eventloop.exceptions", error_type, origin)
     if obs.servers.accepting is not None and "socket" in context and isinstance(exception, OSError):
         obs.servers.accepting.failed(exception)  # asyncio reports it here, and tries again later
     raised_at = _raised_at(exception)
@@ -70,7 +70,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
         obs.instruments,
         "on_callback_error",
         CallbackError(
-            loop_name=ledger.name,
+            loop_name=metrics.name,
             kind=kind,
             **site.fields(),
             duration=0.0,

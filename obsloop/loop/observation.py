@@ -47,7 +47,7 @@ class Observation:
         "held",
         "instruments",
         "iterating",
-        "ledger",
+        "metrics",
         "notes",
         "processes",
         "sending",
@@ -93,7 +93,7 @@ class Observation:
         self.usage: Any = None
         """The watchdog's: what the loop's thread had used when it was last looked at."""
         self.cells: Cells | None = None
-        self.ledger: registry.Ledger | None = None
+        self.metrics: registry.LoopMetrics | None = None
         self.iterating = False
         """Whether ``run_once`` is called by our ``run_forever`` and may go on until the loop stops."""
         self.foreign: dict[int, tuple[int, int]] = {}
@@ -102,22 +102,22 @@ class Observation:
         """The marks of the last such handle that ran: while it runs, its own."""
 
     def lease(self, loop: asyncio.AbstractEventLoop) -> Cells:
-        """The counters of this loop, from the ledger of its name.
+        """Return the counters of this loop, from the entry of its name.
 
         The name is settled now, not when the loop is made: many programs make a loop in one thread and run it in
         another.
         """
         if self.cells is None:
-            self.ledger, self.cells = registry.lease(self._name(), loop)
+            self.metrics, self.cells = registry.lease(self._name(), loop)
             self.set_thresholds()
         return self.cells
 
-    def ledger_of(self, loop: asyncio.AbstractEventLoop) -> registry.Ledger:
-        """The ledger of this loop's name, which is settled now if the loop has not run yet."""
-        if self.ledger is None:
+    def metrics_of(self, loop: asyncio.AbstractEventLoop) -> registry.LoopMetrics:
+        """Return the metrics of this loop's name, which is settled now if the loop has not run yet."""
+        if self.metrics is None:
             self.lease(loop)
-        assert self.ledger is not None  # noqa: S101 - lease() has just set it
-        return self.ledger
+        assert self.metrics is not None  # noqa: S101 - lease() has just set it
+        return self.metrics
 
     def set_thresholds(self) -> None:
         """From when on this loop's callbacks and iterations are slow."""
@@ -133,20 +133,20 @@ class Observation:
 
     def snapshot(self, loop: asyncio.AbstractEventLoop) -> Snapshot:
         """The figures of this loop's name, which is settled now if the loop has not run yet."""
-        return snapshot_of(self.ledger_of(loop))
+        return snapshot_of(self.metrics_of(loop))
 
     def _name(self) -> str:
         thread = threading.current_thread()
         return self.settings.name or ("main" if thread is threading.main_thread() else tidy_name(thread.name))
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop is closed: its counters go back to the ledger."""
+        """The loop is closed: its counters go back to the registry."""
         if self.tasks is not None:
             self.tasks.close(self.cells)
         if self.cells is not None:
             self.cells.flows.end()
-        if self.ledger is not None:
-            self.ledger.release(loop)
+        if self.metrics is not None:
+            self.metrics.release(loop)
         self.cells = None
         self.foreign.clear()
         self.sending.clear()

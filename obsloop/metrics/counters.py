@@ -153,7 +153,7 @@ FINISHES = ("ok", "error", "cancelled", "abandoned")
 
 
 class Cells:
-    """One block of counters, leased by a ledger to one loop at a time."""
+    """One block of counters, leased by the registry to one loop at a time."""
 
     __slots__ = (
         "began_ns",

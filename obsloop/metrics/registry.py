@@ -1,9 +1,9 @@
-"""Who counts where: one ledger for each loop *name*, shared by all loops that ever had it.
+"""The metrics of each loop *name*, shared by all loops that ever had it.
 
-A thousand short ``asyncio.run`` calls add to one set of figures, and no series appears per loop. A ledger lends each
-live loop a block of counters (``Cells``) of its own, so that every block has one writer; when a loop closes, or is
-collected, its block goes back and the next loop of that name counts on in it. A ledger's figures are the sum of its
-blocks, of which there are as many as there ever were live loops of that name at once.
+A thousand short ``asyncio.run`` calls add to one entry, and no series appears per loop. An entry lends each live loop a
+block of counters of its own, so that every block has one writer. When a loop closes, or is collected, its block goes
+back, and the next loop of that name counts on in it. The metrics of a name are the sum of its blocks. There are as many
+blocks as there ever were live loops of that name at once.
 
 There is no lock here. A garbage collection or a signal handler may run the program's code between any two steps, and
 that code may run a loop or wait for a thread that does. So each change is one step that nothing can interrupt: a
@@ -25,12 +25,12 @@ from obsloop.metrics.exemplars import Exemplars
 from obsloop.metrics.labelled import Rare
 from obsloop.metrics.self_metrics import dropped
 
-_ledgers: dict[str, Ledger] = {}
+_by_name: dict[str, LoopMetrics] = {}
 _places: list[None] = [None] * MAX_LOOP_NAMES
 """One for each name that may still come."""
 
 
-class Ledger:
+class LoopMetrics:
     """The counters of one loop name."""
 
     __slots__ = ("_blocks", "_free", "_showing", "_shown_ns", "began", "exemplars", "live", "name", "rare", "seats")
@@ -111,49 +111,49 @@ class Ledger:
             return steady_ns
 
 
-def lease(name: str, loop: Any) -> tuple[Ledger, Cells]:
-    """The ledger of ``name``, or of ``_OTHER`` when there are too many names, and a block in it for ``loop``."""
-    ledger = _ledgers.get(name)
-    if ledger is None:
-        ledger = _ledgers.setdefault(OTHER, Ledger(OTHER)) if name == OTHER else _new(name)
-    return ledger, ledger.lease(loop)
+def lease(name: str, loop: Any) -> tuple[LoopMetrics, Cells]:
+    """Return the entry of ``name``, or of ``_OTHER`` when there are too many names, and a block of it for ``loop``."""
+    metrics = _by_name.get(name)
+    if metrics is None:
+        metrics = _by_name.setdefault(OTHER, LoopMetrics(OTHER)) if name == OTHER else _new(name)
+    return metrics, metrics.lease(loop)
 
 
-def _new(name: str) -> Ledger:
-    """The ledger of a name that had none a moment ago."""
-    new = Ledger(name)
+def _new(name: str) -> LoopMetrics:
+    """Make the entry of a name that had none a moment ago."""
+    new = LoopMetrics(name)
     try:
         place = _places.pop()
     except IndexError:
-        ledger = _ledgers.get(name)  # made meanwhile: by another thread, or within this one by code in between
-        if ledger is None:
+        metrics = _by_name.get(name)  # made meanwhile: by another thread, or within this one by code in between
+        if metrics is None:
             dropped[LOOP_NAME_LABEL] += 1
-            ledger = _ledgers.setdefault(OTHER, Ledger(OTHER))
-        return ledger
-    ledger = _ledgers.setdefault(name, new)
-    if ledger is not new:
+            metrics = _by_name.setdefault(OTHER, LoopMetrics(OTHER))
+        return metrics
+    metrics = _by_name.setdefault(name, new)
+    if metrics is not new:
         _places.append(place)
-    return ledger
+    return metrics
 
 
 def forget() -> None:
     """For tests: as if no loop had ever run."""
-    _ledgers.clear()
+    _by_name.clear()
     _places[:] = [None] * MAX_LOOP_NAMES
 
 
-def all_of_them() -> list[Ledger]:
-    """Return every ledger of this process."""
-    return list(_ledgers.values())
+def every_one() -> list[LoopMetrics]:
+    """Return every entry of this process."""
+    return list(_by_name.values())
 
 
 @reset_in_child
 def forked() -> None:
     """Start from nothing in a forked child, but for the loops that live there."""
-    ledgers = list(_ledgers.items())
-    _ledgers.clear()
-    for name, ledger in ledgers:
-        ledger.forked()
-        if ledger.live:
-            _ledgers[name] = ledger
-    _places[:] = [None] * (MAX_LOOP_NAMES - len(_ledgers.keys() - {OTHER}))
+    entries = list(_by_name.items())
+    _by_name.clear()
+    for name, metrics in entries:
+        metrics.forked()
+        if metrics.live:
+            _by_name[name] = metrics
+    _places[:] = [None] * (MAX_LOOP_NAMES - len(_by_name.keys() - {OTHER}))

@@ -15,18 +15,18 @@ from obsloop.metrics import registry, self_metrics
 from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.metrics.catalog import BOUNDED, STATES
 from obsloop.metrics.counters import KINDS, STRIDE, read
-from obsloop.metrics.registry import Ledger
+from obsloop.metrics.registry import LoopMetrics
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import executor_pools, gc as gc_probe, processes, tasks
 from obsloop.probes.network import servers
 from obsloop.probes.network.transports import accounting
 
 
-def snapshot_of(ledger: Ledger) -> Snapshot:
+def snapshot_of(metrics: LoopMetrics) -> Snapshot:
     """Return all figures of this loop name, at this moment."""
-    tasks.roll_call([loop for ref in list(ledger.live) if (loop := ref()) is not None])
-    blocks = ledger.blocks()
-    lent = [(loop, cells) for ref, cells in list(ledger.live.copy().items()) if (loop := ref()) is not None]
+    tasks.roll_call([loop for ref in list(metrics.live) if (loop := ref()) is not None])
+    blocks = metrics.blocks()
+    lent = [(loop, cells) for ref, cells in list(metrics.live.copy().items()) if (loop := ref()) is not None]
     displaced = {id(cells) for loop, cells in lent if is_displaced(loop)}
     readings = [read(cells, ours=id(cells) not in displaced) for cells in blocks]
     self_metrics.dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
@@ -47,7 +47,7 @@ def snapshot_of(ledger: Ledger) -> Snapshot:
 
     data: dict[str, dict[tuple[str, ...], Value]] = {
         "asyncio.eventloop.time": {
-            (state,): ns / 1e9 for state, ns in ledger.steady({s: total(f"{s}_ns") for s in STATES}).items()
+            (state,): ns / 1e9 for state, ns in metrics.steady({s: total(f"{s}_ns") for s in STATES}).items()
         },
         "asyncio.eventloop.iterations": {(): sum(iteration[1:])},
         "asyncio.eventloop.events": {(): total("events")},
@@ -62,17 +62,17 @@ def snapshot_of(ledger: Ledger) -> Snapshot:
         # A timer is ready when it is due: its lateness is the delay of its kind.
         "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
         "asyncio.eventloop.blocked.time": {(): blocked_time},
-        **executor_pools.points(loops, ledger.rare),
+        **executor_pools.points(loops, metrics.rare),
         **processes.points(loops),
-        **servers.points(loops, ledger.rare),
+        **servers.points(loops, metrics.rare),
         **accounting.points(blocks, readings),
         **tasks.points(loops, readings),
-        "asyncio.eventloop.callback.time": tasks.coroutine_points(ledger.seats, coroutines),
-        **ledger.rare.points(),
+        "asyncio.eventloop.callback.time": tasks.coroutine_points(metrics.seats, coroutines),
+        **metrics.rare.points(),
     }
     running = any(r.running for r in readings)
-    ledger.exemplars.put_into(data)
-    return Snapshot(ledger.name, running, blocked_time, frozen(data), ledger.began, MappingProxyType(coroutines))
+    metrics.exemplars.put_into(data)
+    return Snapshot(metrics.name, running, blocked_time, frozen(data), metrics.began, MappingProxyType(coroutines))
 
 
 def _add(blocks: Iterable[list[int]]) -> list[int]:
@@ -82,17 +82,17 @@ def _add(blocks: Iterable[list[int]]) -> list[int]:
 def snapshots() -> dict[str, Snapshot]:
     """The figures of every loop name that has run in this process, by name."""
     began = time.perf_counter_ns()
-    result = {ledger.name: snapshot_of(ledger) for ledger in registry.all_of_them()}
+    result = {metrics.name: snapshot_of(metrics) for metrics in registry.every_one()}
     self_metrics.add_time("snapshot", time.perf_counter_ns() - began)
     return result
 
 
 def process_snapshot() -> Snapshot:
     """The figures of the process and of no loop: garbage collection, and what obsloop itself costs and loses."""
-    ledgers = registry.all_of_them()
+    entries = registry.every_one()
     dropped = {
         **self_metrics.dropped,
-        **{label.name: sum(ledger.rare.folded(label.name) for ledger in ledgers) for label in BOUNDED},
+        **{label.name: sum(metrics.rare.folded(label.name) for metrics in entries) for label in BOUNDED},
     }
     data: dict[str, dict[tuple[str, ...], Value]] = {
         **gc_probe.points(),

@@ -15,7 +15,7 @@ from obsloop.metrics.catalog import EXECUTOR
 
 if TYPE_CHECKING:
     from obsloop.metrics.labelled import Rare
-    from obsloop.metrics.registry import Ledger
+    from obsloop.metrics.registry import LoopMetrics
     from obsloop.metrics.snapshot import Value
 
 QUEUED = "asyncio.executor.job.queue_duration"
@@ -36,11 +36,11 @@ class Pool:
         self.jobs: dict[Any, None] = {}
         """Those that have not been delivered, oldest first."""
         self.blocks: dict[str, tuple[list[int], ...]] = {}
-        """By outcome, where the loop's ledger counts."""
+        """By outcome, where the loop's metrics count."""
 
-    def opened(self, ledger: Ledger, outcome: str) -> tuple[list[int], ...]:
+    def opened(self, metrics: LoopMetrics, outcome: str) -> tuple[list[int], ...]:
         """The blocks of this outcome: queue, run, delivery."""
-        blocks = tuple(ledger.rare.histogram(name, self.name, outcome) for name in (QUEUED, RAN, DELIVERED))
+        blocks = tuple(metrics.rare.histogram(name, self.name, outcome) for name in (QUEUED, RAN, DELIVERED))
         self.blocks[outcome] = blocks
         return blocks
 

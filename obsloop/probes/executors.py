@@ -36,7 +36,7 @@ from obsloop.metrics.labelled import NEVER
 from obsloop.probes import dns
 
 if TYPE_CHECKING:
-    from obsloop.metrics.registry import Ledger
+    from obsloop.metrics.registry import LoopMetrics
 from obsloop.introspect.spans import attach, current_context, detach, holding
 from obsloop.probes.executor_pools import QUEUED, Pool, forget, pool_of
 
@@ -197,25 +197,25 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
     pool, obs = job.pool, job.loop._obsloop
     pool.jobs.pop(job, None)
     began_ns, ended_ns = job.began_ns, job.ended_ns
-    ledger = obs.ledger or obs.ledger_of(job.loop)
-    blocks = pool.blocks.get(outcome) or pool.opened(ledger, outcome)
+    metrics = obs.metrics or obs.metrics_of(job.loop)
+    blocks = pool.blocks.get(outcome) or pool.opened(metrics, outcome)
     if began_ns and outcome != "cancelled":
         queued_ns, ran_ns = began_ns - job.submitted_ns, ended_ns - began_ns
         delay_ns = max(0, delivered_ns - ended_ns)
     else:
         queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
-    ledger.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
+    metrics.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
     if queued_ns >= obs.slow_ns and job.context is not None:
-        guarded(_note_exemplar, ledger, pool.name, outcome, queued_ns, job.context)
+        guarded(_note_exemplar, metrics, pool.name, outcome, queued_ns, job.context)
     if pool.ref() is None and not pool.jobs:
         forget(obs.executors, pool)
     if job.via and began_ns:
-        dns.count(ledger.rare, ran_ns, getattr(source, "_exception", None))
+        dns.count(metrics.rare, ran_ns, getattr(source, "_exception", None))
     if obs.instruments.on_executor_job or _everybody.on_executor_job:
         exception: Any = getattr(source, "_exception", None)
         site, via = job._seen or (_UNSEEN, job.via or "run_in_executor")
         event = ExecutorJob(
-            loop_name=ledger.name,
+            loop_name=metrics.name,
             kind=KIND_OF_BLOCK[THREADSAFE // STRIDE],
             name=site.name,
             filename=site.filename,
@@ -274,9 +274,9 @@ def _take_out(exception: Any) -> None:
         return
 
 
-def _note_exemplar(ledger: Ledger, executor: str, outcome: str, queued_ns: int, context: Any) -> None:
+def _note_exemplar(metrics: LoopMetrics, executor: str, outcome: str, queued_ns: int, context: Any) -> None:
     """A job has waited long for a worker; it was handed over in that OpenTelemetry context."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     ids = None if trace is None else spans.ids_of(trace.get_current_span(context))
     if ids is not None:
-        ledger.exemplars.note(QUEUED, (ledger.rare.fitting(EXECUTOR, executor), outcome), queued_ns, ids)
+        metrics.exemplars.note(QUEUED, (metrics.rare.fitting(EXECUTOR, executor), outcome), queued_ns, ids)

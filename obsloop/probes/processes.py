@@ -127,17 +127,17 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
     known = getattr(getattr(transport, "_proc", None), "returncode", None)
     returncode = known if isinstance(known, int) else returncode
     how = "ok" if returncode == 0 else "signal" if returncode < 0 else "error"
-    ledger = obs.ledger_of(child.loop)
-    ledger.rare.time("asyncio.subprocess.duration", ended_ns - child.started_ns, how)
+    metrics = obs.metrics_of(child.loop)
+    metrics.rare.time("asyncio.subprocess.duration", ended_ns - child.started_ns, how)
     heard_ns = _heard_ns(child.loop)
     known_ns = [ns for ns in (child.ended_ns, heard_ns) if ns]
     delay_ns = None
     if known_ns:
         delay_ns = max(0, ended_ns - min(known_ns))
-        ledger.rare.time("asyncio.subprocess.reap.delay", delay_ns)
+        metrics.rare.time("asyncio.subprocess.reap.delay", delay_ns)
     if heard(obs.instruments, "on_subprocess_exit"):
         event = SubprocessExit(
-            loop_name=ledger.name,
+            loop_name=metrics.name,
             kind="other",
             name=child.program,
             filename="",

@@ -65,7 +65,7 @@ def _tell(loop: Any, task: Any, context: Any, outcome: int, created_ns: int, end
         obs.instruments,
         "on_task_done",
         TaskDone(
-            loop_name=obs.ledger_of(loop).name,
+            loop_name=obs.metrics_of(loop).name,
             kind="task_step",
             **coroutines.site_of_task(task).fields(),
             duration=max(0, end_ns - created_ns) / 1e9,

@@ -239,8 +239,8 @@ def _loops() -> _Loops:
         while run is not None:
             loop = run.loop()
             if loop is not None:
-                ledger = getattr(getattr(loop, "_obsloop", None), "ledger", None)
-                found[id(loop)] = (loop, getattr(ledger, "name", None))
+                metrics = getattr(getattr(loop, "_obsloop", None), "metrics", None)
+                found[id(loop)] = (loop, getattr(metrics, "name", None))
             run = run.outer
     return found
 

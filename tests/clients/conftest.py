@@ -62,7 +62,7 @@ class Program:
 
 
 @pytest.fixture
-def program(loop_kind, clean_ledger) -> Iterator[Program]:
+def program(loop_kind, clean_metrics) -> Iterator[Program]:
     """Where a client's program runs: on the stock loop, then on ours."""
     made = Program(loop_kind)
     try:

@@ -99,7 +99,7 @@ def test_what_the_collector_does_not_see_it_sees_again():
 
 
 @pytest.mark.compiled_only
-def test_recording_can_be_switched_off_for_the_benchmark(clean_ledger):
+def test_recording_can_be_switched_off_for_the_benchmark(clean_metrics):
     """Then nothing is counted, and what runs runs."""
     loop = obsloop.Loop()
     told: list = []
@@ -183,7 +183,7 @@ def test_two_loops_in_turn_and_in_threads():
     assert other_process(source) == "done done"
 
 
-def test_a_stepped_clock_is_exact(clean_ledger):
+def test_a_stepped_clock_is_exact(clean_metrics):
     """What was put in is found again, to the nanosecond: an hour's timer, a callback of 250 ms, its delay."""
     with StepClock() as clock:
         loop = obsloop.Loop(clock.selector())

@@ -168,7 +168,7 @@ def frozen() -> Iterator[None]:
             setattr(module, attribute, value)
 
 
-def test_figures_are_of_the_real_clock_while_the_time_is_frozen(clean_ledger):
+def test_figures_are_of_the_real_clock_while_the_time_is_frozen(clean_metrics):
     """Durations stay sums of what has passed, though every clock that the program sees stands at another year."""
     loop = obsloop.Loop()
     begin = _clock.monotonic_ns()

@@ -252,7 +252,7 @@ def test_in_debug_mode_asyncios_own_line_stays_as_it_is(stepped, heard, caplog, 
     assert [e.duration for e in heard.callbacks] == [0.2]
 
 
-def test_a_hundred_names_and_then_other(clean_ledger):
+def test_a_hundred_names_and_then_other(clean_metrics):
     """The label is bounded, and what was folded is counted."""
     with step_clock() as (clock, loop):
         for i in range(103):
@@ -267,7 +267,7 @@ def test_a_hundred_names_and_then_other(clean_ledger):
         assert obsloop.process_snapshot().value("obsloop.dropped", "code.function.name") == 3
 
 
-def test_a_loop_that_is_turned_while_it_runs_hears_of_slow_callbacks(clean_ledger):
+def test_a_loop_that_is_turned_while_it_runs_hears_of_slow_callbacks(clean_metrics):
     """Its own threshold and its exception handler come along."""
     heard = Listener()
 

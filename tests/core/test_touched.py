@@ -106,7 +106,7 @@ def test_a_queue_cleared_by_a_callback(make_loop):
     assert told == [1]
 
 
-def test_a_queue_cleared_by_a_callback_counts_nothing_twice(clean_ledger):
+def test_a_queue_cleared_by_a_callback_counts_nothing_twice(clean_metrics):
     """Two callbacks were queued and one ran: one is counted."""
     with closing(obsloop.Loop()) as loop:
         loop.call_soon(loop._ready.clear)

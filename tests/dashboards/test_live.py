@@ -191,14 +191,14 @@ def answered(stack, queries: dict[str, str], meanwhile=lambda: None) -> None:
     """Until each has data."""
     left = dict(queries)
 
-    def all_of_them() -> bool:
+    def every_one() -> bool:
         meanwhile()
         for name in [name for name, query in left.items() if stack.query(query)]:
             del left[name]
         return not left
 
     try:
-        until(all_of_them, "data")
+        until(every_one, "data")
     except AssertionError:
         pytest.fail(f"{len(left)} of {len(queries)} queries are without data: {left}")
 

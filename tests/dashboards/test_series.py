@@ -9,7 +9,7 @@ GOAL = 600
 DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
 
 
-def test_series_of_one_loop_do_not_grow(monkeypatch, clean_ledger):
+def test_series_of_one_loop_do_not_grow(monkeypatch, clean_metrics):
     """Of a program that fills every metric; a new label or bucket must say in the configuration what it costs."""
     monkeypatch.syspath_prepend(str(DASHBOARDS))
     import config

@@ -1,4 +1,4 @@
-"""What the exporters' tests share: an empty ledger for each test, and figures that hold still."""
+"""What the exporters' tests share: an empty registry for each test, and figures that hold still."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,9 +15,9 @@ Figures = tuple[Mapping[str, Snapshot], Snapshot]
 
 
 @pytest.fixture(autouse=True)
-def ledgers(monkeypatch) -> None:
+def metrics(monkeypatch) -> None:
     """No loop name from another test: there are at most eight in a process."""
-    monkeypatch.setattr(registry, "_ledgers", {})
+    monkeypatch.setattr(registry, "_by_name", {})
     monkeypatch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)
 
 
@@ -38,7 +38,7 @@ def freeze(monkeypatch) -> Callable[[], Figures]:
 def figures_of_everything() -> Figures:
     """The figures of a program that filled every metric, on a loop called `judged`. It runs once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_ledgers", {})
+        patch.setattr(registry, "_by_name", {})
         patch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)
         return run(everything(lambda: (obsloop.snapshots(), obsloop.process_snapshot())), name="judged")
 

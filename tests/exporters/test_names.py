@@ -122,7 +122,7 @@ def scraped():
     """The families of a program that fills every metric, by name, as OpenMetrics' parser understands them."""
     accept = "application/openmetrics-text; version=1.0.0"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ledger, "_ledgers", {})
+        patch.setattr(_ledger, "_by_name", {})
         _, body = run(everything(lambda: Exporter().render(accept)))
     return {family.name: family for family in text_string_to_metric_families(body.decode())}
 

@@ -15,7 +15,7 @@ from obsloop.testing import Recorder
 
 
 @pytest.fixture(autouse=True)
-def from_nothing(clean_ledger, nothing_to_tell, cheap_collections):
+def from_nothing(clean_metrics, nothing_to_tell, cheap_collections):
     """As in a process where no loop has run before; what the test leaves behind is collected within it."""
     start_anew()
     log.forked()

@@ -136,7 +136,7 @@ def test_the_last_hundred_findings_are_kept():
 
 def test_the_next_look_comes_the_later_the_more_this_one_cost(monkeypatch):
     """One thousandth of a core: 4 ms of looking are followed by 4 s without; and at least a second in any case."""
-    all_of_them = runner._Lints()
+    every_one = runner._Lints()
     costs = iter([0, 1_000_000, 0, 3_000_000, 0, 10_000])
 
     class Spent:
@@ -153,12 +153,12 @@ def test_the_next_look_comes_the_later_the_more_this_one_cost(monkeypatch):
             return None
 
     monkeypatch.setattr(runner, "_runs", lambda: {1: Run()})
-    monkeypatch.setattr(all_of_them, "_all", lambda now: iter([None]))
+    monkeypatch.setattr(every_one, "_all", lambda now: iter([None]))
     monkeypatch.setattr(runner.time, "thread_time_ns", thread_time_ns)
     try:
-        assert all_of_them.look(10**12) == 10**12 + runner.SLICE_PAUSE_NS
-        assert all_of_them.look(10**12 + 10**7) == 10**12 + 10**7 + 10**9  # long steps are looked for meanwhile
-        assert all_of_them.next_ns == 10**12 + 10**7 + 4_000_000_000
+        assert every_one.look(10**12) == 10**12 + runner.SLICE_PAUSE_NS
+        assert every_one.look(10**12 + 10**7) == 10**12 + 10**7 + 10**9  # long steps are looked for meanwhile
+        assert every_one.next_ns == 10**12 + 10**7 + 4_000_000_000
     finally:
         monkeypatch.undo()
 

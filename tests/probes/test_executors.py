@@ -38,7 +38,7 @@ class Inline:
 
 
 @pytest.fixture
-def loop(clean_ledger):
+def loop(clean_metrics):
     made = obsloop.Loop(settings=obsloop.Settings(name="main"))
     yield made
     if not made.is_closed():

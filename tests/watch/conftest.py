@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def from_nothing(clean_ledger, nothing_to_tell) -> None:
+def from_nothing(clean_metrics, nothing_to_tell) -> None:
     """As in a process where no loop has run before."""

@@ -221,7 +221,7 @@ class Setup:
             site = site if task is None else coroutines.site_of_task(task)
         dns_duration, dns_started_at = self._dns()
         event = ConnectionSetUp(
-            loop_name=obs.ledger_of(self._loop).name,
+            loop_name=obs.metrics_of(self._loop).name,
             kind="other",
             **site.fields(),
             duration=(ended_ns - self._started_ns) / 1e9,
@@ -309,7 +309,7 @@ def _attempted(loop: Any, attempt: _Attempting, sock: Any, exc: BaseException | 
     attempt.error_type = "" if exc is None else _name_of(exc)
     if attempt.looking_up or not (exc is None or isinstance(exc, (OSError, CancelledError))):
         return  # it never came to connect; or asyncio refused the socket or the address
-    rare = loop._obsloop.ledger_of(loop).rare
+    rare = loop._obsloop.metrics_of(loop).rare
     network_type = _NETWORK_TYPES.get(family_of(sock), "other")
     rare.time("asyncio.connect.duration", attempt.duration_ns, network_type, attempt.error_type)
 

@@ -128,7 +128,7 @@ def address_of(sock: Any) -> str:
 def _begin(loop: Any, servers: Servers, sock: Any) -> None:
     listener = servers.listeners.get(sock)
     if listener is None:
-        listener = Listener(address_of(sock), loop._obsloop.ledger_of(loop).rare, servers.active)
+        listener = Listener(address_of(sock), loop._obsloop.metrics_of(loop).rare, servers.active)
         servers.listeners[sock] = listener
     servers.accepting = listener
 

@@ -106,8 +106,8 @@ class Groups:
 
 def add(obs: Any, lint: str, n: int = 1) -> None:
     """Count ``n`` findings."""
-    if obs.ledger is not None and n > 0:
-        obs.ledger.rare.count("asyncio.task.lint", lint, n=n)
+    if obs.metrics is not None and n > 0:
+        obs.metrics.rare.count("asyncio.task.lint", lint, n=n)
 
 
 def tell(
@@ -124,7 +124,7 @@ def tell(
     """Tell of ``n`` tasks, one of which is ``site``, that it has been so for ``seconds``."""
     now = time.time()
     event = TaskLint(
-        loop_name=obs.ledger.name if obs.ledger is not None else obs.settings.name or "",
+        loop_name=obs.metrics.name if obs.metrics is not None else obs.settings.name or "",
         kind="task_step",
         **site.fields(),
         duration=seconds,
