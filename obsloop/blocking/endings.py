@@ -87,9 +87,9 @@ def _close(obs: Any, episode: Episode, ended_ns: int, cause: str) -> None:
 
 def _count(obs: Any, ended: Ended) -> None:
     """Count it, and hand it to the watchdog; where it is far behind, it is counted only."""
-    rare = obs.metrics.rare
-    rare.count("asyncio.eventloop.block.episodes", ended.cause)
-    rare.time("asyncio.eventloop.block.duration", ended.duration_ns, ended.cause)
+    labelled = obs.metrics.labelled
+    labelled.count("asyncio.eventloop.block.episodes", ended.cause)
+    labelled.time("asyncio.eventloop.block.duration", ended.duration_ns, ended.cause)
     if len(ended_episodes) < _MAX_ENDED or ended.episode is not None:
         ended_episodes.append(ended)
 

@@ -134,7 +134,7 @@ def callback(
         return
     notes.slow_seen = True
     cells.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
-    metrics.rare.count("asyncio.eventloop.callback.slow", site.name)
+    metrics.labelled.count("asyncio.eventloop.callback.slow", site.name)
     why, cpu_time = cause.why_and_cpu(obs, cells, start_ns, end_ns)
     event = SlowCallback(
         loop_name=metrics.name,

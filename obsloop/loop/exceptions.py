@@ -61,7 +61,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
     origin, kind, site = _origin(context)
     obs = loop._obsloop
     metrics = obs.metrics_of(loop)
-    metrics.rare.count("asyncio.eventloop.exceptions", error_type, origin)
+    metrics.labelled.count("asyncio.eventloop.exceptions", error_type, origin)
     if obs.servers.accepting is not None and "socket" in context and isinstance(exception, OSError):
         obs.servers.accepting.failed(exception)  # asyncio reports it here, and tries again later
     raised_at = _raised_at(exception)

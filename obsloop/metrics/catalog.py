@@ -71,7 +71,7 @@ class Metric:
     labels: tuple[Label, ...] = ()
     """Beside the loop's name, which every metric of scope ``loop`` carries."""
     scope: Literal["loop", "process"] = "loop"
-    rare: bool = False
+    labelled: bool = False
     """Whether it is counted by itself when it happens (``metrics.labelled``), and not read from the loop's counters."""
     buckets: tuple[float, ...] = ()
     """Of a histogram: the upper bounds, in its unit and without +Inf, that it is exported with unless others are asked
@@ -148,22 +148,22 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.eventloop.callback.slow", "counter", "{callback}",
         "Callbacks that took slow_callback_duration or longer, by the coroutine or function.",
-        (_SITE,), rare=True,
+        (_SITE,), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.block.episodes", "counter", "{episode}",
         "Times that the loop was blocked: iterations that took too long, or in which one callback did; by cause.",
-        (_CAUSE,), rare=True,
+        (_CAUSE,), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.block.duration", "histogram", "s",
-        "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,), rare=True,
+        "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,), labelled=True,
         buckets=BLOCKED,
     ),
     Metric(
         "asyncio.eventloop.exceptions", "counter", "{exception}",
         "Calls of the loop's exception handler: errors that nobody caught, by the exception's class and by origin.",
-        (_ERROR_TYPE, Label("origin", ORIGINS)), rare=True,
+        (_ERROR_TYPE, Label("origin", ORIGINS)), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.callback.time", "counter", "s",
@@ -214,7 +214,7 @@ METRICS: tuple[Metric, ...] = (
         "What was found to be wrong with tasks. never_yields: one did not let others run for too long, or gave way only"
         " to go on at once; never_woken: one waits for a future that nobody can set; growing: ever more tasks of one"
         " kind; exception_never_retrieved: an exception that nobody asked for.",
-        (Label("lint", LINTS),), rare=True,
+        (Label("lint", LINTS),), labelled=True,
     ),
     Metric(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
@@ -233,18 +233,18 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.executor.job.queue_duration", "histogram", "s",
         "How long jobs waited for a worker, from submitted to begun, or to cancelled where they never began.",
-        (EXECUTOR, _OUTCOME), rare=True, buckets=SHORT,
+        (EXECUTOR, _OUTCOME), labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.executor.job.duration", "histogram", "s",
         "How long jobs ran, from begun to ended in the worker; where their beginning cannot be seen (process pools),"
         " from submitted.",
-        (EXECUTOR, _OUTCOME), rare=True, buckets=LONG,
+        (EXECUTOR, _OUTCOME), labelled=True, buckets=LONG,
     ),
     Metric(
         "asyncio.executor.result.delay", "histogram", "s",
         "How long results waited for the loop, from the job's end to the beginning of the callback that delivers it.",
-        (EXECUTOR, _OUTCOME), rare=True, buckets=SHORT,
+        (EXECUTOR, _OUTCOME), labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.executor.oldest_job.age", "gauge", "s",
@@ -258,13 +258,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.transport.opened", "counter", "{transport}", "Transports that were made.", (_NETWORK, _ROLE),
-        rare=True,
+        labelled=True,
     ),
     Metric(
         "asyncio.transport.closed", "counter", "{transport}",
         "Transports that were closed. eof: the peer ended first; local: this side did; reset: the peer broke it off;"
         " error: another error; aborted: by abort(), or left behind unclosed.",
-        (_NETWORK, Label("reason", CLOSINGS)), rare=True,
+        (_NETWORK, Label("reason", CLOSINGS)), labelled=True,
     ),
     Metric(
         "asyncio.transport.io", "counter", "By",
@@ -281,13 +281,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.transport.write_paused.episodes", "counter", "{episode}",
-        "Times that a transport paused its protocol, since its write buffer passed the high-water mark.", rare=True,
+        "Times that a transport paused its protocol, since its write buffer passed the high-water mark.", labelled=True,
     ),
     Metric(
         "dns.lookup.duration", "histogram", "s",
         "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
         " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
-        (Label("error.type", bound=MAX_RESOLVER_ERRORS),), rare=True, buckets=SHORT,
+        (Label("error.type", bound=MAX_RESOLVER_ERRORS),), labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.connect.duration", "histogram", "s",
@@ -295,7 +295,7 @@ METRICS: tuple[Metric, ...] = (
         " up; names are looked up before. The error is the exception's class, or the system's name where that is only"
         " OSError (ENETUNREACH); asyncio.exceptions.CancelledError for one that was given up: a time-out of the"
         " program's, or another address was faster. Empty when fine.",
-        (Label("network.type", NETWORK_TYPES), Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
+        (Label("network.type", NETWORK_TYPES), Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True,
         buckets=SHORT,
     ),
     Metric(
@@ -303,17 +303,17 @@ METRICS: tuple[Metric, ...] = (
         "How long TLS handshakes took, from the connection being there to the end of the handshake. The error is the"
         " exception's class: ssl.SSLCertVerificationError; TimeoutError for asyncio's own handshake time-out;"
         " asyncio.exceptions.CancelledError where nobody waits for it any more. Empty when fine.",
-        (_ROLE, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True, buckets=SHORT,
+        (_ROLE, Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.server.accepted", "counter", "{connection}",
-        "Connections that servers accepted, by the address that they listen on.", (SERVER_ADDRESS,), rare=True,
+        "Connections that servers accepted, by the address that they listen on.", (SERVER_ADDRESS,), labelled=True,
     ),
     Metric(
         "asyncio.server.accept.errors", "counter", "{error}",
         "Accepts that failed, by the address listened on and the system's name for the error: EMFILE is too many open"
         " files.",
-        (SERVER_ADDRESS, Label("error.type", bound=MAX_CONNECTION_ERRORS)), rare=True,
+        (SERVER_ADDRESS, Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True,
     ),
     Metric(
         "asyncio.server.connections.active", "updowncounter", "{connection}",
@@ -328,16 +328,16 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.subprocess.duration", "histogram", "s",
         "How long subprocesses lived, from just before the fork until they were reaped; by exit: ok is status 0, error"
         " another one, signal a death by signal.",
-        (Label("exit", EXITS),), rare=True, buckets=LONG,
+        (Label("exit", EXITS),), labelled=True, buckets=LONG,
     ),
     Metric(
         "asyncio.subprocess.reap.delay", "histogram", "s",
         "How long subprocesses had been dead when the loop reaped them: since the handle that reaps was ready, or,"
-        " where the loop was blocked then, since the watchdog saw the end.", rare=True, buckets=SHORT,
+        " where the loop was blocked then, since the watchdog saw the end.", labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.signal.delivered", "counter", "{signal}",
-        "Signals that arrived for handlers added with add_signal_handler.", (_SIGNAL,), rare=True,
+        "Signals that arrived for handlers added with add_signal_handler.", (_SIGNAL,), labelled=True,
     ),
     Metric(
         "cpython.gc.collections", "counter", "{collection}",

@@ -21,7 +21,7 @@ _BOUNDS = SECONDS.bounds
 NEVER = -(1 << 63)
 """Stands for a time that there is not."""
 
-RARE: Mapping[str, Metric] = {metric.name: metric for metric in METRICS if metric.rare}
+RARE: Mapping[str, Metric] = {metric.name: metric for metric in METRICS if metric.labelled}
 
 
 class _Table:
@@ -50,7 +50,7 @@ class _Table:
         return dict(self.counts)
 
 
-class Rare:
+class LabelledMetrics:
     """The rare figures of one loop name."""
 
     __slots__ = ("_folded", "_lock", "_tables", "_values")

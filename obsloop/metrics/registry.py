@@ -22,7 +22,7 @@ from obsloop.metrics import coroutine_times, counters, runs
 from obsloop.metrics.catalog import LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
 from obsloop.metrics.counters import Cells
 from obsloop.metrics.exemplars import Exemplars
-from obsloop.metrics.labelled import Rare
+from obsloop.metrics.labelled import LabelledMetrics
 from obsloop.metrics.self_metrics import dropped
 
 _by_name: dict[str, LoopMetrics] = {}
@@ -33,12 +33,12 @@ _places: list[None] = [None] * MAX_LOOP_NAMES
 class LoopMetrics:
     """The counters of one loop name."""
 
-    __slots__ = ("_blocks", "_free", "_showing", "_shown_ns", "began", "exemplars", "live", "name", "rare", "seats")
+    __slots__ = ("_blocks", "_free", "_showing", "_shown_ns", "began", "exemplars", "labelled", "live", "name", "seats")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.began = time.time()
-        self.rare = Rare()
+        self.labelled = LabelledMetrics()
         self.seats = coroutine_times.Seats()
         self.exemplars = Exemplars()
         self._blocks: list[Cells] = [counters.new_cells()]
@@ -81,7 +81,7 @@ class LoopMetrics:
         self.began = time.time()
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)
-        self.rare.forked()
+        self.labelled.forked()
         self.exemplars = Exemplars()
         live = self.live.copy()
         self._free = [counters.new_cells()]

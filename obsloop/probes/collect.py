@@ -62,13 +62,13 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
         # A timer is ready when it is due: its lateness is the delay of its kind.
         "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
         "asyncio.eventloop.blocked.time": {(): blocked_time},
-        **executor_pools.points(loops, metrics.rare),
+        **executor_pools.points(loops, metrics.labelled),
         **processes.points(loops),
-        **servers.points(loops, metrics.rare),
+        **servers.points(loops, metrics.labelled),
         **accounting.points(blocks, readings),
         **tasks.points(loops, readings),
         "asyncio.eventloop.callback.time": tasks.coroutine_points(metrics.seats, coroutines),
-        **metrics.rare.points(),
+        **metrics.labelled.points(),
     }
     running = any(r.running for r in readings)
     metrics.exemplars.put_into(data)
@@ -92,7 +92,7 @@ def process_snapshot() -> Snapshot:
     entries = registry.every_one()
     dropped = {
         **self_metrics.dropped,
-        **{label.name: sum(metrics.rare.folded(label.name) for metrics in entries) for label in BOUNDED},
+        **{label.name: sum(metrics.labelled.folded(label.name) for metrics in entries) for label in BOUNDED},
     }
     data: dict[str, dict[tuple[str, ...], Value]] = {
         **gc_probe.points(),

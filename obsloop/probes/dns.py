@@ -15,7 +15,7 @@ from obsloop.base.asyncio_private import private_base_events
 from obsloop.introspect.error_names import type_name
 
 if TYPE_CHECKING:
-    from obsloop.metrics.labelled import Rare
+    from obsloop.metrics.labelled import LabelledMetrics
 
 _IN_DEBUG_MODE: Any = getattr(private_base_events.BaseEventLoop, "_getaddrinfo_debug", None)
 _EAI = {value: name for name, value in vars(socket).items() if name.startswith("EAI_") and isinstance(value, int)}
@@ -32,9 +32,9 @@ def look_up(func: Any) -> str:
     return ""
 
 
-def count(rare: Rare, duration_ns: int, exception: BaseException | None) -> None:
+def count(labelled: LabelledMetrics, duration_ns: int, exception: BaseException | None) -> None:
     """A look-up has ended. One that nobody waits for any more counts as well: the resolver was as slow."""
-    rare.time("dns.lookup.duration", duration_ns, "" if exception is None else error_name(exception))
+    labelled.time("dns.lookup.duration", duration_ns, "" if exception is None else error_name(exception))
 
 
 def error_name(exception: BaseException) -> str:

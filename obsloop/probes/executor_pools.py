@@ -14,7 +14,7 @@ from obsloop.introspect.attributes import class_of, clean, find, get, is_a, qual
 from obsloop.metrics.catalog import EXECUTOR
 
 if TYPE_CHECKING:
-    from obsloop.metrics.labelled import Rare
+    from obsloop.metrics.labelled import LabelledMetrics
     from obsloop.metrics.registry import LoopMetrics
     from obsloop.metrics.snapshot import Value
 
@@ -40,7 +40,7 @@ class Pool:
 
     def opened(self, metrics: LoopMetrics, outcome: str) -> tuple[list[int], ...]:
         """The blocks of this outcome: queue, run, delivery."""
-        blocks = tuple(metrics.rare.histogram(name, self.name, outcome) for name in (QUEUED, RAN, DELIVERED))
+        blocks = tuple(metrics.labelled.histogram(name, self.name, outcome) for name in (QUEUED, RAN, DELIVERED))
         self.blocks[outcome] = blocks
         return blocks
 
@@ -63,7 +63,7 @@ class Pool:
         return len(jobs) - active, active, count, min((job.submitted_ns for job in jobs), default=0)
 
 
-def points(loops: Iterable[Any], rare: Rare) -> dict[str, dict[tuple[str, ...], Value]]:
+def points(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
     """What the executors of these loops, which share a name, are busy with at this moment."""
     queued: dict[tuple[str, ...], Value] = {}
     threads: dict[tuple[str, ...], Value] = {}
@@ -73,7 +73,7 @@ def points(loops: Iterable[Any], rare: Rare) -> dict[str, dict[tuple[str, ...], 
     counted: set[int] = set()
     for loop in loops:
         for pool in list(loop._obsloop.executors.values()):
-            key = (rare.fitting(EXECUTOR, pool.name),)
+            key = (labelled.fitting(EXECUTOR, pool.name),)
             waiting, running, count, since_ns = pool.now()
             _add(queued, key, waiting)
             _add(active, key, running)

@@ -204,13 +204,13 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
         delay_ns = max(0, delivered_ns - ended_ns)
     else:
         queued_ns, ran_ns, delay_ns = _unusual(job, source, outcome, delivered_ns)
-    metrics.rare.time_all(blocks, (queued_ns, ran_ns, delay_ns))
+    metrics.labelled.time_all(blocks, (queued_ns, ran_ns, delay_ns))
     if queued_ns >= obs.slow_ns and job.context is not None:
         guarded(_note_exemplar, metrics, pool.name, outcome, queued_ns, job.context)
     if pool.ref() is None and not pool.jobs:
         forget(obs.executors, pool)
     if job.via and began_ns:
-        dns.count(metrics.rare, ran_ns, getattr(source, "_exception", None))
+        dns.count(metrics.labelled, ran_ns, getattr(source, "_exception", None))
     if obs.instruments.on_executor_job or _everybody.on_executor_job:
         exception: Any = getattr(source, "_exception", None)
         site, via = job._seen or (_UNSEEN, job.via or "run_in_executor")
@@ -279,4 +279,4 @@ def _note_exemplar(metrics: LoopMetrics, executor: str, outcome: str, queued_ns:
     trace: Any = sys.modules.get("opentelemetry.trace")
     ids = None if trace is None else spans.ids_of(trace.get_current_span(context))
     if ids is not None:
-        metrics.exemplars.note(QUEUED, (metrics.rare.fitting(EXECUTOR, executor), outcome), queued_ns, ids)
+        metrics.exemplars.note(QUEUED, (metrics.labelled.fitting(EXECUTOR, executor), outcome), queued_ns, ids)

@@ -128,13 +128,13 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
     returncode = known if isinstance(known, int) else returncode
     how = "ok" if returncode == 0 else "signal" if returncode < 0 else "error"
     metrics = obs.metrics_of(child.loop)
-    metrics.rare.time("asyncio.subprocess.duration", ended_ns - child.started_ns, how)
+    metrics.labelled.time("asyncio.subprocess.duration", ended_ns - child.started_ns, how)
     heard_ns = _heard_ns(child.loop)
     known_ns = [ns for ns in (child.ended_ns, heard_ns) if ns]
     delay_ns = None
     if known_ns:
         delay_ns = max(0, ended_ns - min(known_ns))
-        metrics.rare.time("asyncio.subprocess.reap.delay", delay_ns)
+        metrics.labelled.time("asyncio.subprocess.reap.delay", delay_ns)
     if heard(obs.instruments, "on_subprocess_exit"):
         event = SubprocessExit(
             loop_name=metrics.name,

@@ -30,4 +30,4 @@ def name_of(number: int) -> str:
 
 
 def _count(loop: Any, number: int) -> None:
-    loop._obsloop.metrics_of(loop).rare.count("asyncio.signal.delivered", name_of(number))
+    loop._obsloop.metrics_of(loop).labelled.count("asyncio.signal.delivered", name_of(number))

@@ -309,9 +309,9 @@ def _attempted(loop: Any, attempt: _Attempting, sock: Any, exc: BaseException | 
     attempt.error_type = "" if exc is None else _name_of(exc)
     if attempt.looking_up or not (exc is None or isinstance(exc, (OSError, CancelledError))):
         return  # it never came to connect; or asyncio refused the socket or the address
-    rare = loop._obsloop.metrics_of(loop).rare
+    labelled = loop._obsloop.metrics_of(loop).labelled
     network_type = _NETWORK_TYPES.get(family_of(sock), "other")
-    rare.time("asyncio.connect.duration", attempt.duration_ns, network_type, attempt.error_type)
+    labelled.time("asyncio.connect.duration", attempt.duration_ns, network_type, attempt.error_type)
 
 
 def _is_name(address: Any, *, family: int = 0, type: int = 0, proto: int = 0, **_: Any) -> bool:

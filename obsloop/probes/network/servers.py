@@ -20,7 +20,7 @@ from obsloop.metrics.catalog import SERVER_ADDRESS
 from obsloop.probes.network.socket_family import is_unix
 
 if TYPE_CHECKING:
-    from obsloop.metrics.labelled import Rare
+    from obsloop.metrics.labelled import LabelledMetrics
     from obsloop.metrics.snapshot import Value
 
 _KEY = "obsloop.listener"
@@ -32,10 +32,10 @@ class Listener:
 
     __slots__ = ("_active", "_rare", "_shown", "address")
 
-    def __init__(self, address: str, rare: Rare, active: dict[str, int]) -> None:
+    def __init__(self, address: str, labelled: LabelledMetrics, active: dict[str, int]) -> None:
         self.address = address
-        self._rare, self._active = rare, active
-        self._shown = rare.fitting(SERVER_ADDRESS, address)
+        self._rare, self._active = labelled, active
+        self._shown = labelled.fitting(SERVER_ADDRESS, address)
         active.setdefault(self._shown, 0)
 
     def accepted(self) -> None:
@@ -106,9 +106,9 @@ def adopt(loop: Any) -> None:
     guarded(_adopt, loop)
 
 
-def points(loops: Iterable[Any], rare: Rare) -> dict[str, dict[tuple[str, ...], Value]]:
+def points(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
     """The open connections of these loops, by address; 0 for an address that has none any more."""
-    active: dict[tuple[str, ...], int] = {(address,): 0 for address in rare.shown(SERVER_ADDRESS)}
+    active: dict[tuple[str, ...], int] = {(address,): 0 for address in labelled.shown(SERVER_ADDRESS)}
     for loop in loops:
         for address, n in list(loop._obsloop.servers.active.items()):
             active[address,] = active.get((address,), 0) + n
@@ -128,7 +128,7 @@ def address_of(sock: Any) -> str:
 def _begin(loop: Any, servers: Servers, sock: Any) -> None:
     listener = servers.listeners.get(sock)
     if listener is None:
-        listener = Listener(address_of(sock), loop._obsloop.metrics_of(loop).rare, servers.active)
+        listener = Listener(address_of(sock), loop._obsloop.metrics_of(loop).labelled, servers.active)
         servers.listeners[sock] = listener
     servers.accepting = listener
 

@@ -111,4 +111,4 @@ def _count(tls: Any, setup: Any, duration_ns: int, error_type: str) -> None:
         setup.shook_hands(duration_ns, error_type)
     loop = tls._loop
     role = _SERVER if tls._server_side else _CLIENT
-    loop._obsloop.metrics_of(loop).rare.time("asyncio.tls.handshake.duration", duration_ns, role, error_type)
+    loop._obsloop.metrics_of(loop).labelled.time("asyncio.tls.handshake.duration", duration_ns, role, error_type)

@@ -107,7 +107,7 @@ class Groups:
 def add(obs: Any, lint: str, n: int = 1) -> None:
     """Count ``n`` findings."""
     if obs.metrics is not None and n > 0:
-        obs.metrics.rare.count("asyncio.task.lint", lint, n=n)
+        obs.metrics.labelled.count("asyncio.task.lint", lint, n=n)
 
 
 def tell(

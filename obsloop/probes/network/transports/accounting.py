@@ -66,7 +66,7 @@ def _count_opened(transport: Any, link: Any) -> None:
     active[key] = active.get(key, 0) + 1
     if link.listener is not None:
         link.listener.opened()
-    link.loop._obsloop.metrics_of(link.loop).rare.count("asyncio.transport.opened", *key)
+    link.loop._obsloop.metrics_of(link.loop).labelled.count("asyncio.transport.opened", *key)
 
 
 def closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None) -> None:
@@ -89,7 +89,7 @@ def closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None) 
     obs = loop._obsloop
     metrics = obs.metrics_of(loop)
     reason = link.reason or "aborted"
-    metrics.rare.count("asyncio.transport.closed", link.network, reason)
+    metrics.labelled.count("asyncio.transport.closed", link.network, reason)
     if heard(obs.instruments, "on_transport_closed"):
         site = protocols.site_of_protocol(protocol, "connection_lost", transport)
         event = TransportClosed(
@@ -116,7 +116,7 @@ def closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None) 
 def paused(link: Any) -> None:
     link.paused_since_ns = clock.monotonic_ns()
     link.cells.flows.pause(1, link.paused_since_ns)
-    link.loop._obsloop.metrics_of(link.loop).rare.count("asyncio.transport.write_paused.episodes")
+    link.loop._obsloop.metrics_of(link.loop).labelled.count("asyncio.transport.write_paused.episodes")
 
 
 def resumed(link: Any) -> None:
