@@ -53,7 +53,7 @@ def state_of_watchdog() -> str:
         f" step clock: {clock.monotonic_ns is not clock.REAL}, now_ns={clock.REAL()}",
         *(f"ended: {ended}" for ended in endings.ended_episodes.copy()),
         *(
-            f"open: {entry}, taken: {entry.obs.episode is not entry.episode}, state {entry.run.cells.state}"
+            f"open: {entry}, taken: {entry.obs.episode is not entry.episode}, state {entry.run.counters.state}"
             for entry in endings.open_episodes.copy()
         ),
     ]

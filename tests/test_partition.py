@@ -4,25 +4,25 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from obsloop import Histogram
-from obsloop.metrics.buckets import COUNTS, SECONDS, Partition, floor_power
+from obsloop.metrics.buckets import COUNTS, SECONDS, Buckets, floor_power
 
 BOTH = pytest.mark.parametrize("partition", [SECONDS, COUNTS], ids=["seconds", "counts"])
 MODERATE = settings(max_examples=60, deadline=None, database=None)
 
 
-def edges(partition: Partition) -> list[int]:
+def edges(partition: Buckets) -> list[int]:
     """Each bound and its neighbours: where an error by one would show."""
     return [v for b in partition.bounds for v in (b - 1, b, b + 1) if v >= 0]
 
 
-def values_for(partition: Partition):
+def values_for(partition: Buckets):
     """Lists of counted integers of every size, many of them at a bound, some past the last."""
     top = partition.bounds[-1] * 4
     by_size = st.integers(0, top.bit_length()).flatmap(lambda bits: st.integers(0, 1 << bits))
     return st.lists(st.one_of(by_size, st.sampled_from(edges(partition)), st.just(top)), max_size=60)
 
 
-def histogram_of(partition: Partition, values: list[int]) -> Histogram:
+def histogram_of(partition: Buckets, values: list[int]) -> Histogram:
     """A histogram with `values` counted in, the way the core does it."""
     block = [0] * (partition.size + 1)
     for value in values:
@@ -37,7 +37,7 @@ def at_most_power(value: int, units: int, exponent: int, per_octave: int) -> boo
     return left <= right << exponent if exponent >= 0 else left << -exponent <= right
 
 
-def brute_exponential(partition: Partition, values: list[int], scale: int):
+def brute_exponential(partition: Buckets, values: list[int], scale: int):
     """Zero count and {bucket index: count}, value by value, by exact comparison."""
     per_octave = 1 << scale
     lowest = (partition.min_exponent // 4) * per_octave

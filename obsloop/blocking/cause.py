@@ -16,7 +16,7 @@ from obsloop.blocking.usage import LATE_NS, WORTH_ASKING_NS, Late
 
 if TYPE_CHECKING:
     from obsloop.blocking.usage import Known, Queue, Usage
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 # Of a block that the machine had a smaller share in, it is not said that a free machine would have been fast enough:
 # some run-queue time there is always, and 0.1003 s of sleep against a limit of 0.1 s is the program's doing.
@@ -169,20 +169,20 @@ def _within(m: Measured, late: Late) -> int:
     return max(0, min(late.woke_ns, m.ended_ns) - max(late.planned_ns, m.started_ns))
 
 
-def why(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> str:
+def why(obs: Any, counters: Counters, started_ns: int, ended_ns: int) -> str:
     """Why the loop was blocked from ``started_ns`` to ``ended_ns``, which is now. From any thread; never raises."""
-    return why_and_cpu(obs, cells, started_ns, ended_ns)[0]
+    return why_and_cpu(obs, counters, started_ns, ended_ns)[0]
 
 
-def why_and_cpu(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> tuple[str, float | None]:
+def why_and_cpu(obs: Any, counters: Counters, started_ns: int, ended_ns: int) -> tuple[str, float | None]:
     """The same, and the seconds of CPU that the loop's thread used meanwhile; None where nobody knows."""
     try:
         if clock.monotonic_ns is not clock.REAL:
             return "unknown", None  # a test's clock: real CPU time tells nothing
-        known = usage.known(obs, cells)
+        known = usage.known(obs, counters)
         if known is None or ended_ns <= started_ns:
             return "unknown", None
-        measured = _measure(obs, cells, known, started_ns, ended_ns)
+        measured = _measure(obs, counters, known, started_ns, ended_ns)
         if measured is None:
             return "unknown", None
         cpu_ns = measured.cpu_ns
@@ -191,7 +191,7 @@ def why_and_cpu(obs: Any, cells: Cells, started_ns: int, ended_ns: int) -> tuple
         return "unknown", None
 
 
-def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: int) -> Measured | None:
+def _measure(obs: Any, counters: Counters, known: Known, started_ns: int, ended_ns: int) -> Measured | None:
     before = known.before(started_ns)
     from_ns = started_ns
     if before is None:
@@ -200,7 +200,7 @@ def _measure(obs: Any, cells: Cells, known: Known, started_ns: int, ended_ns: in
         from_ns = before.at_ns
         if ended_ns - from_ns < (ended_ns - started_ns) * _MIN_COVERED:
             return None
-    now = usage.measure(cells, known.native_id)
+    now = usage.measure(counters, known.native_id)
     # Between the look and the block, and since its end, the loop was idle or, so we assume, used the CPU.
     around_ns = max(0, from_ns - before.at_ns) + max(0, now.at_ns - ended_ns)
     around_ns = max(0, around_ns - max(0, now.idle_ns - before.idle_ns))

@@ -51,8 +51,8 @@ def look(life: Life, run: Run) -> None:
     life.watched_ns = clock.REAL()
     if clock.monotonic_ns is not clock.REAL:
         return  # with a test's clock nothing is seen while it lasts
-    obs, cells = loop._obsloop, run.cells
-    state, began_ns, tick_ns = cells.state, cells.began_ns, cells.tick_ns
+    obs, counters = loop._obsloop, run.counters
+    state, began_ns, tick_ns = counters.state, counters.began_ns, counters.tick_ns
     if obs.held and state not in BUSY:
         held.wake(loop)
     now_ns = clock.REAL()
@@ -74,7 +74,7 @@ def look(life: Life, run: Run) -> None:
     if episode is not None:
         due_ns = _go_on(run, loop, episode, now_ns)
     elif due_ns > now_ns:
-        usage.look(obs, cells, run.native_id)
+        usage.look(obs, counters, run.native_id)
     elif not usage.is_over(obs, began_ns):
         callback_ns = 0 if began_ns + slow_iteration_ns <= now_ns else tick_ns
         episode = _see_first(run, loop, began_ns, callback_ns, now_ns)
@@ -92,29 +92,29 @@ def _look_at_children(obs: Any, state: int) -> int:
 
 def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int) -> Episode | None:
     """A loop is blocked, in its iteration or (not 0) in the callback that began at ``callback_ns``: open an episode."""
-    obs, cells = loop._obsloop, run.cells
+    obs, counters = loop._obsloop, run.counters
     found = see(run, loop, now_ns)
     if found is None:
         return None
     sight, frames = found
-    cause = causes.why(obs, cells, began_ns, now_ns)
+    cause = causes.why(obs, counters, began_ns, now_ns)
     story = Story(name_of(obs), obs.instruments, sight, clock.epoch(began_ns))
     samples = ((now_ns - began_ns) / 1e9, frames)
     episode = Episode(began_ns, story, sight, samples, cause)
-    episode.queue = usage.measure(cells, run.native_id).queue
+    episode.queue = usage.measure(counters, run.native_id).queue
     unhealthy_ns = 0 if obs.settings.log_slow_callbacks else int(obs.settings.unhealthy_after * 1e9)
     episode.plan(now_ns, unhealthy_ns)
     # Looking took a while. No call from here on until it is open: the loop's thread does not come between.
     known = obs.usage
     if (
-        cells.began_ns != began_ns
-        or cells.state not in BUSY
-        or (callback_ns and cells.tick_ns != callback_ns)
+        counters.began_ns != began_ns
+        or counters.state not in BUSY
+        or (callback_ns and counters.tick_ns != callback_ns)
         or (known is not None and known.over_ns == began_ns)
     ):
         return None
     obs.episode = episode
-    cells.slow_iteration_ns = 0
+    counters.slow_iteration_ns = 0
     open_episodes.append(Open(run, obs, episode))
     event = story.blocked(now_ns - began_ns, cause, tuple(episode.samples))
     if not unhealthy_ns or now_ns - began_ns >= unhealthy_ns:
@@ -138,7 +138,7 @@ def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
     unhealthy_ns = int(obs.settings.unhealthy_after * 1e9)
     if not episode.logged and duration_ns >= unhealthy_ns:
         episode.logged = True
-        episode.cause = causes.why(obs, run.cells, episode.began_ns, now_ns)
+        episode.cause = causes.why(obs, run.counters, episode.began_ns, now_ns)
         event = episode.story.event(duration_ns, episode.cause, tuple(episode.samples))
         log.blocked(event, duration_ns / 1e9, episode.cause, episode.sight.where, over=False)
     episode.plan(now_ns, unhealthy_ns)
@@ -154,7 +154,7 @@ def close_gone(life: Life) -> None:
         inner = runs.runs.get(run.ident)
         while inner is not None and inner is not run:
             inner = inner.outer
-        closed = obs.cells is not run.cells
+        closed = obs.counters is not run.counters
         if inner is None or closed or run.loop() is None or not _frames.is_alive(run.ident):
             now_ns = clock.REAL()
             lost(obs, episode, now_ns)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from obsloop.introspect.spans import Ids
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 from obsloop.metrics.exemplars import Exemplars
 
 _DURATION = "asyncio.eventloop.callback.duration"
@@ -30,23 +30,25 @@ _MOST = 16
 _MAX_LATE = 1e9  # seconds: what is later was never on time
 
 
-def callback(exemplars: Exemplars, cells: Cells, kind: int, spent_ns: int, delay_ns: int, ids: Ids | None) -> None:
+def callback(
+    exemplars: Exemplars, counters: Counters, kind: int, spent_ns: int, delay_ns: int, ids: Ids | None
+) -> None:
     """A callback that is looked at anyway has ended, in that span."""
     if ids is not None:
         labels = (KIND_OF_BLOCK[kind // STRIDE],)
-        if spent_ns >= cells.slow_ns:
+        if spent_ns >= counters.slow_ns:
             exemplars.note(_DURATION, labels, spent_ns, ids)
-        if delay_ns >= cells.slow_ns:
+        if delay_ns >= counters.slow_ns:
             exemplars.note(_DELAY, labels, delay_ns, ids)
 
 
-def next_one(loop: Any, exemplars: Exemplars, cells: Cells, handle: Any, now_ns: int) -> None:
+def next_one(loop: Any, exemplars: Exemplars, counters: Counters, handle: Any, now_ns: int) -> None:
     """``handle`` is next, in an iteration of many callbacks that has become a slow one."""
     if "opentelemetry.trace" in sys.modules:
-        _waiting(loop, exemplars, cells, handle, now_ns)
+        _waiting(loop, exemplars, counters, handle, now_ns)
 
 
-def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
+def behind(loop: Any, exemplars: Exemplars, counters: Counters) -> None:
     """A slow callback has ended. What waits has waited at least until now: one case of each kind.
 
     The span is that in which a handle waits: when it has run, its span may be over. What the delay is in the end is
@@ -59,25 +61,27 @@ def behind(loop: Any, exemplars: Exemplars, cells: Cells) -> None:
     queue = backend.queue(loop)
     done = {-1}
     for i in range(min(_MOST, len(queue))):  # not by an iterator: other threads may append
-        done.add(_waiting(loop, exemplars, cells, queue[i], now_ns, done))
+        done.add(_waiting(loop, exemplars, counters, queue[i], now_ns, done))
     now = loop.time()
     for timer in loop._scheduled[:_MOST]:
         late = now - timer._when
         if TIMER in done or timer._cancelled or not late > 0:
             continue
         marks = _marks.marks(timer)
-        could_ns = max(0 if marks is None else marks[1], cells.run_started_ns)  # when it could become ready at all
+        could_ns = max(0 if marks is None else marks[1], counters.run_started_ns)  # when it could become ready at all
         delay_ns = min(int(min(late, _MAX_LATE) * 1e9), now_ns - could_ns)
-        ids = spans.span_ids(spans.context(timer, None)) if delay_ns >= cells.slow_ns else None
+        ids = spans.span_ids(spans.context(timer, None)) if delay_ns >= counters.slow_ns else None
         if ids is not None:
             done.add(TIMER)
             exemplars.note(_DELAY, (KIND_OF_BLOCK[TIMER // STRIDE],), delay_ns, ids)
 
 
-def _waiting(loop: Any, exemplars: Exemplars, cells: Cells, handle: Any, now_ns: int, done: Container[int] = ()) -> int:
+def _waiting(
+    loop: Any, exemplars: Exemplars, counters: Counters, handle: Any, now_ns: int, done: Container[int] = ()
+) -> int:
     """Note a handle that waits, if it has waited long and its kind is none of ``done``; its kind then, else -1."""
     marks: tuple[int, int] | None = _marks.marks(handle) or loop._obsloop.foreign.get(id(handle))
-    if marks is None or marks[0] in done or handle._cancelled or now_ns - marks[1] < cells.slow_ns:
+    if marks is None or marks[0] in done or handle._cancelled or now_ns - marks[1] < counters.slow_ns:
         return -1
     ids = spans.span_ids(spans.context(handle, None))
     if ids is None:

@@ -19,7 +19,7 @@ def see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | Non
     """What the loop's thread is doing; None where it is gone, or past what blocked it."""
     if held.full(loop._obsloop):
         return None
-    began_ns = run.cells.began_ns
+    began_ns = run.counters.began_ns
     kept: list[Any] = []
     try:
         return _seen(run, loop, now_ns, kept)
@@ -29,13 +29,13 @@ def see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | Non
 
 def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tuple[Any, ...]] | None:
     """The same; each object of the program's that it reads is in ``kept`` before."""
-    cells = run.cells
-    before_ns = cells.tick_ns
+    counters = run.counters
+    before_ns = counters.tick_ns
     frames = _frames.of_thread(run.ident, backend.ITERATION)
     if not frames.codes:
         return None
     handle = backend.running_handle(loop, frames.wanted, kept)
-    tick_ns, state = cells.tick_ns, cells.state
+    tick_ns, state = counters.tick_ns, counters.state
     if tick_ns != before_ns:
         return None  # the frames may be of one callback and the handle of the next: look again
     stack = stacks.take(frames)

@@ -23,7 +23,7 @@ from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 _log = logging.getLogger("obsloop")
 
@@ -112,30 +112,30 @@ class Notes:
 
 
 def callback(
-    loop: Any, cells: Cells, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
+    loop: Any, counters: Counters, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
 ) -> None:
-    """A callback took ``cells.notable_ns`` or longer: note it; if it was slow, count it and tell who listens."""
+    """A callback took ``counters.notable_ns`` or longer: note it; if it was slow, count it and tell who listens."""
     obs = loop._obsloop
     site = callbacks.site_of_handle(handle)
     spent_ns, delay_ns = end_ns - start_ns, max(0, start_ns - ready_ns)
     kind_name = KIND_OF_BLOCK[kind // STRIDE]
-    slow = spent_ns >= cells.slow_ns
+    slow = spent_ns >= counters.slow_ns
     seen = endings.seen(obs, start_ns, end_ns) if slow else None
     if seen is not None:
         site, kind_name = seen.site, seen.kind  # as it was seen: of an eager task, the child and not the parent
     notes = obs.notes.of(began_ns)
     notes.add(site, kind_name, spent_ns, delay_ns)
     metrics = obs.metrics_of(loop)
-    if slow or delay_ns >= cells.slow_ns:
+    if slow or delay_ns >= counters.slow_ns:
         ids = seen.ids if seen is not None else None  # it may be over before the callback is
         ids = ids or spans.span_ids(spans.context(handle, None))
-        exemplars.callback(metrics.exemplars, cells, kind, spent_ns, delay_ns, ids)
+        exemplars.callback(metrics.exemplars, counters, kind, spent_ns, delay_ns, ids)
     if not slow:
         return
     notes.slow_seen = True
-    cells.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
+    counters.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
     metrics.labelled.count("asyncio.eventloop.callback.slow", site.name)
-    why, cpu_time = cause.why_and_cpu(obs, cells, start_ns, end_ns)
+    why, cpu_time = cause.why_and_cpu(obs, counters, start_ns, end_ns)
     event = SlowCallback(
         loop_name=metrics.name,
         kind=kind_name,
@@ -159,25 +159,25 @@ def callback(
         emit(obs.instruments, "on_slow_callback", event)
     if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
         log(event, "slow callback")
-    exemplars.behind(loop, metrics.exemplars, cells)  # last: until now they wait
+    exemplars.behind(loop, metrics.exemplars, counters)  # last: until now they wait
 
 
-def iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
+def iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> None:
     """An iteration was slow, or was told to tell its end: count it and tell who listens."""
     try:
-        _iteration(loop, cells, began_ns, end_ns)
+        _iteration(loop, counters, began_ns, end_ns)
     finally:
         held.drop(loop._obsloop)
 
 
-def _iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
+def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> None:
     obs = loop._obsloop
     obs.set_thresholds()
     spent_ns = end_ns - began_ns
     notes = obs.notes.of(began_ns)
     notes.end_chunk(end_ns)
     ranked = notes.ranked(spent_ns)
-    why = cause.why(obs, cells, began_ns, end_ns)
+    why = cause.why(obs, counters, began_ns, end_ns)
     first = ranked[0][2] if ranked else None
     site = first.site if first is not None else Site("", "", 0)
     kind, delay_ns = (first.kind, first.delay_ns) if first is not None else ("other", 0)
@@ -202,16 +202,16 @@ def _iteration(loop: Any, cells: Cells, began_ns: int, end_ns: int) -> None:
             if obs.settings.log_slow_callbacks:
                 log(event, "slow iteration")
     if obs.settings.watchdog:
-        watchdog.iteration_ended(loop, obs, cells, began_ns, end_ns, site, kind, delay_ns / 1e9, why)
+        watchdog.iteration_ended(loop, obs, counters, began_ns, end_ns, site, kind, delay_ns / 1e9, why)
     notes.restart(0)
 
 
-def sample(loop: Any, cells: Cells, began_ns: int, handle: Any, calls: int) -> None:
+def sample(loop: Any, counters: Counters, began_ns: int, handle: Any, calls: int) -> None:
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
     obs = loop._obsloop
     kind = KIND_OF_BLOCK[(marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
-    obs.notes.of(began_ns).sample(callbacks.site_of_handle(handle), kind, cells.tick_ns, calls)
-    exemplars.next_one(loop, obs.metrics_of(loop).exemplars, cells, handle, cells.tick_ns)
+    obs.notes.of(began_ns).sample(callbacks.site_of_handle(handle), kind, counters.tick_ns, calls)
+    exemplars.next_one(loop, obs.metrics_of(loop).exemplars, counters, handle, counters.tick_ns)
 
 
 def log(event: SlowCallback | SlowIteration, what: str) -> None:

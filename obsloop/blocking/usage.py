@@ -19,7 +19,7 @@ from obsloop.base.fork import reset_in_child
 from obsloop.metrics.counters import IN_IDLE, IN_POLL
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 resource: Any = None
 if sys.platform == "linux":
@@ -168,24 +168,24 @@ def cpu_time_ns(native_id: int) -> int | None:
         return None
 
 
-def measure(cells: Cells, native_id: int, queue: Queue | None = None) -> Usage:
-    """What the thread ``native_id``, in which the loop of ``cells`` runs, has used by now.
+def measure(counters: Counters, native_id: int, queue: Queue | None = None) -> Usage:
+    """What the thread ``native_id``, in which the loop of ``counters`` runs, has used by now.
 
     With a ``queue`` that is good enough the kernel's files are not read, for which the GIL is given away.
     """
-    gc_ns = cells.collecting_ns()
-    tick_ns, state, idle_ns, began_ns = cells.tick_ns, cells.state, cells.idle_ns, cells.began_ns
+    gc_ns = counters.collecting_ns()
+    tick_ns, state, idle_ns, began_ns = counters.tick_ns, counters.state, counters.idle_ns, counters.began_ns
     now_ns = clock.monotonic_ns()
     if state == IN_IDLE:
         idle_ns += max(0, now_ns - tick_ns)
     cpu_ns = cpu_time_ns(native_id)
     if queue is None and cpu_ns is not None:
         told = scheduling(native_id)
-        queue = Queue(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices, cells.waits) if told is not None else None
+        queue = Queue(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices, counters.waits) if told is not None else None
     return Usage(now_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns, queue)
 
 
-def look(obs: Any, cells: Cells, native_id: int) -> None:
+def look(obs: Any, counters: Counters, native_id: int) -> None:
     """Measure the loop's thread, to compare with later, unless nothing would be gained by it.
 
     Of a busy loop the kernel is asked once a second. To ask it gives the GIL away, and to get it back from a loop that
@@ -195,31 +195,31 @@ def look(obs: Any, cells: Cells, native_id: int) -> None:
     older: Usage | None = None
     queue: Queue | None = None
     over_ns = 0 if own is None else own.over_ns
-    waits = cells.state in (IN_IDLE, IN_POLL)
+    waits = counters.state in (IN_IDLE, IN_POLL)
     if own is not None and own.native_id == native_id:
         older = own.newer
-        if older.tick_ns == cells.tick_ns:
+        if older.tick_ns == counters.tick_ns:
             return  # it waits, since then or still
-        if older.began_ns == cells.began_ns and not waits:
+        if older.began_ns == counters.began_ns and not waits:
             return  # two within one iteration: then none might be left from before it
         queue = older.queue
-        if queue is not None and (cells.state == IN_IDLE or clock.monotonic_ns() - queue.at_ns > _QUEUE_NS):
+        if queue is not None and (counters.state == IN_IDLE or clock.monotonic_ns() - queue.at_ns > _QUEUE_NS):
             queue = None
-    obs.usage = Known(native_id, measure(cells, native_id, queue), older, over_ns)
+    obs.usage = Known(native_id, measure(counters, native_id, queue), older, over_ns)
 
 
-def iteration_ended(obs: Any, cells: Cells, began_ns: int, native_id: int) -> None:
+def iteration_ended(obs: Any, counters: Counters, began_ns: int, native_id: int) -> None:
     """A slow iteration is over, in this thread: what comes next is compared with now."""
-    obs.usage = Known(native_id, measure(cells, native_id), None, began_ns)
+    obs.usage = Known(native_id, measure(counters, native_id), None, began_ns)
 
 
-def known(obs: Any, cells: Cells) -> Known | None:
+def known(obs: Any, counters: Counters) -> Known | None:
     """The last two of all measurements of the loop's thread, those of ``look`` and those made without the GIL.
 
     One of them is from before the present iteration began, if there is one.
     """
     own: Known | None = obs.usage
-    told = cells.looks()
+    told = counters.looks()
     if told is None:
         return own
     native_id, looks = told
@@ -235,7 +235,7 @@ def known(obs: Any, cells: Cells) -> Known | None:
         found.append(Usage(at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns, queue))
     found.sort(key=lambda usage: usage.at_ns)
     newer = found.pop()
-    older = [usage for usage in found if usage.at_ns <= cells.began_ns][-1:] or found[:1]
+    older = [usage for usage in found if usage.at_ns <= counters.began_ns][-1:] or found[:1]
     return Known(native_id, newer, older[0] if older else None, 0 if own is None else own.over_ns)
 
 

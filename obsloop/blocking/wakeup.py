@@ -10,7 +10,7 @@ from obsloop.base import clock
 from obsloop.metrics.counters import NEVER_NS
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 
 class Bell:
@@ -34,7 +34,7 @@ class Bell:
         with suppress(RuntimeError):  # it rings already
             self._lock.release()
 
-    def wait(self, watched: list[tuple[Cells, int]], until_ns: int, asking_ns: int) -> bool:
+    def wait(self, watched: list[tuple[Counters, int]], until_ns: int, asking_ns: int) -> bool:
         """Wait for a ring, until that moment at the longest (from ``NEVER_NS`` on: for ever); whether it rang.
 
         One that looks also returns when one of the ``watched`` (each with its thread's native id) may be blocked; when

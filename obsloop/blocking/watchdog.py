@@ -27,7 +27,7 @@ from obsloop.metrics.counters import NEVER_NS
 from obsloop.tasks.lints import runner
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
     from obsloop.metrics.runs import Run
 from obsloop.blocking.detector import FLOOR_NS, MIN_THRESHOLD_NS, close_gone, look, wants_watching
 from obsloop.blocking.endings import REST_NS, end_of_iteration, ended_episodes, open_episodes, report, samples_of, seen
@@ -84,8 +84,8 @@ _transient = False  # this is a subinterpreter: the thread ends with the last lo
 _coming: _Life | None = None
 """What a thread is starting at this moment."""
 _spent_before_ns = 0  # by threads that have ended
-_watched: dict[tuple[Cells, int], int] = {}
-"""Cells and their thread's native id -> when they were last seen to run, or rang. A second later they are forgotten."""
+_watched: dict[tuple[Counters, int], int] = {}
+"""Counters and their thread's native id -> when they were last seen to run, or rang. A second later they are forgotten."""
 
 
 # ---- called in loops' threads ----------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ _watched: dict[tuple[Cells, int], int] = {}
 
 def _wake(run: Run) -> None:
     """A run begins in this thread."""
-    if _asleep or (run.cells, run.native_id) not in _watched:
+    if _asleep or (run.counters, run.native_id) not in _watched:
         guarded(_begin, run)
 
 
@@ -105,15 +105,15 @@ def _begin(run: Run) -> None:
     loop = run.loop()
     if loop is not None and loop._obsloop.settings.watchdog and not _refused:
         usage.prepare(run.native_id)
-        usage.look(loop._obsloop, run.cells, run.native_id)
-        _watched[run.cells, run.native_id] = clock.REAL()  # it rings once, however short it runs
+        usage.look(loop._obsloop, run.counters, run.native_id)
+        _watched[run.counters, run.native_id] = clock.REAL()  # it rings once, however short it runs
         _start()
 
 
 def iteration_ended(
     loop: Any,
     obs: Any,
-    cells: Cells,
+    counters: Counters,
     began_ns: int,
     ended_ns: int,
     site: Site,
@@ -128,7 +128,7 @@ def iteration_ended(
     slow = ended_ns - began_ns >= min(obs.slow_ns, obs.slow_iteration_ns)
     if slow or obs.episode is not None:
         run = runs.runs.get(threading.get_ident())
-        usage.iteration_ended(obs, cells, began_ns, run.native_id if run is not None else threading.get_native_id())
+        usage.iteration_ended(obs, counters, began_ns, run.native_id if run is not None else threading.get_native_id())
         end_of_iteration(obs, began_ns, ended_ns, site, kind, schedule_delay, cause)
     life = _life
     if life is None:
@@ -254,7 +254,7 @@ def _sleep(life: _Life) -> None:
         _asleep = False
         return
     _watch(now_ns)
-    watched: list[tuple[Cells, int]] = []
+    watched: list[tuple[Counters, int]] = []
     # A loop that has to be fought for the GIL at each look polls all the time, and the fight costs both: fewer looks.
     patient_ns = now_ns + life.patience * _LONGEST_NS
     until_ns = now_ns + max(FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
@@ -278,7 +278,7 @@ def _watch(now_ns: int) -> None:
     # In this order: a run that begins now either is among these, or finds itself forgotten, and rings.
     for run in list(runs.runs.values()):
         if wants_watching(run):
-            _watched[run.cells, run.native_id] = now_ns
+            _watched[run.counters, run.native_id] = now_ns
 
 
 # ---- fork ------------------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def _wait_until_gone(native_id: int | None) -> None:
 def _after_fork_in_parent() -> None:
     """Watch again when a loop moves on. Not at once: Python counts the threads after this, to warn of them."""
     for run in list(runs.runs.values()):
-        run.cells.slow_iteration_ns = 0  # its end is told, whereupon there is a thread again
+        run.counters.slow_iteration_ns = 0  # its end is told, whereupon there is a thread again
 
 
 @reset_in_child

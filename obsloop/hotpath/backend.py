@@ -14,7 +14,7 @@ from types import CodeType
 from typing import Any
 
 from obsloop.base import asyncio_check, clock
-from obsloop.metrics import counters
+from obsloop.metrics.counters import make_counters_by
 
 lacking: list[str] = asyncio_check.missing()
 """What the interpreter lacks of what a core needs; empty where all is as known."""
@@ -41,7 +41,7 @@ Link: Any = _wire.Link if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
 if _compiled:
-    counters.new_cells = _compiled.Cells
+    make_counters_by(_compiled.Counters)
 compiled_bell: Any = _compiled.Bell if _compiled and _compiled.Bell.looks else None
 """What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``wakeup.Bell``."""
 

@@ -24,7 +24,7 @@ from obsloop.metrics import runs
 from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 # Since 3.14 asyncio's own handle of call_soon_threadsafe locks around cancel and run; ours does where theirs does.
 LockedHandle: Any = getattr(private_events, "_ThreadSafeHandle", None)
@@ -64,47 +64,49 @@ def give_way() -> None:
     """
 
 
-def enter(self: Any, cells: Cells) -> tuple[int, int] | None:
+def enter(self: Any, counters: Counters) -> tuple[int, int] | None:
     """``run_once`` is called: a run begins, or goes on, or this is an iteration within one of the loop's own callbacks.
 
     For the last, as some programs do it, returns when it began and when that callback did; ``leave`` wants it back.
     """
     now_ns = clock.monotonic_ns()
-    if not cells.run_started_ns:
+    if not counters.run_started_ns:
         # What was scheduled before is ready now: the time when the loop stood still was not its delay.
         for handle in tuple(self._ready):
             if type(handle) in own_handles:
                 handle._ready_ns = now_ns
-        cells.begin_run(now_ns)
-        runs.began(self, cells)
-    elif cells.state == IN_CALLBACK:
-        outer = now_ns, cells.tick_ns
-        cells.state = IN_OVERHEAD
-        cells.tick_ns = now_ns
+        counters.begin_run(now_ns)
+        runs.began(self, counters)
+    elif counters.state == IN_CALLBACK:
+        outer = now_ns, counters.tick_ns
+        counters.state = IN_OVERHEAD
+        counters.tick_ns = now_ns
         return outer
     return None
 
 
-def leave(self: Any, cells: Cells, began_ns: int, now_ns: int, outer: tuple[int, int] | None, *, stopped: bool) -> None:
+def leave(
+    self: Any, counters: Counters, began_ns: int, now_ns: int, outer: tuple[int, int] | None, *, stopped: bool
+) -> None:
     """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
     if began_ns:
-        cells.record_iteration(now_ns - began_ns)
-        if now_ns - began_ns >= cells.slow_iteration_ns:
-            slow_iteration(self, cells, began_ns, now_ns)
+        counters.record_iteration(now_ns - began_ns)
+        if now_ns - began_ns >= counters.slow_iteration_ns:
+            slow_iteration(self, counters, began_ns, now_ns)
     if outer is not None:
         entered_ns, callback_ns = outer
-        cells.nested_ns += now_ns - entered_ns
-        cells.state = IN_CALLBACK
-        cells.tick_ns = callback_ns
+        counters.nested_ns += now_ns - entered_ns
+        counters.state = IN_CALLBACK
+        counters.tick_ns = callback_ns
     elif stopped:
-        end_run(cells, now_ns)
+        end_run(counters, now_ns)
 
 
-def end_run(cells: Cells, now_ns: int) -> None:
+def end_run(counters: Counters, now_ns: int) -> None:
     """The run ends, if it has not yet."""
-    if cells.run_started_ns:
-        runs.ended(cells)
-        cells.end_run(now_ns)
+    if counters.run_started_ns:
+        runs.ended(counters)
+        counters.end_run(now_ns)
 
 
 def report(self: Any, handle: Any, exc: BaseException) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 
 MOST = 64
@@ -39,14 +39,14 @@ def hand_over(loop: Any, began_ns: int, at_ns: int, things: list[Any]) -> None:
     ``began_ns`` is when the iteration began that the look was at. The caller has no other reference to the things.
     """
     obs = loop._obsloop
-    cells: Cells | None = obs.cells
+    counters: Counters | None = obs.counters
     if not any(thing is not None for thing in things):
         return
     obs.held.append(Held(at_ns, things))
-    if cells is None:  # it was closed meanwhile
+    if counters is None:  # it was closed meanwhile
         return
-    _have_it_reported(cells)
-    if cells.began_ns != began_ns or cells.state not in (IN_CALLBACK, IN_OVERHEAD):
+    _have_it_reported(counters)
+    if counters.began_ns != began_ns or counters.state not in (IN_CALLBACK, IN_OVERHEAD):
         wake(loop)
 
 
@@ -54,21 +54,21 @@ def full(obs: Any) -> bool:
     """Whether a further look has to wait for the end of the iteration. Then the loop reports that end."""
     if len(obs.held) < MOST:
         return False
-    _have_it_reported(obs.cells)
+    _have_it_reported(obs.counters)
     return True
 
 
 def wake(loop: Any) -> None:
     """Have ``loop`` go through another iteration: it has finished the one that was looked at, and may wait for long."""
-    _have_it_reported(loop._obsloop.cells)
+    _have_it_reported(loop._obsloop.counters)
     with suppress(RuntimeError):  # it is closed
         loop.call_soon_threadsafe(_nothing)
 
 
-def _have_it_reported(cells: Cells | None) -> None:
+def _have_it_reported(counters: Counters | None) -> None:
     """Have the loop report the end of its iteration, however short it is. A new threshold would undo it."""
-    if cells is not None:
-        cells.slow_iteration_ns = 0
+    if counters is not None:
+        counters.slow_iteration_ns = 0
 
 
 def drop(obs: Any) -> None:

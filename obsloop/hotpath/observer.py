@@ -14,7 +14,7 @@ from obsloop.base.guarded import guarded
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 CHUNK = 64
 """So many callbacks of a batch are called before somebody looks whether the iteration becomes a slow one."""
@@ -23,33 +23,33 @@ _CHUNK_RANGE = range(CHUNK)
 
 
 def notable(
-    self: Any, cells: Cells, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
+    self: Any, counters: Counters, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
 ) -> int:
-    """A callback took ``cells.notable_ns`` or longer. Returns when the next one starts: what this takes is overhead."""
-    guarded(self._obsloop.slow_callback, self, cells, handle, kind, ready_ns, start_ns, end_ns, began_ns)
+    """Report a callback that took ``counters.notable_ns`` or longer. Return when the next one starts."""
+    guarded(self._obsloop.slow_callback, self, counters, handle, kind, ready_ns, start_ns, end_ns, began_ns)
     return clock.monotonic_ns()
 
 
-def slow_iteration(self: Any, cells: Cells, began_ns: int, end_ns: int) -> int:
-    """An iteration took ``cells.slow_iteration_ns`` or longer. Returns when the poll that follows starts."""
-    guarded(self._obsloop.slow_iteration, self, cells, began_ns, end_ns)
+def slow_iteration(self: Any, counters: Counters, began_ns: int, end_ns: int) -> int:
+    """An iteration took ``counters.slow_iteration_ns`` or longer. Returns when the poll that follows starts."""
+    guarded(self._obsloop.slow_iteration, self, counters, began_ns, end_ns)
     return clock.monotonic_ns()
 
 
-def in_chunks(self: Any, cells: Cells, todo: int, began_ns: int) -> Iterable[int]:
+def in_chunks(self: Any, counters: Counters, todo: int, began_ns: int) -> Iterable[int]:
     """``range(todo)`` for a large batch, with a look, after each chunk, at how long it has taken."""
-    return chain.from_iterable(_chunks(self, cells, todo, began_ns))
+    return chain.from_iterable(_chunks(self, counters, todo, began_ns))
 
 
-def _chunks(self: Any, cells: Cells, todo: int, began_ns: int) -> Iterator[range]:
+def _chunks(self: Any, counters: Counters, todo: int, began_ns: int) -> Iterator[range]:
     while todo > CHUNK:
         yield _CHUNK_RANGE
         todo -= CHUNK
-        if cells.tick_ns - began_ns >= cells.slow_iteration_ns >> 1:
-            sample(self, cells, began_ns, self._ready[0])
+        if counters.tick_ns - began_ns >= counters.slow_iteration_ns >> 1:
+            sample(self, counters, began_ns, self._ready[0])
     yield range(todo)
 
 
-def sample(self: Any, cells: Cells, began_ns: int, handle: Any) -> None:
+def sample(self: Any, counters: Counters, began_ns: int, handle: Any) -> None:
     """The iteration becomes a slow one, of many callbacks: ``handle`` is next, and stands for the next chunk."""
-    guarded(self._obsloop.sample, self, cells, began_ns, handle, CHUNK)
+    guarded(self._obsloop.sample, self, counters, began_ns, handle, CHUNK)

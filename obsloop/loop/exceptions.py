@@ -40,7 +40,7 @@ def on_exception(loop: Any, context: dict[str, Any]) -> None:
 def _go_on(loop: Any, context: dict[str, Any]) -> None:
     """Do what would be done without us."""
     if context.get("message") == _DESTROYED and loop._obsloop.tasks is not None:
-        guarded(loop._obsloop.tasks.destroyed, context.get("task"), loop._obsloop.cells)
+        guarded(loop._obsloop.tasks.destroyed, context.get("task"), loop._obsloop.counters)
     handler = loop._obsloop.exception_handler
     if handler is not None:
         handler(loop, context)  # asyncio deals with what it raises

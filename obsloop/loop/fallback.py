@@ -45,17 +45,17 @@ class Loop(Observed):
     def run_forever(self) -> None:
         if self.is_running():
             super().run_forever()  # refuses
-        cells = self._obsloop.lease(self)
-        self._timed.cells = cells
+        counters = self._obsloop.lease(self)
+        self._timed.counters = counters
         self._timed.loop = weakref.ref(self)
-        cells.begin_run(clock.monotonic_ns())
-        runs.began(self, cells)
+        counters.begin_run(clock.monotonic_ns())
+        runs.began(self, counters)
         try:
             super().run_forever()
         finally:
             self._timed.end_iteration(clock.monotonic_ns())
-            runs.ended(cells)
-            cells.end_run(clock.monotonic_ns())
+            runs.ended(counters)
+            counters.end_run(clock.monotonic_ns())
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         kind = TASK_STEP if isinstance(getattr(callback, "__self__", None), asyncio.Task) else CALLBACK
@@ -91,19 +91,19 @@ class _Timed:
         self.ready_ns = clock.monotonic_ns()
 
     def __call__(self, *args: Any) -> None:
-        cells = self.loop._obsloop.lease(self.loop)
+        counters = self.loop._obsloop.lease(self.loop)
         ready_ns = self.loop._timed.returned_ns if self.kind in (READER, WRITER) else self.ready_ns
-        cells.tick_ns = start_ns = clock.monotonic_ns()
-        cells.state = IN_CALLBACK
+        counters.tick_ns = start_ns = clock.monotonic_ns()
+        counters.state = IN_CALLBACK
         try:
             self._callback(*args)
         finally:
-            ready_ns, end_ns = max(ready_ns, cells.run_started_ns), clock.monotonic_ns()
-            cells.record(self.kind, ready_ns, end_ns)
-            cells.state = IN_OVERHEAD
-            if end_ns - start_ns >= cells.notable_ns:
+            ready_ns, end_ns = max(ready_ns, counters.run_started_ns), clock.monotonic_ns()
+            counters.record(self.kind, ready_ns, end_ns)
+            counters.state = IN_OVERHEAD
+            if end_ns - start_ns >= counters.notable_ns:
                 self._args = args
-                notable(self.loop, cells, self, self.kind, ready_ns, start_ns, end_ns, cells.began_ns)
+                notable(self.loop, counters, self, self.kind, ready_ns, start_ns, end_ns, counters.began_ns)
                 self._args = ()
 
     def __repr__(self) -> str:
@@ -115,42 +115,42 @@ class _TimedSelector(selectors.BaseSelector):
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self.cells: Any = None
+        self.counters: Any = None
         self.loop: Callable[[], Any] = lambda: None
         self.returned_ns = 0
 
     def end_iteration(self, now_ns: int) -> bool:
         """Whether it was a slow one: who was told may have scheduled something."""
         slow = False
-        if self.returned_ns and self.cells is not None:
-            count_value(self.cells.iteration, 0, now_ns - self.returned_ns)
-            slow = now_ns - self.returned_ns >= self.cells.slow_iteration_ns
+        if self.returned_ns and self.counters is not None:
+            count_value(self.counters.iteration, 0, now_ns - self.returned_ns)
+            slow = now_ns - self.returned_ns >= self.counters.slow_iteration_ns
             if slow:
-                slow_iteration(self.loop(), self.cells, self.returned_ns, now_ns)
+                slow_iteration(self.loop(), self.counters, self.returned_ns, now_ns)
         self.returned_ns = 0
         return slow
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        cells = self.cells
-        if cells is None:
+        counters = self.counters
+        if counters is None:
             return self._selector.select(timeout)
         if self.end_iteration(clock.monotonic_ns()):
             timeout = 0
         waits = timeout is None or timeout > 0
         called_ns = clock.monotonic_ns()
-        cells.state = IN_IDLE if waits else IN_POLL
-        cells.tick_ns = called_ns
+        counters.state = IN_IDLE if waits else IN_POLL
+        counters.tick_ns = called_ns
         found = self._selector.select(timeout)
         self.returned_ns = clock.monotonic_ns()
         if waits:
-            cells.idle_ns += self.returned_ns - called_ns
-            cells.waits += 1
+            counters.idle_ns += self.returned_ns - called_ns
+            counters.waits += 1
         else:
-            count_value(cells.poll, 0, self.returned_ns - called_ns)
-            cells.events_waiting += len(found)
-        cells.events += len(found)
-        cells.state = IN_OVERHEAD
-        cells.tick_ns = cells.began_ns = self.returned_ns
+            count_value(counters.poll, 0, self.returned_ns - called_ns)
+            counters.events_waiting += len(found)
+        counters.events += len(found)
+        counters.state = IN_OVERHEAD
+        counters.tick_ns = counters.began_ns = self.returned_ns
         return found
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

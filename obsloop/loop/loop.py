@@ -70,9 +70,9 @@ class Loop(Observed):
             super().run_forever()
         finally:
             self._obsloop.iterating = False
-            if not self.is_running() and self._obsloop.cells is not None:
+            if not self.is_running() and self._obsloop.counters is not None:
                 # Already done by run_once, unless a subclass stopped the loop after it.
-                cold_path.end_run(self._obsloop.cells, clock.monotonic_ns())
+                cold_path.end_run(self._obsloop.counters, clock.monotonic_ns())
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """Call ``func(*args)`` in ``executor``, None for the default one, as on the stock loop."""

@@ -28,7 +28,7 @@ from obsloop.probes.network.servers import Servers
 from obsloop.probes.processes import Processes
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
     from obsloop.metrics.snapshot import Snapshot
     from obsloop.probes.executor_pools import Pool
     from obsloop.probes.network.connections import Setup
@@ -39,7 +39,7 @@ class Observation:
 
     __slots__ = (
         "accepted_fd",
-        "cells",
+        "counters",
         "episode",
         "exception_handler",
         "executors",
@@ -92,7 +92,7 @@ class Observation:
         """The watchdog's: what its looks held, for the loop's thread to drop."""
         self.usage: Any = None
         """The watchdog's: what the loop's thread had used when it was last looked at."""
-        self.cells: Cells | None = None
+        self.counters: Counters | None = None
         self.metrics: registry.LoopMetrics | None = None
         self.iterating = False
         """Whether ``run_once`` is called by our ``run_forever`` and may go on until the loop stops."""
@@ -101,16 +101,16 @@ class Observation:
         self.unstamped = (OTHER, 0)
         """The marks of the last such handle that ran: while it runs, its own."""
 
-    def lease(self, loop: asyncio.AbstractEventLoop) -> Cells:
+    def lease(self, loop: asyncio.AbstractEventLoop) -> Counters:
         """Return the counters of this loop, from the entry of its name.
 
         The name is settled now, not when the loop is made: many programs make a loop in one thread and run it in
         another.
         """
-        if self.cells is None:
-            self.metrics, self.cells = registry.lease(self._name(), loop)
+        if self.counters is None:
+            self.metrics, self.counters = registry.lease(self._name(), loop)
             self.set_thresholds()
-        return self.cells
+        return self.counters
 
     def metrics_of(self, loop: asyncio.AbstractEventLoop) -> registry.LoopMetrics:
         """Return the metrics of this loop's name, which is settled now if the loop has not run yet."""
@@ -121,9 +121,9 @@ class Observation:
 
     def set_thresholds(self) -> None:
         """From when on this loop's callbacks and iterations are slow."""
-        if self.cells is not None:
-            self.cells.set_thresholds(self.slow_ns, self.slow_iteration_ns)
-            self.cells.slow_task_ns = nanoseconds(self.settings.slow_task)
+        if self.counters is not None:
+            self.counters.set_thresholds(self.slow_ns, self.slow_iteration_ns)
+            self.counters.slow_task_ns = nanoseconds(self.settings.slow_task)
 
     @property
     def slow_iteration_ns(self) -> int:
@@ -142,12 +142,12 @@ class Observation:
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is closed: its counters go back to the registry."""
         if self.tasks is not None:
-            self.tasks.close(self.cells)
-        if self.cells is not None:
-            self.cells.flows.end()
+            self.tasks.close(self.counters)
+        if self.counters is not None:
+            self.counters.flows.end()
         if self.metrics is not None:
             self.metrics.release(loop)
-        self.cells = None
+        self.counters = None
         self.foreign.clear()
         self.sending.clear()
         self.executors.clear()

@@ -25,7 +25,7 @@ def floor_power(units: int, exponent: int) -> int:
     return isqrt(isqrt(fourth << exponent if exponent >= 0 else fourth >> -exponent))
 
 
-class Partition:
+class Buckets:
     """Upper-inclusive integer bounds and where the decimal and the exponential ones lie in them.
 
     ``units`` is how many counted integers make one exported unit: 10**9 for nanoseconds exported as seconds, 1 for
@@ -82,14 +82,14 @@ class Partition:
         return table
 
 
-SECONDS = Partition(
+SECONDS = Buckets(
     units=10**9,
     octaves=(-24, 10),  # 60 ns to 17 minutes
     decimals=[int(m * 10**k) for k in range(2, 10) for m in (10, 25, 50)] + [10**11],  # 1 us to 50 s, and 100 s
 )
 """For durations and delays: counted in nanoseconds, exported in seconds."""
 
-COUNTS = Partition(
+COUNTS = Buckets(
     units=1,
     octaves=(0, 20),  # 1 to a million
     decimals=[m * 10**k for k in range(6) for m in (1, 2, 5)] + [10**6],

@@ -10,7 +10,6 @@ of their histograms and idle time has a counter; what is left of the run is the 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
 from typing import NamedTuple
 
 from obsloop.base import clock
@@ -20,7 +19,7 @@ KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other"
 """The ways onto the loop, in the order of their blocks in a ``Reading``."""
 
 KIND_OF_BLOCK = (KINDS[0], *KINDS)
-"""The same by the blocks of ``Cells``, where first steps of tasks have one to themselves, before the others."""
+"""The same by the blocks of ``Counters``, where first steps of tasks have one to themselves, before the others."""
 
 STRIDE = SECONDS.size + 1
 """One block: the sum in nanoseconds, then a counter for each bucket."""
@@ -50,7 +49,7 @@ _TRIES = 16
 
 
 class Raw(NamedTuple):
-    """The cells as they stand: see ``Cells``."""
+    """The counters as they stand: see ``Counters``."""
 
     tick_ns: int
     state: int
@@ -152,7 +151,7 @@ FINISHES = ("ok", "error", "cancelled", "abandoned")
 """How tasks end; ``abandoned``: destroyed while pending, or left behind by a loop that was closed."""
 
 
-class Cells:
+class Counters:
     """One block of counters, leased by the registry to one loop at a time."""
 
     __slots__ = (
@@ -311,7 +310,7 @@ class Cells:
         return None
 
     def copy(self) -> Raw:
-        """What stands in the cells now, in one go and as it is."""
+        """What stands in the counters now, in one go and as it is."""
         return Raw(
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
             self.nested_ns, self.gc_started_ns, self.gc_ns[:], self.events, self.events_waiting,
@@ -321,23 +320,33 @@ class Cells:
         )  # fmt: skip
 
 
-new_cells: Callable[[], Cells] = Cells
-"""Makes a block of counters. The compiled core puts its own class here."""
+_made_by: type[Counters] = Counters
 
 
-def read(cells: Cells, *, ours: bool = True) -> Reading:
+def new_counters() -> Counters:
+    """Make a block of counters: the compiled core's where there is one."""
+    return _made_by()
+
+
+def make_counters_by(cls: type[Counters]) -> None:
+    """Have blocks made by another class with the same fields: the compiled core's."""
+    global _made_by  # noqa: PLW0603 - one for the whole process
+    _made_by = cls
+
+
+def read(counters: Counters, *, ours: bool = True) -> Reading:
     """A copy, the open stretch folded in; ``consistent`` unless the writer moved on during each of several tries.
 
     Where the loop's iteration is no longer ``ours``, nothing is known of the time since the writer's last note.
     """
     consistent = False
-    raw = cells.copy()
+    raw = counters.copy()
     now_ns = clock.monotonic_ns()
     for _ in range(_TRIES):
-        consistent = raw.tick_ns == cells.tick_ns and raw.state == cells.state
+        consistent = raw.tick_ns == counters.tick_ns and raw.state == counters.state
         if consistent:
             break
-        raw = cells.copy()
+        raw = counters.copy()
         now_ns = clock.monotonic_ns()
     running = raw.state not in (STOPPED, FORKED)
     if not ours:

@@ -1,8 +1,8 @@
 """Counters and histograms of what happens rarely, by the labels of the catalogue: one set for each loop name.
 
-For what happens often there are ``Cells``. Here counting takes a lock and may be done in any thread. Label values that
-come from the program are bounded: who came first keeps its series, the rest is ``_OTHER`` and counted as folded. (A
-counter that gave way to a busier one would go back, and rates over it would lie.)
+For what happens often there are ``Counters``. Here counting takes a lock and may be done in any thread. Label values
+that come from the program are bounded: who came first keeps its series, the rest is ``_OTHER`` and counted as folded.
+(A counter that gave way to a busier one would go back, and rates over it would lie.)
 """
 
 from __future__ import annotations

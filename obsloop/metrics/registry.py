@@ -18,9 +18,9 @@ import weakref
 from typing import Any
 
 from obsloop.base.fork import reset_in_child
-from obsloop.metrics import coroutine_times, counters, runs
+from obsloop.metrics import coroutine_times, runs
 from obsloop.metrics.catalog import LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
-from obsloop.metrics.counters import Cells
+from obsloop.metrics.counters import Counters, new_counters
 from obsloop.metrics.exemplars import Exemplars
 from obsloop.metrics.labelled import LabelledMetrics
 from obsloop.metrics.self_metrics import dropped
@@ -41,22 +41,22 @@ class LoopMetrics:
         self.labelled = LabelledMetrics()
         self.seats = coroutine_times.Seats()
         self.exemplars = Exemplars()
-        self._blocks: list[Cells] = [counters.new_cells()]
+        self._blocks: list[Counters] = [new_counters()]
         """All that there ever were, lent or free, so that a reader misses none that changes hands meanwhile."""
-        self._free: list[Cells] = self._blocks.copy()
-        self.live: dict[weakref.ref[Any], Cells] = {}
+        self._free: list[Counters] = self._blocks.copy()
+        self.live: dict[weakref.ref[Any], Counters] = {}
         self._showing = threading.RLock()
         self._shown_ns: dict[str, int] = dict.fromkeys(STATES, 0)
 
-    def lease(self, loop: Any) -> Cells:
+    def lease(self, loop: Any) -> Counters:
         """A block for ``loop``, until ``release`` or until the loop is collected."""
         try:
-            cells = self._free.pop()
+            counters = self._free.pop()
         except IndexError:
-            cells = counters.new_cells()
-            self._blocks.append(cells)
-        self.live[weakref.ref(loop, self._take_back)] = cells
-        return cells
+            counters = new_counters()
+            self._blocks.append(counters)
+        self.live[weakref.ref(loop, self._take_back)] = counters
+        return counters
 
     def release(self, loop: Any) -> None:
         """``loop`` is closed."""
@@ -64,15 +64,15 @@ class LoopMetrics:
 
     def _take_back(self, ref: weakref.ref[Any]) -> None:
         # May be called by the garbage collector at any point of any thread: single atomic steps, and no lock.
-        cells = self.live.pop(ref, None)
-        if cells is not None:
-            if cells.run_started_ns:  # collected in the middle of a run: its thread is gone
-                cells.end_run(cells.tick_ns)
-                runs.forget(cells)
-            cells.flows.end()
-            self._free.append(cells)
+        counters = self.live.pop(ref, None)
+        if counters is not None:
+            if counters.run_started_ns:  # collected in the middle of a run: its thread is gone
+                counters.end_run(counters.tick_ns)
+                runs.forget(counters)
+            counters.flows.end()
+            self._free.append(counters)
 
-    def blocks(self) -> list[Cells]:
+    def blocks(self) -> list[Counters]:
         """Every block, lent or free."""
         return self._blocks.copy()
 
@@ -84,10 +84,10 @@ class LoopMetrics:
         self.labelled.forked()
         self.exemplars = Exemplars()
         live = self.live.copy()
-        self._free = [counters.new_cells()]
+        self._free = [new_counters()]
         self._blocks = [*live.values(), *self._free]
-        for ref, cells in live.items():
-            cells.forked()
+        for ref, counters in live.items():
+            counters.forked()
             loop = ref()
             if loop is not None:
                 loop._obsloop.forked()
@@ -111,7 +111,7 @@ class LoopMetrics:
             return steady_ns
 
 
-def lease(name: str, loop: Any) -> tuple[LoopMetrics, Cells]:
+def lease(name: str, loop: Any) -> tuple[LoopMetrics, Counters]:
     """Return the entry of ``name``, or of ``_OTHER`` when there are too many names, and a block of it for ``loop``."""
     metrics = _by_name.get(name)
     if metrics is None:

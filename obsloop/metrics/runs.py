@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 from obsloop.base.fork import reset_in_child
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 
 class Run:
     """One run of one loop."""
 
-    __slots__ = ("cells", "ident", "loop", "native_id", "outer")
+    __slots__ = ("counters", "ident", "loop", "native_id", "outer")
 
-    def __init__(self, loop: Any, cells: Cells) -> None:
+    def __init__(self, loop: Any, counters: Counters) -> None:
         self.ident = get_ident()
         self.native_id = get_native_id()
-        self.cells = cells
+        self.counters = counters
         self.loop: weakref.ref[Any] = weakref.ref(loop)
         self.outer = runs.get(self.ident)
         """The loop within whose callback this one runs, as some programs do it."""
@@ -42,29 +42,29 @@ wake: Callable[[Run], None] = _nobody
 """Called at the begin of each run: the watchdog's."""
 
 
-def began(loop: Any, cells: Cells) -> None:
+def began(loop: Any, counters: Counters) -> None:
     """A run begins in this thread."""
-    run = Run(loop, cells)
+    run = Run(loop, counters)
     runs[run.ident] = run
     wake(run)
 
 
-def ended(cells: Cells) -> None:
+def ended(counters: Counters) -> None:
     """It ends."""
     ident = get_ident()
     run = runs.get(ident)
-    if run is None or run.cells is not cells:
-        forget(cells)
+    if run is None or run.counters is not counters:
+        forget(counters)
     elif run.outer is None:
         del runs[ident]
     else:
         runs[ident] = run.outer
 
 
-def forget(cells: Cells) -> None:
+def forget(counters: Counters) -> None:
     """Whatever thread it was in, it runs no more."""
     for ident, run in list(runs.items()):
-        if run.cells is cells:
+        if run.counters is counters:
             runs.pop(ident, None)
 
 

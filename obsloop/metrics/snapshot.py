@@ -9,7 +9,7 @@ from operator import sub
 from types import MappingProxyType
 from typing import NamedTuple
 
-from obsloop.metrics.buckets import SCALE, Partition
+from obsloop.metrics.buckets import SCALE, Buckets
 
 
 class ExponentialBuckets(NamedTuple):
@@ -44,7 +44,7 @@ class Exemplar(NamedTuple):
 class Histogram:
     """Counts over a partition that classic and exponential buckets are exact sums of."""
 
-    partition: Partition
+    partition: Buckets
     bucket_counts: tuple[int, ...]
     sum: float
     """The sum of all values, in exported units (seconds, or a plain count)."""
@@ -53,7 +53,7 @@ class Histogram:
     callbacks' duration, schedule delay and the queue time of executors' jobs, in a program that has OpenTelemetry."""
 
     @classmethod
-    def from_block(cls, partition: Partition, block: Sequence[int]) -> Histogram:
+    def from_block(cls, partition: Buckets, block: Sequence[int]) -> Histogram:
         """From the core's form: the sum in counted integers, then the buckets."""
         return cls(partition, tuple(block[1:]), block[0] / partition.units)
 

@@ -26,9 +26,9 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
     """Return all figures of this loop name, at this moment."""
     tasks.roll_call([loop for ref in list(metrics.live) if (loop := ref()) is not None])
     blocks = metrics.blocks()
-    lent = [(loop, cells) for ref, cells in list(metrics.live.copy().items()) if (loop := ref()) is not None]
-    displaced = {id(cells) for loop, cells in lent if is_displaced(loop)}
-    readings = [read(cells, ours=id(cells) not in displaced) for cells in blocks]
+    lent = [(loop, counters) for ref, counters in list(metrics.live.copy().items()) if (loop := ref()) is not None]
+    displaced = {id(counters) for loop, counters in lent if is_displaced(loop)}
+    readings = [read(counters, ours=id(counters) not in displaced) for counters in blocks]
     self_metrics.dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
     loops = [loop for loop, _ in lent]
     durations = _add(r.durations for r in readings)

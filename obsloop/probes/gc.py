@@ -25,17 +25,17 @@ def _on_gc(phase: str, info: dict[str, Any]) -> None:
     global _started_ns  # noqa: PLW0603 - the interpreter runs one collection at a time
     now_ns = clock.monotonic_ns()
     run = runs.get(get_ident())
-    cells = run.cells if run is not None else None
+    counters = run.counters if run is not None else None
     if phase == "start":
         _started_ns = now_ns
-        if cells is not None:
-            cells.collection_began(now_ns)
+        if counters is not None:
+            counters.collection_began(now_ns)
     elif _started_ns:
         generation: int = info["generation"]
         count_value(_pauses[min(generation, 2)], 0, now_ns - _started_ns)
         _started_ns = 0
-        if cells is not None and cells.gc_started_ns:
-            cells.collection_ended(now_ns)
+        if counters is not None and counters.gc_started_ns:
+            counters.collection_ended(now_ns)
 
 
 def install() -> None:

@@ -108,9 +108,9 @@ def roll_call(loops: Iterable[Any]) -> None:
 def _roll_call(loops: Iterable[Any]) -> None:
     now_ns = clock.REAL()
     due = [
-        (loop, obs.tasks, obs.cells)
+        (loop, obs.tasks, obs.counters)
         for loop in loops
-        if (obs := loop._obsloop).tasks is not None and obs.cells is not None and obs.tasks.live()
+        if (obs := loop._obsloop).tasks is not None and obs.counters is not None and obs.tasks.live()
     ]
     due = [entry for entry in due if _due_ns.get(entry[0], 0) <= now_ns]
     if not due or not _calling.acquire(blocking=False):
@@ -122,8 +122,8 @@ def _roll_call(loops: Iterable[Any]) -> None:
         for ids in _pending([loop for loop, _, _ in due]):
             for _, tally, _ in due:
                 tally.answer(ids)
-        for loop, tally, cells in due:
-            tally.end_roll_call(loop, cells)
+        for loop, tally, counters in due:
+            tally.end_roll_call(loop, counters)
         cost_ns = time.thread_time_ns() - began_ns
         for loop, _, _ in due:
             _due_ns[loop] = now_ns + _SHARE * cost_ns if cost_ns > _CHEAP_NS else 0
@@ -318,7 +318,7 @@ def _running_task(who: str) -> tuple[Any, Any]:
 def _present_step(loop: Any, task: Any) -> tuple[int, int, int]:
     """When the present step of ``task`` began, when it was ready, and now; three times now where that is not known."""
     now_ns = clock.monotonic_ns()
-    if loop._obsloop.cells is None:
+    if loop._obsloop.counters is None:
         return now_ns, now_ns, now_ns
     step = loop._obsloop.tasks.present_step(loop, task, backend.own_handle(loop, sys._getframe()))
     return (now_ns, now_ns, now_ns) if step is None else (*step, now_ns)

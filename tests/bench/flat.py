@@ -87,10 +87,10 @@ def main(runs: int = 3) -> int:
                         "ratio": ns / row[NUMBERS[0]]["ns"] if row else 1.0,
                     }
                 figures[f"{side}, {thing}, {name}"] = row
-                cells = "".join(f"{r['ns']:10.0f} ({r['ratio']:4.2f}) " for r in row.values())
+                counters = "".join(f"{r['ns']:10.0f} ({r['ratio']:4.2f}) " for r in row.values())
                 made = row[NUMBERS[-1]]["made"]
                 note = f"(only {made:,} could be opened)" if made < NUMBERS[-1] else ""
-                print(f"{side:10}{thing:8}{name:10}{cells}{note}", flush=True)
+                print(f"{side:10}{thing:8}{name:10}{counters}{note}", flush=True)
     write("flat", {"runs": runs, "rows": figures})
     return 0
 

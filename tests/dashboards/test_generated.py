@@ -99,7 +99,7 @@ def test_dashboards_can_be_provisioned():
         names = [variable["name"] for variable in board["templating"]["list"]]
         assert names == ["datasource", "traces", "job", "instance", "loop"]
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-        cells: set[tuple[int, int]] = set()
+        counters: set[tuple[int, int]] = set()
         for panel in board["panels"]:
             place = panel["gridPos"]
             assert place["x"] + place["w"] <= 24
@@ -108,8 +108,8 @@ def test_dashboards_can_be_provisioned():
                 for x in range(place["x"], place["x"] + place["w"])
                 for y in range(place["y"], place["y"] + place["h"])
             }
-            assert not mine & cells, panel["title"]
-            cells |= mine
+            assert not mine & counters, panel["title"]
+            counters |= mine
             if panel["type"] != "row":
                 assert panel["datasource"]["uid"] == "${datasource}"
                 assert all('job=~"$job",instance=~"$instance"' in target["expr"] for target in panel["targets"])

@@ -39,9 +39,9 @@ def row(seen: Seen) -> tuple[str, ...]:
     )
 
 
-def line(cells: tuple[str, ...]) -> str:
+def line(counters: tuple[str, ...]) -> str:
     """A line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(counters)} |"
 
 
 def main() -> None:

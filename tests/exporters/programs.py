@@ -43,7 +43,7 @@ def looks() -> int:
     episode = obs.episode
     if episode is None:
         return 0
-    began_ns = obs.cells.tick_ns
+    began_ns = obs.counters.tick_ns
     return sum(sight.at_ns >= began_ns for sight, _ in zip(episode.sights, episode.samples, strict=False))
 
 

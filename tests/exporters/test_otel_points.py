@@ -26,7 +26,7 @@ from opentelemetry.sdk.metrics.view import (
 
 import obsloop
 from obsloop import Histogram, Snapshot
-from obsloop.metrics.buckets import COUNTS, SECONDS, Partition
+from obsloop.metrics.buckets import COUNTS, SECONDS, Buckets
 from obsloop_exporters import _otel_points, _otel_reading, otel_metrics
 from tests.exporters.otel import (
     CUMULATIVE,
@@ -129,7 +129,7 @@ def test_a_label_value_that_utf8_cannot_write_is_exported_escaped(monkeypatch):
 # Exponential buckets, exact. (That obsloop's own are is tests/test_partition.py's.)
 
 
-def histogram_of(partition: Partition, values: list[int]) -> Histogram:
+def histogram_of(partition: Buckets, values: list[int]) -> Histogram:
     """A histogram of these counted integers."""
     counts = [0] * partition.size
     for value in values:

@@ -147,7 +147,7 @@ def test_the_next_look_comes_the_later_the_more_this_one_cost(monkeypatch):
         return Spent.ns
 
     class Run:
-        cells = type("Cells", (), {"tick_ns": 0, "state": 0})
+        counters = type("Counters", (), {"tick_ns": 0, "state": 0})
 
         def loop(self):
             return None

@@ -14,8 +14,7 @@ import obsloop
 from obsloop.blocking import usage, wakeup, watchdog
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.hotpath import backend
-from obsloop.metrics import counters
-from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED
+from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL, NEVER_NS, STOPPED, new_counters
 from obsloop.testing import Recorder, StepClock
 from tests.support import LIMIT, until_all_is_told
 
@@ -48,12 +47,12 @@ def now() -> int:
 
 def cells_of(state: int, slow_ms: int = 50):
     """Those of a loop that has been in that state for no time; all of it is 50 ms."""
-    cells = counters.new_cells()
-    cells.set_thresholds(slow_ms * MS, slow_ms * MS)
-    cells.run_started_ns = now() - 1000 * MS
-    cells.state = state
-    cells.tick_ns = cells.began_ns = now()
-    return cells
+    counters = new_counters()
+    counters.set_thresholds(slow_ms * MS, slow_ms * MS)
+    counters.run_started_ns = now() - 1000 * MS
+    counters.state = state
+    counters.tick_ns = counters.began_ns = now()
+    return counters
 
 
 def waited(bell, watched=(), ms: int = 1000, asking_ms: int = 10_000) -> tuple[bool, float]:
@@ -119,10 +118,10 @@ def test_a_loop_that_may_be_blocked_ends_the_wait(state):
 @LOOKS
 def test_a_callback_may_be_slow_before_its_iteration_is():
     """Its own limit counts from its own beginning."""
-    cells = cells_of(IN_CALLBACK, slow_ms=1000)
-    cells.slow_ns = 30 * MS
-    cells.tick_ns = now() + 20 * MS
-    _, ms = waited(looking(), [(cells, threading.get_native_id())])
+    counters = cells_of(IN_CALLBACK, slow_ms=1000)
+    counters.slow_ns = 30 * MS
+    counters.tick_ns = now() + 20 * MS
+    _, ms = waited(looking(), [(counters, threading.get_native_id())])
     assert 48 <= ms < 100
 
 
@@ -138,43 +137,43 @@ def test_a_loop_that_waits_or_is_stopped_is_never_due(state):
 @LOOKS
 def test_before_the_first_poll_nothing_of_the_program_runs():
     """What a loop does then takes as long as it takes."""
-    cells = cells_of(IN_OVERHEAD)
-    cells.began_ns = 0
-    assert waited(looking(), [(cells, threading.get_native_id())], ms=150)[1] >= 149.9
+    counters = cells_of(IN_OVERHEAD)
+    counters.began_ns = 0
+    assert waited(looking(), [(counters, threading.get_native_id())], ms=150)[1] >= 149.9
 
 
 @LOOKS
 def test_there_are_five_milliseconds_between_two_looks():
     """A loop that is due already has just been looked at."""
-    cells = cells_of(IN_CALLBACK)
-    cells.began_ns -= 10_000 * MS
-    assert 4.9 <= waited(looking(), [(cells, threading.get_native_id())])[1] < 55
+    counters = cells_of(IN_CALLBACK)
+    counters.began_ns -= 10_000 * MS
+    assert 4.9 <= waited(looking(), [(counters, threading.get_native_id())])[1] < 55
 
 
 @LOOKS
 def test_a_limit_that_is_lowered_counts_at_the_next_look():
     """At most the old limit later; nobody needs to ring."""
-    cells = cells_of(IN_CALLBACK, slow_ms=100)
-    cells.began_ns = cells.tick_ns = now() + 50 * MS
-    with later(20, cells.set_thresholds, 10 * MS, 10 * MS):
-        _, ms = waited(looking(), [(cells, threading.get_native_id())])
+    counters = cells_of(IN_CALLBACK, slow_ms=100)
+    counters.began_ns = counters.tick_ns = now() + 50 * MS
+    with later(20, counters.set_thresholds, 10 * MS, 10 * MS):
+        _, ms = waited(looking(), [(counters, threading.get_native_id())])
     assert 58 <= ms < 150
 
 
 @LOOKS
 def test_a_loop_that_is_idle_now_and_then_is_asked_about_with_the_gil():
     """From the moment given on, and only if it did anything since the wait began."""
-    cells = cells_of(IN_IDLE)
-    watched = [(cells, threading.get_native_id())]
+    counters = cells_of(IN_IDLE)
+    watched = [(counters, threading.get_native_id())]
     assert waited(looking(), watched, ms=250, asking_ms=100)[1] >= 249.9
-    with later(20, setattr, cells, "tick_ns", now() + 1):
+    with later(20, setattr, counters, "tick_ns", now() + 1):
         assert 99.9 <= waited(looking(), watched, asking_ms=100)[1] < 200
 
 
 @LOOKS
 def test_one_wait_is_many_sleeps():
     """Whoever asks how late the watchdog is, asks about its present sleep."""
-    bell, cells = looking(), cells_of(IN_IDLE)
+    bell, counters = looking(), cells_of(IN_IDLE)
     seen = []
 
     def ask() -> None:
@@ -184,7 +183,7 @@ def test_one_wait_is_many_sleeps():
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert waited(bell, [(cells, threading.get_native_id())], ms=400)[1] >= 399.9
+    assert waited(bell, [(counters, threading.get_native_id())], ms=400)[1] >= 399.9
     thread.join()
     assert max(seen) <= 51
     assert sorted(seen)[1] > -30  # one of them may have come between two sleeps
@@ -200,11 +199,11 @@ def test_a_late_wake_ends_the_wait():
 
 @LOOKS
 def test_with_a_clock_of_a_test_nothing_is_looked_at():
-    """The times in the cells are not real."""
-    cells = cells_of(IN_CALLBACK)
+    """The times in the counters are not real."""
+    counters = cells_of(IN_CALLBACK)
     with StepClock():
-        assert waited(looking(), [(cells, threading.get_native_id())], ms=150)[1] >= 149.9
-    assert cells.looks() is None
+        assert waited(looking(), [(counters, threading.get_native_id())], ms=150)[1] >= 149.9
+    assert counters.looks() is None
 
 
 # ---- measurements ----------------------------------------------------------------------------------------------------
@@ -219,16 +218,16 @@ class _Observed:
 @LOOKS
 def test_it_measures_what_python_measures():
     """CPU time, idle time with the wait that lasts still, and collections: the same from both, a moment apart."""
-    cells, me = cells_of(IN_IDLE), threading.get_native_id()
-    cells.idle_ns, cells.tick_ns = 7, now() - 50 * MS
-    cells.collection_began(now() - 30 * MS)
+    counters, me = cells_of(IN_IDLE), threading.get_native_id()
+    counters.idle_ns, counters.tick_ns = 7, now() - 50 * MS
+    counters.collection_began(now() - 30 * MS)
     compute(0.02)
-    before = usage.measure(cells, me)
-    waited(looking(), [(cells, me)], ms=10)
-    native_id, [(at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns)] = cells.looks()
-    after = usage.measure(cells, me)
+    before = usage.measure(counters, me)
+    waited(looking(), [(counters, me)], ms=10)
+    native_id, [(at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns)] = counters.looks()
+    after = usage.measure(counters, me)
     assert native_id == me
-    assert (began_ns, tick_ns) == (cells.began_ns, cells.tick_ns)
+    assert (began_ns, tick_ns) == (counters.began_ns, counters.tick_ns)
     for name, value in (("at_ns", at_ns), ("idle_ns", idle_ns), ("gc_ns", gc_ns), ("cpu_ns", cpu_ns)):
         assert getattr(before, name) <= value <= getattr(after, name)
     assert idle_ns - 7 == at_ns - tick_ns
@@ -237,26 +236,26 @@ def test_it_measures_what_python_measures():
 @LOOKS
 def test_it_measures_another_thread():
     """20 ms of CPU time between two looks."""
-    cells = cells_of(IN_POLL, slow_ms=50)
+    counters = cells_of(IN_POLL, slow_ms=50)
     go, done, end = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
         go.wait(10)
         compute(0.02)
-        cells.began_ns = cells.tick_ns = now()
+        counters.began_ns = counters.tick_ns = now()
         done.set()
         end.wait(10)
 
     thread = threading.Thread(target=work)
     thread.start()
-    watched = [(cells, thread.native_id)]
+    watched = [(counters, thread.native_id)]
     waited(looking(), watched, ms=10)
     go.set()
     assert done.wait(30)
     waited(looking(), watched, ms=10)
     end.set()
     thread.join()
-    native_id, [older, newer] = cells.looks()
+    native_id, [older, newer] = counters.looks()
     assert native_id == thread.native_id
     assert 20 <= (newer[5] - older[5]) / MS < 30
 
@@ -264,19 +263,19 @@ def test_it_measures_another_thread():
 @LOOKS
 def test_one_is_always_from_before_the_iteration():
     """However often it looks in the middle of one."""
-    obs, cells, me = _Observed(), cells_of(IN_IDLE), threading.get_native_id()
+    obs, counters, me = _Observed(), cells_of(IN_IDLE), threading.get_native_id()
     bell = looking()
-    usage.look(obs, cells, me)
-    waited(bell, [(cells, me)], ms=10)
-    cells.state, cells.began_ns = IN_CALLBACK, now()
+    usage.look(obs, counters, me)
+    waited(bell, [(counters, me)], ms=10)
+    counters.state, counters.began_ns = IN_CALLBACK, now()
     for _ in range(5):
-        cells.tick_ns = now()
-        waited(bell, [(cells, me)], ms=10)
-    usage.look(obs, cells, me)
-    known = usage.known(obs, cells)
-    before = known.before(cells.began_ns)
+        counters.tick_ns = now()
+        waited(bell, [(counters, me)], ms=10)
+    usage.look(obs, counters, me)
+    known = usage.known(obs, counters)
+    before = known.before(counters.began_ns)
     assert before is not None
-    assert before.at_ns == cells.looks()[1][0][0] <= cells.began_ns  # the later of the two that were made before
+    assert before.at_ns == counters.looks()[1][0][0] <= counters.began_ns  # the later of the two that were made before
     assert before.queue == obs.usage.older.queue is not None
     assert known.newer == obs.usage.newer
 
@@ -284,19 +283,19 @@ def test_one_is_always_from_before_the_iteration():
 @LOOKS
 def test_runs_and_threads_are_not_mixed():
     """What was measured of another run, or of another thread, is not compared with."""
-    obs, cells, me = _Observed(), cells_of(IN_IDLE), threading.get_native_id()
-    waited(looking(), [(cells, me)], ms=10)
-    assert usage.known(obs, cells).native_id == me
-    cells.begin_run(now())
-    assert cells.looks() is None
-    assert usage.known(obs, cells) is None
-    cells.state = IN_IDLE
-    waited(looking(), [(cells, me)], ms=10)
+    obs, counters, me = _Observed(), cells_of(IN_IDLE), threading.get_native_id()
+    waited(looking(), [(counters, me)], ms=10)
+    assert usage.known(obs, counters).native_id == me
+    counters.begin_run(now())
+    assert counters.looks() is None
+    assert usage.known(obs, counters) is None
+    counters.state = IN_IDLE
+    waited(looking(), [(counters, me)], ms=10)
     thread = threading.Thread(target=time.sleep, args=(0.2,))
     thread.start()
-    cells.tick_ns = now()
-    waited(looking(), [(cells, thread.native_id)], ms=10)
-    native_id, measured = cells.looks()
+    counters.tick_ns = now()
+    waited(looking(), [(counters, thread.native_id)], ms=10)
+    native_id, measured = counters.looks()
     assert (native_id, len(measured)) == (thread.native_id, 1)
     thread.join()
 
@@ -308,9 +307,9 @@ def test_a_thread_that_is_gone_is_not_measured():
     thread.start()
     thread.join()
     time.sleep(0.05)
-    cells = cells_of(IN_IDLE)
-    waited(looking(), [(cells, thread.native_id)], ms=10)
-    assert cells.looks() is None
+    counters = cells_of(IN_IDLE)
+    waited(looking(), [(counters, thread.native_id)], ms=10)
+    assert counters.looks() is None
 
 
 # ---- with loops ------------------------------------------------------------------------------------------------------
@@ -421,7 +420,7 @@ def test_a_thousand_runs_do_not_ring_a_thousand_times(monkeypatch):
     began = time.monotonic()
     for _ in range(1000):
         loop.run_until_complete(asyncio.sleep(0))
-        obsloop.run(asyncio.sleep(0))  # another loop, with the same cells
+        obsloop.run(asyncio.sleep(0))  # another loop, with the same counters
     loop.close()
     elapsed = time.monotonic() - began
     assert len(rung) <= 4 + 4 * elapsed, (len(rung), elapsed)

@@ -262,9 +262,9 @@ def test_what_is_seen_too_late_is_dropped_all_the_same():
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        cells = loop._obsloop.cells
+        counters = loop._obsloop.counters
         await asyncio.sleep(0.05)
-        began_ns = cells.began_ns
+        began_ns = counters.began_ns
         thread = threading.Thread(target=late, args=(loop, began_ns))
         thread.start()
         started = time.monotonic()

@@ -199,7 +199,7 @@ def test_an_episode_whose_loop_was_closed_is_over(monkeypatch):
         loop.call_soon(loop.stop)
         with monkeypatch.context() as patch:
             patch.setattr(watchdog, "iteration_ended", lambda *_: None)
-            patch.setattr("obsloop.metrics.runs.ended", lambda cells: None)
+            patch.setattr("obsloop.metrics.runs.ended", lambda counters: None)
             loop.run_forever()
         assert threading.get_ident() in runs.runs
         loop.close()

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from obsloop.blocking import usage
-from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, Cells
+from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, Counters
 
 from .support import compute
 
@@ -147,23 +147,23 @@ class _Observed:
 
 def test_one_measurement_is_always_from_before_the_iteration():
     """However often the watchdog looks in the middle of one."""
-    obs, cells = _Observed(), Cells()
+    obs, counters = _Observed(), Counters()
     me = threading.get_native_id()
-    cells.began_ns = cells.tick_ns = time.monotonic_ns()
-    cells.state = IN_IDLE
-    usage.look(obs, cells, me)
-    cells.state, cells.began_ns = IN_CALLBACK, time.monotonic_ns()
+    counters.began_ns = counters.tick_ns = time.monotonic_ns()
+    counters.state = IN_IDLE
+    usage.look(obs, counters, me)
+    counters.state, counters.began_ns = IN_CALLBACK, time.monotonic_ns()
     for _ in range(5):
-        cells.tick_ns = time.monotonic_ns()
-        usage.look(obs, cells, me)
-    before = obs.usage.before(cells.began_ns)
+        counters.tick_ns = time.monotonic_ns()
+        usage.look(obs, counters, me)
+    before = obs.usage.before(counters.began_ns)
     assert before is not None
-    assert before.at_ns <= cells.began_ns
+    assert before.at_ns <= counters.began_ns
 
 
 def test_waiting_counts_as_idle_while_it_lasts():
     """The wait that is still open is in it."""
-    cells = Cells()
-    cells.state, cells.tick_ns, cells.idle_ns = IN_IDLE, time.monotonic_ns() - 50_000_000, 7
-    measured = usage.measure(cells, threading.get_native_id())
-    assert 50_000_007 <= measured.idle_ns <= 50_000_007 + measured.at_ns - cells.tick_ns - 50_000_000
+    counters = Counters()
+    counters.state, counters.tick_ns, counters.idle_ns = IN_IDLE, time.monotonic_ns() - 50_000_000, 7
+    measured = usage.measure(counters, threading.get_native_id())
+    assert 50_000_007 <= measured.idle_ns <= 50_000_007 + measured.at_ns - counters.tick_ns - 50_000_000

@@ -456,7 +456,7 @@ def test_a_look_during_which_the_loop_goes_on_is_made_again(monkeypatch):
     def reads(loop, iterations, kept):
         looks.append(loop)
         if len(looks) == 1:
-            loop._obsloop.cells.tick_ns += 1  # as if the next callback had begun
+            loop._obsloop.counters.tick_ns += 1  # as if the next callback had begun
         return real(loop, iterations, kept)
 
     monkeypatch.setattr(backend, "running_handle", reads)

@@ -87,7 +87,7 @@ cdef struct Looks:
     Look newer
     Look older
 
-cdef class Cells:
+cdef class Counters:
     cdef int64_t *durations
     cdef int64_t *delays
     cdef int64_t *poll
@@ -126,7 +126,7 @@ cdef extern from "native.h":
     int64_t obsloop_cpu_time(int64_t native_id) nogil
     int64_t obsloop_switches() nogil
 
-# Where the cells of one loop are, for a look without the GIL. `Bell.wait` keeps the cells alive meanwhile.
+# Where the counters of one loop are, for a look without the GIL. `Bell.wait` keeps the counters alive meanwhile.
 cdef struct Watched:
     int64_t *tick_ns
     int64_t *began_ns
@@ -193,7 +193,7 @@ cdef class State:
     cdef bint has_time              # the program has set `loop.time`
     cdef object own_time            # to this
     cdef Tally tally
-    cdef Cells cells        # while run_once runs: where what is scheduled is counted
+    cdef Counters counters        # while run_once runs: where what is scheduled is counted
 
     cdef Turn begin_turn(self)
     cdef int end_turn(self, Turn turn) except -1
@@ -232,7 +232,7 @@ cdef extern from "native.h":
 
 cdef class Group:
     cdef readonly int64_t run_ns, steps
-    cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Cells.count_waits`
+    cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Counters.count_waits`
     cdef int64_t wait_carries
     cdef readonly Group outer
 
@@ -258,10 +258,10 @@ cdef class Tally:
     cdef int more(self) except -1
     cdef Record *insert(self, PyObject *task, int64_t created_ns) except NULL
     cdef int remove(self, PyObject *task) except -1
-    cdef int bury(self, Cells cells, PyObject *task) except -1
-    cdef Record *admit(self, Cells cells, PyObject *task, int64_t created_ns) except NULL
+    cdef int bury(self, Counters counters, PyObject *task) except -1
+    cdef Record *admit(self, Counters counters, PyObject *task, int64_t created_ns) except NULL
     cdef PyObject *creators_group(self) except? NULL
-    cdef inline int64_t inner(self, Cells cells) noexcept
+    cdef inline int64_t inner(self, Counters counters) noexcept
 
 # ---- task_steps.pxi --------------------------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ cdef extern from "native.h":
     bint obsloop_would_block(int e) nogil
 
 cdef class Link:
-    cdef public Cells cells
+    cdef public Counters counters
     cdef public object loop, listener
     cdef public object network, role, reason, error_type
     cdef public int64_t read_bytes, written_bytes, paused_since_ns, paused_ns, opened_ns

@@ -23,7 +23,7 @@ from collections import deque
 
 cimport cython
 
-from obsloop.metrics import counters as _cells
+from obsloop.metrics import counters as _counters
 from obsloop.base import clock as _clock
 from obsloop.hotpath import cold_path as _cold
 from obsloop.hotpath import kinds as _kinds

@@ -1,30 +1,30 @@
 # What one running loop counts: plain numbers in C, with one writer, the loop's thread.
 # The twin of `obsloop/metrics/counters.py`.
 
-cdef int STRIDE = _cells.STRIDE
-cdef int KINDS = len(_cells.KIND_OF_BLOCK)
+cdef int STRIDE = _counters.STRIDE
+cdef int KINDS = len(_counters.KIND_OF_BLOCK)
 cdef int DEPTH = COUNTS.size + 1
-cdef int FIRST_STEP = _cells.FIRST_STEP
-cdef int TASK_STEP = _cells.TASK_STEP
-cdef int CALLBACK = _cells.CALLBACK
-cdef int TIMER = _cells.TIMER
-cdef int READER = _cells.READER
-cdef int WRITER = _cells.WRITER
-cdef int THREADSAFE = _cells.THREADSAFE
-cdef int STOPPED = _cells.STOPPED
-cdef int IN_IDLE = _cells.IN_IDLE
-cdef int IN_POLL = _cells.IN_POLL
-cdef int IN_OVERHEAD = _cells.IN_OVERHEAD
-cdef int IN_CALLBACK = _cells.IN_CALLBACK
-cdef int FORKED = _cells.FORKED
-cdef int64_t NEVER_NS = _cells.NEVER_NS
-cdef int64_t MIN_NOTABLE_NS = _cells.MIN_NOTABLE_NS
+cdef int FIRST_STEP = _counters.FIRST_STEP
+cdef int TASK_STEP = _counters.TASK_STEP
+cdef int CALLBACK = _counters.CALLBACK
+cdef int TIMER = _counters.TIMER
+cdef int READER = _counters.READER
+cdef int WRITER = _counters.WRITER
+cdef int THREADSAFE = _counters.THREADSAFE
+cdef int STOPPED = _counters.STOPPED
+cdef int IN_IDLE = _counters.IN_IDLE
+cdef int IN_POLL = _counters.IN_POLL
+cdef int IN_OVERHEAD = _counters.IN_OVERHEAD
+cdef int IN_CALLBACK = _counters.IN_CALLBACK
+cdef int FORKED = _counters.FORKED
+cdef int64_t NEVER_NS = _counters.NEVER_NS
+cdef int64_t MIN_NOTABLE_NS = _counters.MIN_NOTABLE_NS
 
 if FORKED + 1 != STATES:
     raise ImportError("the compiled core was built for another list of states")
-if 2 * len(_cells.NETWORKS) != MAX_IO:
+if 2 * len(_counters.NETWORKS) != MAX_IO:
     raise ImportError("the compiled core was built for another list of networks")
-if len(_cells.FINISHES) != MAX_FINISHES:
+if len(_counters.FINISHES) != MAX_FINISHES:
     raise ImportError("the compiled core was built for another list of outcomes")
 if 2 * KINDS + 3 > MAX_BLOCKS:
     raise ImportError("the compiled core was built for fewer kinds")
@@ -34,8 +34,8 @@ cdef list as_list(int64_t *values, int n):
     return [values[i] for i in range(n)]
 
 
-cdef class Cells:
-    """See ``_cells.Cells``."""
+cdef class Counters:
+    """See ``_counters.Counters``."""
 
     def __cinit__(self):
         self.seen = <Looks *>calloc(1, sizeof(Looks))
@@ -50,7 +50,7 @@ cdef class Cells:
         self.task_durations = self.iteration + STRIDE
         self.depth = self.task_durations + STRIDE
         self.state = STOPPED
-        self.flows = _cells.Flows()
+        self.flows = _counters.Flows()
         self.notable_ns = self.slow_ns = self.slow_iteration_ns = self.slow_task_ns = NEVER_NS
 
     cdef int total(self):

@@ -7,20 +7,20 @@ cdef object STOCK_CREATE_TASK = private_base_events.BaseEventLoop.create_task
 cdef object create_otherwise(self, State state, coro, dict kwargs):
     """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
     cdef Tally tally = state.tally
-    cdef Cells cells = state.cells
+    cdef Counters counters = state.counters
     cdef int64_t before_ns = now_ns(), eager_ns = tally.eager_ns, inner_ns = 0, spent_ns
     cdef PyObject *entered = tally.entered
     cdef uint32_t number = 0
-    if cells is None:
+    if counters is None:
         return STOCK_CREATE_TASK(self, coro, **kwargs)
     if code_of(<PyObject *>coro) is not NULL:
         number = number_of(coro)
     cdef Group eager_group = tally.eager_group
     cdef PyObject *group = tally.creators_group()
     tally.eager_group = None if group is NULL else <Group>group
-    inner_ns = tally.inner(cells)
+    inner_ns = tally.inner(counters)
     tally.inner_ns = 0
-    tally.inner_at_ns = cells.tick_ns
+    tally.inner_at_ns = counters.tick_ns
     tally.eager_ns = before_ns
     tally.entered = NULL
     try:
@@ -33,7 +33,7 @@ cdef object create_otherwise(self, State state, coro, dict kwargs):
         tally.eager_ns = eager_ns
         tally.eager_group = eager_group
         # As far as it is known that it was its own step; until then it is its creator's.
-        tally.inner_ns, inner_ns = inner_ns, tally.inner(cells)
+        tally.inner_ns, inner_ns = inner_ns, tally.inner(counters)
     if is_task(task):
         settle(self, state, task, number, before_ns, spent_ns, inner_ns)
     tally.entered = entered
@@ -45,7 +45,7 @@ cdef int settle(
 ) except -1:
     """What of it has not been counted when it was scheduled. ``inner_ns``: what eager tasks of its own took."""
     cdef Tally tally = state.tally
-    cdef Cells cells = state.cells
+    cdef Counters counters = state.counters
     cdef Record *record = tally.find(<PyObject *>task)
     cdef bint entered = tally.entered == <PyObject *>task
     cdef PyObject *group
@@ -53,16 +53,16 @@ cdef int settle(
         if record.created_ns >= before_ns:
             record.coroutine = number
             return 0
-        tally.bury(cells, <PyObject *>task)
+        tally.bury(counters, <PyObject *>task)
         record = NULL
     tally.inner_ns += spent_ns
-    cells.count_step(number, spent_ns - inner_ns)
+    counters.count_step(number, spent_ns - inner_ns)
     if entered and record is not NULL:
-        cells.tasks_created += 1
+        counters.tasks_created += 1
         record.coroutine = number
     elif not is_done(task):
         tally.next_coroutine = number
-        record = tally.admit(cells, <PyObject *>task, before_ns)
+        record = tally.admit(counters, <PyObject *>task, before_ns)
     if record is not NULL:
         record.created_ns = before_ns
         count_for(record, spent_ns - inner_ns, 0)
@@ -71,12 +71,12 @@ cdef int settle(
         if group is not NULL:
             add_to(<Group>group, spent_ns - inner_ns, 0)
     if is_done(task):
-        task_ended(self, tally, cells, task, None, record, before_ns, now_ns())
+        task_ended(self, tally, counters, task, None, record, before_ns, now_ns())
     return 0
 
 
 cdef inline object created(self, State state, object task):
-    if state.cells is not None and not state.cells.tasks_created & CREATED_MASK:
+    if state.counters is not None and not state.counters.tasks_created & CREATED_MASK:
         _created.sample(self, task)
     return task
 

@@ -67,7 +67,7 @@ def run_once(self):
     obs = self._obsloop
     cdef bint many = obs.iterating
     obs.iterating = False
-    cdef Cells cells = obs.cells or obs.lease(self)
+    cdef Counters counters = obs.counters or obs.lease(self)
     if self._selector is not state.selector:  # a subclass has it as an attribute of the class
         state.selector = self._selector
     cdef bint inline_events
@@ -82,18 +82,18 @@ def run_once(self):
     cdef TimerHandle timer_handle
     cdef PyObject *found_key
     cdef Turn turn = None
-    cdef Cells outer_cells = state.cells
+    cdef Counters outer_cells = state.counters
     cdef PyObject *outer_task = NULL if state.tally.present is NULL else state.tally.present.task
     cdef object callback = None
     cdef object handle = None, selector = None, fd_to_key = None, found, key, timer
     cdef list scheduled
     ready = None
-    outer = _cold.enter(self, cells)
+    outer = _cold.enter(self, counters)
     turn = state.begin_turn()
     try:
-        not_before_ns = cells.run_started_ns
+        not_before_ns = counters.run_started_ns
         state.running = True
-        state.cells = cells
+        state.counters = counters
         state.tally.present = NULL
         while True:
             if type(state.scheduled) is not list:
@@ -134,13 +134,13 @@ def run_once(self):
 
             now = now_ns()
             if began:
-                count(cells.iteration, &seconds_line, now - began)
-                if now - began >= cells.slow_iteration_ns:
-                    now = slow_iteration(self, cells, began, now)
+                count(counters.iteration, &seconds_line, now - began)
+                if now - began >= counters.slow_iteration_ns:
+                    now = slow_iteration(self, counters, began, now)
                     timeout = 0
                 began = 0
-            cells.state = IN_POLL if timeout == 0 else IN_IDLE
-            cells.tick_ns = now
+            counters.state = IN_POLL if timeout == 0 else IN_IDLE
+            counters.tick_ns = now
             # Python code handles signals between its instructions; here it must be asked for.
             PyErr_CheckSignals()
             if straight:
@@ -159,14 +159,14 @@ def run_once(self):
                     n = len(found)
             began = now_ns()
             if timeout == 0:
-                count(cells.poll, &seconds_line, began - now)
-                cells.events_waiting += n
+                count(counters.poll, &seconds_line, began - now)
+                counters.events_waiting += n
             else:
-                cells.idle_ns += began - now
-                cells.waits += 1
-            cells.events += n
-            cells.state = IN_OVERHEAD
-            cells.tick_ns = cells.began_ns = began
+                counters.idle_ns += began - now
+                counters.waits += 1
+            counters.events += n
+            counters.state = IN_OVERHEAD
+            counters.tick_ns = counters.began_ns = began
 
             if straight:
                 for i in range(n):
@@ -225,9 +225,9 @@ def run_once(self):
 
             todo = len(ready)
             start = began if todo == waiting and straight else now_ns()
-            count(cells.depth, &counts_line, todo)
-            cells.state = IN_CALLBACK
-            cells.tick_ns = gave_way_ns = start
+            count(counters.depth, &counts_line, todo)
+            counters.state = IN_CALLBACK
+            counters.tick_ns = gave_way_ns = start
             while todo > 0:
                 todo -= 1
                 handle = queue_popleft(ready)
@@ -242,7 +242,7 @@ def run_once(self):
                     turn.current = <PyObject *>handle
                     if kind <= TASK_STEP:
                         callback = h._callback
-                        if step_begins(state, cells, callback, ready_ns):
+                        if step_begins(state, counters, callback, ready_ns):
                             kind = FIRST_STEP
                     if state.debug:
                         run_in_debug(self, handle)
@@ -272,25 +272,25 @@ def run_once(self):
                     continue
                 end = now_ns()
                 if callback is not None:
-                    step_ended(self, state, cells, h, callback, start, end)
+                    step_ended(self, state, counters, h, callback, start, end)
                     callback = None
                 waited_ns = start - ready_ns
-                count(cells.durations + kind, &seconds_line, end - start)
-                cells.count_waits(cells.delays + kind, waited_ns if waited_ns > 0 else 0)
-                cells.tick_ns = end
-                if end - start >= cells.notable_ns:
-                    cells.tick_ns = start = notable(self, cells, handle, kind, ready_ns, start, end, began)
+                count(counters.durations + kind, &seconds_line, end - start)
+                counters.count_waits(counters.delays + kind, waited_ns if waited_ns > 0 else 0)
+                counters.tick_ns = end
+                if end - start >= counters.notable_ns:
+                    counters.tick_ns = start = notable(self, counters, handle, kind, ready_ns, start, end, began)
                 else:
                     start = end
-                if todo & CHUNK_MASK == 0 and todo and end - began >= cells.slow_iteration_ns >> 1:
-                    sample(self, cells, began, ready[0])
-                    cells.tick_ns = start = now_ns()
+                if todo & CHUNK_MASK == 0 and todo and end - began >= counters.slow_iteration_ns >> 1:
+                    sample(self, counters, began, ready[0])
+                    counters.tick_ns = start = now_ns()
                 handle = None
                 if start - gave_way_ns >= GIVE_WAY_NS:
                     h = None
                     give_way()
-                    cells.tick_ns = start = gave_way_ns = now_ns()
-            cells.state = IN_OVERHEAD
+                    counters.tick_ns = start = gave_way_ns = now_ns()
+            counters.state = IN_OVERHEAD
             handle = h = None
 
             if state.stopping or not many:
@@ -302,17 +302,17 @@ def run_once(self):
             if type(handle) is Handle:
                 show(handle, 0)
             if callback is not None:
-                step_ended(self, state, cells, h, callback, start, now)
-            cells.record(kind, ready_ns, now)
+                step_ended(self, state, counters, h, callback, start, now)
+            counters.record(kind, ready_ns, now)
         handle = h = callback = None
         leave_tasks(state, outer_cells, outer_task)
         show_all(state, outer is not None)
-        _cold.leave(self, cells, began, now, outer, stopped=True)
+        _cold.leave(self, counters, began, now, outer, stopped=True)
         raise
     state.end_turn(turn)
     leave_tasks(state, outer_cells, outer_task)
     show_all(state, outer is not None)
-    _cold.leave(self, cells, began, now_ns(), outer, stopped=state.stopping or self._thread_id is None)
+    _cold.leave(self, counters, began, now_ns(), outer, stopped=state.stopping or self._thread_id is None)
 
 
 def running_handle(loop):

@@ -23,21 +23,21 @@ cdef object write_rest = _wire.write_rest
 cdef class Link:
     """See ``_wire.Link``."""
 
-    def __init__(self, Cells cells not None, int at):
+    def __init__(self, Counters counters not None, int at):
         if not 0 <= at < MAX_IO - 1:
             raise ValueError(f"{at} is no place in io_bytes")
-        self.cells = cells
+        self.counters = counters
         self.at = at
         self.fd = -1
         self.network = self.role = self.reason = self.error_type = ""
 
     cdef inline void count_read(self, Py_ssize_t n) noexcept:
         self.read_bytes += n
-        self.cells.io_bytes[self.at] += n
+        self.counters.io_bytes[self.at] += n
 
     cdef inline void count_written(self, Py_ssize_t n) noexcept:
         self.written_bytes += n
-        self.cells.io_bytes[self.at + 1] += n
+        self.counters.io_bytes[self.at + 1] += n
 
     def read(self, Py_ssize_t n):
         self.count_read(n)

@@ -68,14 +68,14 @@ cdef inline int scheduled_step(self, State state, Handle handle, object callback
     if record is not NULL:
         if not record.steps or (not state.tally.next_coroutine and _coroutines.begun(<object>task)):
             return 0
-        state.tally.bury(state.cells if state.cells is not None else self._obsloop.cells, task)
-    if state.cells is not None:  # else the loop does not run, and counts it when it begins
-        state.tally.admit(state.cells, task, handle._ready_ns)
+        state.tally.bury(state.counters if state.counters is not None else self._obsloop.counters, task)
+    if state.counters is not None:  # else the loop does not run, and counts it when it begins
+        state.tally.admit(state.counters, task, handle._ready_ns)
         handle._kind = FIRST_STEP
     return 0
 
 
-cdef inline bint step_begins(State state, Cells cells, object callback, int64_t ready_ns) except -1:
+cdef inline bint step_begins(State state, Counters counters, object callback, int64_t ready_ns) except -1:
     """A task's step is about to run. Returns whether it is the first one of a task that was not known."""
     cdef Tally tally = state.tally
     cdef PyObject *task = task_of(callback)
@@ -85,16 +85,16 @@ cdef inline bint step_begins(State state, Cells cells, object callback, int64_t 
     cdef Record *record = tally.find(task)
     cdef bint first = record is NULL
     if record is NULL:
-        record = tally.admit(cells, task, ready_ns)
+        record = tally.admit(counters, task, ready_ns)
     if not record.coroutine:
         record.coroutine = _coroutines.number_of_task(<object>task)
     tally.present = record
     return first and type(callback) is STEP
 
 
-cdef int leave_tasks(State state, Cells outer_cells, PyObject *outer_task) except -1:
+cdef int leave_tasks(State state, Counters outer_cells, PyObject *outer_task) except -1:
     """``run_once`` returns; it may have been called by a task's step."""
-    state.cells = outer_cells
+    state.counters = outer_cells
     state.tally.present = NULL if outer_task is NULL else state.tally.find(outer_task)
     return 0
 
@@ -120,12 +120,12 @@ cdef int add_to(Group group, int64_t spent_ns, int64_t waited_ns) except -1:
     return 0
 
 
-cdef inline int step_ended(self, State state, Cells cells, Handle handle, object callback, int64_t start, int64_t end) except -1:
+cdef inline int step_ended(self, State state, Counters counters, Handle handle, object callback, int64_t start, int64_t end) except -1:
     """It has returned, or raised. ``callback`` keeps the task alive."""
     cdef Tally tally = state.tally
     cdef PyObject *task = task_of(callback)
     cdef Record *record = tally.present
-    cdef int64_t waited_ns, spent_ns = end - start - tally.inner(cells)
+    cdef int64_t waited_ns, spent_ns = end - start - tally.inner(counters)
     tally.present = NULL
     if task is NULL:
         return 0
@@ -135,15 +135,15 @@ cdef inline int step_ended(self, State state, Cells cells, Handle handle, object
         waited_ns = start - handle._ready_ns
         if waited_ns < 0:
             waited_ns = 0
-        cells.count_step(record.coroutine, spent_ns)
+        counters.count_step(record.coroutine, spent_ns)
         count_for(record, spent_ns, waited_ns)
     if is_done(<object>task):
-        task_ended(self, tally, cells, <object>task, handle._context, record, 0, end)
+        task_ended(self, tally, counters, <object>task, handle._context, record, 0, end)
     return 0
 
 
 cdef int task_ended(
-    self, Tally tally, Cells cells, object task, object context, Record *record, int64_t created_ns, int64_t end
+    self, Tally tally, Counters counters, object task, object context, Record *record, int64_t created_ns, int64_t end
 ) except -1:
     cdef int outcome = CANCELLED if is_cancelled_task(task) else OK if task._exception is None else ERROR
     cdef int64_t run_ns = -1, wait_ns = -1, steps = 0
@@ -152,9 +152,9 @@ cdef int task_ended(
         run_ns, wait_ns, steps = record.run_ns, record.wait_ns, record.steps
         tally.remove(<PyObject *>task)
     else:
-        cells.tasks_created += 1
-    cells.tasks_finished[outcome] += 1
-    cells.count_waits(cells.task_durations, max(0, end - created_ns))
-    if outcome == ERROR or end - created_ns >= cells.slow_task_ns:
+        counters.tasks_created += 1
+    counters.tasks_finished[outcome] += 1
+    counters.count_waits(counters.task_durations, max(0, end - created_ns))
+    if outcome == ERROR or end - created_ns >= counters.slow_task_ns:
         self._obsloop.task_done(self, task, context, outcome, created_ns, end, run_ns, wait_ns, steps)
     return 0

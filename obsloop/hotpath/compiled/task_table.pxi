@@ -173,11 +173,11 @@ cdef class Tally:
     # It is found when a new task has its address, or else by a roll call. What has not had a step yet is alive: the loop's
     # queue holds it.
 
-    cdef int bury(self, Cells cells, PyObject *task) except -1:
+    cdef int bury(self, Counters counters, PyObject *task) except -1:
         """What is known of this address is of a task that has died pending."""
         self.remove(task)
-        if cells is not None:
-            cells.tasks_finished[ABANDONED] += 1
+        if counters is not None:
+            counters.tasks_finished[ABANDONED] += 1
         return 0
 
     def begin_roll_call(self):
@@ -190,7 +190,7 @@ cdef class Tally:
             if record is not NULL:
                 record.called = self.roll_call
 
-    def end_roll_call(self, loop, Cells cells):
+    def end_roll_call(self, loop, Counters counters):
         cdef uint32_t i = 0, j
         cdef Record *record
         while i < self.n_chunks:
@@ -199,12 +199,12 @@ cdef class Tally:
                 # The task of the step that runs may be done already, and is counted when the step ends.
                 if record.task is NULL or record.called == self.roll_call or not record.steps or record == self.present:
                     continue
-                self.bury(cells, record.task)
+                self.bury(counters, record.task)
                 if not self.n_chunks:  # that was the last one
                     return
             i += 1
 
-    cdef Record *admit(self, Cells cells, PyObject *task, int64_t created_ns) except NULL:
+    cdef Record *admit(self, Counters counters, PyObject *task, int64_t created_ns) except NULL:
         """A task that has not been seen before."""
         cdef Record *record = self.insert(task, created_ns)
         record.group = self.creators_group()
@@ -212,7 +212,7 @@ cdef class Tally:
             Py_INCREF(<object>record.group)
         record.coroutine = self.next_coroutine
         self.next_coroutine = 0
-        cells.tasks_created += 1
+        counters.tasks_created += 1
         return record
 
     cdef PyObject *creators_group(self) except? NULL:
@@ -241,13 +241,13 @@ cdef class Tally:
                     oldest = record.created_ns
         return oldest
 
-    def destroyed(self, task, Cells cells):
+    def destroyed(self, task, Counters counters):
         if self.find(<PyObject *>task) is not NULL:
-            self.bury(cells, <PyObject *>task)
+            self.bury(counters, <PyObject *>task)
 
-    def close(self, Cells cells):
-        if cells is not None:
-            cells.tasks_finished[ABANDONED] += self.n_live
+    def close(self, Counters counters):
+        if counters is not None:
+            counters.tasks_finished[ABANDONED] += self.n_live
         self.clear()
 
     def times_of(self, task, int64_t start_ns, int64_t ready_ns):
@@ -285,29 +285,29 @@ cdef class Tally:
     def present_step(self, loop, task, handle):
         cdef State state = state_of(loop)
         cdef int64_t inner_ns
-        if state is None or state.cells is None:
+        if state is None or state.counters is None:
             return None
-        inner_ns = self.inner(state.cells)
+        inner_ns = self.inner(state.counters)
         if state.turn is not None and state.turn.current is not NULL and self.present is not NULL and self.present.task == <PyObject *>task:
             handle = <object>state.turn.current
             return (
-                state.cells.tick_ns + inner_ns,
+                state.counters.tick_ns + inner_ns,
                 ((<Handle>handle)._ready_ns if type(handle) is Handle else handle._ready_ns) + inner_ns,
             )
         if not self.eager_ns:
             return None
         cdef Record *record = self.find(<PyObject *>task)
         if record is not NULL and record.created_ns < self.eager_ns and record != self.present:
-            self.bury(state.cells, <PyObject *>task)
+            self.bury(state.counters, <PyObject *>task)
         return self.eager_ns + inner_ns, self.eager_ns + inner_ns
 
     def group_of(self, task):
         cdef Record *record = self.find(<PyObject *>task)
         return <object>record.group if record is not NULL and record.group is not NULL else None
 
-    cdef inline int64_t inner(self, Cells cells) noexcept:
+    cdef inline int64_t inner(self, Counters counters) noexcept:
         """How much of the present step was eager tasks' first steps."""
-        return self.inner_ns if self.inner_at_ns == cells.tick_ns else 0
+        return self.inner_ns if self.inner_at_ns == counters.tick_ns else 0
 
 
 def tally_of(loop):

@@ -94,32 +94,32 @@ cdef class Bell:
 
     def wait(self, list watched, int64_t until_ns, int64_t asking_ns):
         cdef Watched *many = NULL
-        cdef Cells cells
+        cdef Counters counters
         cdef int n = 0
         cdef bint rung
         if clock_override is not None or not OBSLOOP_LOOKS:
             watched = []
         if not OBSLOOP_CLOCK:
             until_ns -= real_clock()
-        kept = tuple(watched)  # whatever happens to the list: the cells stay
+        kept = tuple(watched)  # whatever happens to the list: the counters stay
         if kept:
             many = <Watched *>calloc(len(kept), sizeof(Watched))
             if many is NULL:
                 raise MemoryError
         try:
-            for cells, native_id in kept:
-                many[n].tick_ns = &cells.tick_ns
-                many[n].began_ns = &cells.began_ns
-                many[n].idle_ns = &cells.idle_ns
-                many[n].gc_started_ns = &cells.gc_started_ns
-                many[n].gc_ns = cells.gc_ns
-                many[n].slow_ns = &cells.slow_ns
-                many[n].slow_iteration_ns = &cells.slow_iteration_ns
-                many[n].run_started_ns = &cells.run_started_ns
-                many[n].state = &cells.state
-                many[n].seen = cells.seen
+            for counters, native_id in kept:
+                many[n].tick_ns = &counters.tick_ns
+                many[n].began_ns = &counters.began_ns
+                many[n].idle_ns = &counters.idle_ns
+                many[n].gc_started_ns = &counters.gc_started_ns
+                many[n].gc_ns = counters.gc_ns
+                many[n].slow_ns = &counters.slow_ns
+                many[n].slow_iteration_ns = &counters.slow_iteration_ns
+                many[n].run_started_ns = &counters.run_started_ns
+                many[n].state = &counters.state
+                many[n].seen = counters.seen
                 many[n].native_id = native_id
-                many[n].first_tick_ns = cells.tick_ns
+                many[n].first_tick_ns = counters.tick_ns
                 n += 1
             with nogil:
                 rung = self.wait_without_gil(many, n, until_ns, asking_ns)

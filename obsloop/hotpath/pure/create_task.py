@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from obsloop.introspect.coroutines import is_task
 from obsloop.hotpath.pure.task_steps import _count_for, add, ended
 from obsloop.hotpath.pure.task_table import ABANDONED, Group, Tally, Times
-from obsloop.metrics.counters import Cells
+from obsloop.metrics.counters import Counters
 
 _STOCK: Any = private_base_events.BaseEventLoop.create_task
 
@@ -27,37 +27,37 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
     """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
     obs = self._obsloop
     tally: Tally = obs.tasks
-    cells = obs.cells
+    counters = obs.counters
     before_ns, eager_ns, eager_group = clock.monotonic_ns(), tally.eager_ns, tally.eager_group
     tally.eager_group = _group_of_creator(self, tally)
-    inner_ns = 0 if cells is None else tally.inner(cells)
-    tally.inner_ns, tally.inner_at_ns, tally.eager_ns = 0, 0 if cells is None else cells.tick_ns, before_ns
+    inner_ns = 0 if counters is None else tally.inner(counters)
+    tally.inner_ns, tally.inner_at_ns, tally.eager_ns = 0, 0 if counters is None else counters.tick_ns, before_ns
     try:
         task = _STOCK(self, coro, **kwargs)
     finally:
         tally.eager_ns, tally.eager_group = eager_ns, eager_group
         # As far as it is known that it was its own step; until then it is its creator's.
-        tally.inner_ns, inner_ns = inner_ns, 0 if cells is None else tally.inner(cells)
+        tally.inner_ns, inner_ns = inner_ns, 0 if counters is None else tally.inner(counters)
     if self._task_factory is None and task._source_traceback:
         del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
     if is_task(task):
-        if tally.created.pop(id(task), None) is not None and cells is not None:
-            cells.finished(ABANDONED, None)  # a dead task, at whose address it is
+        if tally.created.pop(id(task), None) is not None and counters is not None:
+            counters.finished(ABANDONED, None)  # a dead task, at whose address it is
         times = tally._timed.get(id(task))
         if times is not None and times.since_ns < before_ns:
             del tally._timed[id(task)]
-        if (task.done() or not _is_next(self, task)) and cells is not None:
-            _settle(self, cells, task, coro, before_ns, clock.monotonic_ns() - before_ns, inner_ns)
+        if (task.done() or not _is_next(self, task)) and counters is not None:
+            _settle(self, counters, task, coro, before_ns, clock.monotonic_ns() - before_ns, inner_ns)
         _created_now(self, task)
     return task
 
 
-def _settle(self: Any, cells: Cells, task: Any, coro: Any, before_ns: int, spent_ns: int, inner_ns: int) -> None:
+def _settle(self: Any, counters: Counters, task: Any, coro: Any, before_ns: int, spent_ns: int, inner_ns: int) -> None:
     """A task has begun at once, and maybe is done. ``inner_ns``: what eager tasks of its own took of that."""
     tally: Tally = self._obsloop.tasks
     tally.inner_ns += spent_ns
     number = coroutine_times.number_of(coro) if inspect.iscoroutine(coro) else coroutine_times.REST
-    add(cells, number, spent_ns - inner_ns, 1)
+    add(counters, number, spent_ns - inner_ns, 1)
     if tally._timed:
         if id(task) not in tally._timed:
             _join(self, tally, task)
@@ -65,9 +65,9 @@ def _settle(self: Any, cells: Cells, task: Any, coro: Any, before_ns: int, spent
         if times is not None:
             times.since_ns = before_ns
             _count_for(times, spent_ns - inner_ns, 0)
-    cells.tasks_created += 1
+    counters.tasks_created += 1
     if task.done():
-        ended(self, cells, task, None, clock.monotonic_ns(), before_ns)
+        ended(self, counters, task, None, clock.monotonic_ns(), before_ns)
     else:
         tally.created[id(task)] = before_ns
 
@@ -124,7 +124,7 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
         pass
     tally = self._obsloop.tasks
     if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
-        tally.destroyed(task, self._obsloop.cells)
+        tally.destroyed(task, self._obsloop.counters)
     tally.n = n = tally.n + 1
     if not n & MASK:
         creation_samples.sample(self, task)
@@ -147,7 +147,7 @@ def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
         pass
     tally = self._obsloop.tasks
     if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
-        tally.destroyed(task, self._obsloop.cells)
+        tally.destroyed(task, self._obsloop.counters)
     tally.n = n = tally.n + 1
     if not n & MASK:
         creation_samples.sample(self, task)

@@ -90,19 +90,19 @@ def run_once(self: Any) -> None:
     """
     obs = self._obsloop
     many, obs.iterating = obs.iterating, False
-    cells = obs.cells or obs.lease(self)
+    counters = obs.counters or obs.lease(self)
     clock_ns = monotonic_ns
-    durations, delays = cells.durations, cells.delays
-    poll_cells, iteration_cells, depth_cells = cells.poll, cells.iteration, cells.depth
+    durations, delays = counters.durations, counters.delays
+    poll_cells, iteration_cells, depth_cells = counters.poll, counters.iteration, counters.depth
     ready = self._ready
     popleft, append = ready.popleft, ready.append
-    index, fast, locked = _INDEX, cells.fast_ns, LOCKED
+    index, fast, locked = _INDEX, counters.fast_ns, LOCKED
     coarse_index = _COARSE_INDEX
     began = kind = ready_ns = 0
     task: Any = None
     tally = obs.tasks
     created, timed, step_kind, left = tally.created, tally._timed, TASK_STEP, SAMPLED
-    finished, task_cells = cells.tasks_finished, cells.task_durations
+    finished, task_cells = counters.tasks_finished, counters.task_durations
     callback: Any = None
     own_class, type_of, counted = Handle, exact_type, _COUNTED
     i: int
@@ -115,9 +115,9 @@ def run_once(self: Any) -> None:
     fd_to_key: Any = None
     found: Any = ()
     straight = False
-    outer = enter(self, cells)
+    outer = enter(self, counters)
     try:
-        not_before_ns = cells.run_started_ns
+        not_before_ns = counters.run_started_ns
         while True:
             scheduled = self._scheduled
             if len(scheduled):
@@ -143,7 +143,7 @@ def run_once(self: Any) -> None:
                 selector = self._selector
                 inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
                 straight = inline_events and is_plain_epoll(selector)
-                fast = cells.fast_ns
+                fast = counters.fast_ns
 
             # The poll. For the standard epoll selector straight through the epoll object, by the same rules.
             now_ns = clock_ns()
@@ -156,12 +156,12 @@ def run_once(self: Any) -> None:
                     i = bisect_left(_BOUNDS_NS, spent_ns)
                     iteration_cells[0] += spent_ns
                     iteration_cells[i] += 1
-                    if spent_ns >= cells.slow_iteration_ns:
-                        now_ns = slow_iteration(self, cells, began, now_ns)
+                    if spent_ns >= counters.slow_iteration_ns:
+                        now_ns = slow_iteration(self, counters, began, now_ns)
                         timeout = 0  # who was told may have scheduled something
                 began = 0
-            cells.state = IN_POLL if timeout == 0 else IN_IDLE
-            cells.tick_ns = now_ns
+            counters.state = IN_POLL if timeout == 0 else IN_IDLE
+            counters.tick_ns = now_ns
             if straight:
                 if timeout:
                     timeout = math.ceil(timeout * 1e3) * 1e-3  # epoll's resolution: rather late than early
@@ -179,15 +179,15 @@ def run_once(self: Any) -> None:
                 poll_cells[0] += spent_ns
                 poll_cells[i] += 1
             else:
-                cells.idle_ns += spent_ns
-                cells.waits += 1
-            cells.state = IN_OVERHEAD
-            cells.tick_ns = cells.began_ns = began
+                counters.idle_ns += spent_ns
+                counters.waits += 1
+            counters.state = IN_OVERHEAD
+            counters.tick_ns = counters.began_ns = began
 
             if type_of(found) is list and found:  # a selector of the program's own may return anything iterable
-                cells.events += len(found)
+                counters.events += len(found)
                 if timeout == 0:
-                    cells.events_waiting += len(found)
+                    counters.events_waiting += len(found)
                 if straight:
                     for fd, event in found:
                         key = fd_to_key.get(fd)
@@ -250,9 +250,9 @@ def run_once(self: Any) -> None:
             i = _DEPTH_INDEX[todo] if todo < fast else bisect_left(_DEPTH_BOUNDS, todo)
             depth_cells[0] += todo
             depth_cells[i] += 1
-            cells.state = IN_CALLBACK
-            cells.tick_ns = start
-            for _ in range(todo) if todo <= CHUNK else in_chunks(self, cells, todo, began):
+            counters.state = IN_CALLBACK
+            counters.tick_ns = start
+            for _ in range(todo) if todo <= CHUNK else in_chunks(self, counters, todo, began):
                 handle = popleft()
                 if handle._cancelled:
                     if obs.foreign:
@@ -292,18 +292,18 @@ def run_once(self: Any) -> None:
                 if kind <= step_kind:
                     task = callback.__self__
                     if timed:
-                        step(tally, cells, task, spent_ns, waited_ns)
+                        step(tally, counters, task, spent_ns, waited_ns)
                     left -= 1
                     if not left:
-                        left = sample(tally, cells, task, spent_ns)
+                        left = sample(tally, counters, task, spent_ns)
                     if task.done():
                         # In its first step it has not been noted yet.
                         key = id(task)
                         created_ns = created.get(key, 0) if kind == step_kind else ready_ns
                         age_ns = end - created_ns
-                        if timed or not created_ns or task._exception is not None or age_ns >= cells.slow_task_ns:
+                        if timed or not created_ns or task._exception is not None or age_ns >= counters.slow_task_ns:
                             created.pop(key, None)
-                            ended(self, cells, task, handle._context, end, created_ns)
+                            ended(self, counters, task, handle._context, end, created_ns)
                             callback = counted
                         else:
                             i = CANCELLED if task.cancelled() else OK
@@ -319,13 +319,13 @@ def run_once(self: Any) -> None:
                         created[id(task)] = ready_ns
                 if spent_ns < fast:
                     i = kind + index[spent_ns]
-                elif spent_ns < cells.notable_ns:
+                elif spent_ns < counters.notable_ns:
                     i = kind + bisect_left(_BOUNDS_NS, spent_ns)
                 else:
                     if kind <= step_kind:
-                        count_step(tally, cells, task, spent_ns)
-                    cells.record(kind, ready_ns, end)
-                    cells.tick_ns = start = notable(self, cells, handle, kind, ready_ns, start, end, began)
+                        count_step(tally, counters, task, spent_ns)
+                    counters.record(kind, ready_ns, end)
+                    counters.tick_ns = start = notable(self, counters, handle, kind, ready_ns, start, end, began)
                     handle = callback = task = None
                     continue
                 if waited_ns < fast:
@@ -341,9 +341,9 @@ def run_once(self: Any) -> None:
                 durations[i] += 1
                 delays[kind] += waited_ns
                 delays[j] += 1
-                cells.tick_ns = start = end
+                counters.tick_ns = start = end
                 handle = callback = task = None  # what leaves the loop from here on left through no callback
-            cells.state = IN_OVERHEAD
+            counters.state = IN_OVERHEAD
 
             if self._stopping or not many:
                 break
@@ -355,18 +355,18 @@ def run_once(self: Any) -> None:
             if own is not None:
                 kind, ready_ns = own
                 callback = callback or handle._callback
-            cells.record(kind, ready_ns, now_ns)
+            counters.record(kind, ready_ns, now_ns)
             if kind <= step_kind and callback is not None and callback is not counted:
                 task = callback.__self__
                 if task.done():
                     created_ns = created.pop(id(task), 0) if kind == step_kind else ready_ns
-                    ended(self, cells, task, handle._context, now_ns, created_ns)
+                    ended(self, counters, task, handle._context, now_ns, created_ns)
                 elif kind != step_kind:
                     created[id(task)] = ready_ns
-        leave(self, cells, began, now_ns, outer, stopped=True)
+        leave(self, counters, began, now_ns, outer, stopped=True)
         raise
     else:
-        leave(self, cells, began, clock_ns(), outer, stopped=self._stopping or self._thread_id is None)
+        leave(self, counters, began, clock_ns(), outer, stopped=self._stopping or self._thread_id is None)
     finally:
         handle = callback = task = None
 

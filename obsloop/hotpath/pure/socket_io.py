@@ -14,7 +14,7 @@ from obsloop.base.asyncio_private import private_selector_events
 from obsloop.introspect.attributes import class_of
 
 if TYPE_CHECKING:
-    from obsloop.metrics.counters import Cells
+    from obsloop.metrics.counters import Counters
 
 _STOCK: Any = private_selector_events._SelectorSocketTransport
 _stock_write = _STOCK.write
@@ -26,7 +26,7 @@ class Link:
     __slots__ = (
         "at",
         "buffered",
-        "cells",
+        "counters",
         "error_type",
         "io_bytes",
         "listener",
@@ -43,11 +43,11 @@ class Link:
         "written_bytes",
     )
 
-    def __init__(self, cells: Cells, at: int) -> None:
+    def __init__(self, counters: Counters, at: int) -> None:
         self.loop: Any = None
         self.network = self.role = ""
-        self.cells = cells
-        self.io_bytes = cells.io_bytes
+        self.counters = counters
+        self.io_bytes = counters.io_bytes
         self.at = at
         """Where in the loop's ``io_bytes`` the bytes read are counted; those written are one further on."""
         self.read_bytes = self.written_bytes = 0

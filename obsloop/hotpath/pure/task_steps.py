@@ -17,7 +17,7 @@ from obsloop.metrics import coroutine_times
 if TYPE_CHECKING:
     pass
 from obsloop.hotpath.pure.task_table import CANCELLED, ERROR, OK, Tally, Times
-from obsloop.metrics.counters import Cells
+from obsloop.metrics.counters import Counters
 
 SAMPLED = 16
 """One step in so many stands for all of them, on average: the gaps are random, since programs go round and round."""
@@ -25,25 +25,25 @@ _GAPS = 2 * SAMPLED - 1
 _random = Random(0).random  # noqa: S311 - for gaps, not for secrets
 
 
-def ended(self: Any, cells: Cells, task: Any, context: Any, end_ns: int, created_ns: int) -> None:
+def ended(self: Any, counters: Counters, task: Any, context: Any, end_ns: int, created_ns: int) -> None:
     """``task`` is done now; ``created_ns`` is 0 where nobody knows. The usual is inline in ``run_once``."""
     tally: Tally = self._obsloop.tasks
     if not created_ns:  # made by hand, or before the loop was observed
-        cells.tasks_created += 1
+        counters.tasks_created += 1
     times = tally._timed.pop(id(task), None) if tally._timed else None
     outcome = CANCELLED if task.cancelled() else OK if task._exception is None else ERROR
     duration_ns = max(0, end_ns - created_ns) if created_ns else None
-    cells.finished(outcome, duration_ns)
-    if outcome == ERROR or (duration_ns is not None and duration_ns >= cells.slow_task_ns):
+    counters.finished(outcome, duration_ns)
+    if outcome == ERROR or (duration_ns is not None and duration_ns >= counters.slow_task_ns):
         run_ns, wait_ns, steps = (-1, -1, 0) if times is None else (times.run_ns, times.wait_ns, times.steps)
         self._obsloop.task_done(self, task, context, outcome, created_ns or end_ns, end_ns, run_ns, wait_ns, steps)
 
 
-def step(tally: Tally, cells: Cells, task: Any, spent_ns: int, waited_ns: int) -> None:
+def step(tally: Tally, counters: Counters, task: Any, spent_ns: int, waited_ns: int) -> None:
     """One step of a task, where there are tasks whose times are kept."""
     times = tally._timed.get(id(task))
     if times is not None:
-        _count_for(times, spent_ns - tally.inner(cells), max(0, waited_ns))
+        _count_for(times, spent_ns - tally.inner(counters), max(0, waited_ns))
 
 
 def _count_for(times: Times, spent_ns: int, waited_ns: int) -> None:
@@ -58,18 +58,18 @@ def _count_for(times: Times, spent_ns: int, waited_ns: int) -> None:
         group = group.outer
 
 
-def sample(tally: Tally, cells: Cells, task: Any, spent_ns: int) -> int:
+def sample(tally: Tally, counters: Counters, task: Any, spent_ns: int) -> int:
     """This step stands for the short ones since the last that did. Returns how many it is to the next one."""
-    if spent_ns < cells.notable_ns:  # else it is counted by itself
-        add(cells, coroutine_times.number_of_task(task), spent_ns - tally.inner(cells), SAMPLED)
+    if spent_ns < counters.notable_ns:  # else it is counted by itself
+        add(counters, coroutine_times.number_of_task(task), spent_ns - tally.inner(counters), SAMPLED)
     return 1 + int(_random() * _GAPS)
 
 
-def count_step(tally: Tally, cells: Cells, task: Any, spent_ns: int) -> None:
+def count_step(tally: Tally, counters: Counters, task: Any, spent_ns: int) -> None:
     """One step that took long, for its coroutine."""
-    add(cells, coroutine_times.number_of_task(task), spent_ns - tally.inner(cells), 1)
+    add(counters, coroutine_times.number_of_task(task), spent_ns - tally.inner(counters), 1)
 
 
-def add(cells: Cells, number: int, spent_ns: int, weight: int) -> None:
-    ns, steps = cells.coroutines.get(number, (0, 0))
-    cells.coroutines[number] = (ns + weight * spent_ns, steps + weight)
+def add(counters: Counters, number: int, spent_ns: int, weight: int) -> None:
+    ns, steps = counters.coroutines.get(number, (0, 0))
+    counters.coroutines[number] = (ns + weight * spent_ns, steps + weight)

@@ -12,7 +12,7 @@ from obsloop.metrics.counters import IN_CALLBACK, OTHER, TASK_STEP
 
 if TYPE_CHECKING:
     pass
-from obsloop.metrics.counters import Cells
+from obsloop.metrics.counters import Counters
 
 _PATIENCE = 20
 _BREATH_SECONDS = 50e-6
@@ -69,11 +69,11 @@ class Tally:
         """When the oldest of them was created; 0 when there is none."""
         return min(list(self.created.values()), default=0)
 
-    def destroyed(self, task: Any, cells: Cells | None) -> None:
+    def destroyed(self, task: Any, counters: Counters | None) -> None:
         """A task has died before it was done."""
         self._timed.pop(id(task), None)
-        if self.created.pop(id(task), None) is not None and cells is not None:
-            cells.finished(ABANDONED, None)
+        if self.created.pop(id(task), None) is not None and counters is not None:
+            counters.finished(ABANDONED, None)
 
     def begin_roll_call(self) -> None:
         """From any thread: ``answer`` with the ids of all pending tasks, then ``end_roll_call``."""
@@ -86,11 +86,11 @@ class Tally:
             created.pop(key, None)
             timed.pop(key, None)
 
-    def end_roll_call(self, loop: Any, cells: Cells) -> None:
+    def end_roll_call(self, loop: Any, counters: Counters) -> None:
         """Those that did not answer have died, or an exception from a signal handler kept them from being counted."""
         created, timed = self._missing
         self._missing = {}, {}
-        tick_ns = cells.tick_ns
+        tick_ns = counters.tick_ns
         # The task whose step runs is done before its step is over: it calls `call_soon` for those that wait for it.
         # The next line is C alone, so that no reference to the task is left in this thread.
         (current,) = map(id, map(asyncio.current_task, (loop,)))
@@ -99,7 +99,7 @@ class Tally:
         if created and loop._thread_id != get_ident() and current == id(None):
             # A task is done a little before it is counted. If its step may be at that point, let it go on.
             for _ in range(_PATIENCE):
-                if cells.tick_ns != tick_ns or cells.state != IN_CALLBACK:
+                if counters.tick_ns != tick_ns or counters.state != IN_CALLBACK:
                     break
                 sleep(_BREATH_SECONDS)
             else:
@@ -119,13 +119,13 @@ class Tally:
                     del self._timed[key]
             except KeyError:
                 continue
-        cells.tasks_finished[ABANDONED] += n
+        counters.tasks_finished[ABANDONED] += n
 
-    def close(self, cells: Cells | None) -> None:
+    def close(self, counters: Counters | None) -> None:
         """The loop is closed: who is left will not end any more."""
-        if cells is not None:
+        if counters is not None:
             for _ in self.created:
-                cells.finished(ABANDONED, None)
+                counters.finished(ABANDONED, None)
         self.created.clear()
         self._timed.clear()
 
@@ -156,11 +156,11 @@ class Tally:
 
         Of an eager task's first step, twice when it began. None where it is known of no step that it is of ``task``.
         """
-        cells = loop._obsloop.cells
-        inner_ns = self.inner(cells)
+        counters = loop._obsloop.counters
+        inner_ns = self.inner(counters)
         kind, ready_ns = marks.marks(handle) or (OTHER, 0)
         if kind <= TASK_STEP and getattr(handle._callback, "__self__", None) is task:
-            return cells.tick_ns + inner_ns, ready_ns + inner_ns
+            return counters.tick_ns + inner_ns, ready_ns + inner_ns
         if not self.eager_ns:
             return None
         times = self._timed.get(id(task))
@@ -174,9 +174,9 @@ class Tally:
         times = self._timed.get(id(task))
         return None if times is None else times.group
 
-    def inner(self, cells: Cells) -> int:
+    def inner(self, counters: Counters) -> int:
         """How much of the present step was eager tasks' first steps."""
-        return self.inner_ns if self.inner_at_ns == cells.tick_ns else 0
+        return self.inner_ns if self.inner_at_ns == counters.tick_ns else 0
 
     def _times(self, task: Any, since_ns: int) -> Times:
         times = self._timed.get(id(task))

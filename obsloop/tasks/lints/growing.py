@@ -164,7 +164,7 @@ class Growing:
             if run is None:
                 continue
             kind = scan.key_of(run, scan.coroutine_of(task))
-            key = (id(run.cells), "created", *place)
+            key = (id(run.counters), "created", *place)
             _, _, n, kinds = places.get(key, (run, place, 0, Counter[findings.Key]()))
             kinds[kind] += 1
             places[key] = run, place, n + 1, kinds

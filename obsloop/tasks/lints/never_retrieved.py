@@ -38,7 +38,7 @@ class NeverRetrieved:
             if is_task
             else Site(attributes.class_name(attributes.class_of(future)), "", 0)
         )
-        key = (id(obs.cells), error_type, *site[:3])
+        key = (id(obs.counters), error_type, *site[:3])
         if key not in self._seen and len(self._seen) >= MAX_KINDS:
             dropped["task_lint"] += 1
             return

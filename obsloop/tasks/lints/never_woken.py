@@ -165,7 +165,7 @@ class NeverWoken:
             obs = loop._obsloop
             findings.add(obs, LINT)
             site = coroutines.site_of_task(task)
-            if self._groups.is_news((id(obs.cells), "destroyed", *site[:3]), 1):
+            if self._groups.is_news((id(obs.counters), "destroyed", *site[:3]), 1):
                 findings.tell(
                     obs, LINT, site, "was destroyed while it waited: nothing referred to it any more", log=False
                 )

@@ -53,31 +53,31 @@ class Steps:
     def __init__(self) -> None:
         self._groups = findings.Groups()
         self._told: dict[int, int] = {}
-        """By the ``id`` of a run's cells: when the step began that was counted."""
+        """By the ``id`` of a run's counters: when the step began that was counted."""
 
     def look(self, runs: dict[int, Run], now_ns: int) -> int:
         """Look at what these loops do at this moment; returns when there may be something to find."""
         for key in list(self._told):
-            if all(id(run.cells) != key for run in runs.values()):
+            if all(id(run.counters) != key for run in runs.values()):
                 self._told.pop(key, None)
         due_ns = now_ns + LEAST_NS
         for run in runs.values():
-            cells, loop = run.cells, run.loop()
-            began_ns = cells.tick_ns
-            if loop is None or cells.state != IN_CALLBACK or self._told.get(id(cells)) == began_ns:
+            counters, loop = run.counters, run.loop()
+            began_ns = counters.tick_ns
+            if loop is None or counters.state != IN_CALLBACK or self._told.get(id(counters)) == began_ns:
                 continue
             limit = limit_ns(loop._obsloop)
             if now_ns - began_ns < limit:
                 due_ns = min(due_ns, began_ns + limit)
             elif self._see(run, loop, began_ns, now_ns):
-                self._told[id(cells)] = began_ns
+                self._told[id(counters)] = began_ns
         return due_ns
 
     def _see(self, run: Run, loop: Any, began_ns: int, now_ns: int) -> bool:
         """A callback lasts too long: if it is a task's step, tell whose."""
         if held.full(loop._obsloop):
             return False
-        iteration_ns = run.cells.began_ns
+        iteration_ns = run.counters.began_ns
         kept: list[Any] = []
         try:
             found = _site_and_place(run, loop, kept)
@@ -86,11 +86,11 @@ class Steps:
         if found is None:
             return False
         site, where = found
-        if run.cells.tick_ns != began_ns:
+        if run.counters.tick_ns != began_ns:
             return False
         obs = loop._obsloop
         findings.add(obs, LINT)
-        key = (id(run.cells), *site[:3])
+        key = (id(run.counters), *site[:3])
         seconds = (now_ns - began_ns) / 1e9
         if self._groups.is_news(key, 1):
             self._groups.settle(set())  # each step is a finding of its own: news again after a while
@@ -130,9 +130,9 @@ class AlwaysReady:
     def __init__(self) -> None:
         self._groups = findings.Groups()
         self._loops: dict[int, tuple[int, int, int]] = {}
-        """By the ``id`` of a loop's cells: its run, polls that waited, and when the last poll was, at the last look."""
+        """By the ``id`` of a loop's counters: its run, polls that waited, and when the last poll was, at the last look."""
         self._busy: set[int] = set()
-        """Of the loops that have gone round since without waiting: the ``id`` of their cells."""
+        """Of the loops that have gone round since without waiting: the ``id`` of their counters."""
         self._ready: dict[int, _Ready] = {}
         """By the ``id`` of the task."""
 
@@ -141,22 +141,22 @@ class AlwaysReady:
         before, self._loops = self._loops, {}
         self._busy = set()
         for run in now.runs.values():
-            cells = run.cells
-            state = cells.run_started_ns, cells.waits, cells.began_ns
-            self._loops[id(cells)] = state
-            last = before.get(id(cells))
+            counters = run.counters
+            state = counters.run_started_ns, counters.waits, counters.began_ns
+            self._loops[id(counters)] = state
+            last = before.get(id(counters))
             if last is not None and last[:2] == state[:2] and last[2] != state[2]:
-                self._busy.add(id(cells))
+                self._busy.add(id(counters))
         for key, entry in list(self._ready.items()):
             gave_way, of = _gave_way(entry.ref(), now)
-            if gave_way is False or of is None or id(of.cells) not in self._busy:
+            if gave_way is False or of is None or id(of.counters) not in self._busy:
                 del self._ready[key]
             elif gave_way:
                 entry.looks += 1
 
     def see(self, now: Look, run: Run, ref: Any, task_id: int) -> None:
         """One task of the look that waits for no future."""
-        if id(run.cells) not in self._busy or task_id in self._ready:
+        if id(run.counters) not in self._busy or task_id in self._ready:
             return
         if len(self._ready) < MAX_READY:
             self._ready[task_id] = _Ready(ref, now.began_ns)
@@ -206,7 +206,7 @@ def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
         return True, run
     if held.full(loop._obsloop):
         return None, run
-    iteration_ns = run.cells.began_ns
+    iteration_ns = run.counters.began_ns
     kept: list[Any] = [task]
     try:
         return _runs_since_giving_way(task, run, loop, kept), run

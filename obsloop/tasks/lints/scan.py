@@ -65,7 +65,7 @@ class Look:
         found = self.kinds.get((loop_id, id(code)))
         if found is None:
             self._codes.append(code)
-            found = self.kinds[loop_id, id(code)] = Kind((id(run.cells), *_name(code)), run, ref)
+            found = self.kinds[loop_id, id(code)] = Kind((id(run.counters), *_name(code)), run, ref)
         found.n += 1
 
 
@@ -106,7 +106,7 @@ def code_of(coro: Any) -> Any:
 
 def key_of(run: Run, coro: Any) -> tuple[Any, ...]:
     """The key that ``Kind`` has for it."""
-    return (id(run.cells), *_name(code_of(coro)))
+    return (id(run.counters), *_name(code_of(coro)))
 
 
 def _name(code: Any) -> tuple[Any, ...]:

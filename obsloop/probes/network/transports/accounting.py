@@ -35,7 +35,7 @@ CLIENT, SERVER = ROLES
 
 
 def set_buffered(link: Any, n: int) -> None:
-    link.cells.flows.buffered += n - link.buffered
+    link.counters.flows.buffered += n - link.buffered
     link.buffered = n
     if n:
         link.straight = False
@@ -62,7 +62,7 @@ def opened(transport: Any, link: Any) -> None:
 def _count_opened(transport: Any, link: Any) -> None:
     link.opened_ns = clock.monotonic_ns()
     key = (link.network, link.role)
-    active = link.cells.flows.active
+    active = link.counters.flows.active
     active[key] = active.get(key, 0) + 1
     if link.listener is not None:
         link.listener.opened()
@@ -80,7 +80,7 @@ def closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None) 
     link.disconnect()
     set_buffered(link, 0)
     key = (link.network, link.role)
-    active = link.cells.flows.active
+    active = link.counters.flows.active
     if active.get(key):  # the loop may have been closed since
         active[key] -= 1
     if link.listener is not None:
@@ -115,7 +115,7 @@ def closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None) 
 
 def paused(link: Any) -> None:
     link.paused_since_ns = clock.monotonic_ns()
-    link.cells.flows.pause(1, link.paused_since_ns)
+    link.counters.flows.pause(1, link.paused_since_ns)
     link.loop._obsloop.metrics_of(link.loop).labelled.count("asyncio.transport.write_paused.episodes")
 
 
@@ -124,14 +124,14 @@ def resumed(link: Any) -> None:
     if since_ns:
         now_ns = clock.monotonic_ns()
         link.paused_ns += now_ns - since_ns
-        link.cells.flows.pause(-1, now_ns)
+        link.counters.flows.pause(-1, now_ns)
 
 
-def points(cells: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
+def points(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The transports of one loop name, at this moment."""
     active: dict[tuple[str, ...], int] = dict.fromkeys(((n, r) for n in NETWORKS for r in ROLES), 0)
     buffered = paused_ns = 0
-    for block in cells:
+    for block in counters:
         flows = block.flows
         for key, n in list(flows.active.items()):
             active[key] += n

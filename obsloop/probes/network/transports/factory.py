@@ -77,7 +77,7 @@ def make_datagram(loop: Any, sock: Any, protocol: Any, args: tuple[Any, ...], kw
 def new_link(loop: Any, network: str, role: str) -> Any:
     """The record of a transport that is about to be made."""
     obs = loop._obsloop
-    link = backend.Link(obs.cells or obs.lease(loop), 2 * NETWORKS.index(network))
+    link = backend.Link(obs.counters or obs.lease(loop), 2 * NETWORKS.index(network))
     link.loop, link.network, link.role = loop, network, role
     return link
 
