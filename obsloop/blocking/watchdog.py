@@ -85,7 +85,7 @@ _coming: _Life | None = None
 """What a thread is starting at this moment."""
 _spent_before_ns = 0  # by threads that have ended
 _watched: dict[tuple[Counters, int], int] = {}
-"""Counters and their thread's native id -> when they were last seen to run, or rang. A second later they are forgotten."""
+"""Counters and their thread's native id -> when that loop last ran, or notified. It is forgotten a second later."""
 
 
 # ---- called in loops' threads ----------------------------------------------------------------------------------------

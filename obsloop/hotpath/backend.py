@@ -52,11 +52,11 @@ def forget() -> None:
         _compiled.forget()
 
 
-def new_tally(loop: Any) -> Any:
+def new_task_table(loop: Any) -> Any:
     """What counts the tasks of ``loop``; None on an interpreter without a core."""
     if _compiled:
-        return _compiled.tally_of(loop)
-    return _pure.new_tally() if _pure else None
+        return _compiled.task_table_of(loop)
+    return _pure.new_task_table() if _pure else None
 
 
 def adopt(loop: Any, cls: type) -> None:

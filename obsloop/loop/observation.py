@@ -85,7 +85,7 @@ class Observation:
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()
         self.tasks: Any = None
-        """The core's tally of the loop's tasks; None where there is no core."""
+        """The core's table of the loop's tasks; None where there is no core."""
         self.episode: Any = None
         """The watchdog's, while it sees the loop blocked."""
         self.held: deque[Held] = deque()
@@ -242,7 +242,7 @@ def observe(loop: Any, settings: Settings) -> None:
     loop._obsloop_slow = loop.slow_callback_duration
     obs.slow_ns = nanoseconds(loop._obsloop_slow)
     obs.exception_handler, loop._exception_handler = loop._exception_handler, exceptions.on_exception
-    obs.tasks = backend.new_tally(loop)
+    obs.tasks = backend.new_task_table(loop)
     loop._obsloop = obs
     _loops.add(loop)
     gc_probe.install()

@@ -98,7 +98,7 @@ _is_there: Any = functools.partial(operator.is_not, None)
 
 
 def roll_call(loops: Iterable[Any]) -> None:
-    """Let these loops' tallies forget the tasks that have died pending without a report; they count as abandoned.
+    """Let these loops' task tables forget the tasks that have died pending without a report; they count as abandoned.
 
     From any thread, before a reading. Of very many tasks not at each one. Never raises.
     """
@@ -117,13 +117,13 @@ def _roll_call(loops: Iterable[Any]) -> None:
         return
     try:
         began_ns = time.thread_time_ns()
-        for _, tally, _ in due:
-            tally.begin_roll_call()
+        for _, task_table, _ in due:
+            task_table.begin_roll_call()
         for ids in _pending([loop for loop, _, _ in due]):
-            for _, tally, _ in due:
-                tally.answer(ids)
-        for loop, tally, counters in due:
-            tally.end_roll_call(loop, counters)
+            for _, task_table, _ in due:
+                task_table.answer(ids)
+        for loop, task_table, counters in due:
+            task_table.end_roll_call(loop, counters)
         cost_ns = time.thread_time_ns() - began_ns
         for loop, _, _ in due:
             _due_ns[loop] = now_ns + _SHARE * cost_ns if cost_ns > _CHEAP_NS else 0
@@ -178,9 +178,11 @@ def forked() -> None:
 
 def points(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The tasks of these loops, and what was counted of those that ever were."""
-    tallies = [loop._obsloop.tasks for loop in loops if loop._obsloop.tasks is not None]
+    task_tables = [loop._obsloop.tasks for loop in loops if loop._obsloop.tasks is not None]
     now_ns = clock.monotonic_ns()
-    oldest_ns = min((created_ns for tally in tallies if (created_ns := tally.oldest_ns())), default=now_ns)
+    oldest_ns = min(
+        (created_ns for task_table in task_tables if (created_ns := task_table.oldest_ns())), default=now_ns
+    )
     finished = [sum(column) for column in zip(*(r.tasks_finished for r in readings), strict=True)]
     delays, durations = (
         Histogram.from_block(SECONDS, [sum(column) for column in zip(*(getattr(r, f) for r in readings), strict=True)])
@@ -189,7 +191,7 @@ def points(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tupl
     return {
         "asyncio.task.created": {(): sum(r.tasks_created for r in readings)},
         "asyncio.task.finished": {(how,): n for how, n in zip(FINISHES, finished, strict=True)},
-        "asyncio.task.active": {(): sum(tally.live() for tally in tallies)},
+        "asyncio.task.active": {(): sum(task_table.live() for task_table in task_tables)},
         "asyncio.task.oldest.age": {(): max(0, now_ns - oldest_ns) / 1e9},
         "asyncio.task.first_step.delay": {(): delays},
         "asyncio.task.duration": {(): durations},
@@ -248,14 +250,14 @@ class measure_tasks:
 
     def __enter__(self) -> measure_tasks:
         self._loop, self._task = _running_task("measure_tasks()")
-        tally = self._loop._obsloop.tasks
+        task_table = self._loop._obsloop.tasks
         start_ns, ready_ns, now_ns = _present_step(self._loop, self._task)
-        _, run_ns, wait_ns, _ = tally.times_of(self._task, start_ns, ready_ns)
+        _, run_ns, wait_ns, _ = task_table.times_of(self._task, start_ns, ready_ns)
         self._began_ns = now_ns
         # The present step is counted when it ends, with the part before this.
         self._before_ns = now_ns - start_ns, max(0, start_ns - ready_ns)
         self._own_ns = run_ns + wait_ns + sum(self._before_ns)
-        self._group = tally.enter(self._task, start_ns, ready_ns)
+        self._group = task_table.enter(self._task, start_ns, ready_ns)
         return self
 
     def __exit__(
@@ -274,26 +276,26 @@ class measure_tasks:
         return self._times or self._so_far()
 
     def _so_far(self) -> TaskTimes:
-        group, tally = self._group, self._loop._obsloop.tasks
+        measurement, task_table = self._group, self._loop._obsloop.tasks
         # The present step may be an inner task's, and is not counted before its end.
         present = asyncio.current_task(self._loop)
         start_ns, ready_ns, now_ns = _present_step(self._loop, present)
         run_ns, wait_ns = now_ns - start_ns, max(0, start_ns - ready_ns)
-        inner: Any = tally.group_of(present)
-        while inner is not None and inner is not group:
+        inner: Any = task_table.group_of(present)
+        while inner is not None and inner is not measurement:
             inner = inner.outer
         if inner is None:
             run_ns = wait_ns = 0
-        _, own_run_ns, own_wait_ns, _ = tally.times_of(self._task, now_ns, now_ns)
+        _, own_run_ns, own_wait_ns, _ = task_table.times_of(self._task, now_ns, now_ns)
         own_ns = own_run_ns + own_wait_ns - self._own_ns
         if present is self._task:
             own_ns += run_ns + wait_ns
         before_run_ns, before_wait_ns = self._before_ns
         return _times(
-            group.run_ns + run_ns - before_run_ns,
-            group.wait_ns + wait_ns - before_wait_ns,
+            measurement.run_ns + run_ns - before_run_ns,
+            measurement.wait_ns + wait_ns - before_wait_ns,
             now_ns - self._began_ns - own_ns,
-            group.steps + 1,
+            measurement.steps + 1,
         )
 
 

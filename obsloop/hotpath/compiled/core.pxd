@@ -40,7 +40,7 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object o, int *overflow) except? -1
 
 cdef class State
-cdef class Tally
+cdef class TaskTable
 cdef class Turn
 
 # ---- clock.pxi -------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ cdef class State:
     cdef unsigned int odd_tag       # or known to be another
     cdef bint has_time              # the program has set `loop.time`
     cdef object own_time            # to this
-    cdef Tally tally
+    cdef TaskTable task_table
     cdef Counters counters        # while run_once runs: where what is scheduled is counted
 
     cdef Turn begin_turn(self)
@@ -222,7 +222,7 @@ cdef extern from "native.h":
 cdef extern from "native.h":
     ctypedef struct Record "obsloop_record":
         PyObject *task
-        PyObject *group
+        PyObject *measurement
         int64_t created_ns
         int64_t run_ns
         int64_t wait_ns
@@ -230,13 +230,13 @@ cdef extern from "native.h":
         uint64_t coroutine
         uint64_t called
 
-cdef class Group:
+cdef class Measurement:
     cdef readonly int64_t run_ns, steps
     cdef int64_t low_wait_ns        # many of its tasks may wait at once: a second word, as in `Counters.count_waits`
     cdef int64_t wait_carries
-    cdef readonly Group outer
+    cdef readonly Measurement outer
 
-cdef class Tally:
+cdef class TaskTable:
     cdef Record **chunks
     cdef uint32_t n_chunks, n_live, free
     cdef uint32_t *slots            # 1 + a record's number; 0 where there is none
@@ -244,8 +244,8 @@ cdef class Tally:
     cdef Record *present            # of the task whose step runs
     cdef uint32_t next_coroutine    # what create_task knows of the task that is being made
     cdef int64_t eager_ns           # since when that has been, where it may run at once; 0 where none is made so
-    cdef Group eager_group          # and in which group
-    cdef PyObject *entered          # the task that asked for a group meanwhile, if it was not known
+    cdef Measurement eager_measurement          # and in which measurement
+    cdef PyObject *entered          # the task that asked for a measurement meanwhile, if it was not known
     cdef int64_t inner_ns           # what such tasks took of the step
     cdef int64_t inner_at_ns        # that began then
     cdef bint roll_call             # which one was the last: they have 0 and 1 in turn

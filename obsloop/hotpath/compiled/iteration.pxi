@@ -83,7 +83,7 @@ def run_once(self):
     cdef PyObject *found_key
     cdef Turn turn = None
     cdef Counters outer_cells = state.counters
-    cdef PyObject *outer_task = NULL if state.tally.present is NULL else state.tally.present.task
+    cdef PyObject *outer_task = NULL if state.task_table.present is NULL else state.task_table.present.task
     cdef object callback = None
     cdef object handle = None, selector = None, fd_to_key = None, found, key, timer
     cdef list scheduled
@@ -94,7 +94,7 @@ def run_once(self):
         not_before_ns = counters.run_started_ns
         state.running = True
         state.counters = counters
-        state.tally.present = NULL
+        state.task_table.present = NULL
         while True:
             if type(state.scheduled) is not list:
                 raise TypeError(f"loop._scheduled must be a list, not {type(state.scheduled).__name__}")

@@ -5,7 +5,7 @@ cdef class State:
     """The fields of one loop that the hot path reads."""
 
     def __cinit__(self):
-        self.tally = Tally()
+        self.task_table = TaskTable()
 
     def __dealloc__(self):
         global last_loop, last_state
@@ -178,7 +178,7 @@ def adopt(loop, cls):
     state.debug = loop._debug
     state.stopping = loop._stopping
     state.timer_cancelled_count = loop._timer_cancelled_count
-    state.tally = loop._obsloop.tasks
+    state.task_table = loop._obsloop.tasks
     own = loop.time
     by_class = getattr(type(loop), "time", None)
     if own is not by_class and getattr(own, "__func__", None) is not by_class:

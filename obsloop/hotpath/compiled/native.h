@@ -144,7 +144,7 @@ static inline PyObject *obsloop_popleft(PyObject *queue) {
 
 typedef struct {
     PyObject *task;             /* only its address: it may have died, see `bury` */
-    PyObject *group;            /* owned; NULL for none */
+    PyObject *measurement;            /* owned; NULL for none */
     int64_t created_ns;         /* of a free record: the next free one */
     int64_t run_ns;
     int64_t wait_ns;

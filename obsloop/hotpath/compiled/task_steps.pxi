@@ -60,42 +60,42 @@ cdef inline int scheduled_step(self, State state, Handle handle, object callback
     """A step was scheduled with ``call_soon``: it is the first one of a task that is not known."""
     cdef PyObject *task = task_of(callback)
     cdef Record *record
-    if state.tally.present is not NULL and state.tally.present.task == task:
+    if state.task_table.present is not NULL and state.task_table.present.task == task:
         return 0  # it goes on by itself: sleep(0)
     if task is NULL:
         return 0
-    record = state.tally.find(task)
+    record = state.task_table.find(task)
     if record is not NULL:
-        if not record.steps or (not state.tally.next_coroutine and _coroutines.begun(<object>task)):
+        if not record.steps or (not state.task_table.next_coroutine and _coroutines.begun(<object>task)):
             return 0
-        state.tally.bury(state.counters if state.counters is not None else self._obsloop.counters, task)
+        state.task_table.bury(state.counters if state.counters is not None else self._obsloop.counters, task)
     if state.counters is not None:  # else the loop does not run, and counts it when it begins
-        state.tally.admit(state.counters, task, handle._ready_ns)
+        state.task_table.admit(state.counters, task, handle._ready_ns)
         handle._kind = FIRST_STEP
     return 0
 
 
 cdef inline bint step_begins(State state, Counters counters, object callback, int64_t ready_ns) except -1:
     """A task's step is about to run. Returns whether it is the first one of a task that was not known."""
-    cdef Tally tally = state.tally
+    cdef TaskTable task_table = state.task_table
     cdef PyObject *task = task_of(callback)
     if task is NULL:
         return 0
-    tally.present = NULL
-    cdef Record *record = tally.find(task)
+    task_table.present = NULL
+    cdef Record *record = task_table.find(task)
     cdef bint first = record is NULL
     if record is NULL:
-        record = tally.admit(counters, task, ready_ns)
+        record = task_table.admit(counters, task, ready_ns)
     if not record.coroutine:
         record.coroutine = _coroutines.number_of_task(<object>task)
-    tally.present = record
+    task_table.present = record
     return first and type(callback) is STEP
 
 
 cdef int leave_tasks(State state, Counters outer_cells, PyObject *outer_task) except -1:
     """``run_once`` returns; it may have been called by a task's step."""
     state.counters = outer_cells
-    state.tally.present = NULL if outer_task is NULL else state.tally.find(outer_task)
+    state.task_table.present = NULL if outer_task is NULL else state.task_table.find(outer_task)
     return 0
 
 
@@ -103,34 +103,34 @@ cdef inline int count_for(Record *record, int64_t spent_ns, int64_t waited_ns) e
     record.run_ns += spent_ns
     record.wait_ns += waited_ns
     record.steps += 1
-    if record.group is not NULL:
-        add_to(<Group>record.group, spent_ns, waited_ns)
+    if record.measurement is not NULL:
+        add_to(<Measurement>record.measurement, spent_ns, waited_ns)
     return 0
 
 
-cdef int add_to(Group group, int64_t spent_ns, int64_t waited_ns) except -1:
-    while group is not None:
-        group.run_ns += spent_ns
-        group.low_wait_ns += waited_ns
-        if group.low_wait_ns >> CARRY_BITS:
-            group.low_wait_ns -= <int64_t>1 << CARRY_BITS
-            group.wait_carries += 1
-        group.steps += 1
-        group = group.outer
+cdef int add_to(Measurement measurement, int64_t spent_ns, int64_t waited_ns) except -1:
+    while measurement is not None:
+        measurement.run_ns += spent_ns
+        measurement.low_wait_ns += waited_ns
+        if measurement.low_wait_ns >> CARRY_BITS:
+            measurement.low_wait_ns -= <int64_t>1 << CARRY_BITS
+            measurement.wait_carries += 1
+        measurement.steps += 1
+        measurement = measurement.outer
     return 0
 
 
 cdef inline int step_ended(self, State state, Counters counters, Handle handle, object callback, int64_t start, int64_t end) except -1:
     """It has returned, or raised. ``callback`` keeps the task alive."""
-    cdef Tally tally = state.tally
+    cdef TaskTable task_table = state.task_table
     cdef PyObject *task = task_of(callback)
-    cdef Record *record = tally.present
-    cdef int64_t waited_ns, spent_ns = end - start - tally.inner(counters)
-    tally.present = NULL
+    cdef Record *record = task_table.present
+    cdef int64_t waited_ns, spent_ns = end - start - task_table.inner(counters)
+    task_table.present = NULL
     if task is NULL:
         return 0
     if record is NULL or record.task != task:
-        record = tally.find(task)
+        record = task_table.find(task)
     if record is not NULL:
         waited_ns = start - handle._ready_ns
         if waited_ns < 0:
@@ -138,19 +138,19 @@ cdef inline int step_ended(self, State state, Counters counters, Handle handle, 
         counters.count_step(record.coroutine, spent_ns)
         count_for(record, spent_ns, waited_ns)
     if is_done(<object>task):
-        task_ended(self, tally, counters, <object>task, handle._context, record, 0, end)
+        task_ended(self, task_table, counters, <object>task, handle._context, record, 0, end)
     return 0
 
 
 cdef int task_ended(
-    self, Tally tally, Counters counters, object task, object context, Record *record, int64_t created_ns, int64_t end
+    self, TaskTable task_table, Counters counters, object task, object context, Record *record, int64_t created_ns, int64_t end
 ) except -1:
     cdef int outcome = CANCELLED if is_cancelled_task(task) else OK if task._exception is None else ERROR
     cdef int64_t run_ns = -1, wait_ns = -1, steps = 0
     if record is not NULL:
         created_ns = record.created_ns
         run_ns, wait_ns, steps = record.run_ns, record.wait_ns, record.steps
-        tally.remove(<PyObject *>task)
+        task_table.remove(<PyObject *>task)
     else:
         counters.tasks_created += 1
     counters.tasks_finished[outcome] += 1

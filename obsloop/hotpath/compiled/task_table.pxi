@@ -5,10 +5,10 @@
 cdef object current_task = asyncio.current_task
 
 
-cdef class Group:
-    """See ``_tally.Group``."""
+cdef class Measurement:
+    """See ``_tally.Measurement``."""
 
-    def __init__(self, Group outer):
+    def __init__(self, Measurement outer):
         self.outer = outer
 
     @property
@@ -22,8 +22,8 @@ cdef enum:
     NOBODY = 0xFFFFFFFF
 
 
-cdef class Tally:
-    """See ``_tally.Tally``."""
+cdef class TaskTable:
+    """See ``_tally.TaskTable``."""
 
     def __cinit__(self):
         self.free = NOBODY
@@ -37,8 +37,8 @@ cdef class Tally:
         for i in range(self.n_chunks):
             for j in range(CHUNK_SIZE):
                 record = &self.chunks[i][j]
-                if record.task is not NULL and record.group is not NULL:
-                    Py_DECREF(<object>record.group)
+                if record.task is not NULL and record.measurement is not NULL:
+                    Py_DECREF(<object>record.measurement)
             free(self.chunks[i])
         free(self.chunks)
         free(self.slots)
@@ -122,7 +122,7 @@ cdef class Tally:
         self.slots[i] = number + 1
         self.n_live += 1
         record.task = task
-        record.group = NULL
+        record.measurement = NULL
         record.created_ns = created_ns
         record.run_ns = record.wait_ns = 0
         record.steps = record.coroutine = 0
@@ -157,16 +157,16 @@ cdef class Tally:
         self.n_live -= 1
         if self.present == record:
             self.present = NULL
-        group = record.group
+        measurement = record.measurement
         record.task = NULL
-        record.group = NULL
+        record.measurement = NULL
         record.steps = 0
         record.created_ns = self.free
         self.free = number
         if not self.n_live and self.n_chunks > 4:
             self.clear()  # there were very many
-        if group is not NULL:
-            Py_DECREF(<object>group)
+        if measurement is not NULL:
+            Py_DECREF(<object>measurement)
         return 0
 
     # A task that dies pending without asyncio's report (a child of `gather` has it switched off) leaves its record behind.
@@ -207,23 +207,23 @@ cdef class Tally:
     cdef Record *admit(self, Counters counters, PyObject *task, int64_t created_ns) except NULL:
         """A task that has not been seen before."""
         cdef Record *record = self.insert(task, created_ns)
-        record.group = self.creators_group()
-        if record.group is not NULL:
-            Py_INCREF(<object>record.group)
+        record.measurement = self.creators_group()
+        if record.measurement is not NULL:
+            Py_INCREF(<object>record.measurement)
         record.coroutine = self.next_coroutine
         self.next_coroutine = 0
         counters.tasks_created += 1
         return record
 
     cdef PyObject *creators_group(self) except? NULL:
-        """The group of the task that runs, borrowed."""
+        """The measurement of the task that runs, borrowed."""
         cdef Record *record = self.present
         if self.eager_ns:
             task = current_task()
             record = self.find(<PyObject *>task)
             if record is NULL:
-                return NULL if self.eager_group is None else <PyObject *>self.eager_group
-        return NULL if record is NULL else record.group
+                return NULL if self.eager_measurement is None else <PyObject *>self.eager_measurement
+        return NULL if record is NULL else record.measurement
 
     # What `probes.tasks` asks for.
 
@@ -258,29 +258,29 @@ cdef class Tally:
 
     def enter(self, task, int64_t start_ns, int64_t ready_ns):
         cdef Record *record = self.find(<PyObject *>task)
-        cdef Group group
+        cdef Measurement measurement
         if record is NULL:  # an eager task, in its first step: `settle` counts it
             record = self.insert(<PyObject *>task, start_ns)
-            record.group = NULL if self.eager_group is None else <PyObject *>self.eager_group
-            if record.group is not NULL:
-                Py_INCREF(<object>record.group)
+            record.measurement = NULL if self.eager_measurement is None else <PyObject *>self.eager_measurement
+            if record.measurement is not NULL:
+                Py_INCREF(<object>record.measurement)
             self.entered = <PyObject *>task
-        group = Group(None if record.group is NULL else <Group>record.group)
-        if record.group is not NULL:
-            Py_DECREF(<object>record.group)
-        record.group = <PyObject *>group
-        Py_INCREF(group)
-        return group
+        measurement = Measurement(None if record.measurement is NULL else <Measurement>record.measurement)
+        if record.measurement is not NULL:
+            Py_DECREF(<object>record.measurement)
+        record.measurement = <PyObject *>measurement
+        Py_INCREF(measurement)
+        return measurement
 
-    def leave(self, task, Group group):
+    def leave(self, task, Measurement measurement):
         cdef Record *record = self.find(<PyObject *>task)
-        if record is NULL or record.group != <PyObject *>group:
+        if record is NULL or record.measurement != <PyObject *>measurement:
             return
-        record.group = NULL
-        if group.outer is not None:
-            record.group = <PyObject *>group.outer
-            Py_INCREF(group.outer)
-        Py_DECREF(group)
+        record.measurement = NULL
+        if measurement.outer is not None:
+            record.measurement = <PyObject *>measurement.outer
+            Py_INCREF(measurement.outer)
+        Py_DECREF(measurement)
 
     def present_step(self, loop, task, handle):
         cdef State state = state_of(loop)
@@ -301,15 +301,15 @@ cdef class Tally:
             self.bury(state.counters, <PyObject *>task)
         return self.eager_ns + inner_ns, self.eager_ns + inner_ns
 
-    def group_of(self, task):
+    def measurement_of(self, task):
         cdef Record *record = self.find(<PyObject *>task)
-        return <object>record.group if record is not NULL and record.group is not NULL else None
+        return <object>record.measurement if record is not NULL and record.measurement is not NULL else None
 
     cdef inline int64_t inner(self, Counters counters) noexcept:
         """How much of the present step was eager tasks' first steps."""
         return self.inner_ns if self.inner_at_ns == counters.tick_ns else 0
 
 
-def tally_of(loop):
-    """The tally of ``loop``'s tasks."""
-    return own_state(loop).tally if type(getattr(loop, "_obsloop_state", None)) is State else Tally()
+def task_table_of(loop):
+    """The task_table of ``loop``'s tasks."""
+    return own_state(loop).task_table if type(getattr(loop, "_obsloop_state", None)) is State else TaskTable()

@@ -10,9 +10,9 @@ from obsloop.hotpath.pure import iteration, scheduling
 from obsloop.hotpath.pure.create_task import create_task
 from obsloop.hotpath.pure.handles import Handle as Handle
 from obsloop.hotpath.pure.iteration import handle_in as handle_in, running_handle as running_handle
-from obsloop.hotpath.pure.task_table import Tally
+from obsloop.hotpath.pure.task_table import TaskTable
 
-new_tally = Tally
+new_task_table = TaskTable
 METHODS: dict[str, Any] = {
     "call_soon": scheduling.call_soon,
     "call_soon_threadsafe": scheduling.call_soon_threadsafe,

@@ -17,7 +17,7 @@ from obsloop.metrics.counters import FIRST_STEP, OTHER, TASK_STEP
 if TYPE_CHECKING:
     from obsloop.introspect.coroutines import is_task
 from obsloop.hotpath.pure.task_steps import _count_for, add, ended
-from obsloop.hotpath.pure.task_table import ABANDONED, Group, Tally, Times
+from obsloop.hotpath.pure.task_table import ABANDONED, Measurement, TaskTable, Times
 from obsloop.metrics.counters import Counters
 
 _STOCK: Any = private_base_events.BaseEventLoop.create_task
@@ -26,26 +26,30 @@ _STOCK: Any = private_base_events.BaseEventLoop.create_task
 def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
     """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
     obs = self._obsloop
-    tally: Tally = obs.tasks
+    task_table: TaskTable = obs.tasks
     counters = obs.counters
-    before_ns, eager_ns, eager_group = clock.monotonic_ns(), tally.eager_ns, tally.eager_group
-    tally.eager_group = _group_of_creator(self, tally)
-    inner_ns = 0 if counters is None else tally.inner(counters)
-    tally.inner_ns, tally.inner_at_ns, tally.eager_ns = 0, 0 if counters is None else counters.tick_ns, before_ns
+    before_ns, eager_ns, eager_measurement = clock.monotonic_ns(), task_table.eager_ns, task_table.eager_measurement
+    task_table.eager_measurement = _measurement_of_creator(self, task_table)
+    inner_ns = 0 if counters is None else task_table.inner(counters)
+    task_table.inner_ns, task_table.inner_at_ns, task_table.eager_ns = (
+        0,
+        0 if counters is None else counters.tick_ns,
+        before_ns,
+    )
     try:
         task = _STOCK(self, coro, **kwargs)
     finally:
-        tally.eager_ns, tally.eager_group = eager_ns, eager_group
+        task_table.eager_ns, task_table.eager_measurement = eager_ns, eager_measurement
         # As far as it is known that it was its own step; until then it is its creator's.
-        tally.inner_ns, inner_ns = inner_ns, 0 if counters is None else tally.inner(counters)
+        task_table.inner_ns, inner_ns = inner_ns, 0 if counters is None else task_table.inner(counters)
     if self._task_factory is None and task._source_traceback:
         del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
     if is_task(task):
-        if tally.created.pop(id(task), None) is not None and counters is not None:
+        if task_table.created.pop(id(task), None) is not None and counters is not None:
             counters.finished(ABANDONED, None)  # a dead task, at whose address it is
-        times = tally._timed.get(id(task))
+        times = task_table._timed.get(id(task))
         if times is not None and times.since_ns < before_ns:
-            del tally._timed[id(task)]
+            del task_table._timed[id(task)]
         if (task.done() or not _is_next(self, task)) and counters is not None:
             _settle(self, counters, task, coro, before_ns, clock.monotonic_ns() - before_ns, inner_ns)
         _created_now(self, task)
@@ -54,14 +58,14 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
 
 def _settle(self: Any, counters: Counters, task: Any, coro: Any, before_ns: int, spent_ns: int, inner_ns: int) -> None:
     """A task has begun at once, and maybe is done. ``inner_ns``: what eager tasks of its own took of that."""
-    tally: Tally = self._obsloop.tasks
-    tally.inner_ns += spent_ns
+    task_table: TaskTable = self._obsloop.tasks
+    task_table.inner_ns += spent_ns
     number = coroutine_times.number_of(coro) if inspect.iscoroutine(coro) else coroutine_times.REST
     add(counters, number, spent_ns - inner_ns, 1)
-    if tally._timed:
-        if id(task) not in tally._timed:
-            _join(self, tally, task)
-        times = tally._timed.get(id(task))
+    if task_table._timed:
+        if id(task) not in task_table._timed:
+            _join(self, task_table, task)
+        times = task_table._timed.get(id(task))
         if times is not None:
             times.since_ns = before_ns
             _count_for(times, spent_ns - inner_ns, 0)
@@ -69,7 +73,7 @@ def _settle(self: Any, counters: Counters, task: Any, coro: Any, before_ns: int,
     if task.done():
         ended(self, counters, task, None, clock.monotonic_ns(), before_ns)
     else:
-        tally.created[id(task)] = before_ns
+        task_table.created[id(task)] = before_ns
 
 
 def _is_next(self: Any, task: Any) -> bool:
@@ -85,28 +89,28 @@ def _is_next(self: Any, task: Any) -> bool:
 
 
 def _created_now(self: Any, task: Any) -> Any:
-    tally: Tally = self._obsloop.tasks
-    tally.n += 1
-    if not tally.n & MASK:
+    task_table: TaskTable = self._obsloop.tasks
+    task_table.n += 1
+    if not task_table.n & MASK:
         creation_samples.sample(self, task)
-    if tally._timed:
-        _join(self, tally, task)
+    if task_table._timed:
+        _join(self, task_table, task)
     return task
 
 
-def _join(self: Any, tally: Tally, task: Any) -> None:
-    """A task belongs to the group of the one that creates it, unless it has begun one of its own by now."""
-    if id(task) in tally._timed:
+def _join(self: Any, task_table: TaskTable, task: Any) -> None:
+    """A task belongs to the measurement of the one that creates it, unless it has begun one of its own by now."""
+    if id(task) in task_table._timed:
         return
-    group = _group_of_creator(self, tally)
-    if group is not None:
-        tally._timed[id(task)] = Times(clock.monotonic_ns(), group)
+    measurement = _measurement_of_creator(self, task_table)
+    if measurement is not None:
+        task_table._timed[id(task)] = Times(clock.monotonic_ns(), measurement)
 
 
-def _group_of_creator(self: Any, tally: Tally) -> Group | None:
-    """The group of the task that runs; of one that runs at once and is not known yet, that of its own creator."""
-    creator = tally._timed.get(id(asyncio.current_task(self))) if tally._timed else None
-    return tally.eager_group if creator is None else creator.group
+def _measurement_of_creator(self: Any, task_table: TaskTable) -> Measurement | None:
+    """The measurement of the task that runs; of one that runs at once and is not known yet, that of its own creator."""
+    creator = task_table._timed.get(id(asyncio.current_task(self))) if task_table._timed else None
+    return task_table.eager_measurement if creator is None else creator.measurement
 
 
 def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
@@ -122,15 +126,15 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
             handle._kind = FIRST_STEP
     except (AttributeError, IndexError):  # somebody else schedules it
         pass
-    tally = self._obsloop.tasks
-    if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
-        tally.destroyed(task, self._obsloop.counters)
-    tally.n = n = tally.n + 1
+    task_table = self._obsloop.tasks
+    if id(task) in task_table.created:  # it has not begun: that is a dead task, at whose address it is
+        task_table.destroyed(task, self._obsloop.counters)
+    task_table.n = n = task_table.n + 1
     if not n & MASK:
         creation_samples.sample(self, task)
-    if tally._timed:
-        tally._timed.pop(id(task), None)
-        _join(self, tally, task)
+    if task_table._timed:
+        task_table._timed.pop(id(task), None)
+        _join(self, task_table, task)
     return task
 
 
@@ -145,15 +149,15 @@ def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
             handle._kind = FIRST_STEP
     except (AttributeError, IndexError):
         pass
-    tally = self._obsloop.tasks
-    if id(task) in tally.created:  # it has not begun: that is a dead task, at whose address it is
-        tally.destroyed(task, self._obsloop.counters)
-    tally.n = n = tally.n + 1
+    task_table = self._obsloop.tasks
+    if id(task) in task_table.created:  # it has not begun: that is a dead task, at whose address it is
+        task_table.destroyed(task, self._obsloop.counters)
+    task_table.n = n = task_table.n + 1
     if not n & MASK:
         creation_samples.sample(self, task)
-    if tally._timed:
-        tally._timed.pop(id(task), None)
-        _join(self, tally, task)
+    if task_table._timed:
+        task_table._timed.pop(id(task), None)
+        _join(self, task_table, task)
     return task
 
 

@@ -100,8 +100,8 @@ def run_once(self: Any) -> None:
     coarse_index = _COARSE_INDEX
     began = kind = ready_ns = 0
     task: Any = None
-    tally = obs.tasks
-    created, timed, step_kind, left = tally.created, tally._timed, TASK_STEP, SAMPLED
+    task_table = obs.tasks
+    created, timed, step_kind, left = task_table.created, task_table._timed, TASK_STEP, SAMPLED
     finished, task_cells = counters.tasks_finished, counters.task_durations
     callback: Any = None
     own_class, type_of, counted = Handle, exact_type, _COUNTED
@@ -292,10 +292,10 @@ def run_once(self: Any) -> None:
                 if kind <= step_kind:
                     task = callback.__self__
                     if timed:
-                        step(tally, counters, task, spent_ns, waited_ns)
+                        step(task_table, counters, task, spent_ns, waited_ns)
                     left -= 1
                     if not left:
-                        left = sample(tally, counters, task, spent_ns)
+                        left = sample(task_table, counters, task, spent_ns)
                     if task.done():
                         # In its first step it has not been noted yet.
                         key = id(task)
@@ -323,7 +323,7 @@ def run_once(self: Any) -> None:
                     i = kind + bisect_left(_BOUNDS_NS, spent_ns)
                 else:
                     if kind <= step_kind:
-                        count_step(tally, counters, task, spent_ns)
+                        count_step(task_table, counters, task, spent_ns)
                     counters.record(kind, ready_ns, end)
                     counters.tick_ns = start = notable(self, counters, handle, kind, ready_ns, start, end, began)
                     handle = callback = task = None

@@ -20,12 +20,12 @@ _BREATH_SECONDS = 50e-6
 OK, ERROR, CANCELLED, ABANDONED = range(4)  # of counters.FINISHES
 
 
-class Group:
+class Measurement:
     """What the steps of some tasks took together: those of the task that began it and of all that came of it since."""
 
     __slots__ = ("outer", "run_ns", "steps", "wait_ns")
 
-    def __init__(self, outer: Group | None) -> None:
+    def __init__(self, outer: Measurement | None) -> None:
         self.outer = outer
         self.run_ns = self.wait_ns = self.steps = 0
 
@@ -33,18 +33,18 @@ class Group:
 class Times:
     """The same of one task."""
 
-    __slots__ = ("group", "run_ns", "since_ns", "steps", "wait_ns")
+    __slots__ = ("measurement", "run_ns", "since_ns", "steps", "wait_ns")
 
-    def __init__(self, since_ns: int, group: Group | None) -> None:
+    def __init__(self, since_ns: int, measurement: Measurement | None) -> None:
         self.since_ns = since_ns
-        self.group = group
+        self.measurement = measurement
         self.run_ns = self.wait_ns = self.steps = 0
 
 
-class Tally:
+class TaskTable:
     """The tasks of one loop; written in its thread. See ``probes.tasks`` for what is made of it."""
 
-    __slots__ = ("_missing", "_timed", "created", "eager_group", "eager_ns", "inner_at_ns", "inner_ns", "n")
+    __slots__ = ("_missing", "_timed", "created", "eager_measurement", "eager_ns", "inner_at_ns", "inner_ns", "n")
 
     def __init__(self) -> None:
         self.created: dict[int, int] = {}
@@ -54,8 +54,8 @@ class Tally:
         """How many went through ``create_task``."""
         self.eager_ns = 0
         """Since when a task is being made that may run at once; 0 where none is."""
-        self.eager_group: Group | None = None
-        """And in which group."""
+        self.eager_measurement: Measurement | None = None
+        """And in which measurement."""
         self.inner_ns = self.inner_at_ns = 0
         """What such tasks took of the step that began then."""
         self._missing: tuple[dict[int, int], dict[int, Times]] = {}, {}
@@ -137,17 +137,17 @@ class Tally:
         times = self._times(task, min(start_ns, ready_ns))
         return times.since_ns, times.run_ns, times.wait_ns, times.steps
 
-    def enter(self, task: Any, start_ns: int, ready_ns: int) -> Group:
-        """From now on the running ``task`` is in a group of its own, within the one that it was in."""
+    def enter(self, task: Any, start_ns: int, ready_ns: int) -> Measurement:
+        """From now on the running ``task`` is in a measurement of its own, within the one that it was in."""
         times = self._times(task, min(start_ns, ready_ns))
-        times.group = group = Group(times.group)
-        return group
+        times.measurement = measurement = Measurement(times.measurement)
+        return measurement
 
-    def leave(self, task: Any, group: Group) -> None:
+    def leave(self, task: Any, measurement: Measurement) -> None:
         """And from now on in the one before, again."""
         times = self._timed.get(id(task))
-        if times is not None and times.group is group:
-            times.group = group.outer
+        if times is not None and times.measurement is measurement:
+            times.measurement = measurement.outer
 
     def present_step(self, loop: Any, task: Any, handle: Any) -> tuple[int, int] | None:
         """When the present step of ``task`` began, and was ready; both later by what eager tasks took of it since.
@@ -169,10 +169,10 @@ class Tally:
         began_ns = self.eager_ns + inner_ns
         return began_ns, began_ns
 
-    def group_of(self, task: Any) -> Group | None:
-        """The group that ``task`` is in."""
+    def measurement_of(self, task: Any) -> Measurement | None:
+        """The measurement that ``task`` is in."""
         times = self._timed.get(id(task))
-        return None if times is None else times.group
+        return None if times is None else times.measurement
 
     def inner(self, counters: Counters) -> int:
         """How much of the present step was eager tasks' first steps."""
@@ -181,5 +181,5 @@ class Tally:
     def _times(self, task: Any, since_ns: int) -> Times:
         times = self._timed.get(id(task))
         if times is None:
-            times = self._timed[id(task)] = Times(since_ns, self.eager_group)
+            times = self._timed[id(task)] = Times(since_ns, self.eager_measurement)
         return times
