@@ -37,7 +37,7 @@ kind = "compiled" if _compiled else "pure"
 Handle: Any = _chosen.Handle if _chosen else None
 METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
 _wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _pure else None)
-Link: Any = _wire.Link if _wire else None
+TransportStats: Any = _wire.TransportStats if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
 if _compiled:

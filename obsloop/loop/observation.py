@@ -80,7 +80,7 @@ class Observation:
         self.accepted_fd = -1
         """A socket that somebody else has accepted, while a transport is made for it."""
         self.sending: dict[int, list[Any]] = {}
-        """By ``id`` of a socket that sends a file: its transport's link, and what has been counted of the file."""
+        """By ``id`` of a socket that sends a file: its transport's stats, and what has been counted of the file."""
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.notes = Notes()

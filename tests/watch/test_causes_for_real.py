@@ -54,14 +54,14 @@ def test_many_short_calls():
 def test_collecting_garbage():
     """A collection of a large linked structure, and nothing else."""
 
-    class Link:
+    class TransportStats:
         pass
 
-    def chain(n: int) -> Link:
-        first = previous = Link()
+    def chain(n: int) -> TransportStats:
+        first = previous = TransportStats()
         for _ in range(n):
-            link = Link()
-            link.before, previous.after, previous = previous, link, link
+            stats = TransportStats()
+            stats.before, previous.after, previous = previous, stats, stats
         return first
 
     def collect() -> None:

@@ -291,13 +291,13 @@ cdef extern from "native.h":
     Py_ssize_t obsloop_send(int fd, const void *p, size_t n) nogil
     bint obsloop_would_block(int e) nogil
 
-cdef class Link:
+cdef class TransportStats:
     cdef public Counters counters
     cdef public object loop, listener
     cdef public object network, role, reason, error_type
     cdef public int64_t read_bytes, written_bytes, paused_since_ns, paused_ns, opened_ns
     cdef public Py_ssize_t buffered, offered
-    cdef public bint straight
+    cdef public bint can_send_now
     cdef int at, fd
     cdef object sock                # the program may close it, and its descriptor become another's
     cdef object protocol_type       # of the protocol that was read for last

@@ -20,8 +20,8 @@ cdef object SelectorSocketTransport = private_selector_events._SelectorSocketTra
 cdef object write_rest = _wire.write_rest
 
 
-cdef class Link:
-    """See ``_wire.Link``."""
+cdef class TransportStats:
+    """See ``_wire.TransportStats``."""
 
     def __init__(self, Counters counters not None, int at):
         if not 0 <= at < MAX_IO - 1:
@@ -48,10 +48,10 @@ cdef class Link:
     def connect(self, sock, int fd):
         self.fd = fd if OBSLOOP_WIRE and fd >= 0 and descriptor_of(sock) == fd else -1
         self.sock = sock
-        self.straight = True
+        self.can_send_now = True
 
     def disconnect(self):
-        self.straight = False
+        self.can_send_now = False
         self.fd = -1
         self.sock = None
 
@@ -65,29 +65,29 @@ cdef object os_error(int code):
 
 def read_ready(self):
     """``_read_ready``: what the socket has goes to the protocol."""
-    cdef Link link = self._obsloop_link
+    cdef TransportStats stats = self._obsloop_stats
     cdef Py_ssize_t n = 0
     cdef object data
     cdef int code = 0, overflow = 0
-    cdef int fd = link.fd
+    cdef int fd = stats.fd
     cdef long long room
-    if not link.is_open():
+    if not stats.is_open():
         if self._read_ready_cb is not None:  # in its odd moments and on odd sockets
             self._read_ready_cb()
         return
     protocol = self._protocol
-    if type(protocol) is not link.protocol_type:
-        link.protocol_type = type(protocol)
-        link.buffered_protocol = isinstance(protocol, BufferedProtocol)
-    if link.buffered_protocol:
-        read_into(self, link, protocol)
+    if type(protocol) is not stats.protocol_type:
+        stats.protocol_type = type(protocol)
+        stats.buffered_protocol = isinstance(protocol, BufferedProtocol)
+    if stats.buffered_protocol:
+        read_into(self, stats, protocol)
         return
     size = self.max_size  # each time: it is a public attribute of the transport, and of its class
     room = PyLong_AsLongLongAndOverflow(size, &overflow) if type(size) is int else 0
     if not 0 < room <= MOST or overflow:
         self._read_ready_cb()  # which says what is wrong with it
         return
-    if link.much or room > ROOM:
+    if stats.much or room > ROOM:
         data = recv_much(fd, room, &n, &code)
     else:
         n = obsloop_recv(fd, read_buffer, room)
@@ -97,8 +97,8 @@ def read_ready(self):
     if n <= 0:
         no_data(self, n, code)
         return
-    link.much = n >= MUCH
-    link.count_read(n)
+    stats.much = n >= MUCH
+    stats.count_read(n)
     try:
         protocol.data_received(data)
     except (SystemExit, KeyboardInterrupt):
@@ -116,7 +116,7 @@ cdef int no_data(self, Py_ssize_t n, int code) except -1:
     return 0
 
 
-cdef int read_into(self, Link link, protocol) except -1:
+cdef int read_into(self, TransportStats stats, protocol) except -1:
     """A protocol with a buffer of its own."""
     cdef Py_buffer view
     cdef Py_ssize_t n
@@ -130,7 +130,7 @@ cdef int read_into(self, Link link, protocol) except -1:
     except BaseException as exc:
         self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
         return 0
-    if not link.is_open():  # closed by the protocol just now
+    if not stats.is_open():  # closed by the protocol just now
         return 0
     try:
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
@@ -139,17 +139,17 @@ cdef int read_into(self, Link link, protocol) except -1:
     except BaseException as exc:
         self._fatal_error(exc, "Fatal read error on socket transport")
         return 0
-    if link.much:
+    if stats.much:
         with nogil:
-            n = obsloop_recv(link.fd, view.buf, view.len)
+            n = obsloop_recv(stats.fd, view.buf, view.len)
     else:
-        n = obsloop_recv(link.fd, view.buf, view.len)
+        n = obsloop_recv(stats.fd, view.buf, view.len)
     code = errno
     PyBuffer_Release(&view)
     if n <= 0:
         return no_data(self, n, code)
-    link.much = n >= MUCH
-    link.count_read(n)
+    stats.much = n >= MUCH
+    stats.count_read(n)
     try:
         protocol.buffer_updated(n)
     except (SystemExit, KeyboardInterrupt):
@@ -161,12 +161,12 @@ cdef int read_into(self, Link link, protocol) except -1:
 
 def write(self, data):
     """Write to the socket at once where nothing is in the way; what is left, and all else, is for asyncio's ``write``."""
-    cdef Link link = self._obsloop_link
+    cdef TransportStats stats = self._obsloop_stats
     cdef Py_ssize_t n, size
     cdef int code
     cdef char *begin
-    if not link.straight or not link.is_open():
-        write_rest(self, link, data)
+    if not stats.can_send_now or not stats.is_open():
+        write_rest(self, stats, data)
         return
     if PyBytes_CheckExact(data):
         begin = PyBytes_AS_STRING(data)
@@ -175,17 +175,17 @@ def write(self, data):
         begin = PyByteArray_AS_STRING(data)
         size = len(data)
     else:
-        write_rest(self, link, data)
+        write_rest(self, stats, data)
         return
     if size == 0:
         return
     if size >= MUCH:
         with nogil:
-            n = obsloop_send(link.fd, begin, size)
+            n = obsloop_send(stats.fd, begin, size)
     else:
-        n = obsloop_send(link.fd, begin, size)
+        n = obsloop_send(stats.fd, begin, size)
     if n == size:
-        link.count_written(n)
+        stats.count_written(n)
         return
     if n < 0:
         code = errno
@@ -193,8 +193,8 @@ def write(self, data):
             self._fatal_error(os_error(code), "Fatal write error on socket transport")
             return
         n = 0
-    link.count_written(n)
-    write_rest(self, link, memoryview(data)[n:] if n else data)
+    stats.count_written(n)
+    write_rest(self, stats, memoryview(data)[n:] if n else data)
 
 
 for _name, _function in (("_read_ready", read_ready), ("write", write)):

@@ -2,8 +2,8 @@
 
 What runs per read or write lives here, and the record of one transport that it counts in. Everything that is not plain,
 such as a write that did not go out at once, is left to asyncio's own transport and accounted for by
-``probes.network.transports``. A compiled core has its own ``Link`` and methods of the same names (``socket_io.pxi``);
-this is the reading copy.
+``probes.network.transports``. A compiled core has its own ``TransportStats`` and methods of the same names
+(``socket_io.pxi``); this is the reading copy.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ _STOCK: Any = private_selector_events._SelectorSocketTransport
 _stock_write = _STOCK.write
 
 
-class Link:
+class TransportStats:
     """What is known of one transport, from when it was made until its connection is lost."""
 
     __slots__ = (
         "at",
         "buffered",
+        "can_send_now",
         "counters",
         "error_type",
         "io_bytes",
@@ -39,7 +40,6 @@ class Link:
         "read_bytes",
         "reason",
         "role",
-        "straight",
         "written_bytes",
     )
 
@@ -55,7 +55,7 @@ class Link:
         """Bytes that the transport has been given and the kernel has not taken yet."""
         self.offered = 0
         """Of a write that asyncio's own transport is at: how many bytes it was given."""
-        self.straight = False
+        self.can_send_now = False
         """Whether a write may go to the socket at once; where in doubt it may not."""
         self.paused_since_ns = self.paused_ns = 0
         self.reason = self.error_type = ""
@@ -75,11 +75,11 @@ class Link:
 
     def connect(self, sock: Any, fd: int) -> None:
         """Reads and writes may go to ``fd`` at once; -1 where it is not quite a socket."""
-        self.straight = True
+        self.can_send_now = True
 
     def disconnect(self) -> None:
         """No byte passes any more."""
-        self.straight = False
+        self.can_send_now = False
 
 
 def read_data(self: Any) -> None:
@@ -98,8 +98,8 @@ def read_data(self: Any) -> None:
     if not data:
         self._read_ready__on_eof()
         return
-    link = self._obsloop_link
-    link.read(len(data))
+    stats = self._obsloop_stats
+    stats.read(len(data))
     try:
         self._protocol.data_received(data)
     except (SystemExit, KeyboardInterrupt):
@@ -133,8 +133,8 @@ def read_into_buffer(self: Any) -> None:
     if not n:
         self._read_ready__on_eof()
         return
-    link = self._obsloop_link
-    link.read(n)
+    stats = self._obsloop_stats
+    stats.read(n)
     try:
         self._protocol.buffer_updated(n)
     except (SystemExit, KeyboardInterrupt):
@@ -145,9 +145,9 @@ def read_into_buffer(self: Any) -> None:
 
 def write(self: Any, data: Any) -> None:
     """Write to the socket at once where nothing is in the way; what is left, and all else, is asyncio's."""
-    link = self._obsloop_link
+    stats = self._obsloop_stats
     cls = class_of(data)
-    if link.straight and (cls is bytes or cls is bytearray) and data:
+    if stats.can_send_now and (cls is bytes or cls is bytearray) and data:
         try:
             n = self._sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -157,25 +157,25 @@ def write(self: Any, data: Any) -> None:
         except BaseException as exc:
             self._fatal_error(exc, "Fatal write error on socket transport")
             return
-        link.written_bytes += n
-        link.io_bytes[link.at + 1] += n
+        stats.written_bytes += n
+        stats.io_bytes[stats.at + 1] += n
         if n == len(data):
             return
         if n:  # else it is asyncio's to keep as it is
             data = memoryview(data)[n:]
-    write_rest(self, link, data)
+    write_rest(self, stats, data)
 
 
-def write_rest(self: Any, link: Any, data: Any) -> None:
+def write_rest(self: Any, stats: Any, data: Any) -> None:
     """Asyncio's own ``write``: it sends, or appends to its buffer, or refuses."""
     view: Any = data
-    link.offered = memoryview(view).nbytes if issubclass(type(data), (bytes, bytearray, memoryview)) else 0
+    stats.offered = memoryview(view).nbytes if issubclass(type(data), (bytes, bytearray, memoryview)) else 0
     try:
         _stock_write(self, data)
-        if link.offered and not self._conn_lost:  # else `_maybe_pause_protocol` has seen what was left over
-            link.wrote(link.offered)
+        if stats.offered and not self._conn_lost:  # else `_maybe_pause_protocol` has seen what was left over
+            stats.wrote(stats.offered)
     finally:
-        link.offered = 0
+        stats.offered = 0
 
 
 TRANSPORT_METHODS = {

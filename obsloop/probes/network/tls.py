@@ -56,9 +56,9 @@ class SSLProtocol(_Stock):
 
     def _call_eof_received(self, *args: Any) -> None:
         # The peer has ended the TLS connection. That this side closes the socket now does not make it the first.
-        link = getattr(getattr(self, "_transport", None), "_obsloop_link", None)
-        if link is not None:
-            link.reason = link.reason or "eof"
+        stats = getattr(getattr(self, "_transport", None), "_obsloop_stats", None)
+        if stats is not None:
+            stats.reason = stats.reason or "eof"
         super()._call_eof_received(*args)  # type: ignore[misc]
 
     def _start_shutdown(self, *args: Any) -> None:

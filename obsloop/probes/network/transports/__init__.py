@@ -1,1 +1,1 @@
-"""asyncio's own transports, with a ``Link`` that counts."""
+"""asyncio's own transports, with a ``TransportStats`` that counts."""

@@ -1,8 +1,8 @@
 """Transports: opened, closed and why, the bytes that went through, what waits in write buffers, and time spent paused.
 
-The transports here are asyncio's own with a ``Link`` that counts. Their hot path, one read or write, is the core's
-(``hotpath.pure.socket_io`` or its compiled twin). The rest of asyncio's code runs as it is, and what it sent is seen
-from how its buffer grew and shrank, so that every version's own rules for partial writes, errors and closing hold.
+The transports here are asyncio's own with a ``TransportStats`` that counts. Their hot path, one read or write, is the
+core's (``hotpath.pure.socket_io`` or its compiled twin). The rest of asyncio's code runs as it is, and what it sent is
+seen from how its buffer grew and shrank, so that every version's own rules for partial writes, errors and closing hold.
 """
 
 from __future__ import annotations
@@ -34,62 +34,62 @@ CLIENT, SERVER = ROLES
 # ---- the figures -----------------------------------------------------------------------------------------------------
 
 
-def set_buffered(link: Any, n: int) -> None:
-    link.counters.flows.buffered += n - link.buffered
-    link.buffered = n
+def set_buffered(stats: Any, n: int) -> None:
+    stats.counters.flows.buffered += n - stats.buffered
+    stats.buffered = n
     if n:
-        link.straight = False
+        stats.can_send_now = False
 
 
-def given_up(link: Any, exc: BaseException | None) -> None:
+def given_up(stats: Any, exc: BaseException | None) -> None:
     """What has not been sent never will be."""
     if exc is None:
-        link.reason = "aborted"
+        stats.reason = "aborted"
     else:
         reset = isinstance(exc, (ConnectionResetError, BrokenPipeError)) or (
             isinstance(exc, ConnectionAbortedError) and exc.errno is not None  # else it is asyncio that gave up
         )
-        link.reason = "reset" if reset else "error"
-        link.error_type = type_name(class_of(exc))
-    set_buffered(link, 0)
-    link.disconnect()
+        stats.reason = "reset" if reset else "error"
+        stats.error_type = type_name(class_of(exc))
+    set_buffered(stats, 0)
+    stats.disconnect()
 
 
-def opened(transport: Any, link: Any) -> None:
-    guarded(_count_opened, transport, link)
+def opened(transport: Any, stats: Any) -> None:
+    guarded(_count_opened, transport, stats)
 
 
-def _count_opened(transport: Any, link: Any) -> None:
-    link.opened_ns = clock.monotonic_ns()
-    key = (link.network, link.role)
-    active = link.counters.flows.active
+def _count_opened(transport: Any, stats: Any) -> None:
+    stats.opened_ns = clock.monotonic_ns()
+    key = (stats.network, stats.role)
+    active = stats.counters.flows.active
     active[key] = active.get(key, 0) + 1
-    if link.listener is not None:
-        link.listener.opened()
-    link.loop._obsloop.metrics_of(link.loop).labelled.count("asyncio.transport.opened", *key)
+    if stats.listener is not None:
+        stats.listener.opened()
+    stats.loop._obsloop.metrics_of(stats.loop).labelled.count("asyncio.transport.opened", *key)
 
 
-def closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None) -> None:
-    opened_ns, link.opened_ns = link.opened_ns, 0
+def closed(transport: Any, stats: Any, protocol: Any, exc: BaseException | None) -> None:
+    opened_ns, stats.opened_ns = stats.opened_ns, 0
     if not opened_ns:
         return
     now_ns = clock.monotonic_ns()
-    loop, link.loop = link.loop, None
-    if link.paused_since_ns:
-        resumed(link)
-    link.disconnect()
-    set_buffered(link, 0)
-    key = (link.network, link.role)
-    active = link.counters.flows.active
+    loop, stats.loop = stats.loop, None
+    if stats.paused_since_ns:
+        resumed(stats)
+    stats.disconnect()
+    set_buffered(stats, 0)
+    key = (stats.network, stats.role)
+    active = stats.counters.flows.active
     if active.get(key):  # the loop may have been closed since
         active[key] -= 1
-    if link.listener is not None:
-        link.listener.closed()
-        link.listener = None
+    if stats.listener is not None:
+        stats.listener.closed()
+        stats.listener = None
     obs = loop._obsloop
     metrics = obs.metrics_of(loop)
-    reason = link.reason or "aborted"
-    metrics.labelled.count("asyncio.transport.closed", link.network, reason)
+    reason = stats.reason or "aborted"
+    metrics.labelled.count("asyncio.transport.closed", stats.network, reason)
     if heard(obs.instruments, "on_transport_closed"):
         site = protocols.site_of_protocol(protocol, "connection_lost", transport)
         event = TransportClosed(
@@ -102,29 +102,29 @@ def closed(transport: Any, link: Any, protocol: Any, exc: BaseException | None) 
             schedule_delay=0.0,
             started_at=epoch(opened_ns),
             detail=site.detail,
-            transport=link.network,
-            role=link.role,
+            transport=stats.network,
+            role=stats.role,
             reason=reason,
-            bytes_read=link.read_bytes,
-            bytes_written=link.written_bytes,
-            paused_duration=link.paused_ns / 1e9,
-            error_type=link.error_type,
+            bytes_read=stats.read_bytes,
+            bytes_written=stats.written_bytes,
+            paused_duration=stats.paused_ns / 1e9,
+            error_type=stats.error_type,
         )
         emit(obs.instruments, "on_transport_closed", event)
 
 
-def paused(link: Any) -> None:
-    link.paused_since_ns = clock.monotonic_ns()
-    link.counters.flows.pause(1, link.paused_since_ns)
-    link.loop._obsloop.metrics_of(link.loop).labelled.count("asyncio.transport.write_paused.episodes")
+def paused(stats: Any) -> None:
+    stats.paused_since_ns = clock.monotonic_ns()
+    stats.counters.flows.pause(1, stats.paused_since_ns)
+    stats.loop._obsloop.metrics_of(stats.loop).labelled.count("asyncio.transport.write_paused.episodes")
 
 
-def resumed(link: Any) -> None:
-    since_ns, link.paused_since_ns = link.paused_since_ns, 0
+def resumed(stats: Any) -> None:
+    since_ns, stats.paused_since_ns = stats.paused_since_ns, 0
     if since_ns:
         now_ns = clock.monotonic_ns()
-        link.paused_ns += now_ns - since_ns
-        link.counters.flows.pause(-1, now_ns)
+        stats.paused_ns += now_ns - since_ns
+        stats.counters.flows.pause(-1, now_ns)
 
 
 def points(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:

@@ -24,13 +24,13 @@ class Measured:
         try:
             super()._call_connection_lost(exc)  # type: ignore[misc]
         finally:
-            guarded(closed, self, self._obsloop_link, protocol, exc)
+            guarded(closed, self, self._obsloop_stats, protocol, exc)
 
     def __del__(self: Any, *args: Any) -> None:
         super().__del__(*args)  # type: ignore[misc]  # says that it was never closed, and closes it
-        link = getattr(self, "_obsloop_link", None)
-        if link is not None and link.opened_ns:
-            guarded(closed, self, link, None, None)
+        stats = getattr(self, "_obsloop_stats", None)
+        if stats is not None and stats.opened_ns:
+            guarded(closed, self, stats, None, None)
 
 
 class Buffering(Measured):
@@ -39,32 +39,32 @@ class Buffering(Measured):
     __slots__ = ()
 
     def _maybe_pause_protocol(self: Any) -> None:
-        self._grew(self._obsloop_link)
+        self._grew(self._obsloop_stats)
         was_paused = self._protocol_paused
         super()._maybe_pause_protocol()  # type: ignore[misc]
         if self._protocol_paused and not was_paused:
-            guarded(paused, self._obsloop_link)
+            guarded(paused, self._obsloop_stats)
 
     def _maybe_resume_protocol(self: Any) -> None:
-        link = self._obsloop_link
-        self._shrank(link)
+        stats = self._obsloop_stats
+        self._shrank(stats)
         if self._protocol_paused and self.get_write_buffer_size() <= self._low_water:
-            resumed(link)  # before the protocol is told: it may write, and be paused again
+            resumed(stats)  # before the protocol is told: it may write, and be paused again
         super()._maybe_resume_protocol()  # type: ignore[misc]
 
-    def _grew(self: Any, link: Any) -> None:
+    def _grew(self: Any, stats: Any) -> None:
         """Its buffer may have grown by what was left over of a write; the rest has been sent."""
-        if link.offered:
-            sent = link.offered + link.buffered - self.get_write_buffer_size()
-            set_buffered(link, link.buffered + link.offered - sent)
-            link.offered = 0
-            link.wrote(sent)
+        if stats.offered:
+            sent = stats.offered + stats.buffered - self.get_write_buffer_size()
+            set_buffered(stats, stats.buffered + stats.offered - sent)
+            stats.offered = 0
+            stats.wrote(sent)
 
-    def _shrank(self: Any, link: Any) -> None:
+    def _shrank(self: Any, stats: Any) -> None:
         """Its buffer may have become smaller by what was sent."""
         size = self.get_write_buffer_size()
-        link.wrote(link.buffered - size)
-        set_buffered(link, size)
+        stats.wrote(stats.buffered - size)
+        set_buffered(stats, size)
 
 
 class SocketLike(Buffering):
@@ -73,14 +73,14 @@ class SocketLike(Buffering):
     __slots__ = ()
 
     def close(self: Any) -> None:
-        link = self._obsloop_link
+        stats = self._obsloop_stats
         if not self._closing:
-            link.reason = link.reason or "local"
+            stats.reason = stats.reason or "local"
         if not self._buffer:
-            link.disconnect()
+            stats.disconnect()
         super().close()  # type: ignore[misc]
 
     def _force_close(self: Any, exc: BaseException | None) -> None:
         if not self._conn_lost:
-            given_up(self._obsloop_link, exc)
+            given_up(self._obsloop_stats, exc)
         super()._force_close(exc)  # type: ignore[misc]

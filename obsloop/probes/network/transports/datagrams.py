@@ -17,14 +17,14 @@ StockDatagram: Any = getattr(private_selector_events, "_SelectorDatagramTranspor
 class DatagramTransport(SocketLike, StockDatagram):  # type: ignore[misc]
     """A datagram socket's transport; its socket is behind a ``_Tap``."""
 
-    def __init__(self, loop: Any, sock: Any, protocol: Any, *args: Any, link: Any, **kwargs: Any) -> None:
-        self._obsloop_link = link
+    def __init__(self, loop: Any, sock: Any, protocol: Any, *args: Any, stats: Any, **kwargs: Any) -> None:
+        self._obsloop_stats = stats
         super().__init__(loop, sock, protocol, *args, **kwargs)
-        self._sock: Any = _Tap(sock, link)
-        opened(self, link)
+        self._sock: Any = _Tap(sock, stats)
+        opened(self, stats)
 
-    def _grew(self, link: Any) -> None:
-        set_buffered(link, self.get_write_buffer_size())
+    def _grew(self, stats: Any) -> None:
+        set_buffered(stats, self.get_write_buffer_size())
 
     _shrank = _grew
 
@@ -32,24 +32,24 @@ class DatagramTransport(SocketLike, StockDatagram):  # type: ignore[misc]
 class _Tap:
     """A datagram socket that counts. Its methods say how many bytes went through; asyncio's transport does not."""
 
-    __slots__ = ("_link", "_sock")
+    __slots__ = ("_sock", "_stats")
 
-    def __init__(self, sock: Any, link: Any) -> None:
-        self._sock, self._link = sock, link
+    def __init__(self, sock: Any, stats: Any) -> None:
+        self._sock, self._stats = sock, stats
 
     def send(self, data: Any) -> int:
         n: int = self._sock.send(data)
-        self._link.wrote(n)
+        self._stats.wrote(n)
         return n
 
     def sendto(self, data: Any, address: Any) -> int:
         n: int = self._sock.sendto(data, address)
-        self._link.wrote(n)
+        self._stats.wrote(n)
         return n
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
         found: tuple[bytes, Any] = self._sock.recvfrom(size)
-        self._link.read(len(found[0]))
+        self._stats.read(len(found[0]))
         return found
 
     def __getattr__(self, name: str) -> Any:

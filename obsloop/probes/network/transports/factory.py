@@ -55,14 +55,14 @@ def _check_fd(loop: Any, sock: Any) -> None:
 def make_socket(loop: Any, sock: Any, protocol: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
     """What ``loop._make_socket_transport`` makes."""
     _check_fd(loop, sock)
-    return SocketTransport(loop, sock, protocol, waiter, link=_link(loop, sock, kwargs), **kwargs)
+    return SocketTransport(loop, sock, protocol, waiter, stats=_stats(loop, sock, kwargs), **kwargs)
 
 
 def make_tls(loop: Any, sock: Any, protocol: Any, sslcontext: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
     """What ``loop._make_ssl_transport`` makes."""
     _check_fd(loop, sock)
     tls = handshakes.new_protocol(loop, protocol, sslcontext, waiter, kwargs)
-    SocketTransport(loop, sock, tls, link=_link(loop, sock, kwargs), **kwargs)
+    SocketTransport(loop, sock, tls, stats=_stats(loop, sock, kwargs), **kwargs)
     return tls._app_transport
 
 
@@ -70,37 +70,37 @@ def make_datagram(loop: Any, sock: Any, protocol: Any, args: tuple[Any, ...], kw
     """What ``loop._make_datagram_transport`` makes."""
     _check_fd(loop, sock)
     address = args[0] if args else kwargs.get("address")
-    link = new_link(loop, "udp", CLIENT if address else SERVER)
-    return DatagramTransport(loop, sock, protocol, *args, link=link, **kwargs)
+    stats = new_stats(loop, "udp", CLIENT if address else SERVER)
+    return DatagramTransport(loop, sock, protocol, *args, stats=stats, **kwargs)
 
 
-def new_link(loop: Any, network: str, role: str) -> Any:
+def new_stats(loop: Any, network: str, role: str) -> Any:
     """The record of a transport that is about to be made."""
     obs = loop._obsloop
-    link = backend.Link(obs.counters or obs.lease(loop), 2 * NETWORKS.index(network))
-    link.loop, link.network, link.role = loop, network, role
-    return link
+    stats = backend.TransportStats(obs.counters or obs.lease(loop), 2 * NETWORKS.index(network))
+    stats.loop, stats.network, stats.role = loop, network, role
+    return stats
 
 
-def _link(loop: Any, sock: Any, kwargs: dict[str, Any]) -> Any:
+def _stats(loop: Any, sock: Any, kwargs: dict[str, Any]) -> Any:
     accepted = kwargs.get("server") is not None or loop._obsloop.accepted_fd == sock.fileno()
-    link = new_link(loop, "unix" if is_unix(sock) else "tcp", SERVER if accepted else CLIENT)
-    link.listener = servers.listener_of(kwargs.get("extra"))
-    return link
+    stats = new_stats(loop, "unix" if is_unix(sock) else "tcp", SERVER if accepted else CLIENT)
+    stats.listener = servers.listener_of(kwargs.get("extra"))
+    return stats
 
 
 def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What ``loop._make_read_pipe_transport`` and its twin make."""
-    return cls(loop, pipe, protocol, *args, link=new_link(loop, "pipe", CLIENT), **kwargs)
+    return cls(loop, pipe, protocol, *args, stats=new_stats(loop, "pipe", CLIENT), **kwargs)
 
 
 @contextmanager
 def sending(loop: Any, transport: Any) -> Generator[None]:
     """While ``transport`` sends a file by itself: the kernel takes it from the file."""
-    link = getattr(transport, "_obsloop_link", None)
+    stats = getattr(transport, "_obsloop_stats", None)
     sock = transport._sock
-    if link is not None:
-        loop._obsloop.sending[id(sock)] = [link, 0]
+    if stats is not None:
+        loop._obsloop.sending[id(sock)] = [stats, 0]
     try:
         yield
     finally:
@@ -118,6 +118,6 @@ def sent(loop: Any, sock: Any, before: int) -> None:
     total = before
     if handle is not None and getattr(handle._callback, "__name__", "") == "_sock_sendfile_native_impl":
         total = handle._args[-1]
-    link, counted = entry
-    link.wrote(total - counted)
+    stats, counted = entry
+    stats.wrote(total - counted)
     entry[1] = total

@@ -20,10 +20,10 @@ StockWritePipe: Any = getattr(private_unix_events, "_UnixWritePipeTransport", ob
 class ReadPipeTransport(Measured, StockReadPipe):  # type: ignore[misc]
     """The end of a pipe that is read from."""
 
-    def __init__(self, loop: Any, pipe: Any, protocol: Any, *args: Any, link: Any, **kwargs: Any) -> None:
-        self._obsloop_link = link
+    def __init__(self, loop: Any, pipe: Any, protocol: Any, *args: Any, stats: Any, **kwargs: Any) -> None:
+        self._obsloop_stats = stats
         super().__init__(loop, pipe, protocol, *args, **kwargs)
-        opened(self, link)
+        opened(self, stats)
 
     def _read_ready(self) -> None:
         """Asyncio's, and a count."""
@@ -35,10 +35,10 @@ class ReadPipeTransport(Measured, StockReadPipe):  # type: ignore[misc]
             self._fatal_error(exc, "Fatal read error on pipe transport")
             return
         if data:
-            self._obsloop_link.read(len(data))
+            self._obsloop_stats.read(len(data))
             self._protocol.data_received(data)
             return
-        self._obsloop_link.reason = "eof"
+        self._obsloop_stats.reason = "eof"
         if self._loop.get_debug():
             logger.info("%r was closed by peer", self)
         self._closing = True
@@ -47,51 +47,51 @@ class ReadPipeTransport(Measured, StockReadPipe):  # type: ignore[misc]
         self._loop.call_soon(self._call_connection_lost, None)
 
     def close(self) -> None:
-        self._obsloop_link.reason = self._obsloop_link.reason or "local"
+        self._obsloop_stats.reason = self._obsloop_stats.reason or "local"
         super().close()
 
     def _close(self, exc: BaseException | None) -> None:
         if exc is not None:
-            given_up(self._obsloop_link, exc)
+            given_up(self._obsloop_stats, exc)
         super()._close(exc)
 
 
 class WritePipeTransport(Buffering, StockWritePipe):  # type: ignore[misc]
     """The end of a pipe that is written to."""
 
-    def __init__(self, loop: Any, pipe: Any, protocol: Any, *args: Any, link: Any, **kwargs: Any) -> None:
-        self._obsloop_link = link
+    def __init__(self, loop: Any, pipe: Any, protocol: Any, *args: Any, stats: Any, **kwargs: Any) -> None:
+        self._obsloop_stats = stats
         super().__init__(loop, pipe, protocol, *args, **kwargs)
-        opened(self, link)
+        opened(self, stats)
 
     def _read_ready(self) -> None:
-        self._obsloop_link.reason = self._obsloop_link.reason or "eof"
+        self._obsloop_stats.reason = self._obsloop_stats.reason or "eof"
         super()._read_ready()
 
     def write(self, data: Any) -> None:
         """Write, as on the stock transport."""
-        link = self._obsloop_link
+        stats = self._obsloop_stats
         known = isinstance(data, (bytes, bytearray, memoryview)) and not (self._conn_lost or self._closing)
-        link.offered = len(data) if known else 0
+        stats.offered = len(data) if known else 0
         try:
             super().write(data)
-            if link.offered and not self._conn_lost:
-                link.wrote(link.offered)
+            if stats.offered and not self._conn_lost:
+                stats.wrote(stats.offered)
         finally:
-            link.offered = 0
+            stats.offered = 0
 
     def _write_ready(self) -> None:
         super()._write_ready()
         if not self._conn_lost and self._pipe is not None:
-            self._shrank(self._obsloop_link)
+            self._shrank(self._obsloop_stats)
 
     def write_eof(self) -> None:
-        self._obsloop_link.reason = self._obsloop_link.reason or "local"
+        self._obsloop_stats.reason = self._obsloop_stats.reason or "local"
         super().write_eof()
 
     def _close(self, exc: BaseException | None = None) -> None:
-        if exc is not None or not self._obsloop_link.reason:
-            given_up(self._obsloop_link, exc)
+        if exc is not None or not self._obsloop_stats.reason:
+            given_up(self._obsloop_stats, exc)
         else:
-            set_buffered(self._obsloop_link, 0)
+            set_buffered(self._obsloop_stats, 0)
         super()._close(exc)

@@ -22,12 +22,12 @@ _ADJUSTS = hasattr(StockSocket, "_adjust_leftover_buffer") and private_selector_
 class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
     """A stream socket's transport."""
 
-    __slots__ = ("_obsloop_link",)
+    __slots__ = ("_obsloop_stats",)
 
-    def __init__(self, loop: Any, sock: Any, protocol: Any, *args: Any, link: Any, **kwargs: Any) -> None:
-        self._obsloop_link = link
+    def __init__(self, loop: Any, sock: Any, protocol: Any, *args: Any, stats: Any, **kwargs: Any) -> None:
+        self._obsloop_stats = stats
         super().__init__(loop, sock, protocol, *args, **kwargs)
-        opened(self, link)
+        opened(self, stats)
         self._ease()
 
     def set_protocol(self, protocol: Any) -> None:
@@ -39,7 +39,7 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
         sock = self._sock
         if not (self._closing or self._conn_lost or self._eof or self._empty_waiter is not None):
             fd = sock.fileno() if sock.__class__ is socket.socket else -1
-            self._obsloop_link.connect(sock, fd)
+            self._obsloop_stats.connect(sock, fd)
 
     def _call_connection_lost(self: Any, exc: BaseException | None) -> None:
         try:
@@ -51,16 +51,16 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
                 self._write_ready = None
 
     def _read_ready__on_eof(self) -> None:
-        link = self._obsloop_link
-        link.reason = link.reason or "eof"
+        stats = self._obsloop_stats
+        stats.reason = stats.reason or "eof"
         super()._read_ready__on_eof()
 
     def write_eof(self) -> None:
-        self._obsloop_link.straight = False
+        self._obsloop_stats.can_send_now = False
         super().write_eof()
 
     def _make_empty_waiter(self) -> Any:
-        self._obsloop_link.straight = False
+        self._obsloop_stats.can_send_now = False
         return super()._make_empty_waiter()
 
     def _reset_empty_waiter(self) -> None:
@@ -68,46 +68,46 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
         if not self._buffer:
             self._ease()
 
-    def _shrank(self, link: Any) -> None:
+    def _shrank(self, stats: Any) -> None:
         if not _ADJUSTS:
-            super()._shrank(link)
+            super()._shrank(stats)
         if not self._buffer:
             self._ease()
 
     if _ADJUSTS:
 
-        def _grew(self, link: Any) -> None:
-            if link.offered:
+        def _grew(self, stats: Any) -> None:
+            if stats.offered:
                 left = len(self._buffer[-1])  # asyncio would go through all of its buffer to tell its size
-                sent, link.offered = link.offered - left, 0
-                set_buffered(link, link.buffered + left)
-                link.wrote(sent)
+                sent, stats.offered = stats.offered - left, 0
+                set_buffered(stats, stats.buffered + left)
+                stats.wrote(sent)
 
         def _adjust_leftover_buffer(self, nbytes: int) -> None:
             super()._adjust_leftover_buffer(nbytes)
-            link = self._obsloop_link
-            link.wrote(nbytes)
-            set_buffered(link, link.buffered - nbytes)
+            stats = self._obsloop_stats
+            stats.wrote(nbytes)
+            set_buffered(stats, stats.buffered - nbytes)
 
         def writelines(self, list_of_data: Any) -> None:
             """Hand all to the socket at once, as on the stock transport."""
-            link = self._obsloop_link
+            stats = self._obsloop_stats
             if self._eof or self._empty_waiter is not None:
                 super().writelines(list_of_data)  # refuses
                 return
             if self._conn_lost:
                 super().write(b"".join(list_of_data))  # drops it, and says so when it is too much
                 return
-            link.straight = False
+            stats.can_send_now = False
             # Some versions never get an empty piece out of their buffer, and hang (gh-155888).
             list_of_data = [data for data in list_of_data if len(data)]
             # Before it sends: what it has sent is taken off as it says so.
-            set_buffered(link, link.buffered + sum(map(len, list_of_data)))
+            set_buffered(stats, stats.buffered + sum(map(len, list_of_data)))
             try:
                 super().writelines(list_of_data)
             finally:
                 if not self._conn_lost:
-                    set_buffered(link, self.get_write_buffer_size())
+                    set_buffered(stats, self.get_write_buffer_size())
                     if not self._buffer:
                         self._ease()
 
