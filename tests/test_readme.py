@@ -251,12 +251,12 @@ def test_the_settings_table_is_whole():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     """Links to files of the project, and to headings of theirs or of this page."""
-    for stats in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
-        if not stats.startswith("http"):
-            path, _, heading = stats.partition("#")
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if not link.startswith("http"):
+            path, _, heading = link.partition("#")
             target = page if not path else page.parent / path
-            assert target.exists(), stats
-            assert not heading or heading in headings(target.read_text()), stats
+            assert target.exists(), link
+            assert not heading or heading in headings(target.read_text()), link
 
 
 def headings(text):

@@ -36,7 +36,7 @@ def wants_watching(run: Run) -> bool:
 class Life(Protocol):
     """What a look writes of the thread that looks."""
 
-    bell: Any
+    wakeup: Any
     watched_ns: int
     """When it last looked at a loop."""
     next_ns: int
@@ -158,4 +158,4 @@ def close_gone(life: Life) -> None:
         if inner is None or closed or run.loop() is None or not _frames.is_alive(run.ident):
             now_ns = clock.REAL()
             lost(obs, episode, now_ns)
-            life.bell.ring()
+            life.wakeup.notify()

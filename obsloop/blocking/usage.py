@@ -259,13 +259,13 @@ class Late(NamedTuple):
 
 class _Sleep(NamedTuple):
     native_id: int
-    bell: Any
+    wakeup: Any
     """Its ``planned_ns`` and ``switches`` are of the present sleep: one wait may consist of many."""
 
     def slices(self) -> int | None:
         """What ``scheduling`` would have said at its beginning."""
-        known = self.bell.switches >= 0 and _watchdog.known is not None
-        return self.bell.switches + _watchdog.offset if known else None
+        known = self.wakeup.switches >= 0 and _watchdog.known is not None
+        return self.wakeup.switches + _watchdog.offset if known else None
 
 
 class _Watchdog:
@@ -296,16 +296,16 @@ def _own_slices() -> int | None:
     return _switches() + _watchdog.offset if resource is not None and _watchdog.known is not None else None
 
 
-def falls_asleep(planned_ns: int, bell: Any) -> None:
-    """The watchdog is going to sleep until then, on ``bell``."""
+def falls_asleep(planned_ns: int, wakeup: Any) -> None:
+    """The watchdog is going to sleep until then, on ``wakeup``."""
     native_id = get_native_id()
     if planned_ns - _watchdog.known_ns > _QUEUE_NS and resource is not None:
         before = _switches()
         _watchdog.known, _watchdog.known_ns = scheduling(native_id), planned_ns
         if _watchdog.known is not None and before == _switches():
             _watchdog.offset = _watchdog.known.slices - before
-    bell.planned_ns, bell.switches = planned_ns, _switches() if resource is not None else -1
-    _watchdog.sleep = _Sleep(native_id, bell)
+    wakeup.planned_ns, wakeup.switches = planned_ns, _switches() if resource is not None else -1
+    _watchdog.sleep = _Sleep(native_id, wakeup)
 
 
 def wakes() -> bool:
@@ -318,7 +318,7 @@ def wakes() -> bool:
     if sleep is None:
         return False
     slices = _own_slices()
-    late_ns: int = now_ns - sleep.bell.planned_ns
+    late_ns: int = now_ns - sleep.wakeup.planned_ns
     if late_ns >= LATE_NS:
         late = _compared(sleep, now_ns, slices, awake=True)
         if late is not None:
@@ -334,7 +334,7 @@ def wakes() -> bool:
 
 def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) -> Late | None:
     """How the watchdog's sleep went by now; None where there is nothing to tell."""
-    planned_ns, slept = sleep.bell.planned_ns, sleep.slices()
+    planned_ns, slept = sleep.wakeup.planned_ns, sleep.slices()
     late_ns = now_ns - planned_ns
     wait_ns = 0
     if not awake or late_ns >= WORTH_ASKING_NS:
@@ -362,7 +362,7 @@ def lateness(started_ns: int, ended_ns: int) -> list[Late]:
 def woke_within(started_ns: int, ended_ns: int) -> bool:
     """Whether the watchdog woke, or was to wake, within a stretch of time that ends now."""
     sleep = _watchdog.sleep
-    return _watchdog.woke_ns > started_ns or bool(sleep is not None and sleep.bell.planned_ns < ended_ns)
+    return _watchdog.woke_ns > started_ns or bool(sleep is not None and sleep.wakeup.planned_ns < ended_ns)
 
 
 @reset_in_child

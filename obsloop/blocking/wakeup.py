@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from obsloop.metrics.counters import Counters
 
 
-class Bell:
-    """What the thread sleeps on. The compiled core's ``Bell`` looks at healthy loops meanwhile, without the GIL."""
+class Wakeup:
+    """What the thread sleeps on. The compiled core's ``Wakeup`` looks at healthy loops meanwhile, without the GIL."""
 
     __slots__ = ("_lock", "planned_ns", "switches")
 
@@ -29,7 +29,7 @@ class Bell:
         self.switches = -1
         """How often the thread had been taken off its CPU when the present sleep began; -1: not known."""
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """End the present wait, or the next."""
         with suppress(RuntimeError):  # it rings already
             self._lock.release()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
 from obsloop.blocking.detector import FLOOR_NS, MIN_THRESHOLD_NS, close_gone, look, wants_watching
 from obsloop.blocking.endings import REST_NS, end_of_iteration, ended_episodes, open_episodes, report, samples_of, seen
-from obsloop.blocking.wakeup import Bell
+from obsloop.blocking.wakeup import Wakeup
 
 __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
 _LONGEST_NS = 100_000_000  # between two looks: a loop may have begun to run, or a limit have changed
@@ -46,7 +46,6 @@ class _Life:
     """The thread, from its start to its end; a fork ends it, and the next run of a loop begins another."""
 
     __slots__ = (
-        "bell",
         "busy_ns",
         "cpu_ns",
         "ended",
@@ -58,11 +57,12 @@ class _Life:
         "prepared",
         "stop",
         "thread",
+        "wakeup",
         "watched_ns",
     )
 
     def __init__(self) -> None:
-        self.bell: Any = (backend.compiled_bell or Bell)(MIN_THRESHOLD_NS, FLOOR_NS, usage.LATE_NS)
+        self.wakeup: Any = (backend.compiled_wakeup or Wakeup)(MIN_THRESHOLD_NS, FLOOR_NS, usage.LATE_NS)
         self.stop = False
         self.ended = False
         """It has done its last work, and looks for the last time whether it is to stop."""
@@ -134,7 +134,7 @@ def iteration_ended(
     if life is None:
         guarded(_start)
     elif ended_episodes:
-        life.bell.ring()
+        life.wakeup.notify()
 
 
 def self_time_ns() -> int:
@@ -149,7 +149,7 @@ def _start() -> None:
     """Have a thread that looks: start it, or ring for it."""
     life = _life
     if life is not None:
-        life.bell.ring()
+        life.wakeup.notify()
     elif not _refused and (_coming is None or clock.REAL() - _coming.made_ns > _STALE_NS):
         _begin_life(_Life())
 
@@ -250,7 +250,7 @@ def _sleep(life: _Life) -> None:
         _asleep = True
         if not (ended_episodes or life.stop or any(wants_watching(run) for run in list(runs.runs.values()))):
             _watched.clear()
-            life.bell.wait([], NEVER_NS, NEVER_NS)
+            life.wakeup.wait([], NEVER_NS, NEVER_NS)
         _asleep = False
         return
     _watch(now_ns)
@@ -258,13 +258,13 @@ def _sleep(life: _Life) -> None:
     # A loop that has to be fought for the GIL at each look polls all the time, and the fight costs both: fewer looks.
     patient_ns = now_ns + life.patience * _LONGEST_NS
     until_ns = now_ns + max(FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
-    if life.bell.looks and not open_episodes and clock.monotonic_ns is clock.REAL:
+    if life.wakeup.looks and not open_episodes and clock.monotonic_ns is clock.REAL:
         watched, until_ns = list(_watched), now_ns + REST_NS
     elif life.patience > 1 and not open_episodes:
         until_ns = patient_ns
     until_ns = max(now_ns + FLOOR_NS, min(until_ns, life.lints_ns))
-    usage.falls_asleep(until_ns, life.bell)
-    rung = life.bell.wait(watched, until_ns, patient_ns)
+    usage.falls_asleep(until_ns, life.wakeup)
+    rung = life.wakeup.wait(watched, until_ns, patient_ns)
     life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1
     if rung and not life.stop:  # however often it rings, there are no more looks
         time.sleep(min(FLOOR_NS, max(0, life.looked_ns + FLOOR_NS - clock.REAL())) / 1e9)
@@ -295,7 +295,7 @@ def _end(patience: float) -> None:
     if life is None:
         return
     life.stop = True
-    life.bell.ring()
+    life.wakeup.notify()
     if threading.current_thread() is not life.thread:
         busy_ns = life.busy_ns
         if busy_ns:

@@ -42,8 +42,8 @@ TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
 if _compiled:
     make_counters_by(_compiled.Counters)
-compiled_bell: Any = _compiled.Bell if _compiled and _compiled.Bell.looks else None
-"""What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``wakeup.Bell``."""
+compiled_wakeup: Any = _compiled.Wakeup if _compiled and _compiled.Wakeup.looks else None
+"""What the watchdog sleeps on where the compiled core looks at loops without the GIL; see ``wakeup.Wakeup``."""
 
 
 def forget() -> None:

@@ -51,13 +51,13 @@ def call_soon_batches(loop: Loop, n: int) -> int:
 def call_soon_chain(loop: Loop, n: int) -> int:
     """One callback that schedules the next: one callback per iteration."""
 
-    def stats(left: int) -> None:
+    def link(left: int) -> None:
         if left:
-            loop.call_soon(stats, left - 1)
+            loop.call_soon(link, left - 1)
         else:
             loop.stop()
 
-    loop.call_soon(stats, n)
+    loop.call_soon(link, n)
     loop.run_forever()
     return n
 

@@ -23,10 +23,10 @@ from .support import BLOCK, compute
 MS = 1_000_000
 FLOOR, LEAST, LATE = 5 * MS, 10 * MS, 2 * MS
 
-BELLS = [wakeup.Bell] + ([backend.compiled_bell] if backend.compiled_bell is not None else [])
+BELLS = [wakeup.Wakeup] + ([backend.compiled_wakeup] if backend.compiled_wakeup is not None else [])
 
 LOOKS = pytest.mark.skipif(
-    backend.compiled_bell is None, reason="only the compiled core looks without the GIL, on Linux"
+    backend.compiled_wakeup is None, reason="only the compiled core looks without the GIL, on Linux"
 )
 
 
@@ -37,7 +37,7 @@ def bell_of(cls):
 
 def looking():
     """One that looks."""
-    return bell_of(backend.compiled_bell)
+    return bell_of(backend.compiled_wakeup)
 
 
 def now() -> int:
@@ -55,10 +55,10 @@ def cells_of(state: int, slow_ms: int = 50):
     return counters
 
 
-def waited(bell, watched=(), ms: int = 1000, asking_ms: int = 10_000) -> tuple[bool, float]:
+def waited(wakeup, watched=(), ms: int = 1000, asking_ms: int = 10_000) -> tuple[bool, float]:
     """What a wait of `ms` at the longest says, and how many milliseconds it lasted."""
     began = now()
-    rung = bell.wait(list(watched), began + ms * MS, began + asking_ms * MS)
+    rung = wakeup.wait(list(watched), began + ms * MS, began + asking_ms * MS)
     return rung, (now() - began) / MS
 
 
@@ -74,15 +74,15 @@ def later(ms: float, function, *args):
 @pytest.mark.parametrize("cls", BELLS)
 def test_it_rings(cls):
     """Before a wait, or during one; however often before, it is one ring."""
-    bell = bell_of(cls)
+    wakeup = bell_of(cls)
     for _ in range(3):
-        bell.ring()
-    rung, ms = waited(bell)
+        wakeup.notify()
+    rung, ms = waited(wakeup)
     assert rung
     assert ms < 50
-    assert waited(bell, ms=30)[0] is False
-    with later(50, bell.ring):
-        rung, ms = waited(bell)
+    assert waited(wakeup, ms=30)[0] is False
+    with later(50, wakeup.notify):
+        rung, ms = waited(wakeup)
     assert rung
     assert 40 < ms < 150
 
@@ -98,10 +98,10 @@ def test_it_waits_until_its_moment(cls):
 @pytest.mark.parametrize("cls", BELLS)
 def test_parked_it_waits_for_a_ring(cls):
     """For ever, if need be."""
-    bell = bell_of(cls)
-    with later(80, bell.ring):
+    wakeup = bell_of(cls)
+    with later(80, wakeup.notify):
         began = now()
-        assert bell.wait([], NEVER_NS, NEVER_NS) is True
+        assert wakeup.wait([], NEVER_NS, NEVER_NS) is True
     assert now() - began >= 70 * MS
 
 
@@ -173,28 +173,28 @@ def test_a_loop_that_is_idle_now_and_then_is_asked_about_with_the_gil():
 @LOOKS
 def test_one_wait_is_many_sleeps():
     """Whoever asks how late the watchdog is, asks about its present sleep."""
-    bell, counters = looking(), cells_of(IN_IDLE)
+    wakeup, counters = looking(), cells_of(IN_IDLE)
     seen = []
 
     def ask() -> None:
         for _ in range(10):
             time.sleep(0.02)
-            seen.append((bell.planned_ns - now()) / MS)
+            seen.append((wakeup.planned_ns - now()) / MS)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert waited(bell, [(counters, threading.get_native_id())], ms=400)[1] >= 399.9
+    assert waited(wakeup, [(counters, threading.get_native_id())], ms=400)[1] >= 399.9
     thread.join()
     assert max(seen) <= 51
     assert sorted(seen)[1] > -30  # one of them may have come between two sleeps
-    assert bell.switches >= 0
+    assert wakeup.switches >= 0
 
 
 @LOOKS
 def test_a_late_wake_ends_the_wait():
     """What the watchdog did meanwhile is to be known."""
-    bell = backend.compiled_bell(LEAST, FLOOR, -NEVER_NS)  # any is late
-    assert 45 <= waited(bell, [(cells_of(IN_IDLE), threading.get_native_id())], ms=400)[1] < 120
+    wakeup = backend.compiled_wakeup(LEAST, FLOOR, -NEVER_NS)  # any is late
+    assert 45 <= waited(wakeup, [(cells_of(IN_IDLE), threading.get_native_id())], ms=400)[1] < 120
 
 
 @LOOKS
@@ -264,13 +264,13 @@ def test_it_measures_another_thread():
 def test_one_is_always_from_before_the_iteration():
     """However often it looks in the middle of one."""
     obs, counters, me = _Observed(), cells_of(IN_IDLE), threading.get_native_id()
-    bell = looking()
+    wakeup = looking()
     usage.look(obs, counters, me)
-    waited(bell, [(counters, me)], ms=10)
+    waited(wakeup, [(counters, me)], ms=10)
     counters.state, counters.began_ns = IN_CALLBACK, now()
     for _ in range(5):
         counters.tick_ns = now()
-        waited(bell, [(counters, me)], ms=10)
+        waited(wakeup, [(counters, me)], ms=10)
     usage.look(obs, counters, me)
     known = usage.known(obs, counters)
     before = known.before(counters.began_ns)
@@ -367,7 +367,7 @@ def test_a_saturated_loop_that_is_blocked_is_seen():
             obsloop.run(main())
             unblocked = events.wait_for(LoopUnblocked)
         ages.append(unblocked.samples[0][0] if unblocked.samples else BLOCK)
-        if backend.compiled_bell is None:
+        if backend.compiled_wakeup is None:
             return  # patience: seen at its end, perhaps
     assert ages[-1] <= 0.15, ages
 

@@ -54,14 +54,14 @@ def test_many_short_calls():
 def test_collecting_garbage():
     """A collection of a large linked structure, and nothing else."""
 
-    class TransportStats:
+    class Link:
         pass
 
-    def chain(n: int) -> TransportStats:
-        first = previous = TransportStats()
+    def chain(n: int) -> Link:
+        first = previous = Link()
         for _ in range(n):
-            stats = TransportStats()
-            stats.before, previous.after, previous = previous, stats, stats
+            link = Link()
+            link.before, previous.after, previous = previous, link, link
         return first
 
     def collect() -> None:

@@ -126,7 +126,7 @@ cdef extern from "native.h":
     int64_t obsloop_cpu_time(int64_t native_id) nogil
     int64_t obsloop_switches() nogil
 
-# Where the counters of one loop are, for a look without the GIL. `Bell.wait` keeps the counters alive meanwhile.
+# Where the counters of one loop are, for a look without the GIL. `Wakeup.wait` keeps the counters alive meanwhile.
 cdef struct Watched:
     int64_t *tick_ns
     int64_t *began_ns
@@ -141,7 +141,7 @@ cdef struct Watched:
     int64_t native_id
     int64_t first_tick_ns           # when the wait began
 
-cdef class Bell:
+cdef class Wakeup:
     cdef PyThread_type_lock lock    # held while there is nothing to tell
     cdef int64_t min_threshold_ns, floor_ns, late_ns
     cdef public int64_t planned_ns, switches

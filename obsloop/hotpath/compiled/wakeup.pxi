@@ -68,8 +68,8 @@ cdef void look_at(Watched *w) noexcept nogil:
         return
 
 
-cdef class Bell:
-    """See ``wakeup.Bell``. Here healthy loops are looked at while it waits, without the GIL."""
+cdef class Wakeup:
+    """See ``wakeup.Wakeup``. Here healthy loops are looked at while it waits, without the GIL."""
 
     looks = bool(OBSLOOP_LOOKS)
 
@@ -87,7 +87,7 @@ cdef class Bell:
         if self.lock is not NULL:
             PyThread_free_lock(self.lock)
 
-    def ring(self):
+    def notify(self):
         # Under the GIL: nobody else rings between the two.
         PyThread_acquire_lock(self.lock, 0)
         PyThread_release_lock(self.lock)

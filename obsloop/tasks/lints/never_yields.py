@@ -130,7 +130,7 @@ class AlwaysReady:
     def __init__(self) -> None:
         self._groups = findings.Groups()
         self._loops: dict[int, tuple[int, int, int]] = {}
-        """By the ``id`` of a loop's counters: its run, polls that waited, and the time of the last, at the last scan."""
+        """By the ``id`` of a loop's counters: its run, polls that waited, and when the last one did."""
         self._busy: set[int] = set()
         """Of the loops that have gone round since without waiting: the ``id`` of their counters."""
         self._ready: dict[int, _Ready] = {}
