@@ -181,4 +181,4 @@ from obsloop.metrics.snapshot import (
 from obsloop.probes.collect import process_snapshot as process_snapshot, snapshots as snapshots
 from obsloop.probes.tasks import TaskTimes as TaskTimes, measure_tasks as measure_tasks, task_times as task_times
 
-core = backend.kind
+core = backend.name

@@ -179,7 +179,7 @@ process = Instruments()
 """Those of every loop of the process."""
 
 
-def heard(instruments: Instruments, hook: str) -> bool:
+def has_listeners(instruments: Instruments, hook: str) -> bool:
     """Whether anybody listens, to the loop or to the process: for events that are not worth making for nobody."""
     return bool(getattr(instruments, hook) or getattr(process, hook))
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
 from obsloop.blocking import usage
-from obsloop.blocking.usage import LATE_NS, WORTH_ASKING_NS, Late
+from obsloop.blocking.usage import LATE_NS, WORTH_ASKING_NS, LateWakeup
 
 if TYPE_CHECKING:
-    from obsloop.blocking.usage import Known, Queue, Usage
+    from obsloop.blocking.usage import SchedStat, Usage, UsageHistory
     from obsloop.metrics.counters import Counters
 
 # Of a block that the machine had a smaller share in, it is not said that a free machine would have been fast enough:
@@ -64,7 +64,7 @@ class Measured(NamedTuple):
     """Whether it has ended; a thread that still waits has not been put on a CPU again yet."""
     switch_ns: int
     """The interpreter's switch interval."""
-    late: tuple[Late, ...] = ()
+    late: tuple[LateWakeup, ...] = ()
     """The watchdog's troubles meanwhile."""
     sighted: bool = False
     """Whether the watchdog was to wake meanwhile: if it was, and is not late, nothing kept it."""
@@ -165,7 +165,7 @@ def _perhaps_stopped(m: Measured) -> bool:
     return False
 
 
-def _within(m: Measured, late: Late) -> int:
+def _within(m: Measured, late: LateWakeup) -> int:
     return max(0, min(late.woke_ns, m.ended_ns) - max(late.planned_ns, m.started_ns))
 
 
@@ -191,7 +191,7 @@ def why_and_cpu(obs: Any, counters: Counters, started_ns: int, ended_ns: int) ->
         return "unknown", None
 
 
-def _measure(obs: Any, counters: Counters, known: Known, started_ns: int, ended_ns: int) -> Measured | None:
+def _measure(obs: Any, counters: Counters, known: UsageHistory, started_ns: int, ended_ns: int) -> Measured | None:
     before = known.before(started_ns)
     from_ns = started_ns
     if before is None:
@@ -237,11 +237,11 @@ def _queued(
     What the kernel says is of a longer time, or, where the watchdog saw it, of the block's part since then: the block
     has a share in it.
     """
-    first: Queue | None = before.queue
+    first: SchedStat | None = before.queue
     last = now.queue
     older = True
     if obs.episode is not None and obs.episode.queue is not None:
-        seen: Queue = obs.episode.queue
+        seen: SchedStat = obs.episode.queue
         if (now.at_ns - seen.at_ns) >= (now.at_ns - obs.episode.began_ns) * _MIN_COVERED:
             first, older = seen, False
     if first is None or last is None:

@@ -96,11 +96,11 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
     found = see(run, loop, now_ns)
     if found is None:
         return None
-    sight, frames = found
+    sighting, frames = found
     cause = causes.why(obs, counters, began_ns, now_ns)
-    story = Story(name_of(obs), obs.instruments, sight, clock.epoch(began_ns))
+    story = Story(name_of(obs), obs.instruments, sighting, clock.epoch(began_ns))
     samples = ((now_ns - began_ns) / 1e9, frames)
-    episode = Episode(began_ns, story, sight, samples, cause)
+    episode = Episode(began_ns, story, sighting, samples, cause)
     episode.queue = usage.measure(counters, run.native_id).queue
     unhealthy_ns = 0 if obs.settings.log_slow_callbacks else int(obs.settings.unhealthy_after * 1e9)
     episode.plan(now_ns, unhealthy_ns)
@@ -119,7 +119,7 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
     event = story.blocked(now_ns - began_ns, cause, tuple(episode.samples))
     if not unhealthy_ns or now_ns - began_ns >= unhealthy_ns:
         episode.logged = True
-        log.blocked(event, event.duration, cause, sight.where, over=False)
+        log.blocked(event, event.duration, cause, sighting.where, over=False)
     return episode
 
 
@@ -132,15 +132,15 @@ def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
     if now_ns >= episode.next_sample_ns and len(episode.samples) < MAX_SAMPLES:
         found = see(run, loop, now_ns)
         if found is not None and obs.episode is episode:
-            episode.sight, frames = found
-            episode.sights.append(episode.sight)
+            episode.sighting, frames = found
+            episode.sightings.append(episode.sighting)
             episode.samples.append((duration_ns / 1e9, frames))
     unhealthy_ns = int(obs.settings.unhealthy_after * 1e9)
     if not episode.logged and duration_ns >= unhealthy_ns:
         episode.logged = True
         episode.cause = causes.why(obs, run.counters, episode.began_ns, now_ns)
         event = episode.story.event(duration_ns, episode.cause, tuple(episode.samples))
-        log.blocked(event, duration_ns / 1e9, episode.cause, episode.sight.where, over=False)
+        log.blocked(event, duration_ns / 1e9, episode.cause, episode.sighting.where, over=False)
     episode.plan(now_ns, unhealthy_ns)
     return episode.next_ns
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
 from obsloop.blocking import episodes, log
-from obsloop.blocking.episodes import Episode, Sight, Story
+from obsloop.blocking.episodes import Episode, Sighting, Story
 from obsloop.introspect.functions import Site
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ ended_episodes: deque[Ended] = deque()
 open_episodes: list[Open] = []
 
 
-def seen(obs: Any, started_ns: int, ended_ns: int) -> Sight | None:
+def seen(obs: Any, started_ns: int, ended_ns: int) -> Sighting | None:
     """What the watchdog saw for most of the time from ``started_ns`` to ``ended_ns``; in the loop's thread."""
     episode: Episode | None = obs.episode
-    return None if episode is None else episodes.longest_seen(episode.sights.copy(), started_ns, ended_ns)
+    return None if episode is None else episodes.longest_sighting(episode.sightings.copy(), started_ns, ended_ns)
 
 
 def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
@@ -65,8 +65,8 @@ def end_of_iteration(
     episode: Episode | None = obs.episode
     obs.episode = None  # no call since it was read: nobody came between
     if episode is None:
-        sight = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
-        story = Story(name_of(obs), obs.instruments, sight, clock.epoch(began_ns))
+        sighting = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
+        story = Story(name_of(obs), obs.instruments, sighting, clock.epoch(began_ns))
         _count(obs, Ended(story, None, ended_ns - began_ns, cause, obs.settings.unhealthy_after * 1e9))
     else:
         _close(obs, episode, ended_ns, cause)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from obsloop.blocking import recent
-from obsloop.blocking.usage import Queue
+from obsloop.blocking.usage import SchedStat
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample
 from obsloop.instruments import Instruments, emit
 from obsloop.introspect.functions import Site
@@ -19,7 +19,7 @@ _LONGEST_NS = 1_000_000_000  # between two looks: whether the loop's thread is s
 _SEEN_AT_END = "seen at its end"
 
 
-class Sight(NamedTuple):
+class Sighting(NamedTuple):
     """What the watchdog saw at one look at a blocked loop."""
 
     at_ns: int
@@ -39,7 +39,7 @@ class Story(NamedTuple):
 
     loop_name: str
     instruments: Instruments
-    sight: Sight
+    sighting: Sighting
     started_at: float
 
     def blocked(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopBlocked:
@@ -61,13 +61,13 @@ class Story(NamedTuple):
         return LoopBlocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **self._common())
 
     def _common(self) -> dict[str, Any]:
-        site = self.sight.site
+        site = self.sighting.site
         return {
             "loop_name": self.loop_name,
-            "kind": self.sight.kind,
+            "kind": self.sighting.kind,
             **site.fields(),
-            "detail": self.sight.detail,
-            "schedule_delay": self.sight.schedule_delay,
+            "detail": self.sighting.detail,
+            "schedule_delay": self.sighting.schedule_delay,
             "started_at": self.started_at,
         }
 
@@ -83,23 +83,23 @@ class Episode:
         "next_sample_ns",
         "queue",
         "samples",
-        "sight",
-        "sights",
+        "sighting",
+        "sightings",
         "story",
         "taken_ns",
     )
 
-    def __init__(self, began_ns: int, story: Story, sight: Sight, sample: Sample, cause: str) -> None:
+    def __init__(self, began_ns: int, story: Story, sighting: Sighting, sample: Sample, cause: str) -> None:
         self.began_ns = began_ns
         self.story = story
-        self.sight = sight
+        self.sighting = sighting
         """The last one."""
-        self.sights = [sight]
+        self.sightings = [sighting]
         """All of them, one for each sample."""
         self.samples: list[Sample] = [sample]
         self.cause = cause
         self.logged = False
-        self.queue: Queue | None = None
+        self.queue: SchedStat | None = None
         """What the kernel said of the loop's thread at first sight: what it says later is of the block alone."""
         self.next_sample_ns = self.next_ns = 0
         self.taken_ns = 0
@@ -116,26 +116,26 @@ class Episode:
             self.next_ns = min(self.next_ns, self.began_ns + unhealthy_ns)
 
 
-def longest_seen(sights: list[Sight], started_ns: int, ended_ns: int) -> Sight | None:
+def longest_sighting(sightings: list[Sighting], started_ns: int, ended_ns: int) -> Sighting | None:
     """Choose of what was seen from ``started_ns`` to ``ended_ns`` what was there for most of the time.
 
     Each sight stands for the time around it, up to the middle between it and the next. The last one alone may be of
     the line after the block.
     """
-    within = [sight for sight in sights if started_ns <= sight.at_ns]
+    within = [sighting for sighting in sightings if started_ns <= sighting.at_ns]
     spent: dict[tuple[str, str], int] = {}
-    last: dict[tuple[str, str], Sight] = {}
+    last: dict[tuple[str, str], Sighting] = {}
     from_ns = started_ns
-    for i, sight in enumerate(within):
-        to_ns = (sight.at_ns + within[i + 1].at_ns) // 2 if i + 1 < len(within) else ended_ns
-        place = sight.site.name, sight.where
+    for i, sighting in enumerate(within):
+        to_ns = (sighting.at_ns + within[i + 1].at_ns) // 2 if i + 1 < len(within) else ended_ns
+        place = sighting.site.name, sighting.where
         spent[place] = spent.get(place, 0) + max(0, to_ns - from_ns)
-        last[place] = sight
+        last[place] = sighting
         from_ns = to_ns
     return last[max(spent, key=lambda place: spent[place])] if spent else None
 
 
-def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> Sight:
+def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> Sighting:
     """What is known of an episode that nobody saw while it lasted."""
     detail = f"{site.detail}; {_SEEN_AT_END}" if site.detail else _SEEN_AT_END
-    return Sight(ended_ns, site, kind, detail, "", schedule_delay)
+    return Sighting(ended_ns, site, kind, detail, "", schedule_delay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from obsloop.blocking.episodes import Sight
+from obsloop.blocking.episodes import Sighting
 from obsloop.hotpath import backend, held
 from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, spans, stacks
 from obsloop.introspect.functions import Site
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _THE_LOOP = Site("(loop)", "", 0)
 
 
-def see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | None:
+def see(run: Run, loop: Any, now_ns: int) -> tuple[Sighting, tuple[Any, ...]] | None:
     """What the loop's thread is doing; None where it is gone, or past what blocked it."""
     if held.full(loop._obsloop):
         return None
@@ -27,7 +27,7 @@ def see(run: Run, loop: Any, now_ns: int) -> tuple[Sight, tuple[Any, ...]] | Non
         held.hand_over(loop, began_ns, now_ns, kept)
 
 
-def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tuple[Any, ...]] | None:
+def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, tuple[Any, ...]] | None:
     """The same; each object of the program's that it reads is in ``kept`` before."""
     counters = run.counters
     before_ns = counters.tick_ns
@@ -62,4 +62,4 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sight, tup
     kept.append(context)
     span, ids = spans.span(context, kept)
     detail = "; ".join(text for text in (site.detail, where, span) if text)
-    return Sight(now_ns, site, kind, detail, where, delay_ns / 1e9, ids), stack.frames
+    return Sighting(now_ns, site, kind, detail, where, delay_ns / 1e9, ids), stack.frames

@@ -16,7 +16,7 @@ from obsloop.base.guarded import harmless
 from obsloop.blocking import cause, endings, exemplars, recent, watchdog
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
-from obsloop.instruments import emit, heard
+from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import callbacks, spans
 from obsloop.introspect.attributes import printable
 from obsloop.introspect.functions import Site
@@ -32,7 +32,7 @@ _MAX_NAMES = 1000
 _OTHERS = Site("(others)", "", 0)
 
 
-class Note:
+class ProfileEntry:
     """What one name took of an iteration."""
 
     __slots__ = ("calls", "delay_ns", "kind", "ns", "sampled_calls", "sampled_ns", "site")
@@ -42,7 +42,7 @@ class Note:
         self.ns = self.calls = self.sampled_ns = self.sampled_calls = 0
 
 
-class Notes:
+class IterationProfile:
     """What the present iteration of one loop was spent on, as far as somebody needs to know.
 
     What took a hundredth of a slow iteration is noted when it returns. An iteration that has become half of a slow one
@@ -59,11 +59,11 @@ class Notes:
         self.began_ns = began_ns
         self.slow_seen = False
         """Whether one of its callbacks was slow by itself."""
-        self._by_name: dict[str, Note] = {}
-        self._chunk: Note | None = None
+        self._by_name: dict[str, ProfileEntry] = {}
+        self._chunk: ProfileEntry | None = None
         self._chunk_from_ns = self._noted_ns = 0
 
-    def of(self, began_ns: int) -> Notes:
+    def of(self, began_ns: int) -> IterationProfile:
         """The notes on the iteration that began at ``began_ns``."""
         if self.began_ns != began_ns:
             self.restart(began_ns)
@@ -90,24 +90,24 @@ class Notes:
             self._chunk = None
         self._noted_ns = 0
 
-    def ranked(self, spent_ns: int) -> list[tuple[int, int, Note]]:
+    def ranked(self, spent_ns: int) -> list[tuple[int, int, ProfileEntry]]:
         """(nanoseconds, calls, note), longest first; samples are scaled up to the time that was not noted."""
-        notes = list(self._by_name.values())
-        sampled_ns = sum(note.sampled_ns for note in notes)
-        unknown_ns = max(0, spent_ns - sum(note.ns for note in notes))
+        profile = list(self._by_name.values())
+        sampled_ns = sum(note.sampled_ns for note in profile)
+        unknown_ns = max(0, spent_ns - sum(note.ns for note in profile))
         scale = unknown_ns / sampled_ns if sampled_ns else 0.0
         ranked = [
             (note.ns + round(note.sampled_ns * scale), note.calls + round(note.sampled_calls * scale), note)
-            for note in notes
+            for note in profile
         ]
         return sorted(ranked, key=lambda entry: entry[0], reverse=True)[:_TOP]
 
-    def _note(self, site: Site, kind: str, delay_ns: int) -> Note:
+    def _note(self, site: Site, kind: str, delay_ns: int) -> ProfileEntry:
         note = self._by_name.get(site.name)
         if note is None:
             if len(self._by_name) >= _MAX_NAMES:
                 site = _OTHERS
-            note = self._by_name.setdefault(site.name, Note(site, kind, delay_ns))
+            note = self._by_name.setdefault(site.name, ProfileEntry(site, kind, delay_ns))
         return note
 
 
@@ -123,8 +123,8 @@ def callback(
     seen = endings.seen(obs, start_ns, end_ns) if slow else None
     if seen is not None:
         site, kind_name = seen.site, seen.kind  # as it was seen: of an eager task, the child and not the parent
-    notes = obs.notes.of(began_ns)
-    notes.add(site, kind_name, spent_ns, delay_ns)
+    profile = obs.profile.of(began_ns)
+    profile.add(site, kind_name, spent_ns, delay_ns)
     metrics = obs.metrics_of(loop)
     if slow or delay_ns >= counters.slow_ns:
         ids = seen.ids if seen is not None else None  # it may be over before the callback is
@@ -132,7 +132,7 @@ def callback(
         exemplars.callback(metrics.exemplars, counters, kind, spent_ns, delay_ns, ids)
     if not slow:
         return
-    notes.slow_seen = True
+    profile.slow_seen = True
     counters.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
     metrics.labelled.count("asyncio.eventloop.callback.slow", site.name)
     why, cpu_time = cause.why_and_cpu(obs, counters, start_ns, end_ns)
@@ -148,7 +148,7 @@ def callback(
         cpu_time=cpu_time,
     )
     recent.note(event)  # without what follows: it is kept for long, and contexts hold what the program put into them
-    if heard(obs.instruments, "on_slow_callback"):
+    if has_listeners(obs.instruments, "on_slow_callback"):
         context = getattr(handle, "_context", None)
         event = replace(
             event,
@@ -174,9 +174,9 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
     obs = loop._obsloop
     obs.set_thresholds()
     spent_ns = end_ns - began_ns
-    notes = obs.notes.of(began_ns)
-    notes.end_chunk(end_ns)
-    ranked = notes.ranked(spent_ns)
+    profile = obs.profile.of(began_ns)
+    profile.end_chunk(end_ns)
+    ranked = profile.ranked(spent_ns)
     why = cause.why(obs, counters, began_ns, end_ns)
     first = ranked[0][2] if ranked else None
     site = first.site if first is not None else Site("", "", 0)
@@ -197,20 +197,20 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
             top=tuple((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked),
         )
         emit(obs.instruments, "on_slow_iteration", event)
-        if not notes.slow_seen:  # the slow callbacks in it have been told of
+        if not profile.slow_seen:  # the slow callbacks in it have been told of
             recent.note(event)
             if obs.settings.log_slow_callbacks:
                 log(event, "slow iteration")
     if obs.settings.watchdog:
         watchdog.iteration_ended(loop, obs, counters, began_ns, end_ns, site, kind, delay_ns / 1e9, why)
-    notes.restart(0)
+    profile.restart(0)
 
 
 def sample(loop: Any, counters: Counters, began_ns: int, handle: Any, calls: int) -> None:
     """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
     obs = loop._obsloop
     kind = KIND_OF_BLOCK[(marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
-    obs.notes.of(began_ns).sample(callbacks.site_of_handle(handle), kind, counters.tick_ns, calls)
+    obs.profile.of(began_ns).sample(callbacks.site_of_handle(handle), kind, counters.tick_ns, calls)
     exemplars.next_one(loop, obs.metrics_of(loop).exemplars, counters, handle, counters.tick_ns)
 
 

@@ -43,7 +43,7 @@ class Scheduling(NamedTuple):
     """How often it was put on a CPU."""
 
 
-class Queue(NamedTuple):
+class SchedStat(NamedTuple):
     """What the kernel said of a loop's thread at one moment, and what else it had used by then."""
 
     at_ns: int
@@ -64,11 +64,11 @@ class Usage(NamedTuple):
     idle_ns: int
     gc_ns: int
     cpu_ns: int | None
-    queue: Queue | None
+    queue: SchedStat | None
     """This may be a little older."""
 
 
-class Known(NamedTuple):
+class UsageHistory(NamedTuple):
     """The last two measurements of a loop's thread: at least one was made before the present iteration began."""
 
     native_id: int
@@ -168,7 +168,7 @@ def cpu_time_ns(native_id: int) -> int | None:
         return None
 
 
-def measure(counters: Counters, native_id: int, queue: Queue | None = None) -> Usage:
+def measure(counters: Counters, native_id: int, queue: SchedStat | None = None) -> Usage:
     """What the thread ``native_id``, in which the loop of ``counters`` runs, has used by now.
 
     With a ``queue`` that is good enough the kernel's files are not read, for which the GIL is given away.
@@ -181,7 +181,9 @@ def measure(counters: Counters, native_id: int, queue: Queue | None = None) -> U
     cpu_ns = cpu_time_ns(native_id)
     if queue is None and cpu_ns is not None:
         told = scheduling(native_id)
-        queue = Queue(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices, counters.waits) if told is not None else None
+        queue = (
+            SchedStat(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices, counters.waits) if told is not None else None
+        )
     return Usage(now_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns, queue)
 
 
@@ -191,9 +193,9 @@ def look(obs: Any, counters: Counters, native_id: int) -> None:
     Of a busy loop the kernel is asked once a second. To ask it gives the GIL away, and to get it back from a loop that
     polls every few microseconds takes a hundred tries.
     """
-    own: Known | None = obs.usage
+    own: UsageHistory | None = obs.usage
     older: Usage | None = None
-    queue: Queue | None = None
+    queue: SchedStat | None = None
     over_ns = 0 if own is None else own.over_ns
     waits = counters.state in (IN_IDLE, IN_POLL)
     if own is not None and own.native_id == native_id:
@@ -205,26 +207,26 @@ def look(obs: Any, counters: Counters, native_id: int) -> None:
         queue = older.queue
         if queue is not None and (counters.state == IN_IDLE or clock.monotonic_ns() - queue.at_ns > _QUEUE_NS):
             queue = None
-    obs.usage = Known(native_id, measure(counters, native_id, queue), older, over_ns)
+    obs.usage = UsageHistory(native_id, measure(counters, native_id, queue), older, over_ns)
 
 
 def iteration_ended(obs: Any, counters: Counters, began_ns: int, native_id: int) -> None:
     """A slow iteration is over, in this thread: what comes next is compared with now."""
-    obs.usage = Known(native_id, measure(counters, native_id), None, began_ns)
+    obs.usage = UsageHistory(native_id, measure(counters, native_id), None, began_ns)
 
 
-def known(obs: Any, counters: Counters) -> Known | None:
+def known(obs: Any, counters: Counters) -> UsageHistory | None:
     """The last two of all measurements of the loop's thread, those of ``look`` and those made without the GIL.
 
     One of them is from before the present iteration began, if there is one.
     """
-    own: Known | None = obs.usage
+    own: UsageHistory | None = obs.usage
     told = counters.looks()
     if told is None:
         return own
     native_id, looks = told
     found: list[Usage] = []
-    queues: list[Queue] = []
+    queues: list[SchedStat] = []
     if own is not None and own.native_id == native_id:
         found = [own.newer] if own.older is None else [own.older, own.newer]
         queues = [usage.queue for usage in found if usage.queue is not None]
@@ -236,19 +238,19 @@ def known(obs: Any, counters: Counters) -> Known | None:
     found.sort(key=lambda usage: usage.at_ns)
     newer = found.pop()
     older = [usage for usage in found if usage.at_ns <= counters.began_ns][-1:] or found[:1]
-    return Known(native_id, newer, older[0] if older else None, 0 if own is None else own.over_ns)
+    return UsageHistory(native_id, newer, older[0] if older else None, 0 if own is None else own.over_ns)
 
 
 def is_over(obs: Any, began_ns: int) -> bool:
     """Whether the iteration that began then has been told of: its thread is on the way to its poll."""
-    own: Known | None = obs.usage
+    own: UsageHistory | None = obs.usage
     return own is not None and own.over_ns == began_ns
 
 
 # ---- the watchdog itself ---------------------------------------------------------------------------------------------
 
 
-class Late(NamedTuple):
+class LateWakeup(NamedTuple):
     """A sleep of the watchdog that lasted too long, or did not go undisturbed."""
 
     planned_ns: int
@@ -279,7 +281,7 @@ class _Watchdog:
         self.known: Scheduling | None = None
         """What the kernel said of it last, which is not asked each time."""
         self.sleep: _Sleep | None = None
-        self.late: deque[Late] = deque(maxlen=16)
+        self.late: deque[LateWakeup] = deque(maxlen=16)
 
 
 _watchdog = _Watchdog()
@@ -332,7 +334,7 @@ def wakes() -> bool:
     return slices - slept > max(_FIGHT_SLICES, late_ns // 500_000)
 
 
-def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) -> Late | None:
+def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) -> LateWakeup | None:
     """How the watchdog's sleep went by now; None where there is nothing to tell."""
     planned_ns, slept = sleep.wakeup.planned_ns, sleep.slices()
     late_ns = now_ns - planned_ns
@@ -346,10 +348,10 @@ def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) ->
             if awake:
                 _watchdog.known = told
     woken = slices - slept if slices is not None and slept is not None else 0
-    return Late(planned_ns, now_ns, wait_ns, woken) if late_ns >= LATE_NS or woken > 0 else None
+    return LateWakeup(planned_ns, now_ns, wait_ns, woken) if late_ns >= LATE_NS or woken > 0 else None
 
 
-def lateness(started_ns: int, ended_ns: int) -> list[Late]:
+def lateness(started_ns: int, ended_ns: int) -> list[LateWakeup]:
     """The watchdog's troubles within a stretch of time, its present sleep included."""
     now_ns = clock.monotonic_ns()  # what is later was noted by another clock, a test's
     noted = [late for late in _watchdog.late.copy() if late.woke_ns <= now_ns]

@@ -37,7 +37,7 @@ def version() -> str:
     from obsloop._version import __version__  # noqa: PLC0415
     from obsloop.hotpath import backend  # noqa: PLC0415
 
-    return f"obsloop {__version__} (core: {backend.kind}, Python {platform.python_version()})"
+    return f"obsloop {__version__} (core: {backend.name}, Python {platform.python_version()})"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,7 +33,7 @@ _compiled: Any = None if lacking or os.environ.get("OBSLOOP_PURE") else _load_co
 
 _chosen: Any = _compiled or _pure
 
-kind = "compiled" if _compiled else "pure"
+name = "compiled" if _compiled else "pure"
 Handle: Any = _chosen.Handle if _chosen else None
 METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
 _wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _pure else None)

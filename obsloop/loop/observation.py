@@ -15,7 +15,7 @@ from obsloop import service
 from obsloop.base.asyncio_private import SelectorEventLoop
 from obsloop.base.settings import Settings, tidy_name
 from obsloop.blocking import slow, watchdog
-from obsloop.blocking.slow import Notes
+from obsloop.blocking.slow import IterationProfile
 from obsloop.hotpath import backend, marks as _marks
 from obsloop.hotpath.held import Held, drop
 from obsloop.instruments import Instruments
@@ -48,8 +48,8 @@ class Observation:
         "instruments",
         "iterating",
         "metrics",
-        "notes",
         "processes",
+        "profile",
         "sending",
         "servers",
         "settings",
@@ -83,7 +83,7 @@ class Observation:
         """By ``id`` of a socket that sends a file: its transport's stats, and what has been counted of the file."""
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
-        self.notes = Notes()
+        self.profile = IterationProfile()
         self.tasks: Any = None
         """The core's table of the loop's tasks; None where there is no core."""
         self.episode: Any = None

@@ -92,7 +92,7 @@ def times(readings: Iterable[Mapping[int, tuple[int, int]]]) -> dict[str, Corout
     return {name: CoroutineTime(ns / 1e9, steps, site.filename, site.lineno) for name, (ns, steps, site) in ranked}
 
 
-class Seats:
+class TopCoroutines:
     """Who is shown by name: at each reading the busiest that have no place yet get those that are free.
 
     Nobody gives a place back. A counter that gave way to a busier one would go back, and rates over it would lie.

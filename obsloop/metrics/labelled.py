@@ -41,7 +41,7 @@ class _Table:
                 else:
                     self.counts[labels] = 0
 
-    def points(self) -> dict[tuple[str, ...], Value]:
+    def collect(self) -> dict[tuple[str, ...], Value]:
         """In exported units."""
         if self.metric.kind == "histogram":
             return {labels: Histogram.from_block(SECONDS, block) for labels, block in self.blocks.items()}
@@ -100,10 +100,10 @@ class LabelledMetrics:
             values = sorted(self._values[label])
             return [*values, OTHER] if self._folded.get(label.name) else values
 
-    def points(self) -> dict[str, dict[tuple[str, ...], Value]]:
+    def collect(self) -> dict[str, dict[tuple[str, ...], Value]]:
         """All series, by metric."""
         with self._lock:
-            return {name: table.points() for name, table in self._tables.items()}
+            return {name: table.collect() for name, table in self._tables.items()}
 
     def folded(self, label_name: str) -> int:
         """How many values of this label went into ``_OTHER``."""

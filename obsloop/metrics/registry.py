@@ -33,13 +33,24 @@ _places: list[None] = [None] * MAX_LOOP_NAMES
 class LoopMetrics:
     """The counters of one loop name."""
 
-    __slots__ = ("_blocks", "_free", "_showing", "_shown_ns", "began", "exemplars", "labelled", "live", "name", "seats")
+    __slots__ = (
+        "_blocks",
+        "_free",
+        "_showing",
+        "_shown_ns",
+        "began",
+        "exemplars",
+        "labelled",
+        "live",
+        "name",
+        "top_coroutines",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.began = time.time()
         self.labelled = LabelledMetrics()
-        self.seats = coroutine_times.Seats()
+        self.top_coroutines = coroutine_times.TopCoroutines()
         self.exemplars = Exemplars()
         self._blocks: list[Counters] = [new_counters()]
         """All that there ever were, lent or free, so that a reader misses none that changes hands meanwhile."""

@@ -62,13 +62,13 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
         # A timer is ready when it is due: its lateness is the delay of its kind.
         "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
         "asyncio.eventloop.blocked.time": {(): blocked_time},
-        **executor_pools.points(loops, metrics.labelled),
-        **processes.points(loops),
-        **servers.points(loops, metrics.labelled),
-        **accounting.points(blocks, readings),
-        **tasks.points(loops, readings),
-        "asyncio.eventloop.callback.time": tasks.coroutine_points(metrics.seats, coroutines),
-        **metrics.labelled.points(),
+        **executor_pools.collect(loops, metrics.labelled),
+        **processes.collect(loops),
+        **servers.collect(loops, metrics.labelled),
+        **accounting.collect(blocks, readings),
+        **tasks.collect(loops, readings),
+        "asyncio.eventloop.callback.time": tasks.collect_coroutines(metrics.top_coroutines, coroutines),
+        **metrics.labelled.collect(),
     }
     running = any(r.running for r in readings)
     metrics.exemplars.put_into(data)
@@ -95,7 +95,7 @@ def process_snapshot() -> Snapshot:
         **{label.name: sum(metrics.labelled.folded(label.name) for metrics in entries) for label in BOUNDED},
     }
     data: dict[str, dict[tuple[str, ...], Value]] = {
-        **gc_probe.points(),
+        **gc_probe.collect(),
         "obsloop.self.time": {(what,): ns / 1e9 for what, ns in self_metrics.times_ns().items()},
         "obsloop.dropped": {(what,): n for what, n in dropped.items()},
         "obsloop.instrument.disabled": {(hook,): n for hook, n in instruments.disabled.items()},

@@ -63,7 +63,7 @@ class Pool:
         return len(jobs) - active, active, count, min((job.submitted_ns for job in jobs), default=0)
 
 
-def points(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
+def collect(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
     """What the executors of these loops, which share a name, are busy with at this moment."""
     queued: dict[tuple[str, ...], Value] = {}
     threads: dict[tuple[str, ...], Value] = {}

@@ -44,7 +44,7 @@ def install() -> None:
         gc.callbacks.append(_on_gc)
 
 
-def points() -> dict[str, dict[tuple[str, ...], Value]]:
+def collect() -> dict[str, dict[tuple[str, ...], Value]]:
     """The figures of the process, by metric and generation."""
     blocks = [block[:] for block in _pauses]
     return {

@@ -20,7 +20,7 @@ from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import SubprocessExit
 from obsloop.hotpath import backend
-from obsloop.instruments import emit, heard
+from obsloop.instruments import emit, has_listeners
 from obsloop.introspect.attributes import clean
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def watcher_callback(loop: Any, callback: Any, asker: FrameType) -> Any:
     return child.on_exit
 
 
-def points(loops: Iterable[Any]) -> dict[str, dict[tuple[str, ...], Value]]:
+def collect(loops: Iterable[Any]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The children of these loops that have not been reaped."""
     return {"asyncio.subprocess.active": {(): sum(len(loop._obsloop.processes.live) for loop in loops)}}
 
@@ -135,7 +135,7 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
     if known_ns:
         delay_ns = max(0, ended_ns - min(known_ns))
         metrics.labelled.time("asyncio.subprocess.reap.delay", delay_ns)
-    if heard(obs.instruments, "on_subprocess_exit"):
+    if has_listeners(obs.instruments, "on_subprocess_exit"):
         event = SubprocessExit(
             loop_name=metrics.name,
             kind="other",

@@ -25,13 +25,13 @@ from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import guarded
 from obsloop.events import TaskDone
 from obsloop.hotpath import backend
-from obsloop.instruments import emit, heard
+from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import coroutines, error_names
 from obsloop.introspect.attributes import class_of
 from obsloop.introspect.coroutines import TASKS
 from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.metrics.buckets import SECONDS
-from obsloop.metrics.coroutine_times import Seats
+from obsloop.metrics.coroutine_times import TopCoroutines
 from obsloop.metrics.counters import FINISHES, Reading
 from obsloop.metrics.snapshot import CoroutineTime, Histogram, Value
 
@@ -55,7 +55,7 @@ def done(
 
 def _tell(loop: Any, task: Any, context: Any, outcome: int, created_ns: int, end_ns: int, *times: int) -> None:
     obs = loop._obsloop
-    if not heard(obs.instruments, "on_task_done"):
+    if not has_listeners(obs.instruments, "on_task_done"):
         return
     run_ns, wait_ns, steps = times
     exception = task._exception
@@ -176,7 +176,7 @@ def forked() -> None:
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
-def points(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
+def collect(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The tasks of these loops, and what was counted of those that ever were."""
     task_tables = [loop._obsloop.tasks for loop in loops if loop._obsloop.tasks is not None]
     now_ns = clock.monotonic_ns()
@@ -203,9 +203,11 @@ def coroutine_times(readings: Iterable[Reading]) -> dict[str, CoroutineTime]:
     return _coroutines.times(r.coroutines for r in readings)
 
 
-def coroutine_points(seats: Seats, found: Mapping[str, CoroutineTime]) -> dict[tuple[str, ...], Value]:
+def collect_coroutines(
+    top_coroutines: TopCoroutines, found: Mapping[str, CoroutineTime]
+) -> dict[tuple[str, ...], Value]:
     """The same as figures: of the busiest by name, of the rest together."""
-    return dict(seats.seconds(found))
+    return dict(top_coroutines.seconds(found))
 
 
 # ---- the running task's own times ------------------------------------------------------------------------------------

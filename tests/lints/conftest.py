@@ -59,7 +59,7 @@ class Looking:
         return await asyncio.to_thread(self._look)
 
     def _look(self) -> int:
-        return sum(1 for _ in self.all._all(runner.Look(round(self.seconds * 1e9), runner._runs())))
+        return sum(1 for _ in self.all._all(runner.TaskScan(round(self.seconds * 1e9), runner._runs())))
 
 
 @pytest.fixture

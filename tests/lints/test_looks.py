@@ -316,7 +316,7 @@ def test_a_look_that_waits_for_its_next_slice_holds_no_loop(looked_at):
     """Who closes a loop and lets go of it meanwhile finds it gone."""
 
     async def main(looking):
-        going_on = looking.all._all(runner.Look(0, runner._runs()))
+        going_on = looking.all._all(runner.TaskScan(0, runner._runs()))
         await asyncio.to_thread(next, going_on)  # as the watchdog does it, in a thread of its own
         return [v for v in going_on.gi_frame.f_locals.values() if isinstance(v, asyncio.AbstractEventLoop)]
 

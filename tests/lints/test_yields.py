@@ -27,11 +27,11 @@ def found(name="yields"):
 
 def test_a_step_that_lasts_is_told_of_while_it_lasts(quick, told):
     """A step of one second, with a limit of 0.2: told of before it ends, by task, coroutine, file and line; once."""
-    heard = []
+    has_listeners = []
 
     class Instrument:
         def on_task_lint(self, event):
-            heard.append((time.monotonic(), event))
+            has_listeners.append((time.monotonic(), event))
 
     async def main():
         asyncio.get_running_loop().add_instrument(Instrument())
@@ -39,7 +39,7 @@ def test_a_step_that_lasts_is_told_of_while_it_lasts(quick, told):
         return time.monotonic()
 
     over = run(main, never_yields_after=0.2)
-    ((at, event),) = heard
+    ((at, event),) = has_listeners
     assert at < over
     assert (event.lint, event.loop_name, event.count) == ("never_yields", "yields", 1)
     assert (event.name, event.task_name) == (f"{__name__}.compute", "heavy")

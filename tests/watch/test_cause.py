@@ -6,7 +6,7 @@ import pytest
 
 from obsloop.blocking import cause, usage
 from obsloop.blocking.cause import Measured, decide
-from obsloop.blocking.usage import Late
+from obsloop.blocking.usage import LateWakeup
 from obsloop.events import CAUSES
 
 MS = 1_000_000
@@ -23,9 +23,9 @@ def measured(**given) -> Measured:
     return Measured(**(known | given))
 
 
-def late(from_ms: int, to_ms: int, *, slices: int, wait_ms: int = 0) -> tuple[Late, ...]:
+def late(from_ms: int, to_ms: int, *, slices: int, wait_ms: int = 0) -> tuple[LateWakeup, ...]:
     """The watchdog was to wake `from_ms` into the block, and did `to_ms` into it."""
-    return (Late(START + from_ms * MS, START + to_ms * MS, wait_ms * MS, slices),)
+    return (LateWakeup(START + from_ms * MS, START + to_ms * MS, wait_ms * MS, slices),)
 
 
 def test_a_thread_that_ran_all_the_time_computed():
@@ -189,8 +189,8 @@ def test_an_old_figure_of_the_run_queue_is_not_the_blocks(wait, used, slept, exp
 def test_a_sleep_beside_a_competitor_was_not_off_cpu():
     """The kernel's figure is a second old, and of a busy time: the sleep has no part in the waiting of that time."""
     second = 1_000 * MS
-    first = usage.Queue(at_ns=0, idle_ns=0, cpu_ns=0, wait_ns=0, slices=0, waits=0)
-    last = usage.Queue(at_ns=second + 150 * MS, idle_ns=0, cpu_ns=500 * MS, wait_ns=502 * MS, slices=260, waits=0)
+    first = usage.SchedStat(at_ns=0, idle_ns=0, cpu_ns=0, wait_ns=0, slices=0, waits=0)
+    last = usage.SchedStat(at_ns=second + 150 * MS, idle_ns=0, cpu_ns=500 * MS, wait_ns=502 * MS, slices=260, waits=0)
     before = usage.Usage(second, 0, 0, 0, 0, 500 * MS, first)
     now = usage.Usage(second + 150 * MS, 0, 0, 0, 0, 500 * MS, last)
 
@@ -207,8 +207,8 @@ def test_a_wait_that_began_before_the_first_figure_is_not_the_blocks():
     It ran, and sleeps in the block: the kernel counted all 25 ms when it got its CPU. Nothing of that is the block's.
     Of a block that is over, the end of the sleep may be what it waited for.
     """
-    first = usage.Queue(at_ns=0, idle_ns=0, cpu_ns=0, wait_ns=0, slices=0, waits=1)
-    last = usage.Queue(at_ns=105 * MS, idle_ns=0, cpu_ns=0, wait_ns=25 * MS, slices=1, waits=1)
+    first = usage.SchedStat(at_ns=0, idle_ns=0, cpu_ns=0, wait_ns=0, slices=0, waits=1)
+    last = usage.SchedStat(at_ns=105 * MS, idle_ns=0, cpu_ns=0, wait_ns=25 * MS, slices=1, waits=1)
     before, now = (usage.Usage(queue.at_ns, 0, 0, 0, 0, 0, queue) for queue in (first, last))
 
     class Observed:

@@ -205,7 +205,7 @@ def until_looked_at() -> None:
     obs = asyncio.get_running_loop()._obsloop
     deadline = time.monotonic() + LIMIT
     time.sleep(BLOCK / 2)
-    while not (obs.episode and obs.episode.sights) and time.monotonic() < deadline:
+    while not (obs.episode and obs.episode.sightings) and time.monotonic() < deadline:
         time.sleep(BLOCK / 2)
 
 

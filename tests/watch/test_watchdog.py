@@ -89,16 +89,16 @@ def test_a_slow_callback_is_named_by_the_place_it_was_at_for_longest():
 def test_what_was_seen_for_longest_counts():
     """Each sample stands for the time around it; samples of what ran before do not count."""
 
-    def sight(at_ns: int, where: str) -> episodes.Sight:
-        return episodes.Sight(at_ns, Site("f", "f.py", 1), "callback", "", where, 0.0)
+    def sighting(at_ns: int, where: str) -> episodes.Sighting:
+        return episodes.Sighting(at_ns, Site("f", "f.py", 1), "callback", "", where, 0.0)
 
-    before, a, b = sight(50, "before"), sight(100, "a"), sight(200, "b")
-    assert episodes.longest_seen([before, a, b], 90, 201) is a
-    assert episodes.longest_seen([before, a, b], 90, 300) is b
-    assert episodes.longest_seen([a, b], 0, 201) is a
-    assert episodes.longest_seen([a, b], 0, 400) is b
-    assert episodes.longest_seen([a, sight(150, "b"), sight(190, "a")], 0, 201).at_ns == 190
-    assert episodes.longest_seen([a], 101, 201) is None
+    before, a, b = sighting(50, "before"), sighting(100, "a"), sighting(200, "b")
+    assert episodes.longest_sighting([before, a, b], 90, 201) is a
+    assert episodes.longest_sighting([before, a, b], 90, 300) is b
+    assert episodes.longest_sighting([a, b], 0, 201) is a
+    assert episodes.longest_sighting([a, b], 0, 400) is b
+    assert episodes.longest_sighting([a, sighting(150, "b"), sighting(190, "a")], 0, 201).at_ns == 190
+    assert episodes.longest_sighting([a], 101, 201) is None
 
 
 def test_every_block_is_counted_once_by_its_cause():

@@ -20,7 +20,7 @@ from obsloop.base.asyncio_private import private_base_events
 from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import PHASES, Attempt, ConnectionSetUp
-from obsloop.instruments import emit, heard
+from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import callbacks, coroutines
 from obsloop.introspect.attributes import class_of, clean
 from obsloop.introspect.error_names import error_name, type_name
@@ -207,7 +207,7 @@ class Setup:
 
     def _ended(self, exc: BaseException | None) -> None:
         obs = self._loop._obsloop
-        if not heard(obs.instruments, "on_connection_set_up"):
+        if not has_listeners(obs.instruments, "on_connection_set_up"):
             return
         if exc is not None and not self._phase:
             if not isinstance(exc, (OSError, CancelledError)):

@@ -106,7 +106,7 @@ def adopt(loop: Any) -> None:
     guarded(_adopt, loop)
 
 
-def points(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
+def collect(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
     """The open connections of these loops, by address; 0 for an address that has none any more."""
     active: dict[tuple[str, ...], int] = {(address,): 0 for address in labelled.shown(SERVER_ADDRESS)}
     for loop in loops:

@@ -20,7 +20,7 @@ from obsloop.introspect import attributes
 from obsloop.introspect.functions import Site
 from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings, scan
-from obsloop.tasks.lints.scan import Kind, Look
+from obsloop.tasks.lints.scan import Kind, TaskScan
 
 if TYPE_CHECKING:
     from obsloop.hotpath.creation_samples import Place
@@ -79,7 +79,7 @@ class Growing:
         self._groups = findings.Groups()
         self._trends: dict[findings.Key, Trend] = {}
 
-    def end(self, now: Look) -> None:
+    def end(self, now: TaskScan) -> None:
         """The look is over, and all that live are counted."""
         places, of_kind = self._living(now)
         present: set[findings.Key] = set()
@@ -99,7 +99,7 @@ class Growing:
                 del self._trends[key]
         self._groups.settle(present)
 
-    def _follow(self, key: findings.Key, n: int, now: Look, run: Run) -> Trend | None:
+    def _follow(self, key: findings.Key, n: int, now: TaskScan, run: Run) -> Trend | None:
         """There are ``n``; returns the trend when a window has ended."""
         loop = run.loop()
         if loop is None:
@@ -121,7 +121,7 @@ class Growing:
             return self._groups.is_news(key, 0)
         return bool(level or trend.grows(by)) and self._groups.is_news(key, trend.last)
 
-    def _tell_of_kind(self, kind: Kind, trend: Trend, now: Look, places: Counter[Place]) -> None:
+    def _tell_of_kind(self, kind: Kind, trend: Trend, now: TaskScan, places: Counter[Place]) -> None:
         loop = kind.run.loop()
         if loop is None or not self._is_news(kind.key, trend, loop._obsloop.settings.growing_by * now.every):
             return
@@ -136,7 +136,7 @@ class Growing:
         self._tell(loop._obsloop, site, trend, now, detail, "live tasks of this coroutine")
 
     def _tell_of_place(
-        self, key: findings.Key, run: Run, place: Place, trend: Trend, now: Look, coroutines: int
+        self, key: findings.Key, run: Run, place: Place, trend: Trend, now: TaskScan, coroutines: int
     ) -> None:
         loop = run.loop()
         if loop is None:
@@ -147,14 +147,14 @@ class Growing:
         site = Site(attributes.clean(place.function), place.filename, place.lineno)
         self._tell(obs, site, trend, now, f"tasks of {coroutines} coroutines", "live tasks created here, by estimate")
 
-    def _tell(self, obs: Any, site: Site, trend: Trend, now: Look, detail: str, what: str) -> None:
+    def _tell(self, obs: Any, site: Site, trend: Trend, now: TaskScan, detail: str, what: str) -> None:
         findings.add(obs, LINT)
         seconds = (now.began_ns - trend.began_ns) / 1e9
         message = f"{trend.last} {what}, and ever more for {seconds:.0f} s: there were {trend.base}"
         findings.tell(obs, LINT, site, message, n=trend.last, seconds=seconds, detail=detail)
 
     def _living(
-        self, now: Look
+        self, now: TaskScan
     ) -> tuple[dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]], dict[findings.Key, Counter[Place]]]:
         """The live samples: by the line that created them, and which lines created the tasks of each coroutine."""
         places: dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]] = {}

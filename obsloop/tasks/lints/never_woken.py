@@ -30,7 +30,7 @@ from obsloop.base.guarded import harmless
 from obsloop.introspect import attributes, coroutines
 from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings, scan
-from obsloop.tasks.lints.scan import Look
+from obsloop.tasks.lints.scan import TaskScan
 
 if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
@@ -82,7 +82,7 @@ class NeverWoken:
         self._refs: list[tuple[int, Any]] = []
         self._eligible = self._from = 0
 
-    def begin(self, now: Look) -> None:
+    def begin(self, now: TaskScan) -> None:
         """Look at those that are suspected."""
         if self._exact is None:
             self._exact = exact()
@@ -114,7 +114,7 @@ class NeverWoken:
             if self._from < self._eligible <= self._from + MAX_CHECKED and task_id not in self._suspects:
                 self._refs.append((task_id, ref))
 
-    def end(self, now: Look) -> None:
+    def end(self, now: TaskScan) -> None:
         """Tell of those that nobody could have woken for long enough."""
         for task_id, ref in self._refs:
             future_id, held = self._lost(ref)

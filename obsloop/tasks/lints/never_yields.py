@@ -20,7 +20,7 @@ from obsloop.introspect import attributes, coroutines, frames as _frames, stacks
 from obsloop.metrics.counters import IN_CALLBACK
 from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings, scan
-from obsloop.tasks.lints.scan import Look
+from obsloop.tasks.lints.scan import TaskScan
 
 if TYPE_CHECKING:
     from obsloop.introspect.functions import Site
@@ -136,7 +136,7 @@ class AlwaysReady:
         self._ready: dict[int, _Ready] = {}
         """By the ``id`` of the task."""
 
-    def begin(self, now: Look) -> None:
+    def begin(self, now: TaskScan) -> None:
         """Settle which loops have been busy all the time, and look at who is followed."""
         before, self._loops = self._loops, {}
         self._busy = set()
@@ -154,7 +154,7 @@ class AlwaysReady:
             elif gave_way:
                 entry.looks += 1
 
-    def see(self, now: Look, run: Run, ref: Any, task_id: int) -> None:
+    def see(self, now: TaskScan, run: Run, ref: Any, task_id: int) -> None:
         """One task of the look that waits for no future."""
         if id(run.counters) not in self._busy or task_id in self._ready:
             return
@@ -163,7 +163,7 @@ class AlwaysReady:
         else:
             dropped["task_lint"] += 1
 
-    def end(self, now: Look) -> None:
+    def end(self, now: TaskScan) -> None:
         """Tell of those that have been ready for too long."""
         found: dict[findings.Key, list[_Ready]] = {}
         runs: dict[findings.Key, Run] = {}
@@ -195,7 +195,7 @@ class AlwaysReady:
         self._groups.settle(set(found))
 
 
-def _gave_way(task: Any, now: Look) -> tuple[bool | None, Run | None]:
+def _gave_way(task: Any, now: TaskScan) -> tuple[bool | None, Run | None]:
     """Whether it is ready or runs, and not since a future has woken it (None: that cannot be seen now); and its run."""
     loop_id = None if task is None else scan.loop_id_of(task)
     run = now.runs.get(loop_id) if loop_id is not None else None

@@ -22,7 +22,7 @@ from obsloop.tasks.lints.growing import Growing
 from obsloop.tasks.lints.never_retrieved import NEVER_RETRIEVED, NeverRetrieved
 from obsloop.tasks.lints.never_woken import NeverWoken
 from obsloop.tasks.lints.never_yields import AlwaysReady, Steps
-from obsloop.tasks.lints.scan import Look
+from obsloop.tasks.lints.scan import TaskScan
 
 if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
@@ -59,7 +59,7 @@ class _Lints:
         if not runs and self.going_on is None:
             return now_ns + LOOK_NS
         if self.going_on is None:
-            self.going_on, self.cost_ns = self._all(Look(now_ns, runs)), 0
+            self.going_on, self.cost_ns = self._all(TaskScan(now_ns, runs)), 0
         going_on, self.going_on = self.going_on, None  # what raises is not gone on with
         began_ns = time.thread_time_ns()
         self.next_ns = now_ns + LOOK_NS
@@ -72,7 +72,7 @@ class _Lints:
             self.next_ns = now_ns + SLICE_PAUSE_NS
         return min(due_ns, self.next_ns)
 
-    def _all(self, now: Look) -> Iterator[None]:
+    def _all(self, now: TaskScan) -> Iterator[None]:
         """One look, slice by slice; between two of them no task and no loop is held."""
         self.always_ready.begin(now)
         self.never_woken.begin(now)
@@ -91,7 +91,7 @@ class _Lints:
         self.always_ready.end(now)
         self.growing.end(now)
 
-    def _see(self, now: Look, ref: Any) -> None:
+    def _see(self, now: TaskScan, ref: Any) -> None:
         task = ref()
         if task is None:
             return
@@ -148,7 +148,7 @@ def forked() -> None:
     _lints = _Lints()
 
 
-def _references(now: Look) -> list[Any]:
+def _references(now: TaskScan) -> list[Any]:
     # In a function of its own: nothing of it is left in the frame of the look, which waits between its slices.
     return census._references([loop for run in now.runs.values() if (loop := run.loop()) is not None])
 

@@ -44,7 +44,7 @@ class Kind:
         self.n = 0
 
 
-class Look:
+class TaskScan:
     """What a look is at, and what it has found so far."""
 
     __slots__ = ("_codes", "began_ns", "every", "kinds", "runs")

@@ -16,7 +16,7 @@ from obsloop.base import clock
 from obsloop.base.clock import epoch
 from obsloop.base.guarded import guarded
 from obsloop.events import DIRECTIONS, ROLES, TransportClosed
-from obsloop.instruments import emit, heard
+from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import protocols
 from obsloop.introspect.attributes import class_of
 from obsloop.introspect.error_names import type_name
@@ -90,7 +90,7 @@ def closed(transport: Any, stats: Any, protocol: Any, exc: BaseException | None)
     metrics = obs.metrics_of(loop)
     reason = stats.reason or "aborted"
     metrics.labelled.count("asyncio.transport.closed", stats.network, reason)
-    if heard(obs.instruments, "on_transport_closed"):
+    if has_listeners(obs.instruments, "on_transport_closed"):
         site = protocols.site_of_protocol(protocol, "connection_lost", transport)
         event = TransportClosed(
             loop_name=metrics.name,
@@ -127,7 +127,7 @@ def resumed(stats: Any) -> None:
         stats.counters.flows.pause(-1, now_ns)
 
 
-def points(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
+def collect(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
     """The transports of one loop name, at this moment."""
     active: dict[tuple[str, ...], int] = dict.fromkeys(((n, r) for n in NETWORKS for r in ROLES), 0)
     buffered = paused_ns = 0
