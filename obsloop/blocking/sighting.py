@@ -41,7 +41,7 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, 
     stack = stacks.take(frames)
     if stack.ours:
         return None
-    if handle is None and stack.outermost is None and state == IN_CALLBACK and backend.METHODS:
+    if handle is None and stack.outermost is None and not frames.cut and state == IN_CALLBACK and backend.METHODS:
         return None  # between two callbacks, and neither is to be named
     site, kind = _THE_LOOP, "other"
     delay_ns = 0

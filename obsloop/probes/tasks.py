@@ -283,7 +283,7 @@ class measure_tasks:
         present = asyncio.current_task(self._loop)
         start_ns, ready_ns, now_ns = _present_step(self._loop, present)
         run_ns, wait_ns = now_ns - start_ns, max(0, start_ns - ready_ns)
-        inner: Any = task_table.group_of(present)
+        inner: Any = task_table.measurement_of(present)
         while inner is not None and inner is not measurement:
             inner = inner.outer
         if inner is None:
