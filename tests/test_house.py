@@ -155,3 +155,10 @@ def test_files_are_short():
         if (lines := len((PACKAGES["obsloop"] / name).read_text().splitlines())) > MOST_LINES and name not in LONGER
     }
     assert long == {}
+
+
+def test_tests_mirror_the_folders():
+    """Who changes a folder finds its tests in a folder of the same name."""
+    package = PACKAGES["obsloop"]
+    folders = {path.parent.relative_to(package).parts[0] for path in package.rglob("*.py") if path.parent != package}
+    assert {folder for folder in folders if not list((ROOT / "tests" / folder).rglob("test_*.py"))} == set()

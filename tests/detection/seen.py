@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.core.support import BUILT
 from tests.detection import cases
+from tests.hotpath.support import BUILT
 from tests.support import LIMIT
 
 CORES = ("compiled", "pure") if BUILT or os.environ.get("TESTS_REQUIRE_COMPILED") else ("pure",)

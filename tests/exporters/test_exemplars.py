@@ -35,7 +35,7 @@ DURATION, DELAY = "asyncio.eventloop.callback.duration", "asyncio.eventloop.sche
 BUCKETS = next(metric.buckets for metric in obsloop.METRICS if metric.name == DURATION)
 QUEUED = "asyncio.executor.job.queue_duration"
 SLOW, BLOCK = 0.25, 0.3
-pytestmark = pytest.mark.once  # tests/watch/test_exemplars.py has what differs between interpreters and cores
+pytestmark = pytest.mark.once  # tests/blocking/test_exemplars.py has what differs between interpreters and cores
 
 METRICS = {metric.name: metric for metric in obsloop.METRICS}
 NUMBERS = iter(range(1, 1000))

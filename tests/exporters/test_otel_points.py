@@ -126,7 +126,7 @@ def test_a_label_value_that_utf8_cannot_write_is_exported_escaped(monkeypatch):
     assert dict(attributes)["asyncio.eventloop.name"] == "half \\udc80 pair"
 
 
-# Exponential buckets, exact. (That obsloop's own are is tests/test_partition.py's.)
+# Exponential buckets, exact. (That obsloop's own are is tests/metrics/test_buckets.py's.)
 
 
 def histogram_of(partition: Buckets, values: list[int]) -> Histogram:

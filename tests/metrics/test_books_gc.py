@@ -6,8 +6,7 @@ import threading
 import pytest
 
 import obsloop
-
-from .support import run_briefly, states_ns, stepped as stepped_loop
+from tests.support import run_briefly, states_ns, stepped as stepped_loop
 
 MS = 1_000_000
 

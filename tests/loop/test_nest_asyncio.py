@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from .support import output, program
+from tests.support import output, program
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 14), reason="nest_asyncio 1.6 needs event loop policies, which warn from 3.14 on"

@@ -19,7 +19,7 @@ def test_an_error_of_ours_is_one_line(caplog):
     guarded(look)
     shown = [record for record in caplog.records if record.levelno >= logging.WARNING]
     (line,) = [logging.Formatter().format(record) for record in shown]
-    assert line.startswith("obsloop's own error in tests.test_one_line.")
+    assert line.startswith("obsloop's own error in tests.base.test_one_line.")
     assert line.endswith(": ValueError: first line second line. The program goes on.")
     (detail,) = [record for record in caplog.records if record.levelno == logging.DEBUG]
     assert detail.exc_info

@@ -13,8 +13,7 @@ import pytest
 
 import obsloop
 from obsloop.testing import StepClock
-
-from .support import DELAY, DURATION, KINDS, buckets_of, counts, forget_everything, kinds_with
+from tests.support import DELAY, DURATION, KINDS, buckets_of, counts, forget_everything, kinds_with
 
 WAITED, WORKED = 0.03, 0.07  # seconds, in buckets of their own
 

@@ -5,8 +5,7 @@ import pytest
 import obsloop
 from obsloop.metrics import registry
 from obsloop.probes.collect import snapshot_of
-
-from .support import output, run_briefly
+from tests.support import output, run_briefly
 
 LEASING = """
 import faulthandler, gc, signal, sys

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .support import program
+from tests.support import program
 
 PROGRAM = """
 import sys

@@ -7,8 +7,7 @@ import logging
 import pytest
 
 import obsloop
-
-from .support import run_briefly
+from tests.support import run_briefly
 
 EXCEPTIONS = "asyncio.eventloop.exceptions"
 

@@ -6,8 +6,7 @@ import socket
 import pytest
 
 import obsloop
-
-from .support import DELAY, DURATION, assert_holds, counts, run_briefly, stepped as stepped_loop
+from tests.support import DELAY, DURATION, assert_holds, counts, run_briefly, stepped as stepped_loop
 
 LATENESS = "asyncio.eventloop.timer.lateness"
 

@@ -1,6 +1,6 @@
 """What a fork waits for: not for a hook or an exporter that hangs, more than once."""
 
-from .support import output
+from tests.support import output
 
 FORKING = """
 import os, threading, time, urllib.request, warnings

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import obsloop
-
-from .support import ran_ns, run_briefly, states_ns, stepped as stepped_loop
+from tests.support import ran_ns, run_briefly, states_ns, stepped as stepped_loop
 
 MS = 1_000_000
 SELECTORS = [

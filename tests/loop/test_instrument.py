@@ -11,8 +11,7 @@ import types
 import pytest
 
 import obsloop
-
-from .support import LIMIT, counts, output, ran_ns, run_briefly
+from tests.support import LIMIT, counts, output, ran_ns, run_briefly
 
 pytestmark = pytest.mark.usefixtures("clean_metrics")
 

@@ -16,9 +16,8 @@ from obsloop.service.messages import Request
 from obsloop.service.tasks import _kept, tasks as page_of_tasks
 from obsloop.tasks import census
 from obsloop.tasks.lints import runner
-
-from .support import LIMIT
-from .test_tasks_listing import innermost, outermost, running
+from tests.support import LIMIT
+from tests.tasks.test_census import innermost, outermost, running
 
 take_census = census.take_census
 

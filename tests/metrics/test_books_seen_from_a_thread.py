@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 import obsloop
-
-from .support import states_ns
+from tests.support import states_ns
 
 
 def counters(snapshot: obsloop.Snapshot) -> Iterator[tuple[str, int]]:

@@ -9,8 +9,7 @@ import time
 import pytest
 
 import obsloop
-
-from .support import counts, ran_ns, run_briefly
+from tests.support import counts, ran_ns, run_briefly
 
 
 class Unusual(BaseException):

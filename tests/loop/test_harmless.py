@@ -9,8 +9,7 @@ import sys
 import pytest
 
 import obsloop
-
-from .support import counts, run_briefly
+from tests.support import counts, run_briefly
 
 STEPS = 20_000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import output, program
+from tests.support import output, program
 
 RENAMED = ("_ready", "_scheduled", "_timer_cancelled_count", "_clock_resolution", "_stopping", "_selector")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import obsloop
 from obsloop.base import log, stderr
-from tests.watch.support import BLOCK
+from tests.blocking.support import BLOCK
 
 FORGED = "2026-01-01 CRITICAL root: all is lost"
 

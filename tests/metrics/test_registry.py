@@ -10,8 +10,7 @@ import weakref
 import pytest
 
 import obsloop
-
-from .support import DURATION, blocks_of, counts, ran_ns, run_briefly, states_ns
+from tests.support import DURATION, blocks_of, counts, ran_ns, run_briefly, states_ns
 
 
 def in_thread(name: str, target, *args: object) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 import obsloop
 from obsloop import Settings, SettingsError, SpanSettings
-
-from .support import output, program
+from tests.support import output, program
 
 
 def test_without_any_there_are_defaults():

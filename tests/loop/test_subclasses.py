@@ -7,8 +7,7 @@ import socket
 import pytest
 
 import obsloop
-
-from .support import DURATION, assert_holds, counts, ran_ns, run_briefly, stepped as stepped_loop
+from tests.support import DURATION, assert_holds, counts, ran_ns, run_briefly, stepped as stepped_loop
 
 
 def test_an_overridden_run_once_is_called_for_each_iteration():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .support import output
+from tests.support import output
 
 FIGURES = """
 import asyncio, os, sys, time

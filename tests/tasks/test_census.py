@@ -17,8 +17,7 @@ import obsloop
 from obsloop.introspect import coroutines
 from obsloop.service import server
 from obsloop.tasks import census
-
-from .support import output
+from tests.support import output
 
 
 @pytest.fixture(autouse=True)

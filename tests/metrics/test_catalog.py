@@ -6,8 +6,7 @@ import pytest
 
 import obsloop
 from obsloop import METRICS, Histogram
-
-from .support import KINDS, STATES, run_briefly
+from tests.support import KINDS, STATES, run_briefly
 
 DERIVED = {"asyncio.eventloop.utilization"}
 """What a reader makes from two snapshots, so that it is since the last reading of that reader."""

@@ -6,8 +6,7 @@ import threading
 import pytest
 
 import obsloop
-
-from .support import assert_holds, program, run_briefly, states_ns
+from tests.support import assert_holds, program, run_briefly, states_ns
 
 
 @pytest.fixture

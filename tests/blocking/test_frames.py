@@ -18,8 +18,8 @@ import obsloop
 from obsloop.events import LoopUnblocked
 from obsloop.hotpath import held
 from obsloop.introspect import coroutines, frames as _frames
+from tests.blocking.support import BLOCK
 from tests.support import LIMIT, until_all_is_told
-from tests.watch.support import BLOCK
 
 
 def deeper(n: int, go: threading.Event, local: object = None) -> None:
