@@ -45,7 +45,7 @@ async def block(request: bytes, context: aio.ServicerContext) -> bytes:
     time.sleep(BLOCK)
     obs = getattr(asyncio.get_running_loop(), "_obsloop", None)
     deadline = time.monotonic() + 30
-    while obs is not None and not (obs.episode and obs.episode.sights) and time.monotonic() < deadline:
+    while obs is not None and not (obs.episode and obs.episode.sightings) and time.monotonic() < deadline:
         time.sleep(BLOCK)
     return b"done"
 

@@ -44,7 +44,7 @@ def looks() -> int:
     if episode is None:
         return 0
     began_ns = obs.counters.tick_ns
-    return sum(sight.at_ns >= began_ns for sight, _ in zip(episode.sights, episode.samples, strict=False))
+    return sum(sight.at_ns >= began_ns for sight, _ in zip(episode.sightings, episode.samples, strict=False))
 
 
 def block(seconds: float, least: int = 1) -> None:
