@@ -1,6 +1,6 @@
-"""What both cores do now and then, and not for every handle: kinds, errors, debug mode, the beginning and end of runs.
+"""What both cores call rarely, not for every handle: errors, debug mode, the beginning and end of runs.
 
-Nothing here is timed or needs to be fast; ``hotpath.pure``, and its compiled twin, call it when something rare happens.
+Nothing here is timed or needs to be fast.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Counters
 
-# Since 3.14 asyncio's own handle of call_soon_threadsafe locks around cancel and run; ours does where theirs does.
+# Since 3.14 asyncio's handle of call_soon_threadsafe takes a lock to cancel and run; obsloop's does so where it does.
 LockedHandle: Any = getattr(private_events, "_ThreadSafeHandle", None)
-# Since 3.13 arguments are shown in debug mode only.
+# Since 3.13 asyncio shows arguments in debug mode only.
 _FORMAT_TAKES_DEBUG = "debug" in inspect.signature(private_format_helpers._format_callback_source).parameters
 
 _EpollSelector: Any = getattr(selectors, "EpollSelector", None)
@@ -37,7 +37,7 @@ _ASKS_MAP = "get_map" in private_selector_events.BaseSelectorEventLoop._add_read
 
 
 def registered(selector: Any, fd: Any) -> Any:
-    """The selector's key for ``fd``, or None, asked for as this interpreter's own loop does it."""
+    """Return the selector's key for ``fd``, or None, read in the way of this interpreter's own loop."""
     if _ASKS_MAP:
         return selector.get_map().get(fd)
     try:
@@ -47,31 +47,31 @@ def registered(selector: Any, fd: Any) -> Any:
 
 
 def caller_stack(depth: int = 2) -> Any:
-    """Where the caller of the loop's method stands, for debug mode."""
+    """Return the stack of the code that called the loop's method, for debug mode."""
     return private_format_helpers.extract_stack(sys._getframe(depth))
 
 
 def is_plain_epoll(selector: Any) -> bool:
-    """Whether ``selector`` is the standard epoll selector, with its own ``select``."""
+    """Return whether ``selector`` is the standard epoll selector, with its own ``select``."""
     return type(selector) is _EpollSelector and getattr(selector.select, "__func__", None) is _SELECT
 
 
 def give_way() -> None:
-    """Let other threads and signal handlers in, where they wait.
+    """Let waiting threads and signal handlers run.
 
-    The interpreter looks for them when it enters a function of Python. The compiled core calls this one now and then,
+    The interpreter checks for them when it enters a Python function. The compiled core calls this one now and then,
     because a batch of callbacks in C enters none.
     """
 
 
 def enter(self: Any, counters: Counters) -> tuple[int, int] | None:
-    """``run_once`` is called: a run begins, or goes on, or this is an iteration within one of the loop's own callbacks.
+    """Begin a run, go on with it, or note an iteration inside one of the loop's own callbacks (some programs do that).
 
-    For the last, as some programs do it, returns when it began and when that callback did; ``leave`` wants it back.
+    For such an iteration, return when it began and when that callback began. Pass that to ``leave``.
     """
     now_ns = clock.monotonic_ns()
     if not counters.run_started_ns:
-        # What was scheduled before is ready now: the time when the loop stood still was not its delay.
+        # What was scheduled before is ready now: the time during which the loop stood still is not its delay.
         for handle in tuple(self._ready):
             if type(handle) in own_handles:
                 handle._ready_ns = now_ns
@@ -88,7 +88,7 @@ def enter(self: Any, counters: Counters) -> tuple[int, int] | None:
 def leave(
     self: Any, counters: Counters, began_ns: int, now_ns: int, outer: tuple[int, int] | None, *, stopped: bool
 ) -> None:
-    """No poll follows: close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run."""
+    """Close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run. No poll follows."""
     if began_ns:
         counters.record_iteration(now_ns - began_ns)
         if now_ns - began_ns >= counters.slow_iteration_ns:
@@ -103,14 +103,14 @@ def leave(
 
 
 def end_run(counters: Counters, now_ns: int) -> None:
-    """The run ends, if it has not yet."""
+    """End the run, if it has not ended yet."""
     if counters.run_started_ns:
         runs.ended(counters)
         counters.end_run(now_ns)
 
 
 def report(self: Any, handle: Any, exc: BaseException) -> None:
-    """What ``Handle._run`` does with an exception."""
+    """Handle an exception as ``Handle._run`` does."""
     debug = {"debug": self._debug} if _FORMAT_TAKES_DEBUG else {}
     where = private_format_helpers._format_callback_source(handle._callback, handle._args, **debug)
     context = {"message": f"Exception in callback {where}", "exception": exc, "handle": handle}
@@ -120,7 +120,7 @@ def report(self: Any, handle: Any, exc: BaseException) -> None:
 
 
 def run_in_debug(self: Any, handle: Any) -> None:
-    """One handle in debug mode, by asyncio's own rules and with its own log line; it is timed by ``loop.time()``."""
+    """Run one handle in debug mode, by asyncio's rules and with its log line; ``loop.time()`` times it."""
     try:
         self._current_handle = handle
         t0 = self.time()
@@ -132,11 +132,11 @@ def run_in_debug(self: Any, handle: Any) -> None:
             )
     finally:
         self._current_handle = None
-        handle = None  # an exception's traceback leads to this frame: no cycle through the handle's task
+        handle = None  # no cycle: an exception's traceback leads to this frame, and the handle to its task
 
 
 def rebuild_heap(self: Any, scheduled: list[Any]) -> list[Any]:
-    """Drop the cancelled timers from the heap, when there are too many of them."""
+    """Drop the cancelled timers from the heap, when there are too many. Return the new heap."""
     kept: list[Any] = []
     for handle in scheduled:
         if handle._cancelled:

@@ -1,8 +1,8 @@
-"""Where tasks are created: a sample of one in ``EVERY`` creations, so that live tasks can be told apart by the line
-that made them.
+"""Where tasks are created: the place of one creation in ``EVERY``, so that live tasks can be grouped by the line that
+made them.
 
-``create_task`` calls ``sample``; everything else is read by the lints, in the watchdog's thread. Strings and weak
-references are kept, no frame and no task, and at most ``MAX_SAMPLED`` of them: more are counted in ``dropped``.
+``create_task`` calls ``sample``. The lints read the rest, in the watchdog's thread. Only strings and weak references
+are kept, no frame and no task, for at most ``MAX_SAMPLED`` tasks; further ones are counted in ``dropped``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ EVERY = 64
 """One creation in so many is sampled: each live sample stands for so many live tasks."""
 MASK = EVERY - 1
 MAX_SAMPLED = 1_000
-"""64,000 live tasks, on the average: a leak has been told of long before."""
-_MAX_WALK = 100  # frames of asyncio's and ours in between
+"""64,000 live tasks on average: a leak has been reported long before."""
+_MAX_WALK = 100  # frames of asyncio's and obsloop's in between
 _BETWEEN = ("asyncio.", "obsloop.")
 
 
@@ -34,12 +34,13 @@ class Place(NamedTuple):
 
 
 _sampled: dict[int, tuple[weakref.ref[asyncio.Task[Any]], Place]] = {}
-"""By ``id`` of the weak reference, which is kept beside it."""
+"""By ``id`` of the weak reference, which is the first item."""
 
 
 def sample(loop: Any, task: Any) -> None:
-    """Note where ``task`` was created: in the innermost frame that is neither asyncio's nor ours. In the loop's thread,
-    on the stack of the creation. Never raises.
+    """Note where ``task`` was created: the innermost frame that is neither asyncio's nor obsloop's. Never raises.
+
+    In the loop's thread, on the stack of the creation.
     """
     try:
         if len(_sampled) >= MAX_SAMPLED:
@@ -47,12 +48,12 @@ def sample(loop: Any, task: Any) -> None:
             return
         ref = weakref.ref(task, _forget)
         _sampled[id(ref)] = ref, _place(sys._getframe(1))
-    except Exception:  # a task of the program's own kind that cannot be referred to
+    except Exception:  # a task of the program's own kind, without weak references
         return
 
 
 def living() -> list[tuple[asyncio.Task[Any], Place]]:
-    """The sampled tasks that are alive, done or not. From any thread; do not keep it."""
+    """Return the sampled tasks that are alive, done or not. From any thread; do not keep it."""
     return [(task, place) for ref, place in list(_sampled.values()) if (task := ref()) is not None]
 
 
@@ -61,7 +62,7 @@ def _forget(ref: weakref.ref[asyncio.Task[Any]]) -> None:
 
 
 def _place(frame: Any) -> Place:
-    """Where the program is; where the loop called asyncio's own code, that."""
+    """Return where the program is; if the loop called asyncio's own code, where that is."""
     last = frame
     for _ in range(_MAX_WALK):
         if frame is None:

@@ -1,7 +1,7 @@
-"""Loops whose iteration is no longer ours, because other code has put its own ``_run_once`` on their class.
+"""Displaced loops: other code has put its own ``_run_once`` on their class, as ``nest_asyncio.apply()`` does.
 
-``nest_asyncio.apply()`` does so. Nothing of such a loop is timed from then on, so nothing may be claimed of it: not
-that it runs, and not that it is blocked. Asked from other threads, when a loop seems to be blocked or is shown.
+From then on obsloop times nothing of such a loop, so it reports neither that the loop runs nor that it is blocked.
+Other threads ask for this when a loop seems to be blocked or is shown.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from obsloop.introspect.attributes import class_of
 
 
 def is_displaced(loop: Any) -> bool:
-    """Whether the iteration of ``loop`` is other code's; logged once for each loop class."""
+    """Return whether other code iterates ``loop``; log it once for each loop class."""
     cls: Any = class_of(loop)
     method = getattr(cls, "_run_once", None)
     if method is backend.run_once or backend.run_once is None:
         return False
     code = getattr(method, "__code__", None)
     if code is None or not {"super", "_run_once"}.isdisjoint(code.co_names):
-        return False  # a subclass of the program's that goes on to ours
+        return False  # a subclass of the program's that calls obsloop's
     name = f"{cls.__module__}.{cls.__qualname__}"
     if first_time(f"displaced: {name}"):
         with harmless:  # a logging handler of the program's may raise

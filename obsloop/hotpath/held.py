@@ -1,8 +1,8 @@
-"""What a look from another thread held of the program's objects, until the loop's thread drops it.
+"""What a sample from another thread holds of the program's objects, until the loop's thread drops it.
 
-While the watchdog reads the name of a handle it has a reference to it. If the loop lets go of the handle meanwhile,
-that is the last one, and finalizers of the program would run in the watchdog's thread. So a look adds each object to a
-list first, and hands the list over when it has no other reference left.
+While the watchdog reads the name of a handle, it holds a reference to it. If the loop drops the handle meanwhile, that
+reference is the last, and the program's finalizers would run in the watchdog's thread. So a sample first adds each
+object to a list, and hands the list over when it has no other reference left.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 MOST = 64
-"""So many looks leave something in one iteration; there are no further ones before its end."""
+"""So many samples may leave something in one iteration. No more are taken before its end."""
 
 
 class Held(NamedTuple):
-    """What one look held."""
+    """What one sample held."""
 
     at_ns: int
     things: list[Any]
 
     def context(self) -> Context | None:
-        """The copy of the context that was current, if the look has made one."""
+        """Return the copy that the sample made of the current context, or None."""
         contexts: list[Context] = [thing for thing in self.things if type(thing) is Context]
         return contexts[0] if contexts else None
 
@@ -36,14 +36,14 @@ class Held(NamedTuple):
 def hand_over(loop: Any, began_ns: int, at_ns: int, things: list[Any]) -> None:
     """Leave ``things`` to the thread of ``loop``, which drops them at the end of the present iteration.
 
-    ``began_ns`` is when the iteration began that the look was at. The caller has no other reference to the things.
+    ``began_ns`` is when the sampled iteration began. The caller must hold no other reference to the things.
     """
     obs = loop._obsloop
     counters: Counters | None = obs.counters
     if not any(thing is not None for thing in things):
         return
     obs.held.append(Held(at_ns, things))
-    if counters is None:  # it was closed meanwhile
+    if counters is None:  # the loop was closed meanwhile
         return
     _have_it_reported(counters)
     if counters.began_ns != began_ns or counters.state not in (IN_CALLBACK, IN_OVERHEAD):
@@ -51,7 +51,7 @@ def hand_over(loop: Any, began_ns: int, at_ns: int, things: list[Any]) -> None:
 
 
 def full(obs: Any) -> bool:
-    """Whether a further look has to wait for the end of the iteration. Then the loop reports that end."""
+    """Return whether the next sample must wait for the end of the iteration. If so, have the loop report that end."""
     if len(obs.held) < MOST:
         return False
     _have_it_reported(obs.counters)
@@ -59,7 +59,7 @@ def full(obs: Any) -> bool:
 
 
 def wake(loop: Any) -> None:
-    """Have ``loop`` go through another iteration: it has finished the one that was looked at, and may wait for long."""
+    """Make ``loop`` go through another iteration: it has finished the sampled one, and may wait for long."""
     _have_it_reported(loop._obsloop.counters)
     with suppress(RuntimeError):  # it is closed
         loop.call_soon_threadsafe(_nothing)
@@ -72,13 +72,13 @@ def _have_it_reported(counters: Counters | None) -> None:
 
 
 def drop(obs: Any) -> None:
-    """Drop what looks have handed over; in the loop's thread."""
+    """Drop what samples have handed over. In the loop's thread."""
     while obs.held:
         obs.held.popleft().things.clear()
 
 
 def context_since(obs: Any, started_ns: int) -> Context | None:
-    """The copy of the context that the last look since ``started_ns`` has made; in the loop's thread."""
+    """Return the context copied by the last sample since ``started_ns``, or None. In the loop's thread."""
     contexts = [look.context() for look in obs.held.copy() if look.at_ns >= started_ns]
     return next((context for context in reversed(contexts) if context is not None), None)
 

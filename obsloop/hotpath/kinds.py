@@ -1,4 +1,4 @@
-"""What kind of callback a handle runs: a task's step, or another one."""
+"""What kind of callback a handle runs: a task's step, or another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def a_step() -> tuple[Any, Any]:
-    """The callback with which a task schedules its own step, and that task: no module gives its type a name."""
+    """Return the callback with which a task schedules its own step, and that task: no module names its type."""
     seen: list[Any] = []
 
     class Probe:
@@ -43,21 +43,21 @@ class _NoStep:
     pass
 
 
-# Without the accelerator a step is a bound method, which PY_STEPS knows; then no type stands for steps alone.
+# Without the C accelerator a step is a bound method, which PY_STEPS covers; then no type stands for steps alone.
 STEP: Any = _NoStep if isinstance(a_step()[0], MethodType) else a_step()[0].__class__
 _PY_TASK = private_tasks._PyTask
 _C_TASK = C_TASK or _PY_TASK
 PY_STEPS = (_PY_TASK._Task__step, _PY_TASK._Task__wakeup)
-"""Compared by identity: a program's function may have no hash, or a comparison that fails."""
+"""Compare these by identity: a program's function may have no hash, or a comparison that fails."""
 
 
 def kind_of(callback: Any) -> int:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``. Runs no code of the program."""
+    """Return ``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``. Run no code of the program."""
     cls = class_of(callback)
     if cls is STEP:
         return TASK_STEP
     if cls is BuiltinMethodType:
-        # By the true type: `isinstance` would ask the object for its `__class__`, which may be a property.
+        # Read the true type: `isinstance` would ask the object for `__class__`, which may be a property.
         is_wakeup = issubclass(type(callback.__self__), _C_TASK) and callback.__name__ == "task_wakeup"
         return TASK_STEP if is_wakeup else CALLBACK
     if cls is MethodType:

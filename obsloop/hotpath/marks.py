@@ -1,4 +1,4 @@
-"""Which handles are the core's own, and what they are marked with. Imports nothing of asyncio's private parts."""
+"""Which handles are the core's own, and their kind and ready time. Imports nothing of asyncio's private parts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ own_handles: set[type[Any]] = set()
 
 
 def marks(handle: Any) -> tuple[int, int] | None:
-    """Return kind and ready time, in monotonic nanoseconds, of a handle of the core's own; None for any other class."""
+    """Return kind and ready time (monotonic nanoseconds) of one of the core's own handles; None for any other class."""
     if type(handle) not in own_handles:
         return None
     try:
         return handle._kind, handle._ready_ns
-    except AttributeError:  # made by the program, which does not know that they have to be set
+    except AttributeError:  # the program made it, and does not know that they have to be set
         return None

@@ -1,6 +1,6 @@
-"""The way from the hot path to what is done about long callbacks and iterations: through the loop's ``Observation``.
+"""The way from the hot path to ``blocking``, for long callbacks and iterations: through the loop's ``Observation``.
 
-Called by every kind of observed loop, and only when something has taken long already. Nothing here raises.
+Every kind of observed loop calls it, and only after something has taken long. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from obsloop.metrics.counters import Counters
 
 CHUNK = 64
-"""So many callbacks of a batch are called before somebody looks whether the iteration becomes a slow one."""
+"""How many callbacks of a batch are called before the next check whether the iteration becomes a slow one."""
 
 _CHUNK_RANGE = range(CHUNK)
 
@@ -31,13 +31,13 @@ def notable(
 
 
 def slow_iteration(self: Any, counters: Counters, began_ns: int, end_ns: int) -> int:
-    """An iteration took ``counters.slow_iteration_ns`` or longer. Returns when the poll that follows starts."""
+    """Report an iteration that took ``counters.slow_iteration_ns`` or longer. Return when the next poll starts."""
     guarded(self._obsloop.slow_iteration, self, counters, began_ns, end_ns)
     return clock.monotonic_ns()
 
 
 def in_chunks(self: Any, counters: Counters, todo: int, began_ns: int) -> Iterable[int]:
-    """``range(todo)`` for a large batch, with a look, after each chunk, at how long it has taken."""
+    """Return ``range(todo)`` for a large batch, which checks after each chunk how long the iteration has taken."""
     return chain.from_iterable(_chunks(self, counters, todo, began_ns))
 
 
@@ -51,5 +51,5 @@ def _chunks(self: Any, counters: Counters, todo: int, began_ns: int) -> Iterator
 
 
 def sample(self: Any, counters: Counters, began_ns: int, handle: Any) -> None:
-    """The iteration becomes a slow one, of many callbacks: ``handle`` is next, and stands for the next chunk."""
+    """Name ``handle``, which is next, for the next chunk: the iteration becomes a slow one of many callbacks."""
     guarded(self._obsloop.sample, self, counters, began_ns, handle, CHUNK)

@@ -1,4 +1,4 @@
-"""The hot path in Python, for machines without the compiled one. It is the copy to read; `compiled` has its twins."""
+"""The hot path in Python, for machines without the compiled core. It is the copy to read; `compiled` has its twins."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ METHODS: dict[str, Any] = {
 
 
 def set_clock(monotonic_ns: Callable[[], int]) -> None:
-    """Put another clock into each module that keeps one as a global of its own, which is the cheapest look-up."""
+    """Put another clock into each module that keeps it as its own global, since that is the cheapest look-up."""
     for module in (iteration, scheduling):
         vars(module)["monotonic_ns"] = monotonic_ns

@@ -1,4 +1,4 @@
-"""``loop.create_task`` of the pure core: the usual way, and what a factory, debug mode or an eager task needs."""
+"""``loop.create_task`` of the pure core: the usual way, and the ways of a task factory, debug mode or an eager task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STOCK: Any = private_base_events.BaseEventLoop.create_task
 
 
 def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
-    """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
+    """Create a task with the program's factory, in debug mode, or eagerly: then its first step is already over."""
     obs = self._obsloop
     task_table: TaskTable = obs.tasks
     counters = obs.counters
@@ -40,13 +40,13 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
         task = _STOCK(self, coro, **kwargs)
     finally:
         task_table.eager_ns, task_table.eager_measurement = eager_ns, eager_measurement
-        # As far as it is known that it was its own step; until then it is its creator's.
+        # The time is the creator's until `_settle` knows that the new task ran a step of its own.
         task_table.inner_ns, inner_ns = inner_ns, 0 if counters is None else task_table.inner(counters)
     if self._task_factory is None and task._source_traceback:
-        del task._source_traceback[-2:]  # the stock method takes its own frame away; these are ours
+        del task._source_traceback[-2:]  # the stock method removes its own frame; these two are obsloop's
     if is_task(task):
         if task_table.created.pop(id(task), None) is not None and counters is not None:
-            counters.finished(ABANDONED, None)  # a dead task, at whose address it is
+            counters.finished(ABANDONED, None)  # a dead task had the same address
         times = task_table._timed.get(id(task))
         if times is not None and times.since_ns < before_ns:
             del task_table._timed[id(task)]
@@ -57,7 +57,7 @@ def _create_otherwise(self: Any, coro: Any, **kwargs: Any) -> Any:
 
 
 def _settle(self: Any, counters: Counters, task: Any, coro: Any, before_ns: int, spent_ns: int, inner_ns: int) -> None:
-    """A task has begun at once, and maybe is done. ``inner_ns``: what eager tasks of its own took of that."""
+    """Count a task that began at once and may be done. ``inner_ns``: how much of that its own eager tasks took."""
     task_table: TaskTable = self._obsloop.tasks
     task_table.inner_ns += spent_ns
     number = coroutine_times.number_of(coro) if inspect.iscoroutine(coro) else coroutine_times.REST
@@ -77,7 +77,7 @@ def _settle(self: Any, counters: Counters, task: Any, coro: Any, before_ns: int,
 
 
 def _is_next(self: Any, task: Any) -> bool:
-    """Whether what has just been scheduled is its first step; then it is marked so."""
+    """Return whether the handle scheduled last is the task's first step, and mark it so."""
     try:
         handle = self._ready[-1]
         if (marks.marks(handle) or (OTHER,))[0] > TASK_STEP or handle._callback.__self__ is not task:
@@ -99,7 +99,7 @@ def _created_now(self: Any, task: Any) -> Any:
 
 
 def _join(self: Any, task_table: TaskTable, task: Any) -> None:
-    """A task belongs to the measurement of the one that creates it, unless it has begun one of its own by now."""
+    """Put a task into the measurement of its creator, unless it has begun one of its own by now."""
     if id(task) in task_table._timed:
         return
     measurement = _measurement_of_creator(self, task_table)
@@ -108,7 +108,7 @@ def _join(self: Any, task_table: TaskTable, task: Any) -> None:
 
 
 def _measurement_of_creator(self: Any, task_table: TaskTable) -> Measurement | None:
-    """The measurement of the task that runs; of one that runs at once and is not known yet, that of its own creator."""
+    """Return the running task's measurement; for an eager task that is not known yet, that of its own creator."""
     creator = task_table._timed.get(id(asyncio.current_task(self))) if task_table._timed else None
     return task_table.eager_measurement if creator is None else creator.measurement
 
@@ -119,15 +119,15 @@ def _create_task_by_name(self: Any, coro: Any, *, name: Any = None, context: Any
         return _create_otherwise(self, coro, name=name, context=context)
     # Looked up each time, as asyncio does: a program may have put another class in its place.
     task = private_tasks.Task(coro, loop=self, name=name, context=context)
-    # What `_is_next` and `_created_now` do. Nothing else can have been scheduled since.
+    # The same as `_is_next` and `_created_now`, inline. Nothing else can have been scheduled since.
     try:
         handle = self._ready[-1]
         if handle._kind == TASK_STEP:
             handle._kind = FIRST_STEP
-    except (AttributeError, IndexError):  # somebody else schedules it
+    except (AttributeError, IndexError):  # other code schedules it
         pass
     task_table = self._obsloop.tasks
-    if id(task) in task_table.created:  # it has not begun: that is a dead task, at whose address it is
+    if id(task) in task_table.created:  # it has not begun: a dead task had the same address
         task_table.destroyed(task, self._obsloop.counters)
     task_table.n = n = task_table.n + 1
     if not n & MASK:
@@ -150,7 +150,7 @@ def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
     except (AttributeError, IndexError):
         pass
     task_table = self._obsloop.tasks
-    if id(task) in task_table.created:  # it has not begun: that is a dead task, at whose address it is
+    if id(task) in task_table.created:  # it has not begun: a dead task had the same address
         task_table.destroyed(task, self._obsloop.counters)
     task_table.n = n = task_table.n + 1
     if not n & MASK:
@@ -161,7 +161,7 @@ def _create_task_by_keywords(self: Any, coro: Any, **kwargs: Any) -> Any:
     return task
 
 
-# Since 3.14 it takes whatever keywords the task takes; the signature is kept as this interpreter has it.
+# Since 3.14 create_task takes any keyword that the task takes. Keep the signature that this interpreter has.
 create_task: Any = (
     _create_task_by_keywords if "kwargs" in inspect.signature(_STOCK).parameters else _create_task_by_name
 )

@@ -1,4 +1,4 @@
-"""The handles of the pure core: asyncio's own, with the kind of callback and the moment when it became ready."""
+"""The handles of the pure core: asyncio's, with the kind of callback and the time when it became ready."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ exact_type: Callable[[Any], Any] = type
 
 
 class Handle(BaseHandle):
-    """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
+    """``asyncio.Handle`` with its kind and the time when it became ready, in monotonic nanoseconds."""
 
     __slots__ = ("_kind", "_ready_ns")
 
 
 class TimerHandle(BaseTimerHandle):
-    """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
+    """``asyncio.TimerHandle`` with the time when it became ready; before that, the earliest time at which it can."""
 
     __slots__ = ("_ready_ns",)
     _ready_ns: int

@@ -1,12 +1,11 @@
-"""The hot path: what happens for every callback, in one place.
+"""The hot path: what happens for every callback, in one place. This is the copy to read; the compiled core has a twin.
 
-Only what runs per handle or per iteration lives here, and the handles themselves. The functions that take ``self`` are
-methods: ``loop.loop.Loop`` takes them as they are. What they need to know of CPython's own loop is checked by
-``base.asyncio_check`` before they are used. A compiled core may take the place of this module; this is the reading
-copy.
+This file holds only what runs per handle or per iteration. The functions that take ``self`` are methods:
+``loop.loop.Loop`` takes them as they are. Before they are used, ``base.asyncio_check`` checks what they need of
+CPython's own loop.
 
-How time is taken: a handle is stamped when it becomes ready (``_ready_ns``); the end of one callback is the start of
-the next, so one clock read times both the duration of this one and the delay of the next.
+How time is taken: a handle is stamped when it becomes ready (``_ready_ns``). The end of one callback is the start of
+the next, so one clock read gives both the duration of this one and the delay of the next.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ if TYPE_CHECKING:
 from obsloop.hotpath.pure.handles import LOCKED, Handle, TimerHandle, exact_type
 
 # The bucket of a duration: below FAST_NS (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by
-# microseconds, which holds 0 where a bound lies within the microsecond; else a bisection. All are offset by one: cell 0
-# is the sum.
+# microseconds, which holds 0 where a bound lies within the microsecond; else a bisection. All results are one higher
+# than the bucket, since cell 0 is the sum.
 _COARSE = 1 << 24
 _INDEX: list[int] = [i + 1 for i in SECONDS.fast_index(FAST_NS)]
 _DEPTH_INDEX: list[int] = [i + 1 for i in COUNTS.fast_index(FAST_NS)]
@@ -65,28 +64,29 @@ _COARSE_INDEX: list[int] = [
 ]
 _DEPTH_BOUNDS = [-1, *COUNTS.bounds]
 
-# base_events' own rule for when to rebuild the heap rather than let cancelled timers sink.
+# base_events' rule for when to rebuild the heap instead of waiting until cancelled timers reach its top.
 _MIN_SCHEDULED = private_base_events._MIN_SCHEDULED_TIMER_HANDLES
 _MIN_CANCELLED_FRACTION = private_base_events._MIN_CANCELLED_TIMER_HANDLES_FRACTION
 _MAX_TIMEOUT = private_base_events.MAXIMUM_SELECT_TIMEOUT
-_MAX_LATE = 1e9  # seconds: what is later was never on time
+_MAX_LATE = 1e9  # seconds: a timer later than this never had a due time
 
 _PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-_NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # EPOLLIN, EPOLLOUT: an error or hang-up counts as both, as selectors does it
+_NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # an error or hang-up counts as both, as in selectors
 
 _COUNTED: Any = object()
-"""Stands for the callback, the step of a task, once that has been counted as finished."""
+"""Replaces the callback (a task's step) once that task has been counted as finished."""
 
 
 # ---- the iteration ---------------------------------------------------------------------------------------------------
 
 
 def run_once(self: Any) -> None:
-    """``loop._run_once``: poll, then run what is ready. Under our own ``run_forever`` it goes on until the loop stops.
+    """Run one iteration as ``loop._run_once``: poll, then call what is ready.
 
-    The rules are base_events': everything ready at the start of the batch runs, what callbacks schedule waits for the
-    next iteration. This is the only place where callbacks are called, and the only place where they are timed.
+    If obsloop's ``run_forever`` called it, go on until the loop stops. The rules are base_events': it calls everything
+    that is ready at the start of the batch; what callbacks schedule waits for the next iteration. Callbacks are called
+    and timed only here.
     """
     obs = self._obsloop
     many, obs.iterating = obs.iterating, False
@@ -131,21 +131,21 @@ def run_once(self: Any) -> None:
                         self._timer_cancelled_count -= 1
                         heapq.heappop(scheduled)._scheduled = False
 
-            if self._ready is not ready:  # somebody put another queue in its place
+            if self._ready is not ready:  # other code has put another queue in its place
                 ready = self._ready
                 popleft, append = ready.popleft, ready.append
             timeout: float | None = 0
             waiting = len(ready)
             if not (waiting or self._stopping):
                 timeout = min(max(0, scheduled[0]._when - self.time()), _MAX_TIMEOUT) if scheduled else None
-            # Where the loop is going to wait anyway, it also looks whether somebody has replaced a method.
+            # Where the loop is about to wait anyway, it also checks whether a method has been replaced.
             if self._selector is not selector or timeout != 0:
                 selector = self._selector
                 inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
                 straight = inline_events and is_plain_epoll(selector)
                 fast = counters.fast_ns
 
-            # The poll. For the standard epoll selector straight through the epoll object, by the same rules.
+            # The poll. With the standard epoll selector call the epoll object itself, by the same rules.
             now_ns = clock_ns()
             if began:
                 spent_ns = now_ns - began
@@ -158,13 +158,13 @@ def run_once(self: Any) -> None:
                     iteration_cells[i] += 1
                     if spent_ns >= counters.slow_iteration_ns:
                         now_ns = slow_iteration(self, counters, began, now_ns)
-                        timeout = 0  # who was told may have scheduled something
+                        timeout = 0  # a listener may have scheduled something
                 began = 0
             counters.state = IN_POLL if timeout == 0 else IN_IDLE
             counters.tick_ns = now_ns
             if straight:
                 if timeout:
-                    timeout = math.ceil(timeout * 1e3) * 1e-3  # epoll's resolution: rather late than early
+                    timeout = math.ceil(timeout * 1e3) * 1e-3  # epoll's resolution: late rather than early
                 fd_to_key = selector._fd_to_key
                 try:
                     found = selector._selector.poll(timeout, len(fd_to_key) or 1)
@@ -184,7 +184,7 @@ def run_once(self: Any) -> None:
             counters.state = IN_OVERHEAD
             counters.tick_ns = counters.began_ns = began
 
-            if type_of(found) is list and found:  # a selector of the program's own may return anything iterable
+            if type_of(found) is list and found:  # a selector of the program's may return any iterable
                 counters.events += len(found)
                 if timeout == 0:
                     counters.events_waiting += len(found)
@@ -222,7 +222,7 @@ def run_once(self: Any) -> None:
             if scheduled:
                 now = self.time()
                 end_time = now + self._clock_resolution
-                if end_time <= now:  # a float of the clock is coarser than its resolution
+                if end_time <= now:  # a float of the clock is coarser than the resolution
                     end_time = now + math.ulp(now)
                 while scheduled:
                     timer = scheduled[0]
@@ -243,8 +243,8 @@ def run_once(self: Any) -> None:
                     append(timer)
                 timer = None
 
-            # The batch. Another thread may append meanwhile: what is there now is what runs. Where something was added,
-            # the clock is read once more, since it took time, and since a stamp must not be later than the start.
+            # The batch: what is in the queue now. Another thread may append meanwhile. If something was added, read the
+            # clock once more: adding took time, and a stamp must not be later than the start.
             todo = len(ready)
             start = began if todo == waiting and straight else clock_ns()
             i = _DEPTH_INDEX[todo] if todo < fast else bisect_left(_DEPTH_BOUNDS, todo)
@@ -261,7 +261,7 @@ def run_once(self: Any) -> None:
                     continue
                 try:
                     if type_of(handle) is not own_class and type_of(handle) not in own_handles:
-                        raise AttributeError  # its `_kind`, if it has one, means something else
+                        raise AttributeError  # its `_kind`, if any, means something else
                     kind = handle._kind
                     ready_ns = handle._ready_ns
                     callback = handle._callback
@@ -280,7 +280,7 @@ def run_once(self: Any) -> None:
                         try:
                             if handle._args:
                                 handle._context.run(callback, *handle._args)
-                            else:  # a call without unpacking is cheaper, and task steps have no arguments
+                            else:  # a call without unpacking is cheaper; task steps have no arguments
                                 handle._context.run(callback)
                         except (SystemExit, KeyboardInterrupt):
                             raise
@@ -297,7 +297,7 @@ def run_once(self: Any) -> None:
                     if not left:
                         left = sample(task_table, counters, task, spent_ns)
                     if task.done():
-                        # In its first step it has not been noted yet.
+                        # A task in its first step is not in the table yet.
                         key = id(task)
                         created_ns = created.get(key, 0) if kind == step_kind else ready_ns
                         age_ns = end - created_ns
@@ -308,7 +308,7 @@ def run_once(self: Any) -> None:
                         else:
                             i = CANCELLED if task.cancelled() else OK
                             j = index[age_ns] if age_ns < fast else bisect_left(_BOUNDS_NS, age_ns)
-                            # From here on no call: a signal's handler, which may raise, comes before it or after it.
+                            # No call from here on: a signal handler, which may raise, runs before all of it or after.
                             if kind == step_kind and key in created:
                                 del created[key]
                             finished[i] += 1
@@ -329,28 +329,28 @@ def run_once(self: Any) -> None:
                     handle = callback = task = None
                     continue
                 if waited_ns < fast:
-                    if waited_ns < 0:  # stamped, by another thread or a signal, after the clock was read here
+                    if waited_ns < 0:  # another thread or a signal stamped it after the clock was read here
                         waited_ns = 0
                     j = kind + index[waited_ns]
                 elif waited_ns < _COARSE:
                     j = kind + (coarse_index[waited_ns >> 10] or bisect_left(_BOUNDS_NS, waited_ns))
                 else:
                     j = kind + bisect_left(_BOUNDS_NS, waited_ns)
-                # From here to `tick_ns` no call: a reader in another thread sees all of it or nothing.
+                # No call from here to `tick_ns`: a reader in another thread sees all of it or nothing.
                 durations[kind] += spent_ns
                 durations[i] += 1
                 delays[kind] += waited_ns
                 delays[j] += 1
                 counters.tick_ns = start = end
-                handle = callback = task = None  # what leaves the loop from here on left through no callback
+                handle = callback = task = None  # an exception from here on did not leave through a callback
             counters.state = IN_OVERHEAD
 
             if self._stopping or not many:
                 break
     except BaseException:
         now_ns = clock_ns()
-        if handle is not None:  # it left through a callback, which is timed as well
-            # The exception may be a signal handler's and have come at any point: before these were read, too.
+        if handle is not None:  # the exception left through a callback, which is timed as well
+            # It may be a signal handler's and come at any point, even before these were read.
             own = marks(handle)
             if own is not None:
                 kind, ready_ns = own
@@ -372,7 +372,7 @@ def run_once(self: Any) -> None:
 
 
 def running_handle(loop: Any, frame: Any) -> Any:
-    """The handle that ``loop`` runs in this thread, whose innermost frame is ``frame``."""
+    """Return the handle that ``loop`` runs in this thread, whose innermost frame is ``frame``."""
     iterations: list[Any] = []
     while frame is not None:
         if frame.f_code is run_once.__code__:
@@ -382,12 +382,12 @@ def running_handle(loop: Any, frame: Any) -> Any:
 
 
 def handle_in(iterations: list[Any], loop: Any, kept: list[Any]) -> Any:
-    """The handle that ``loop`` runs, from the frames of ``run_once`` of its thread, innermost first.
+    """Return the handle that ``loop`` runs, given its thread's frames of ``run_once``, innermost first.
 
-    From any thread. What was read on the way is added to ``kept``: the loop's thread has to drop it.
+    Call it from any thread. It adds what it read to ``kept``, which the loop's thread has to drop.
     """
     for frame in iterations:
-        # Before 3.13 this is a copy, which the frame would keep, and with it what it refers to.
+        # Before 3.13 this is a copy. The frame would keep it, and so all that it refers to.
         variables = frame.f_locals
         if sys.version_info < (3, 13):
             kept.extend(variables.values())

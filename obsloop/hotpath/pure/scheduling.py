@@ -1,4 +1,4 @@
-"""What puts a callback onto the loop: ``call_soon`` and its kin, timers, readers and writers.
+"""What puts a callback onto the loop: ``call_soon`` and its variants, timers, readers and writers.
 
 The functions that take ``self`` are methods: ``loop.loop.Loop`` takes them as they are.
 """
@@ -33,7 +33,7 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_soon``: the handle is ready now."""
+    """Schedule as ``loop.call_soon`` does: the handle is ready now."""
     if self._closed or self._debug:
         return _call_soon_in_debug(self, callback, args, context)
     handle: Handle = new(Handle)
@@ -62,7 +62,7 @@ def _call_soon_in_debug(self: Any, callback: Any, args: tuple[Any, ...], context
 
 
 def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
+    """Schedule as ``loop.call_soon_threadsafe`` does: the handle is ready now, by the calling thread's clock."""
     self._check_closed()
     if self._debug:
         self._check_callback(callback, "call_soon_threadsafe")
@@ -77,18 +77,18 @@ def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Context 
 
 
 def call_later(self: Any, delay: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_later``: ready at ``when``; a negative delay means now."""
+    """Schedule as ``loop.call_later`` does: ready at ``when``. A negative delay means now."""
     if delay is None:
         raise TypeError("delay must not be None")
     if getattr(self.call_at, "__func__", None) is not call_at:  # asyncio's call_later goes through call_at
         return self.call_at(self.time() + delay, callback, *args, context=context)
     now = self.time()
-    when = now + delay  # the program's own type, perhaps: all that asyncio wants of it is this sum
+    when = now + delay  # may be of the program's own type: asyncio only needs this sum
     return _schedule(self, when, callback, args, context, 0 if when >= now else monotonic_ns())
 
 
 def call_at(self: Any, when: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
+    """Schedule as ``loop.call_at`` does: ready at ``when``. A time in the past means now."""
     if when is None:
         raise TypeError("when cannot be None")
     return _schedule(self, when, callback, args, context, monotonic_ns())
@@ -115,12 +115,12 @@ def _schedule(
 
 
 def add_reader(self: Any, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop._add_reader``, with a handle of ours, which ``run_once`` stamps whenever a poll returns it."""
+    """Watch ``fd`` as ``loop._add_reader`` does, with a handle that ``run_once`` stamps when a poll returns it."""
     return _watch(self, fd, _READ, callback, args, context)
 
 
 def add_writer(self: Any, fd: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-    """``loop._add_writer``, likewise."""
+    """Watch ``fd`` as ``loop._add_writer`` does, with a handle that ``run_once`` stamps when a poll returns it."""
     return _watch(self, fd, _WRITE, callback, args, context)
 
 

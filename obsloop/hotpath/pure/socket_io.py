@@ -1,9 +1,9 @@
 """The hot path of a socket transport, in pure Python: one read, one write, and the bytes of both.
 
-What runs per read or write lives here, and the record of one transport that it counts in. Everything that is not plain,
-such as a write that did not go out at once, is left to asyncio's own transport and accounted for by
-``probes.network.transports``. A compiled core has its own ``TransportStats`` and methods of the same names
-(``socket_io.pxi``); this is the reading copy.
+This file holds what runs per read or write, and the record in which one transport counts. Whatever is not plain, such
+as a write that did not go out at once, is left to asyncio's own transport and counted by ``probes.network.transports``.
+The compiled core has its own ``TransportStats`` and methods of the same names (``socket_io.pxi``); this is the copy to
+read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _stock_write = _STOCK.write
 
 
 class TransportStats:
-    """What is known of one transport, from when it was made until its connection is lost."""
+    """What is known of one transport, from its creation until its connection is lost."""
 
     __slots__ = (
         "at",
@@ -49,41 +49,41 @@ class TransportStats:
         self.counters = counters
         self.io_bytes = counters.io_bytes
         self.at = at
-        """Where in the loop's ``io_bytes`` the bytes read are counted; those written are one further on."""
+        """The index in the loop's ``io_bytes`` at which bytes read are counted; bytes written are at the next index."""
         self.read_bytes = self.written_bytes = 0
         self.buffered = 0
-        """Bytes that the transport has been given and the kernel has not taken yet."""
+        """Bytes that the transport was given and the kernel has not taken yet."""
         self.offered = 0
-        """Of a write that asyncio's own transport is at: how many bytes it was given."""
+        """While asyncio's own transport writes: how many bytes it was given."""
         self.can_send_now = False
-        """Whether a write may go to the socket at once; where in doubt it may not."""
+        """Whether a write may go to the socket at once; false where in doubt."""
         self.paused_since_ns = self.paused_ns = 0
         self.reason = self.error_type = ""
         self.opened_ns = 0
-        """When it was made; 0 once it is over."""
+        """When it was made; 0 after it is over."""
         self.listener: Any = None
 
     def read(self, n: int) -> None:
-        """``n`` bytes came from the kernel."""
+        """Count ``n`` bytes that came from the kernel."""
         self.read_bytes += n
         self.io_bytes[self.at] += n
 
     def wrote(self, n: int) -> None:
-        """The kernel took ``n`` bytes."""
+        """Count ``n`` bytes that the kernel took."""
         self.written_bytes += n
         self.io_bytes[self.at + 1] += n
 
     def connect(self, sock: Any, fd: int) -> None:
-        """Reads and writes may go to ``fd`` at once; -1 where it is not quite a socket."""
+        """Let reads and writes go to ``fd`` at once; -1 where it is not quite a socket."""
         self.can_send_now = True
 
     def disconnect(self) -> None:
-        """No byte passes any more."""
+        """Let no more bytes go to the socket at once."""
         self.can_send_now = False
 
 
 def read_data(self: Any) -> None:
-    """``_read_ready__data_received``: asyncio's, and a count."""
+    """Read as asyncio's ``_read_ready__data_received`` does, and count the bytes."""
     if self._conn_lost:
         return
     try:
@@ -109,7 +109,7 @@ def read_data(self: Any) -> None:
 
 
 def read_into_buffer(self: Any) -> None:
-    """``_read_ready__get_buffer``: asyncio's, and a count."""
+    """Read as asyncio's ``_read_ready__get_buffer`` does, and count the bytes."""
     if self._conn_lost:
         return
     try:
@@ -144,7 +144,7 @@ def read_into_buffer(self: Any) -> None:
 
 
 def write(self: Any, data: Any) -> None:
-    """Write to the socket at once where nothing is in the way; what is left, and all else, is asyncio's."""
+    """Write to the socket at once if nothing is in the way; leave the rest, and every other case, to asyncio."""
     stats = self._obsloop_stats
     cls = class_of(data)
     if stats.can_send_now and (cls is bytes or cls is bytearray) and data:
@@ -161,18 +161,18 @@ def write(self: Any, data: Any) -> None:
         stats.io_bytes[stats.at + 1] += n
         if n == len(data):
             return
-        if n:  # else it is asyncio's to keep as it is
+        if n:  # if none was sent, asyncio keeps `data` as it is
             data = memoryview(data)[n:]
     write_rest(self, stats, data)
 
 
 def write_rest(self: Any, stats: Any, data: Any) -> None:
-    """Asyncio's own ``write``: it sends, or appends to its buffer, or refuses."""
+    """Call asyncio's own ``write``, which sends, appends to its buffer, or refuses."""
     view: Any = data
     stats.offered = memoryview(view).nbytes if issubclass(type(data), (bytes, bytearray, memoryview)) else 0
     try:
         _stock_write(self, data)
-        if stats.offered and not self._conn_lost:  # else `_maybe_pause_protocol` has seen what was left over
+        if stats.offered and not self._conn_lost:  # what is left over `_maybe_pause_protocol` has counted
             stats.wrote(stats.offered)
     finally:
         stats.offered = 0

@@ -1,10 +1,11 @@
-"""The hot path of tasks in pure Python: who was created, who ended and how, and what their steps took.
+"""The hot path of tasks in pure Python: which were created, which ended and how, and what their steps took.
 
-Nothing keeps a task alive: the task table knows tasks by ``id`` and forgets them when they are done, are destroyed
-while pending or are left behind by a loop that is closed. Where asyncio does not report that a task is destroyed, a new
-task at its address shows it, or a roll call (``probes.tasks``) does. What all tasks have is the moment of creation.
-Per-task times are kept for tasks that asked (``task_times``) and for those of a ``Measurement``; per-coroutine times
-are sampled. The compiled twin (``task_table.pxi``) keeps both of all tasks, exactly.
+Nothing keeps a task alive. The task table knows tasks by ``id``, and forgets them when they are done, are destroyed
+while pending, or are left behind by a loop that is closed. Where asyncio does not report that a task is destroyed, the
+table learns it from a new task at its address or from a roll call (``probes.tasks``). The table keeps the time of
+creation of every task. It keeps times per task for tasks that asked (``task_times``) and for those of a
+``Measurement``; times per coroutine are sampled. The compiled twin (``task_table.pxi``) keeps both of all tasks,
+exactly.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from obsloop.hotpath.pure.task_table import CANCELLED, ERROR, OK, TaskTable, Tim
 from obsloop.metrics.counters import Counters
 
 SAMPLED = 16
-"""One step in so many stands for all of them, on average: the gaps are random, since programs go round and round."""
+"""One step in so many stands for all, on average. The gaps are random, since programs repeat themselves."""
 _GAPS = 2 * SAMPLED - 1
 _random = Random(0).random  # noqa: S311 - for gaps, not for secrets
 
 
 def ended(self: Any, counters: Counters, task: Any, context: Any, end_ns: int, created_ns: int) -> None:
-    """``task`` is done now; ``created_ns`` is 0 where nobody knows. The usual is inline in ``run_once``."""
+    """Count ``task``, which is done now. ``created_ns`` is 0 if unknown. ``run_once`` does the usual case inline."""
     task_table: TaskTable = self._obsloop.tasks
-    if not created_ns:  # made by hand, or before the loop was observed
+    if not created_ns:  # made without `create_task`, or before the loop was observed
         counters.tasks_created += 1
     times = task_table._timed.pop(id(task), None) if task_table._timed else None
     outcome = CANCELLED if task.cancelled() else OK if task._exception is None else ERROR
@@ -40,7 +41,7 @@ def ended(self: Any, counters: Counters, task: Any, context: Any, end_ns: int, c
 
 
 def step(task_table: TaskTable, counters: Counters, task: Any, spent_ns: int, waited_ns: int) -> None:
-    """One step of a task, where there are tasks whose times are kept."""
+    """Count one step of a task, while there are tasks whose times are kept."""
     times = task_table._timed.get(id(task))
     if times is not None:
         _count_for(times, spent_ns - task_table.inner(counters), max(0, waited_ns))
@@ -59,14 +60,14 @@ def _count_for(times: Times, spent_ns: int, waited_ns: int) -> None:
 
 
 def sample(task_table: TaskTable, counters: Counters, task: Any, spent_ns: int) -> int:
-    """This step stands for the short ones since the last that did. Returns how many it is to the next one."""
-    if spent_ns < counters.notable_ns:  # else it is counted by itself
+    """Let this step stand for the short ones since the last sample. Return the number of steps to the next sample."""
+    if spent_ns < counters.notable_ns:  # a longer one is counted exactly, by `count_step`
         add(counters, coroutine_times.number_of_task(task), spent_ns - task_table.inner(counters), SAMPLED)
     return 1 + int(_random() * _GAPS)
 
 
 def count_step(task_table: TaskTable, counters: Counters, task: Any, spent_ns: int) -> None:
-    """One step that took long, for its coroutine."""
+    """Count one long step for its coroutine."""
     add(counters, coroutine_times.number_of_task(task), spent_ns - task_table.inner(counters), 1)
 
 

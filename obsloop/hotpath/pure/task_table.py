@@ -1,4 +1,4 @@
-"""The live tasks of one loop in the pure core: when each was created, and the times of those that somebody asks for."""
+"""The live tasks of one loop in the pure core: when each was created, and the times of tasks that asked for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OK, ERROR, CANCELLED, ABANDONED = range(4)  # of counters.FINISHES
 
 
 class Measurement:
-    """What the steps of some tasks took together: those of the task that began it and of all that came of it since."""
+    """What the steps of some tasks took together: the task that began it, and all tasks that came from it since."""
 
     __slots__ = ("outer", "run_ns", "steps", "wait_ns")
 
@@ -31,7 +31,7 @@ class Measurement:
 
 
 class Times:
-    """The same of one task."""
+    """What the steps of one task took."""
 
     __slots__ = ("measurement", "run_ns", "since_ns", "steps", "wait_ns")
 
@@ -42,57 +42,57 @@ class Times:
 
 
 class TaskTable:
-    """The tasks of one loop; written in its thread. See ``probes.tasks`` for what is made of it."""
+    """The tasks of one loop, written in its thread. ``probes.tasks`` makes metrics of it."""
 
     __slots__ = ("_missing", "_timed", "created", "eager_measurement", "eager_ns", "inner_at_ns", "inner_ns", "n")
 
     def __init__(self) -> None:
         self.created: dict[int, int] = {}
-        """When each live task was created, by ``id``: of those that have begun, the first to begin first."""
+        """When each live task was created, by ``id``; tasks that have begun are in the order in which they began."""
         self._timed: dict[int, Times] = {}
         self.n = 0
-        """How many went through ``create_task``."""
+        """How many tasks went through ``create_task``."""
         self.eager_ns = 0
-        """Since when a task is being made that may run at once; 0 where none is."""
+        """When the creation began of a task that may run at once; 0 if none is being created."""
         self.eager_measurement: Measurement | None = None
-        """And in which measurement."""
+        """The measurement which that task joins."""
         self.inner_ns = self.inner_at_ns = 0
-        """What such tasks took of the step that began then."""
+        """How much of a step such tasks took, and when that step began."""
         self._missing: tuple[dict[int, int], dict[int, Times]] = {}, {}
-        """Those that have not answered the roll call yet."""
+        """The tasks that have not answered the roll call yet."""
 
     def live(self) -> int:
-        """How many tasks there are that are not done."""
+        """Return how many tasks are not done."""
         return len(self.created)
 
     def oldest_ns(self) -> int:
-        """When the oldest of them was created; 0 when there is none."""
+        """Return when the oldest of them was created; 0 if there is none."""
         return min(list(self.created.values()), default=0)
 
     def destroyed(self, task: Any, counters: Counters | None) -> None:
-        """A task has died before it was done."""
+        """Forget a task that died before it was done."""
         self._timed.pop(id(task), None)
         if self.created.pop(id(task), None) is not None and counters is not None:
             counters.finished(ABANDONED, None)
 
     def begin_roll_call(self) -> None:
-        """From any thread: ``answer`` with the ids of all pending tasks, then ``end_roll_call``."""
+        """Begin a roll call, from any thread. Next: ``answer`` with the ids of all pending tasks, ``end_roll_call``."""
         self._missing = self.created.copy(), self._timed.copy()
 
     def answer(self, ids: list[int]) -> None:
-        """These are pending."""
+        """Note that these tasks are pending."""
         created, timed = self._missing
         for key in ids:
             created.pop(key, None)
             timed.pop(key, None)
 
     def end_roll_call(self, loop: Any, counters: Counters) -> None:
-        """Those that did not answer have died, or an exception from a signal handler kept them from being counted."""
+        """Remove the tasks that did not answer: they died, or an exception from a signal handler left them uncounted."""
         created, timed = self._missing
         self._missing = {}, {}
         tick_ns = counters.tick_ns
-        # The task whose step runs is done before its step is over: it calls `call_soon` for those that wait for it.
-        # The next line is C alone, so that no reference to the task is left in this thread.
+        # The running task is done before its step is over: it calls `call_soon` for the tasks that wait for it. The
+        # next line runs in C alone, so that no reference to the task is left in this thread.
         (current,) = map(id, map(asyncio.current_task, (loop,)))
         created.pop(current, None)
         timed.pop(current, None)
@@ -103,11 +103,11 @@ class TaskTable:
                     break
                 sleep(_BREATH_SECONDS)
             else:
-                return  # a long callback: the next roll call will tell
+                return  # a long callback: leave it to the next roll call
         n = 0
         for key, created_ns in created.items():
             try:
-                # The loop's thread cannot come between comparison and removal: nothing is called there.
+                # The loop's thread cannot run between comparison and removal: nothing is called there.
                 if self.created[key] == created_ns:
                     del self.created[key]
                     n += 1
@@ -122,7 +122,7 @@ class TaskTable:
         counters.tasks_finished[ABANDONED] += n
 
     def close(self, counters: Counters | None) -> None:
-        """The loop is closed: who is left will not end any more."""
+        """Count the tasks that are left as abandoned: the loop is closed."""
         if counters is not None:
             for _ in self.created:
                 counters.finished(ABANDONED, None)
@@ -130,7 +130,7 @@ class TaskTable:
         self._timed.clear()
 
     def times_of(self, task: Any, start_ns: int, ready_ns: int) -> tuple[int, int, int, int]:
-        """Since when there are times of the running ``task``, and what its earlier steps ran, waited, and numbered.
+        """Return since when the running ``task`` has times, and its earlier steps' run time, wait time and number.
 
         Its present step began at ``start_ns`` and was ready at ``ready_ns``: the times begin there at the latest.
         """
@@ -138,23 +138,22 @@ class TaskTable:
         return times.since_ns, times.run_ns, times.wait_ns, times.steps
 
     def enter(self, task: Any, start_ns: int, ready_ns: int) -> Measurement:
-        """From now on the running ``task`` is in a measurement of its own, within the one that it was in."""
+        """Put the running ``task`` into a new measurement, within the one that it was in. Return it."""
         times = self._times(task, min(start_ns, ready_ns))
         times.measurement = measurement = Measurement(times.measurement)
         return measurement
 
     def leave(self, task: Any, measurement: Measurement) -> None:
-        """And from now on in the one before, again."""
+        """Put ``task`` back into the measurement around ``measurement``."""
         times = self._timed.get(id(task))
         if times is not None and times.measurement is measurement:
             times.measurement = measurement.outer
 
     def present_step(self, loop: Any, task: Any, handle: Any) -> tuple[int, int] | None:
-        """When the present step of ``task`` began, and was ready; both later by what eager tasks took of it since.
+        """Return when the present step of ``task`` began, and when it was ready, or None if no step is known to be its.
 
-        ``handle`` is the one that ``loop`` runs now.
-
-        Of an eager task's first step, twice when it began. None where it is known of no step that it is of ``task``.
+        Both are moved later by the time that eager tasks have taken of it. ``handle`` is the one that ``loop`` runs
+        now. For an eager task's first step, return twice when it began.
         """
         counters = loop._obsloop.counters
         inner_ns = self.inner(counters)
@@ -164,18 +163,18 @@ class TaskTable:
         if not self.eager_ns:
             return None
         times = self._timed.get(id(task))
-        if times is not None and times.since_ns < self.eager_ns:  # a dead task's, whose address it has
+        if times is not None and times.since_ns < self.eager_ns:  # of a dead task at the same address
             del self._timed[id(task)]
         began_ns = self.eager_ns + inner_ns
         return began_ns, began_ns
 
     def measurement_of(self, task: Any) -> Measurement | None:
-        """The measurement that ``task`` is in."""
+        """Return the measurement that ``task`` is in."""
         times = self._timed.get(id(task))
         return None if times is None else times.measurement
 
     def inner(self, counters: Counters) -> int:
-        """How much of the present step was eager tasks' first steps."""
+        """Return how much of the present step went to the first steps of eager tasks."""
         return self.inner_ns if self.inner_at_ns == counters.tick_ns else 0
 
     def _times(self, task: Any, since_ns: int) -> Times:
