@@ -24,7 +24,7 @@ fill_line(&counts_line, COUNTS)
 
 
 cdef inline int bucket(Line *line, int64_t value) noexcept nogil:
-    """Which cell of a block counts ``value``; cell 0 is the sum."""
+    """Return which cell of a block counts ``value``; cell 0 is the sum."""
     cdef int msb, i
     if value <= line.bounds[0]:
         return 1
@@ -39,6 +39,6 @@ cdef inline int bucket(Line *line, int64_t value) noexcept nogil:
 
 
 cdef inline void count(int64_t *block, Line *line, int64_t value) noexcept nogil:
-    """One more value. For sums that grow no faster than time passes: 63 bits hold 292 years."""
+    """Count one more value. For sums that grow no faster than time passes: 63 bits hold 292 years."""
     block[0] += value
     block[bucket(line, value)] += 1

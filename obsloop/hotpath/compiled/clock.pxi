@@ -11,44 +11,44 @@ cdef inline int64_t now_ns() except? -1:
 
 
 def set_clock(clock):
-    """Another clock for every loop of the process, for tests; the one of ``_clock`` for the real one."""
+    """Replace the clock of every loop in the process, for tests; ``base.clock``'s own stands for the real one."""
     global clock_override
     clock_override = None if OBSLOOP_CLOCK and (clock is real_clock or clock is time.monotonic_ns) else clock
 
 
-# Only for the benchmark, which reports what the recording itself costs; never off in use.
+# Only for the benchmark, which reports what recording costs; never off in use.
 cdef bint recording = True
 
 
 def set_recording(bint on):
-    """Whether callbacks are timed and counted."""
+    """Switch timing and counting of callbacks on or off."""
     global recording
     recording = on
 
 
 cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
-# Where `BaseEventLoop.time` looks up what it calls.
+# Where `BaseEventLoop.time` finds what it calls.
 cdef dict STOCK_GLOBALS = vars(private_base_events)
 cdef dict TIME_GLOBALS = vars(time)
-cdef object TIME_MODULE = time  # a slot: a global of the module would be looked up each time
-# Not a built-in where obsloop is imported while the time is frozen: then asyncio's own method is called each time.
+cdef object TIME_MODULE = time  # a C variable: a global of the module would be looked up each time
+# Not a built-in if obsloop is imported while time is frozen: then asyncio's own method is called each time.
 cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
 
 
-# Of both dictionaries when they were last looked into, and the clock was the real one.
+# The versions of both dictionaries when they last showed the real clock.
 cdef uint64_t stock_version = 0
 cdef uint64_t time_version = 0
 
 
 cdef inline bint is_stock_clock() except -1:
-    """Whether ``time.monotonic`` is the real one for asyncio, and no test has put another in its place."""
+    """Return whether asyncio uses the real ``time.monotonic``, which no test has replaced."""
     if stock_version and dict_version(STOCK_GLOBALS) == stock_version and dict_version(TIME_GLOBALS) == time_version:
         return True
     return find_clock()
 
 
 cdef bint find_clock() except -1:
-    """The same, by looking."""
+    """Return the same after reading both dictionaries."""
     global stock_version, time_version
     stock_version = time_version = 0
     if (
@@ -62,7 +62,7 @@ cdef bint find_clock() except -1:
 
 
 cdef inline double loop_time(State state, object loop) except? -1.0:
-    """``loop.time()``, without a call where it is asyncio's own and reads the real clock."""
+    """Return ``loop.time()``, without a call if it is asyncio's own and reads the real clock."""
     if state.plain_tag and class_tag(loop) == state.plain_tag and clock_override is None and is_stock_clock():
         return obsloop_now() / 1e9
     if clock_override is None and is_plain_time(state, loop) and is_stock_clock():
@@ -71,7 +71,7 @@ cdef inline double loop_time(State state, object loop) except? -1.0:
 
 
 cdef bint is_plain_time(State state, object loop) except -1:
-    """Whether ``loop.time`` is asyncio's method; found out again when the class, or one of its bases, has changed."""
+    """Return whether ``loop.time`` is asyncio's method. Found out again after the class or one of its bases changes."""
     cdef unsigned int tag = class_tag(loop)
     if tag and tag == state.plain_tag:
         return True
@@ -79,7 +79,7 @@ cdef bint is_plain_time(State state, object loop) except -1:
         return False
     state.plain_tag = state.odd_tag = 0
     cls = type(loop)
-    getattr(cls, "time", None)  # a look-up, for the class to have a tag
+    getattr(cls, "time", None)  # a look-up, so that the class gets a tag
     tag = class_tag(loop)
     plain = not state.has_time and _peek.find(cls, "time") is TIME and behind_time(cls) is STOCK_TIME
     if plain:
@@ -90,7 +90,7 @@ cdef bint is_plain_time(State state, object loop) except -1:
 
 
 cdef object behind_time(cls):
-    """What ``time`` would be without ours."""
+    """Return what ``time`` would be without obsloop's."""
     passed = False
     for base in _peek.mro_of(cls):
         found = _peek.vars_of(base).get("time")
@@ -102,10 +102,10 @@ cdef object behind_time(cls):
 
 
 cdef class Time:
-    """``loop.time`` on the class: a built-in, called without a frame of Python, where asyncio's would say the same.
+    """``loop.time`` on the class: a built-in, called without a Python frame, if asyncio's would return the same.
 
-    Where a test has replaced ``time.monotonic`` or ``BaseEventLoop.time``, asyncio's own method. What is assigned to
-    ``loop.time`` is kept in the loop's ``State``, where the hot path sees it.
+    If a test has replaced ``time.monotonic`` or ``BaseEventLoop.time``, it is asyncio's own method. What the program
+    assigns to ``loop.time`` is kept in the loop's ``State``, where the hot path sees it.
     """
 
     def __get__(self, loop, owner):

@@ -77,12 +77,11 @@ cdef enum:
 cdef struct Look:
     int64_t at_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns
 
-# The last two measurements that the watchdog made of a run without the GIL. One writer; `writing` is odd while it is
-# at it.
+# The watchdog's last two measurements of a run without the GIL. One writer; `writing` is odd while it writes.
 cdef struct Looks:
     int64_t writing
-    int64_t run_ns                  # when the run that they are of began
-    int64_t native_id               # of the thread that they are of
+    int64_t run_ns                  # when the measured run began
+    int64_t native_id               # of the measured thread
     int n
     Look newer
     Look older
@@ -106,7 +105,7 @@ cdef class Counters:
     cdef int64_t *coroutines        # nanoseconds and steps of each, by its number
     cdef uint32_t n_coroutines
     cdef int64_t carries[MAX_BLOCKS]
-    cdef Looks *seen                # not here: another thread writes it, and would take the loop's cache lines
+    cdef Looks *seen                # a pointer, since another thread writes there and would take the loop's cache lines
 
     cdef int total(self)
     cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept
@@ -126,7 +125,7 @@ cdef extern from "native.h":
     int64_t obsloop_cpu_time(int64_t native_id) nogil
     int64_t obsloop_switches() nogil
 
-# Where the counters of one loop are, for a look without the GIL. `Wakeup.wait` keeps the counters alive meanwhile.
+# Where the counters of one loop are, for samples without the GIL. `Wakeup.wait` keeps the counters alive meanwhile.
 cdef struct Watched:
     int64_t *tick_ns
     int64_t *began_ns
@@ -142,7 +141,7 @@ cdef struct Watched:
     int64_t first_tick_ns           # when the wait began
 
 cdef class Wakeup:
-    cdef PyThread_type_lock lock    # held while there is nothing to tell
+    cdef PyThread_type_lock lock    # held until `notify` is called
     cdef int64_t min_threshold_ns, floor_ns, late_ns
     cdef public int64_t planned_ns, switches
 
@@ -155,9 +154,9 @@ cdef class Wakeup:
 
 cdef extern from "native.h":
     int leave_context "obsloop_leave_context"(object context, PyObject *result) except -1
-    # A handle that waits in the queue of a running loop needs no visits of the cyclic garbage collector: the loop is
-    # alive, and so is the handle. It is hidden then. It is shown again where it leaves the queue but lives on, and where
-    # the loop stops.
+    # A handle in the queue of a running loop is alive as the loop is, and needs no visits of the garbage collector for
+    # cycles. So the core hides it. It shows the handle again when it leaves the queue but lives on, and when the
+    # loop stops.
     void hide "obsloop_hide"(object handle)
     void show "obsloop_show"(object handle, Py_ssize_t ours)
 
@@ -186,20 +185,20 @@ cdef class State:
     cdef object ready, scheduled, selector, clock_resolution
     cdef bint closed, debug, stopping, running
     cdef long timer_cancelled_count
-    cdef Turn turn          # the innermost call of run_once that has not returned; None where there is none
-    cdef Turn spare         # of the last one that has
-    cdef unsigned int plain_tag     # of the loop's class, where its `time` is known to be asyncio's; 0: not known
-    cdef unsigned int odd_tag       # or known to be another
-    cdef bint has_time              # the program has set `loop.time`
-    cdef object own_time            # to this
+    cdef Turn turn          # the innermost call of run_once that has not returned; None if there is none
+    cdef Turn spare         # the turn of the last call that has returned
+    cdef unsigned int plain_tag     # the tag of the loop's class if its `time` is known to be asyncio's; 0: not known
+    cdef unsigned int odd_tag       # the tag if its `time` is known to be another
+    cdef bint has_time              # whether the program has set `loop.time`
+    cdef object own_time            # what it has set it to
     cdef TaskTable task_table
-    cdef Counters counters        # while run_once runs: where what is scheduled is counted
+    cdef Counters counters        # while run_once runs: counts what is scheduled
 
     cdef Turn begin_turn(self)
     cdef int end_turn(self, Turn turn) except -1
 
 cdef class Turn:
-    cdef PyObject *current  # borrowed: run_once holds it while it stands here
+    cdef PyObject *current  # borrowed: run_once holds the handle while it is here
     cdef epoll_event *events
     cdef int capacity
     cdef bint over
@@ -239,16 +238,16 @@ cdef class Measurement:
 cdef class TaskTable:
     cdef Record **chunks
     cdef uint32_t n_chunks, n_live, free
-    cdef uint32_t *slots            # 1 + a record's number; 0 where there is none
+    cdef uint32_t *slots            # 1 + a record's number; 0 if empty
     cdef uint32_t mask              # slots - 1
     cdef Record *present            # of the task whose step runs
-    cdef uint32_t next_coroutine    # what create_task knows of the task that is being made
-    cdef int64_t eager_ns           # since when that has been, where it may run at once; 0 where none is made so
-    cdef Measurement eager_measurement          # and in which measurement
+    cdef uint32_t next_coroutine    # the coroutine's number of the task that create_task is making
+    cdef int64_t eager_ns           # when that began, if the task may run at once; else 0
+    cdef Measurement eager_measurement          # the measurement which that task joins
     cdef PyObject *entered          # the task that asked for a measurement meanwhile, if it was not known
-    cdef int64_t inner_ns           # what such tasks took of the step
-    cdef int64_t inner_at_ns        # that began then
-    cdef bint roll_call             # which one was the last: they have 0 and 1 in turn
+    cdef int64_t inner_ns           # how much of a step such tasks took
+    cdef int64_t inner_at_ns        # when that step began
+    cdef bint roll_call             # the last roll call: they are 0 and 1 in turn
 
     cdef int clear(self) except -1
     cdef inline uint32_t home(self, PyObject *task) noexcept
@@ -299,9 +298,9 @@ cdef class TransportStats:
     cdef public Py_ssize_t buffered, offered
     cdef public bint can_send_now
     cdef int at, fd
-    cdef object sock                # the program may close it, and its descriptor become another's
-    cdef object protocol_type       # of the protocol that was read for last
-    cdef bint buffered_protocol     # whether it has a buffer of its own
+    cdef object sock                # the program may close it, and its descriptor may become another socket's
+    cdef object protocol_type       # of the last protocol that got data
+    cdef bint buffered_protocol     # whether that protocol has its own buffer
     cdef bint much                  # whether the last read filled a lot of the buffer
 
     cdef inline void count_read(self, Py_ssize_t n) noexcept

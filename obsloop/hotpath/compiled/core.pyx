@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=False
-"""The compiled core: it behaves as the pure one does, in C.
+"""The compiled core: it behaves as the pure core does, in C.
 
-One extension module, made of the files that are included below. ``core.pxd`` declares what they share, and ``native.h``
-has what is written in C. Most files have a pure twin, which their first lines name. Read the twin first: names and order
-are the same here, and the comments there are not repeated. What differs:
+One extension module, made of the files that are included below. ``core.pxd`` declares what they share; ``native.h`` has
+what is written in C. Most files have a pure twin, which their first lines name. Read the twin first: names and order
+are the same here, and its comments are not repeated. What differs:
 
-* Handles are C structs. ``__class__`` answers asyncio's own class, so that ``isinstance`` holds.
-* The loop's fields that the hot path reads (``_ready``, ``_closed`` ...) live in a C struct, ``State``. ``Field``
-  descriptors on the loop class show them to all other code under their names.
+* Handles are C structs. Their ``__class__`` is asyncio's own class, so that ``isinstance`` holds.
+* The loop's fields that the hot path reads (``_ready``, ``_closed`` ...) are in a C struct, ``State``. ``Field``
+  descriptors on the loop class give all other code access to them by their names.
 * ``run_once`` polls the standard epoll selector with ``epoll_wait``, on the selector's descriptor and with its table of
   keys.
 """

@@ -35,7 +35,7 @@ cdef list as_list(int64_t *values, int n):
 
 
 cdef class Counters:
-    """See ``_counters.Counters``."""
+    """See ``metrics.counters.Counters``."""
 
     def __cinit__(self):
         self.seen = <Looks *>calloc(1, sizeof(Looks))
@@ -57,9 +57,10 @@ cdef class Counters:
         return STRIDE * KINDS * 2 + STRIDE * 3 + DEPTH
 
     cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept:
-        """One more value, of a kind of which many go on at once: 10,000 live tasks add 10,000 s to the sum each second.
+        """Count one more value of a kind that many tasks add to at once.
 
-        That fills 63 bits in 10.7 days, so such a sum has a second word.
+        10,000 live tasks add 10,000 s to the sum each second. That fills 63 bits in 10.7 days, so the sum has a second
+        word.
         """
         count(block, &seconds_line, value)
         if block[0] >> CARRY_BITS:
@@ -67,7 +68,7 @@ cdef class Counters:
             self.carries[(block - self.durations) // STRIDE] += 1
 
     cdef list blocks_as_list(self, int64_t *blocks, int n):
-        """``n`` blocks with their sums in full."""
+        """Return ``n`` blocks with their full sums."""
         cdef list found = as_list(blocks, STRIDE * n)
         cdef int i
         cdef Py_ssize_t first = (blocks - self.durations) // STRIDE
@@ -89,7 +90,7 @@ cdef class Counters:
         return 0
 
     cdef int know(self, uint32_t coroutine) except -1:
-        """Make room for the counters of this one, and some."""
+        """Make room for the counters of this coroutine and some more."""
         cdef uint32_t n = max(64, coroutine + coroutine // 2 + 1)
         cdef int64_t *more = <int64_t *>realloc(self.coroutines, 2 * n * sizeof(int64_t))
         if more is NULL:

@@ -1,11 +1,11 @@
-# `loop.create_task`, and the tasks that it makes another way: by a task factory, in debug mode, eagerly.
+# `loop.create_task`: the usual way, and the ways of a task factory, debug mode or an eager task.
 # The twin of `obsloop/hotpath/pure/create_task.py`: read that first.
 
 cdef object STOCK_CREATE_TASK = private_base_events.BaseEventLoop.create_task
 
 
 cdef object create_otherwise(self, State state, coro, dict kwargs):
-    """By the program's factory, in debug mode, or eagerly: then its first step is over when there is a task."""
+    """Create a task with the program's factory, in debug mode, or eagerly: then its first step is already over."""
     cdef TaskTable task_table = state.task_table
     cdef Counters counters = state.counters
     cdef int64_t before_ns = now_ns(), eager_ns = task_table.eager_ns, inner_ns = 0, spent_ns
@@ -32,7 +32,7 @@ cdef object create_otherwise(self, State state, coro, dict kwargs):
     finally:
         task_table.eager_ns = eager_ns
         task_table.eager_measurement = eager_measurement
-        # As far as it is known that it was its own step; until then it is its creator's.
+        # The time is the creator's until `settle` knows that the new task ran a step of its own.
         task_table.inner_ns, inner_ns = inner_ns, task_table.inner(counters)
     if is_task(task):
         settle(self, state, task, number, before_ns, spent_ns, inner_ns)
@@ -43,7 +43,7 @@ cdef object create_otherwise(self, State state, coro, dict kwargs):
 cdef int settle(
     self, State state, object task, uint32_t number, int64_t before_ns, int64_t spent_ns, int64_t inner_ns
 ) except -1:
-    """What of it has not been counted when it was scheduled. ``inner_ns``: what eager tasks of its own took."""
+    """Count what was not counted when it was scheduled. ``inner_ns``: how much of that its own eager tasks took."""
     cdef TaskTable task_table = state.task_table
     cdef Counters counters = state.counters
     cdef Record *record = task_table.find(<PyObject *>task)
@@ -85,7 +85,7 @@ cdef int64_t CREATED_MASK = _created.MASK
 
 
 def create_task_by_name(self, coro, *, name=None, context=None):
-    """Schedule a coroutine object: with no task factory and out of debug mode, a plain ``asyncio.Task``."""
+    """Schedule a coroutine object: without a task factory and outside debug mode, as a plain ``asyncio.Task``."""
     cdef State state = own_state(self)
     state.task_table.next_coroutine = 0
     if state.debug or state.closed or self._task_factory is not None:
@@ -100,7 +100,7 @@ def create_task_by_name(self, coro, *, name=None, context=None):
 
 
 def create_task_by_keywords(self, coro, **kwargs):
-    """Schedule or begin executing a coroutine object: with no task factory and out of debug mode, a plain Task."""
+    """Schedule or begin a coroutine object: without a task factory and outside debug mode, as a plain Task."""
     cdef State state = own_state(self)
     state.task_table.next_coroutine = 0
     if state.debug or state.closed or self._task_factory is not None or "eager_start" in kwargs:
@@ -112,7 +112,7 @@ def create_task_by_keywords(self, coro, **kwargs):
         state.task_table.next_coroutine = 0
 
 
-# Since 3.14 it takes whatever keywords the task takes; the signature is kept as this interpreter has it.
+# Since 3.14 create_task takes any keyword that the task takes. Keep the signature that this interpreter has.
 cdef object create_task = (
     create_task_by_keywords if "kwargs" in inspect.signature(STOCK_CREATE_TASK).parameters else create_task_by_name
 )

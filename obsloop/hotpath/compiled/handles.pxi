@@ -1,4 +1,4 @@
-# The handles: asyncio's, each with its kind and the moment when it became ready; and the call of a handle's callback.
+# The handles: asyncio's, with the kind of callback and the time when it became ready; and the call of the callback.
 # The twin of `obsloop/hotpath/pure/handles.py`: read that first.
 
 cdef object BaseHandle = asyncio.Handle
@@ -7,7 +7,7 @@ cdef object BaseTimerHandle = asyncio.TimerHandle
 
 @cython.freelist(1024)
 cdef class Handle:
-    """``asyncio.Handle`` with its kind and, in monotonic nanoseconds, the moment it became ready."""
+    """``asyncio.Handle`` with its kind and the time when it became ready, in monotonic nanoseconds."""
 
     def __init__(self, callback, args, loop, context=None):
         self._callback = callback
@@ -44,7 +44,7 @@ cdef class Handle:
 
 
 cdef class TimerHandle(Handle):
-    """``asyncio.TimerHandle`` with the moment it became ready; before that, the earliest moment it could."""
+    """``asyncio.TimerHandle`` with the time when it became ready; before that, the earliest time at which it can."""
 
     def __init__(self, when, callback, args, loop, context=None):
         Handle.__init__(self, callback, args, loop, context)
@@ -118,14 +118,14 @@ _marks.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle)
 
 cdef object STEP = _kinds.STEP
 cdef object FUNCTION = type(lambda: None)
-cdef object BUILTIN = type(len)  # a C task's wake-up: not its first step
+cdef object BUILTIN = type(len)  # the type of a C task's wake-up, which is never its first step
 cdef object PY_STEP = _kinds.PY_STEPS[0]
 cdef object PY_WAKEUP = _kinds.PY_STEPS[1]
 cdef object report = _cold.report
 
 
 cdef inline int kind_of(object callback) except -1:
-    """``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``: see ``_kinds.kind_of``."""
+    """Return ``TASK_STEP`` for a task's step or wake-up, C or Python, else ``CALLBACK``; see ``kinds.kind_of``."""
     global wakeup
     cdef PyObject *function
     if type(callback) is STEP:
@@ -145,7 +145,7 @@ cdef inline int kind_of(object callback) except -1:
     return CALLBACK
 
 
-# The C function behind a C task's wake-up; known from the first one on.
+# The C function behind a C task's wake-up; known after the first wake-up.
 cdef PyCFunction wakeup = NULL
 
 
@@ -160,8 +160,8 @@ cdef Handle new_handle(loop, callback, args, context, int kind):
 
 
 cdef inline int call(Handle handle) except -1:
-    """The callback, in its context."""
-    # Held here: the callback may cancel its own handle.
+    """Call the callback in its context."""
+    # Keep references here: the callback may cancel its own handle.
     callback = handle._callback
     args = handle._args
     context = handle._context
@@ -182,7 +182,7 @@ cdef inline int call(Handle handle) except -1:
 
 
 cdef int run_handle(Handle handle) except -1:
-    """``Handle._run``."""
+    """Run the handle as ``Handle._run`` does."""
     try:
         call(handle)
     except (SystemExit, KeyboardInterrupt):

@@ -2,8 +2,8 @@
 # The twin of `obsloop/hotpath/pure/iteration.py`: read that first.
 
 cdef int CHUNK_MASK = _slow.CHUNK - 1
-cdef int64_t GIVE_WAY_NS = 1_000_000    # at most so long, and one callback, do others wait for the interpreter
-cdef int TIMERS_MASK = 255              # and so many timers that are due
+cdef int64_t GIVE_WAY_NS = 1_000_000    # other threads wait for the interpreter at most this long, plus one callback
+cdef int TIMERS_MASK = 255              # or for this many due timers
 cdef object run_in_debug = _cold.run_in_debug
 cdef object give_way = _cold.give_way
 cdef object notable = _slow.notable
@@ -19,7 +19,7 @@ if _slow.CHUNK & CHUNK_MASK:
 
 
 cdef int wait_epoll(Turn turn, int epfd, int room, double timeout) except -2:
-    """``epoll_wait`` as ``select.epoll.poll`` does it: again after a signal (PEP 475), for what is left of the time."""
+    """Call ``epoll_wait`` as ``select.epoll.poll`` does: after a signal again (PEP 475), for the rest of the time."""
     cdef int n, ms
     cdef int64_t deadline_ns = 0, left_ns
     if timeout < 0:
@@ -29,7 +29,7 @@ cdef int wait_epoll(Turn turn, int epfd, int room, double timeout) except -2:
         if ms > 0:
             deadline_ns = obsloop_now() + <int64_t>ms * 1000000
     turn.room(room)
-    cdef epoll_event *events = turn.events  # no one else's: a signal handler below may run an iteration
+    cdef epoll_event *events = turn.events  # this turn's own: a signal handler below may run an iteration
     while True:
         with nogil:
             n = epoll_wait(epfd, events, room, ms)
@@ -46,7 +46,7 @@ cdef int wait_epoll(Turn turn, int epfd, int room, double timeout) except -2:
 
 
 cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) except -1:
-    """A watched descriptor is ready: its handle goes onto the queue, or off the selector if it was cancelled."""
+    """Put the handle of a ready descriptor onto the queue, or take it off the selector if it was cancelled."""
     if handle._cancelled if type(handle) is not Handle else (<Handle>handle)._cancelled:
         if kind == READER:
             self._remove_reader(fileobj)
@@ -62,13 +62,13 @@ cdef int put(State state, obs, handle, fileobj, int kind, int64_t began, self) e
 
 
 def run_once(self):
-    """``loop._run_once``; see ``_hot.run_once``."""
+    """Run one iteration as ``loop._run_once``; see ``pure.iteration.run_once``."""
     cdef State state = own_state(self)
     obs = self._obsloop
     cdef bint many = obs.iterating
     obs.iterating = False
     cdef Counters counters = obs.counters or obs.lease(self)
-    if self._selector is not state.selector:  # a subclass has it as an attribute of the class
+    if self._selector is not state.selector:  # a subclass has it as a class attribute
         state.selector = self._selector
     cdef bint inline_events
     cdef bint straight = False
@@ -123,7 +123,7 @@ def run_once(self):
                         timeout = MAX_TIMEOUT
                 else:
                     timeout = -1
-            # Where the loop is going to wait anyway, it also looks whether somebody has replaced a method.
+            # Where the loop is about to wait anyway, it also checks whether a method has been replaced.
             if state.selector is not selector or timeout != 0:
                 selector = state.selector
                 inline_events = getattr(self._process_events, "__func__", None) is PROCESS_EVENTS
@@ -141,7 +141,7 @@ def run_once(self):
                 began = 0
             counters.state = IN_POLL if timeout == 0 else IN_IDLE
             counters.tick_ns = now
-            # Python code handles signals between its instructions; here it must be asked for.
+            # Between its instructions Python code handles signals. C code has to check for them.
             PyErr_CheckSignals()
             if straight:
                 found = None
@@ -150,7 +150,7 @@ def run_once(self):
                 except InterruptedError:
                     n = 0
                 if n < 0:
-                    selector.select(0)  # it was closed, and says so in its own words
+                    selector.select(0)  # it was closed, and raises its own error
                     n = 0
             else:
                 n = 0
@@ -173,7 +173,7 @@ def run_once(self):
                     found_key = PyDict_GetItem(fd_to_key, turn.events[i].data.fd)
                     if found_key is NULL:
                         continue
-                    key = <object>found_key  # a named tuple, whose own way to its items is long
+                    key = <object>found_key  # a named tuple, whose own way to its items is slow
                     event = turn.events[i].events
                     mask = <object>PyTuple_GET_ITEM(key, 2)
                     reader, writer = <object>PyTuple_GET_ITEM(key, 3)
@@ -196,7 +196,7 @@ def run_once(self):
                     if timers & TIMERS_MASK == 0:
                         timer = timer_handle = None
                         give_way()
-                        scheduled = state.scheduled  # a signal handler may have run an iteration, and made it anew
+                        scheduled = state.scheduled  # a signal handler may have run an iteration, which may replace it
                         if not PyList_GET_SIZE(scheduled):
                             break
                     timer = scheduled[0]
@@ -316,13 +316,13 @@ def run_once(self):
 
 
 def running_handle(loop):
-    """The handle that ``loop`` runs at this moment, or None; from any thread."""
+    """Return the handle that ``loop`` runs at this moment, or None, from any thread."""
     cdef State state = loop._obsloop_state
     return <object>state.turn.current if state.turn is not None and state.turn.current is not NULL else None
 
 
 def queue(loop):
-    """The ready queue of ``loop``, to be looked at and nothing else: the handles in it stay hidden."""
+    """Return the ready queue of ``loop``, only for reading: the handles in it stay hidden."""
     cdef State state = state_of(loop)
     return state.ready if state is not None else ()
 
@@ -334,7 +334,7 @@ cdef inline bint is_cancelled(object handle) except -1:
 
 
 cdef inline int64_t due_ns(int64_t began, double late) noexcept:
-    """When a timer that is ``late`` seconds late was due; what is out of all bounds, inf and nan too, never was."""
+    """Return when a timer was due that is ``late`` seconds late; 0 if that is out of all bounds, or inf or nan."""
     return began - <int64_t>(late * 1e9) if late < 1e9 else 0
 
 

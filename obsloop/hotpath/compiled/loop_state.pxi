@@ -1,5 +1,5 @@
-# The loop's fields that the hot path reads (`_ready`, `_closed` and so on) live in a C struct. Descriptors on the loop
-# class show them to everything else under their names. No pure twin: there they are plain attributes.
+# The loop's fields that the hot path reads (`_ready`, `_closed` and so on) are in a C struct. Descriptors on the loop
+# class give all other code access to them by their names. No pure twin: there they are plain attributes.
 
 cdef class State:
     """The fields of one loop that the hot path reads."""
@@ -13,7 +13,7 @@ cdef class State:
             last_loop = last_state = NULL
 
     cdef Turn begin_turn(self):
-        """``run_once`` is called, perhaps within one of the loop's own callbacks or by a signal handler."""
+        """Begin a call of ``run_once``, which may be inside one of the loop's own callbacks or in a signal handler."""
         cdef Turn turn = self.spare
         if turn is None:
             turn = Turn.__new__(Turn)
@@ -24,7 +24,7 @@ cdef class State:
         return turn
 
     cdef int end_turn(self, Turn turn) except -1:
-        """And returns. With greenlets or threads the outer call may return first: it goes with the last inner one."""
+        """End it. With greenlets or threads the outer call may return first; it is removed after the last inner one."""
         turn.current = NULL
         turn.over = True
         while self.turn is not None and self.turn.over:
@@ -43,7 +43,7 @@ cdef class Turn:
         free(self.events)
 
     cdef int room(self, int n) except -1:
-        """Have room for ``n`` events. Not during a poll: the kernel writes there."""
+        """Make room for ``n`` events. Never during a poll, when the kernel writes there."""
         cdef epoll_event *events
         if n > self.capacity:
             n = n + n // 2
@@ -55,20 +55,20 @@ cdef class Turn:
         return 0
 
 
-# The loop that was asked for last, borrowed: almost always there is one loop. `forget` is called where a loop is made,
-# so that a new loop at an old one's address is not taken for it.
+# The loop that was asked for last, borrowed: almost always there is one loop. `forget` is called when a loop is made or
+# closed, so that a new loop at an old one's address is not taken for the old one.
 cdef PyObject *last_loop = NULL
 cdef PyObject *last_state = NULL
 
 
 def forget():
-    """A loop is being made or closed: do not trust addresses."""
+    """Forget the last loop: a loop is being made or closed, and its address may be used again."""
     global last_loop, last_state
     last_loop = last_state = NULL
 
 
 cdef State own_state(object loop):
-    """The state of a loop whose own method this is; AttributeError where it was never set up, as on the stock loop."""
+    """Return the state of an observed loop. Raise AttributeError if it was never set up, as on the stock loop."""
     cdef State state = state_of(loop)
     if state is None:
         raise AttributeError(f"{type(loop).__name__!r} object was not set up: call super().__init__() first")
@@ -76,7 +76,7 @@ cdef State own_state(object loop):
 
 
 cdef State state_of(object loop):
-    """The state of an observed loop; None for any other object."""
+    """Return the state of an observed loop; None for any other object."""
     global last_loop, last_state
     if <PyObject *>loop == last_loop:
         return <State>last_state
@@ -114,7 +114,7 @@ cdef class Field:
         if self.which == DEBUG:
             return state.debug
         if self.which == READY:
-            # Whoever gets the queue may take handles out of it: for the rest of this run none is hidden.
+            # The caller may take handles out of the queue, so for the rest of this run none is hidden.
             show_all(state, False)
             return state.ready
         if self.which == SCHEDULED:
@@ -153,7 +153,7 @@ cdef class Field:
 
 
 cdef int show_all(State state, bint nested) except -1:
-    """The loop stops, but for an iteration within a callback: what is left in its queue may become garbage with it."""
+    """Show all handles in the queue if the loop stops, since they may become garbage with it. Not if ``nested``."""
     if nested or not state.running:
         return 0
     state.running = False
@@ -164,9 +164,9 @@ cdef int show_all(State state, bint nested) except -1:
 
 
 def adopt(loop, cls):
-    """A loop that may run already, in any thread, becomes one of ``cls``: its fields move into a ``State``.
+    """Make a loop, which may be running in any thread, one of ``cls``: move its fields into a ``State``.
 
-    Without a line of Python in between, so that its own thread finds it either as it was or as it will be.
+    No line of Python runs in between, so its own thread sees it either as it was or as it will be.
     """
     cdef State state = State()
     forget()

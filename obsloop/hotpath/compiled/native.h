@@ -1,6 +1,6 @@
-/* The C code of the compiled core: what Cython cannot express, or expresses with more calls. core.pxd declares it.
+/* The C code of the compiled core: what Cython cannot express, or only with more calls. core.pxd declares it.
  *
- * Where a platform lacks something, its constant is 0 and its functions are stubs, which the core then does not call. */
+ * Where a platform lacks something, its constant is 0, and its functions are stubs that the core does not call. */
 
 #ifndef OBSLOOP_NATIVE_H
 #define OBSLOOP_NATIVE_H
@@ -34,7 +34,7 @@ struct epoll_event { uint32_t events; union { int fd; } data; };
 static int epoll_wait(int epfd, struct epoll_event *e, int n, int t) { (void)epfd; (void)e; (void)n; (void)t; return -1; }
 #endif
 
-/* ---- the highest bit that is set (buckets.pxi) ---- */
+/* ---- the highest set bit (buckets.pxi) ---- */
 
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -43,7 +43,7 @@ static inline int obsloop_msb(uint64_t v) { unsigned long i; _BitScanReverse64(&
 static inline int obsloop_msb(uint64_t v) { return 63 - __builtin_clzll(v); }
 #endif
 
-/* ---- what the watchdog reads and writes without the GIL, while the loop's thread goes on (wakeup.pxi) ---- */
+/* ---- what the watchdog reads and writes without the GIL, while the loop's thread runs (wakeup.pxi) ---- */
 
 #if defined(__GNUC__) && UINTPTR_MAX > 0xffffffffu
 static inline int64_t obsloop_load(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
@@ -60,13 +60,13 @@ static inline void obsloop_fence(void) { }
 #if defined(__linux__)
 #include <sys/resource.h>
 #define OBSLOOP_LOOKS 1
-/* What pthread_getcpuclockid() makes of a thread, by its kernel id; -1 when the thread is gone. */
+/* The CPU time of a thread, by its kernel id, with the clock of pthread_getcpuclockid(); -1 if the thread is gone. */
 static inline int64_t obsloop_cpu_time(int64_t native_id) {
     struct timespec t;
     if (clock_gettime((clockid_t)((~(unsigned int)native_id << 3) | 6), &t) != 0) return -1;
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
-/* How often this thread was taken off its CPU. */
+/* How often this thread was taken off its CPU; -1 on an error. */
 static inline int64_t obsloop_switches(void) {
     struct rusage used;
     if (getrusage(RUSAGE_THREAD, &used) != 0) return -1;
@@ -80,9 +80,9 @@ static inline int64_t obsloop_switches(void) { return -1; }
 
 /* ---- loop.time (clock.pxi) ---- */
 
-/* Changes with the class and with each of its bases; 0 where it is not known. */
+/* Changes with the class and with each of its bases; 0 if unknown. */
 static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
-/* Changes with the dictionary, and no two have the same (PEP 509); 0 where it is not known. */
+/* Changes with the dictionary, and no two dictionaries have the same (PEP 509); 0 if unknown. */
 static inline uint64_t obsloop_dict_version(PyObject *dict) {
 #if PY_VERSION_HEX < 0x030C0000
     return ((PyDictObject *)dict)->ma_version_tag;
@@ -110,7 +110,7 @@ static inline void obsloop_show(PyObject *handle, Py_ssize_t ours) {
 
 /* ---- the queue of ready handles: a deque (scheduling.pxi) ---- */
 
-/* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as known. */
+/* The C functions behind deque.append and deque.popleft, called without a look-up; NULL if they are not as expected. */
 static PyCFunction obsloop_deque_append = NULL, obsloop_deque_popleft = NULL;
 static PyTypeObject *obsloop_deque = NULL;
 
@@ -145,20 +145,20 @@ static inline PyObject *obsloop_popleft(PyObject *queue) {
 typedef struct {
     PyObject *task;             /* only its address: it may have died, see `bury` */
     PyObject *measurement;            /* owned; NULL for none */
-    int64_t created_ns;         /* of a free record: the next free one */
+    int64_t created_ns;         /* of a free record: the number of the next free one */
     int64_t run_ns;
     int64_t wait_ns;
-    uint64_t steps : 48;        /* 32 bits are full after an hour of steps without a pause */
+    uint64_t steps : 48;  /* 32 bits would be full after an hour of steps without a pause */
     uint64_t coroutine : 15;
-    uint64_t called : 1;        /* of which roll call, see `begin_roll_call` */
+    uint64_t called : 1;  /* the last roll call that it answered, see `begin_roll_call` */
 } obsloop_record;
 
 /* ---- the steps of tasks (task_steps.pxi) ---- */
 
-/* The task behind a step's callback: where the C type keeps it, which is tried on a real one first. */
+/* The task of a step's callback, read where the C type keeps it. The core tries this on a real one first. */
 static inline PyObject *obsloop_first_field(PyObject *step) { return *(PyObject **)(step + 1); }
 
-/* The code of a coroutine of Python's own, borrowed; NULL for anything else. */
+/* The code of a Python coroutine, borrowed; NULL for anything else. */
 static inline PyObject *obsloop_code(PyObject *coro) {
     PyObject *code;
     if (!PyCoro_CheckExact(coro)) return NULL;
@@ -169,12 +169,12 @@ static inline PyObject *obsloop_code(PyObject *coro) {
     Py_XDECREF(code);
 #else
     code = (PyObject *)PyGen_GetCode((PyGenObject *)coro);
-    Py_XDECREF(code);  /* the coroutine has it */
+    Py_XDECREF(code);  /* the coroutine keeps it alive */
 #endif
     return code;
 }
 
-/* What asyncio's C task answers without arguments, called without a look-up; NULL if it is not as known. */
+/* The methods `done` and `cancelled` of asyncio's C task, called without a look-up; NULL if not as expected. */
 static PyCFunction obsloop_task_done = NULL, obsloop_task_cancelled = NULL;
 static PyTypeObject *obsloop_task_type = NULL;
 static void obsloop_learn_task(PyObject *type) {
@@ -182,7 +182,7 @@ static void obsloop_learn_task(PyObject *type) {
     obsloop_task_cancelled = obsloop_method(type, "cancelled", METH_NOARGS);
     if (obsloop_task_done != NULL && obsloop_task_cancelled != NULL) obsloop_task_type = (PyTypeObject *)type;
 }
-/* 1, 0, or -1 with an error set. */
+/* Return 1, 0, or -1 with an error set. */
 static inline int obsloop_ask(PyObject *task, PyCFunction method, const char *name) {
     PyObject *answer;
     int yes;
@@ -200,7 +200,7 @@ static inline int obsloop_is_cancelled(PyObject *task) {
 
 /* ---- sockets (socket_io.pxi) ---- */
 
-/* Of a `_socket.socket`, whose first field it is; -1 once it is closed. Checked against `fileno()` before it is used. */
+/* The descriptor of a `_socket.socket`, its first field; -1 if closed. Checked against `fileno()` before use. */
 static inline int obsloop_descriptor_of(PyObject *sock) { return *(const int *)((const char *)sock + sizeof(PyObject)); }
 
 #if defined(_WIN32)
@@ -216,7 +216,7 @@ static int obsloop_would_block(int e) { (void)e; return 0; }
 #define MSG_NOSIGNAL 0
 #endif
 #if defined(__linux__) && defined(__LP64__)
-/* The C library's own make of each a point where a thread may be cancelled, which takes as long as the rest of it. */
+/* The C library's functions are points where a thread may be cancelled, which takes as long as the rest of the call. */
 #include <sys/syscall.h>
 #include <unistd.h>
 static inline Py_ssize_t obsloop_recv(int fd, void *p, size_t n) {
@@ -234,7 +234,7 @@ static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
 static inline int obsloop_would_block(int e) { return e == EAGAIN || e == EWOULDBLOCK || e == EINTR; }
 #endif
 
-/* Straight into a new object of `room` bytes, without the lock; None where nothing came, and then *n says why. */
+/* Read into a new object of `room` bytes, without the GIL. None if nothing came: then *n and *code say why. */
 static PyObject *obsloop_recv_much(int fd, Py_ssize_t room, Py_ssize_t *n, int *code) {
     PyObject *data = PyBytes_FromStringAndSize(NULL, room);
     if (data == NULL) return NULL;

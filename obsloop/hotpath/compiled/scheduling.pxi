@@ -10,7 +10,7 @@ cdef object caller_stack = _cold.caller_stack
 
 
 def call_soon(self, callback, *args, context=None):
-    """``loop.call_soon``: the handle is ready now."""
+    """Schedule as ``loop.call_soon`` does: the handle is ready now."""
     cdef State state = own_state(self)
     cdef Handle handle
     if state.closed or state.debug:
@@ -29,7 +29,7 @@ def call_soon(self, callback, *args, context=None):
 
 
 def call_soon_threadsafe(self, callback, *args, context=None):
-    """``loop.call_soon_threadsafe``: the handle is ready now, by the clock of the calling thread."""
+    """Schedule as ``loop.call_soon_threadsafe`` does: the handle is ready now, by the calling thread's clock."""
     cdef State state = own_state(self)
     self._check_closed()
     if state.debug:
@@ -51,7 +51,7 @@ def call_soon_threadsafe(self, callback, *args, context=None):
 
 
 def call_later(self, delay, callback, *args, context=None):
-    """``loop.call_later``: ready at ``when``; a negative delay means now."""
+    """Schedule as ``loop.call_later`` does: ready at ``when``. A negative delay means now."""
     if delay is None:
         raise TypeError("delay must not be None")
     method = self.call_at
@@ -59,15 +59,15 @@ def call_later(self, delay, callback, *args, context=None):
         # asyncio's call_later goes through call_at
         return method(self.time() + delay, callback, *args, context=context)
     cdef double seconds, now = loop_time(own_state(self), self)
-    if type(delay) is float:  # nearly always, and then without a detour over objects
+    if type(delay) is float:  # nearly always, and then no objects are needed
         seconds = delay
         return schedule(self, now + seconds, callback, args, context, 0 if seconds >= 0 else now_ns())
-    when = now + delay  # the program's own type, perhaps: all that asyncio wants of it is this sum
+    when = now + delay  # may be of the program's own type: asyncio only needs this sum
     return schedule(self, when, callback, args, context, 0 if when >= now else now_ns())
 
 
 def call_at(self, when, callback, *args, context=None):
-    """``loop.call_at``: ready at ``when``; a moment that has passed means now."""
+    """Schedule as ``loop.call_at`` does: ready at ``when``. A time in the past means now."""
     if when is None:
         raise TypeError("when cannot be None")
     return schedule(self, when, callback, args, context, now_ns())
@@ -97,12 +97,12 @@ cdef object schedule(self, when, callback, args, context, int64_t not_before_ns)
 
 
 def add_reader(self, fd, callback, *args, context=None):
-    """``loop._add_reader``, with a handle of ours, which ``run_once`` stamps whenever a poll returns it."""
+    """Watch ``fd`` as ``loop._add_reader`` does, with a handle that ``run_once`` stamps when a poll returns it."""
     return watch(self, fd, 1, callback, args, context)
 
 
 def add_writer(self, fd, callback, *args, context=None):
-    """``loop._add_writer``, likewise."""
+    """Watch ``fd`` as ``loop._add_writer`` does, with a handle that ``run_once`` stamps when a poll returns it."""
     return watch(self, fd, 2, callback, args, context)
 
 
@@ -133,5 +133,5 @@ def create_future(self):
 
 
 def get_debug(self):
-    """Whether the loop is in debug mode."""
+    """Return whether the loop is in debug mode."""
     return own_state(self).debug

@@ -1,5 +1,5 @@
-# One read and one write of a socket transport. The socket is read and written by its descriptor, into one buffer for all,
-# without releasing the GIL: nothing waits there. A copy of much data takes long, and then the GIL is released.
+# One read and one write of a socket transport. They use the socket's descriptor and one buffer for all sockets, without
+# releasing the GIL, since nothing waits there. To copy much data takes long: then they release the GIL.
 # The twin of `obsloop/hotpath/pure/socket_io.py`: read that first.
 
 from asyncio import constants, protocols
@@ -8,8 +8,8 @@ from obsloop.hotpath.pure import socket_io as _wire
 
 cdef enum:
     ROOM = 1 << 18                  # what asyncio asks for with one read
-    MOST = 1 << 30                  # and the most that a program is taken to mean
-    MUCH = 1 << 16                  # from here on a copy takes longer than giving the lock away
+    MOST = 1 << 30                  # the most that a program can reasonably ask for
+    MUCH = 1 << 16                  # from this size on a copy takes longer than to release the GIL
 
 cdef char *read_buffer = <char *>malloc(ROOM)
 if read_buffer is NULL:
@@ -21,7 +21,7 @@ cdef object write_rest = _wire.write_rest
 
 
 cdef class TransportStats:
-    """See ``_wire.TransportStats``."""
+    """See ``pure.socket_io.TransportStats``."""
 
     def __init__(self, Counters counters not None, int at):
         if not 0 <= at < MAX_IO - 1:
@@ -64,7 +64,7 @@ cdef object os_error(int code):
 
 
 def read_ready(self):
-    """``_read_ready``: what the socket has goes to the protocol."""
+    """Read what the socket has and pass it to the protocol, as asyncio's ``_read_ready`` does."""
     cdef TransportStats stats = self._obsloop_stats
     cdef Py_ssize_t n = 0
     cdef object data
@@ -72,7 +72,7 @@ def read_ready(self):
     cdef int fd = stats.fd
     cdef long long room
     if not stats.is_open():
-        if self._read_ready_cb is not None:  # in its odd moments and on odd sockets
+        if self._read_ready_cb is not None:  # while it opens or closes, and on unusual sockets
             self._read_ready_cb()
         return
     protocol = self._protocol
@@ -82,10 +82,10 @@ def read_ready(self):
     if stats.buffered_protocol:
         read_into(self, stats, protocol)
         return
-    size = self.max_size  # each time: it is a public attribute of the transport, and of its class
+    size = self.max_size  # each time: it is a public attribute of the transport and of its class
     room = PyLong_AsLongLongAndOverflow(size, &overflow) if type(size) is int else 0
     if not 0 < room <= MOST or overflow:
-        self._read_ready_cb()  # which says what is wrong with it
+        self._read_ready_cb()  # which reports what is wrong with it
         return
     if stats.much or room > ROOM:
         data = recv_much(fd, room, &n, &code)
@@ -108,7 +108,7 @@ def read_ready(self):
 
 
 cdef int no_data(self, Py_ssize_t n, int code) except -1:
-    """The peer has ended, or the read failed."""
+    """Handle a read without data: the peer has ended, or the read failed."""
     if n == 0:
         self._read_ready__on_eof()
     elif not obsloop_would_block(code):
@@ -117,7 +117,7 @@ cdef int no_data(self, Py_ssize_t n, int code) except -1:
 
 
 cdef int read_into(self, TransportStats stats, protocol) except -1:
-    """A protocol with a buffer of its own."""
+    """Read for a protocol that has its own buffer."""
     cdef Py_buffer view
     cdef Py_ssize_t n
     cdef int code
@@ -130,7 +130,7 @@ cdef int read_into(self, TransportStats stats, protocol) except -1:
     except BaseException as exc:
         self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
         return 0
-    if not stats.is_open():  # closed by the protocol just now
+    if not stats.is_open():  # the protocol has closed it just now
         return 0
     try:
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
@@ -160,7 +160,7 @@ cdef int read_into(self, TransportStats stats, protocol) except -1:
 
 
 def write(self, data):
-    """Write to the socket at once where nothing is in the way; what is left, and all else, is for asyncio's ``write``."""
+    """Write to the socket at once if nothing is in the way; leave the rest, and every other case, to asyncio."""
     cdef TransportStats stats = self._obsloop_stats
     cdef Py_ssize_t n, size
     cdef int code

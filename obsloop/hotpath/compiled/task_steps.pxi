@@ -1,5 +1,5 @@
-# The steps of tasks: when a task is first seen, what each step took, how the task ended. A task enters the table when its
-# first step is scheduled, not in `create_task`: this holds for tasks from any source.
+# The steps of tasks: when a task is first seen, what each step took, how the task ended. A task enters the table when
+# its first step is scheduled, not in `create_task`: so tasks from any source are counted.
 # The twin of `obsloop/hotpath/pure/task_steps.py`: read that first.
 
 learn_task(asyncio.Task)
@@ -8,7 +8,7 @@ cdef bint step_is_known = False
 
 
 cdef int learn_step() except -1:
-    """Whether the C type of a step has its task as its first field."""
+    """Note whether the C type of a step has its task as its first field."""
     global step_is_known
     step, task = _kinds.a_step()
     step_is_known = type(step) is STEP and getattr(step, "__self__", None) is task and (
@@ -21,7 +21,7 @@ learn_step()
 
 
 cdef inline PyObject *task_of(object callback) except? NULL:
-    """The task whose step ``callback`` is, borrowed."""
+    """Return the task whose step ``callback`` is, borrowed."""
     if type(callback) is STEP:
         if step_is_known:
             return first_field(<PyObject *>callback)
@@ -36,12 +36,13 @@ cdef inline PyObject *task_of(object callback) except? NULL:
 cdef enum:
     CACHED = 256
 
-cdef PyObject *cached_code[CACHED]  # borrowed: it is kept if it has a number; if not, what is at its address has none
+# Borrowed: code with its own number is kept alive. Other code shares a number (REST), as will any code at its address.
+cdef PyObject *cached_code[CACHED]
 cdef uint32_t cached_number[CACHED]
 
 
 cdef inline uint32_t number_of(object coro) except? 0:
-    """``_coroutines.number_of``, from a table of those that were asked for lately."""
+    """Return ``coroutine_times.number_of(coro)``, from a table of recent answers where possible."""
     cdef PyObject *code = code_of(<PyObject *>coro)
     cdef uint32_t i, number
     if code is NULL:
@@ -57,11 +58,11 @@ cdef inline uint32_t number_of(object coro) except? 0:
 
 
 cdef inline int scheduled_step(self, State state, Handle handle, object callback) except -1:
-    """A step was scheduled with ``call_soon``: it is the first one of a task that is not known."""
+    """Note a step scheduled with ``call_soon``: for an unknown task it is the first one."""
     cdef PyObject *task = task_of(callback)
     cdef Record *record
     if state.task_table.present is not NULL and state.task_table.present.task == task:
-        return 0  # it goes on by itself: sleep(0)
+        return 0  # sleep(0): the running task schedules its own next step
     if task is NULL:
         return 0
     record = state.task_table.find(task)
@@ -76,7 +77,7 @@ cdef inline int scheduled_step(self, State state, Handle handle, object callback
 
 
 cdef inline bint step_begins(State state, Counters counters, object callback, int64_t ready_ns) except -1:
-    """A task's step is about to run. Returns whether it is the first one of a task that was not known."""
+    """Note that a task's step is about to run. Return whether it is the first one of a task that was not known."""
     cdef TaskTable task_table = state.task_table
     cdef PyObject *task = task_of(callback)
     if task is NULL:
@@ -93,7 +94,7 @@ cdef inline bint step_begins(State state, Counters counters, object callback, in
 
 
 cdef int leave_tasks(State state, Counters outer_cells, PyObject *outer_task) except -1:
-    """``run_once`` returns; it may have been called by a task's step."""
+    """Restore the outer counters and task: ``run_once`` returns, and a task's step may have called it."""
     state.counters = outer_cells
     state.task_table.present = NULL if outer_task is NULL else state.task_table.find(outer_task)
     return 0
@@ -121,7 +122,7 @@ cdef int add_to(Measurement measurement, int64_t spent_ns, int64_t waited_ns) ex
 
 
 cdef inline int step_ended(self, State state, Counters counters, Handle handle, object callback, int64_t start, int64_t end) except -1:
-    """It has returned, or raised. ``callback`` keeps the task alive."""
+    """Count a step that has returned or raised. ``callback`` keeps the task alive."""
     cdef TaskTable task_table = state.task_table
     cdef PyObject *task = task_of(callback)
     cdef Record *record = task_table.present

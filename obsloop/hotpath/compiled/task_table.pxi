@@ -1,12 +1,12 @@
-# One record for each live task, so every task's times are exact. A record is 48 bytes and is found by the task's address,
-# with 4 bytes for each slot of a table that is between two fifths and four fifths full. It does not keep its task alive.
+# One record for each live task, so every task's times are exact. A record is 48 bytes and does not keep its task alive.
+# It is found by the task's address, in a table with 4 bytes per slot that is between two and four fifths full.
 # The twin of `obsloop/hotpath/pure/task_table.py`, which has no records: read that first.
 
 cdef object current_task = asyncio.current_task
 
 
 cdef class Measurement:
-    """See ``_tally.Measurement``."""
+    """See ``pure.task_table.Measurement``."""
 
     def __init__(self, Measurement outer):
         self.outer = outer
@@ -23,7 +23,7 @@ cdef enum:
 
 
 cdef class TaskTable:
-    """See ``_tally.TaskTable``."""
+    """See ``pure.task_table.TaskTable``."""
 
     def __cinit__(self):
         self.free = NOBODY
@@ -69,7 +69,7 @@ cdef class TaskTable:
         return NULL
 
     cdef int grow(self) except -1:
-        """Slots for twice as many."""
+        """Double the number of slots."""
         cdef uint32_t n = 2 * (self.mask + 1) if self.slots is not NULL else 256
         cdef uint32_t *old = self.slots
         cdef uint32_t before = self.mask + 1 if old is not NULL else 0
@@ -89,7 +89,7 @@ cdef class TaskTable:
         return 0
 
     cdef int more(self) except -1:
-        """One more chunk of free records."""
+        """Add a chunk of free records."""
         cdef Record **chunks
         cdef uint32_t i, first = self.n_chunks << CHUNK_BITS
         chunks = <Record **>realloc(self.chunks, (self.n_chunks + 1) * sizeof(Record *))
@@ -130,7 +130,7 @@ cdef class TaskTable:
         return record
 
     cdef int remove(self, PyObject *task) except -1:
-        """And close the gap, so that whoever was put past it is found."""
+        """Remove a task, and close the gap, so that the tasks stored after it are still found."""
         cdef uint32_t i, j, home, number
         cdef Record *record
         if self.slots is NULL:
@@ -164,17 +164,17 @@ cdef class TaskTable:
         record.created_ns = self.free
         self.free = number
         if not self.n_live and self.n_chunks > 4:
-            self.clear()  # there were very many
+            self.clear()  # there were many
         if measurement is not NULL:
             Py_DECREF(<object>measurement)
         return 0
 
-    # A task that dies pending without asyncio's report (a child of `gather` has it switched off) leaves its record behind.
-    # It is found when a new task has its address, or else by a roll call. What has not had a step yet is alive: the loop's
+    # A task may die pending without asyncio's report (a child of `gather` has it switched off). Then its record remains
+    # until a new task at its address or a roll call finds it. A task that has not had a step yet is alive: the loop's
     # queue holds it.
 
     cdef int bury(self, Counters counters, PyObject *task) except -1:
-        """What is known of this address is of a task that has died pending."""
+        """Remove the record at this address: its task has died pending."""
         self.remove(task)
         if counters is not None:
             counters.tasks_finished[ABANDONED] += 1
@@ -196,16 +196,16 @@ cdef class TaskTable:
         while i < self.n_chunks:
             for j in range(CHUNK_SIZE):
                 record = &self.chunks[i][j]
-                # The task of the step that runs may be done already, and is counted when the step ends.
+                # The running task may be done already. It is counted when its step ends.
                 if record.task is NULL or record.called == self.roll_call or not record.steps or record == self.present:
                     continue
                 self.bury(counters, record.task)
-                if not self.n_chunks:  # that was the last one
+                if not self.n_chunks:  # that was the last record
                     return
             i += 1
 
     cdef Record *admit(self, Counters counters, PyObject *task, int64_t created_ns) except NULL:
-        """A task that has not been seen before."""
+        """Add a task that has not been seen before."""
         cdef Record *record = self.insert(task, created_ns)
         record.measurement = self.creators_group()
         if record.measurement is not NULL:
@@ -216,7 +216,7 @@ cdef class TaskTable:
         return record
 
     cdef PyObject *creators_group(self) except? NULL:
-        """The measurement of the task that runs, borrowed."""
+        """Return the measurement of the running task, borrowed."""
         cdef Record *record = self.present
         if self.eager_ns:
             task = current_task()
@@ -225,7 +225,7 @@ cdef class TaskTable:
                 return NULL if self.eager_measurement is None else <PyObject *>self.eager_measurement
         return NULL if record is NULL else record.measurement
 
-    # What `probes.tasks` asks for.
+    # For `probes.tasks`.
 
     def live(self):
         return self.n_live
@@ -259,7 +259,7 @@ cdef class TaskTable:
     def enter(self, task, int64_t start_ns, int64_t ready_ns):
         cdef Record *record = self.find(<PyObject *>task)
         cdef Measurement measurement
-        if record is NULL:  # an eager task, in its first step: `settle` counts it
+        if record is NULL:  # an eager task in its first step: `settle` counts it
             record = self.insert(<PyObject *>task, start_ns)
             record.measurement = NULL if self.eager_measurement is None else <PyObject *>self.eager_measurement
             if record.measurement is not NULL:
@@ -306,10 +306,10 @@ cdef class TaskTable:
         return <object>record.measurement if record is not NULL and record.measurement is not NULL else None
 
     cdef inline int64_t inner(self, Counters counters) noexcept:
-        """How much of the present step was eager tasks' first steps."""
+        """Return how much of the present step went to the first steps of eager tasks."""
         return self.inner_ns if self.inner_at_ns == counters.tick_ns else 0
 
 
 def task_table_of(loop):
-    """The task_table of ``loop``'s tasks."""
+    """Return the table of ``loop``'s tasks."""
     return own_state(loop).task_table if type(getattr(loop, "_obsloop_state", None)) is State else TaskTable()

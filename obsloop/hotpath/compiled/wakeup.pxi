@@ -1,14 +1,14 @@
-# What the watchdog's thread sleeps on. While it waits, it looks at healthy loops without the GIL.
+# What the watchdog's thread sleeps on. While it waits, it measures healthy loops without the GIL.
 # The twin of the class in `obsloop/blocking/wakeup.py`.
 
 cdef int64_t FOREVER_NS = 1 << 60
-cdef int64_t AT_ONCE_NS = 100_000   # what took longer to read is not of one moment
+cdef int64_t AT_ONCE_NS = 100_000   # a reading that took longer is not of one moment
 
 
 cdef void look_at(Watched *w) noexcept nogil:
-    """Measure the loop's thread, unless nothing would be gained by it: what ``usage.look`` does.
+    """Measure the loop's thread, as ``usage.look`` does, unless that would add nothing.
 
-    The loop moves on meanwhile: what is not of one moment is left to the next look.
+    The loop runs on meanwhile. If a reading is not of one moment, the next one replaces it.
     """
     cdef Looks *seen = w.seen
     cdef Look look
@@ -50,7 +50,7 @@ cdef void look_at(Watched *w) noexcept nogil:
             look.idle_ns += max(0, look.at_ns - tick_ns)
         if gc_started_ns:
             look.gc_ns += max(0, look.at_ns - gc_started_ns)
-        # As they are by now: an iteration that has begun meanwhile counts as looked at.
+        # The values of now: an iteration that has begun meanwhile counts as measured.
         look.began_ns = obsloop_load(w.began_ns)
         look.tick_ns = obsloop_load(w.tick_ns)
         if obsloop_load(w.run_started_ns) != run_ns:
@@ -69,7 +69,7 @@ cdef void look_at(Watched *w) noexcept nogil:
 
 
 cdef class Wakeup:
-    """See ``wakeup.Wakeup``. Here healthy loops are looked at while it waits, without the GIL."""
+    """See ``blocking.wakeup.Wakeup``. This one measures healthy loops while it waits, without the GIL."""
 
     looks = bool(OBSLOOP_LOOKS)
 
@@ -88,7 +88,7 @@ cdef class Wakeup:
             PyThread_free_lock(self.lock)
 
     def notify(self):
-        # Under the GIL: nobody else rings between the two.
+        # The GIL is held: no other thread notifies between these two calls.
         PyThread_acquire_lock(self.lock, 0)
         PyThread_release_lock(self.lock)
 
@@ -101,7 +101,7 @@ cdef class Wakeup:
             watched = []
         if not OBSLOOP_CLOCK:
             until_ns -= real_clock()
-        kept = tuple(watched)  # whatever happens to the list: the counters stay
+        kept = tuple(watched)  # the counters stay alive, whatever happens to the list
         if kept:
             many = <Watched *>calloc(len(kept), sizeof(Watched))
             if many is NULL:
@@ -133,7 +133,7 @@ cdef class Wakeup:
         cdef int i
         while True:
             now = obsloop_now()
-            # Where it woke late, Python wants to know what it did meanwhile.
+            # If it woke late, Python code has to examine what it did meanwhile.
             if slept and (not n or now >= until_ns or now - self.planned_ns >= self.late_ns):
                 return False
             next_ns = until_ns
@@ -151,7 +151,7 @@ cdef class Wakeup:
             self.switches = obsloop_switches()
             obsloop_store(&self.planned_ns, next_ns)
             if self.sleep(next_ns, now):
-                # It is time for the GIL now.
+                # From now on it may wait for the GIL.
                 self.switches = obsloop_switches()
                 obsloop_store(&self.planned_ns, obsloop_now())
                 return True

@@ -87,7 +87,7 @@ class TaskTable:
             timed.pop(key, None)
 
     def end_roll_call(self, loop: Any, counters: Counters) -> None:
-        """Remove the tasks that did not answer: they died, or an exception from a signal handler left them uncounted."""
+        """Remove the tasks that did not answer: they died, or a signal handler's exception left them uncounted."""
         created, timed = self._missing
         self._missing = {}, {}
         tick_ns = counters.tick_ns
