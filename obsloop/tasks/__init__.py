@@ -1,1 +1,1 @@
-"""Live tasks, seen from outside: the census, and the lints."""
+"""Live tasks, seen from other threads: the census and the lints."""

@@ -1,12 +1,13 @@
-"""The live tasks of every loop that runs in this process, and since when they have been seen. Read from other threads
-only: the loop is not asked, not stopped, and pays nothing per task.
+"""The live tasks of every loop that runs in this process, and since when they have been seen.
 
-asyncio keeps no creation times. So a thread that is not the loop's looks at all tasks now and then (a census) and notes
-which are new: a task is as old as its first census, or older by at most the time since the census before. (From Python
-3.14 on a census sees running loops only. Tasks that were made long before their loop ran, or was taken over with
-``instrument()`` when there was a service already, are older than that says.)
+Only other threads read them: the loop is not asked, not stopped, and pays nothing per task.
 
-Tasks are held by weak references, and by a strong one only while a single task is looked at: what dies meanwhile should
+asyncio keeps no creation times. So another thread reads all tasks about once a second (a census) and notes which are
+new: a task is as old as its first census, or older by at most the time since the census before. (From Python 3.14 on, a
+census sees running loops only. A task may be older than that if it was made long before its loop ran, or before
+``instrument()`` took over its loop while a service already existed.)
+
+Tasks are held by weak references. Strong ones exist only while a single task is read: a task that dies meanwhile should
 die in its own thread.
 """
 
@@ -38,11 +39,11 @@ MAX_KNOWN = 10_000
 """How many tasks a census keeps."""
 CENSUS_SECONDS = 1.0
 CENSUS_SHARE = 1_000
-"""A census is taken again after this many times what it cost: 0.1 % of one core at most."""
+"""The next census comes after this many times what the last one cost: 0.1 % of one core at most."""
 MAX_WALKED = 100_000
-"""How many tasks that no census has seen a listing looks at. Further ones it only counts."""
+"""How many tasks that no census has seen a listing reads. It only counts further ones."""
 _CHUNK = 512
-"""So many tasks are looked at in one step, which takes a tenth of a millisecond."""
+"""How many tasks are read in one step, which takes a tenth of a millisecond."""
 
 _C_TASK: Any = C_TASK or ()  # without C, no class is a subclass of it
 _deque: Any = deque
@@ -50,7 +51,7 @@ _c_done: Callable[[Any], bool] = getattr(_C_TASK, "done", bool)
 _c_loop: Callable[[Any], Any] = getattr(_C_TASK, "get_loop", id)
 _TaskRef = weakref.ref["asyncio.Task[Any]"]
 _Moment = tuple[int, int | None]
-"""When a task was first seen, and how many nanoseconds it may have been there before; None where nobody knows."""
+"""When a task was first seen, and by how many nanoseconds it may be older; None if unknown."""
 _Loops = dict[int, tuple[asyncio.AbstractEventLoop, str | None]]
 """Loops and their names, by id."""
 
@@ -66,17 +67,17 @@ class TaskInfo:
     state: str
     """``running`` now; ``ready`` to run; ``waiting`` for a future; ``unknown`` for tasks that are not asyncio's own."""
     cancelling: bool
-    """Whether it has been asked to cancel."""
+    """Whether its cancellation was requested."""
     waits_for: str | None
-    """The class of the future that it waits for; a task's name with it."""
+    """The class of the future that it waits for; for a task also its name."""
     filename: str
-    """Where it waits, or is: in the innermost coroutine. Empty where there is no Python source."""
+    """Where it waits or is, in the innermost coroutine. Empty if there is no Python source."""
     lineno: int
     function: str
     age: float
     """Seconds since it was first seen."""
     age_resolution: float | None
-    """How many seconds older it may be; None where nobody knows, for it was there before the first census."""
+    """By how many seconds it may be older; None if unknown, for a task from before the first census."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +90,18 @@ class Listing:
     unseen: int = 0
     """How many of all these no census has seen: they are too new, or the census was full."""
     not_looked_at: int = 0
-    """How many of ``unseen`` and ``not_shown`` were only counted: there were too many to look at. Some may be done, or
-    belong to loops that do not run."""
+    """How many of ``unseen`` and ``not_shown`` were counted but not read, since there were too many. Some may be done,
+    or belong to loops that do not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Census:
-    """What the last census found; replaced as a whole by the next one."""
+    """What the last census found. The next one replaces it as a whole."""
 
     first_seen: dict[_TaskRef, _Moment] = field(default_factory=dict[_TaskRef, _Moment])
     """The oldest first."""
     complete_ns: int | None = None
-    """When there last was a census that could keep every task: what is new since then is younger than that."""
+    """When the last census that could keep every task was taken: a task that is new since then is younger than that."""
 
 
 _census = _Census()
@@ -108,16 +109,16 @@ _census_ns = 0
 
 
 def begin() -> None:
-    """Note what is there before any census, so that the tasks that come are known to be new.
+    """Note the tasks that exist before any census, so that later ones are known to be new. Never raises.
 
-    To be called by the thread that is about to have censuses taken. Never raises.
+    For the thread that is about to take censuses.
     """
     loop = asyncio._get_running_loop()
     _take([] if loop is None else [loop], first=True)
 
 
 def take_census() -> float:
-    """Note which tasks are new; return after how many seconds to do it again. For one thread; never raises.
+    """Note which tasks are new; return after how many seconds to do it again. For one thread. Never raises.
 
     Does nothing while no loop runs.
     """
@@ -127,7 +128,7 @@ def take_census() -> float:
 
 
 def census_time_ns() -> int:
-    """The CPU time of all censuses of this process."""
+    """Return the CPU time of all censuses of this process, in nanoseconds."""
     return _census_ns
 
 
@@ -135,11 +136,11 @@ self_metrics.read_time("tasks", census_time_ns)
 
 
 def listing(limit: int = MAX_SHOWN) -> Listing:
-    """At most ``limit`` live tasks of the loops that run. From any thread, though a loop's would wait; never raises."""
+    """Return at most ``limit`` live tasks of the running loops. Never raises. From any thread, but a loop's waits."""
     try:
         with gc_pause.held:
             return _listing(limit, _loops(), _census)
-    except BaseException as error:  # out of memory, most likely: there is nothing to tell then
+    except BaseException as error:  # out of memory, most likely: then there is nothing to show
         if goes_on(error):
             raise
         return Listing()
@@ -177,18 +178,18 @@ def _listing(limit: int, loops: _Loops, census: _Census) -> Listing:
         found = list(compress(living, map(loops.__contains__, loop_ids)))
         unseen += len(found)
         chosen += found[: max(0, limit - len(chosen))]
-    # Those that the census knows may be anywhere among the references.
+    # Tasks that the census knows may be anywhere among the references.
     not_looked_at = max(0, len(references) - walked - max(0, lasting - met))
     del references
     now_ns = monotonic_ns()
     new: _Moment = (now_ns, None if census.complete_ns is None else now_ns - census.complete_ns)
     tasks: list[TaskInfo] = []
     for ref in gc_pause.breathing(chosen):
-        with harmless:  # a task of the program's own kind that is not as tasks are
+        with harmless:  # a task of the program's own class that behaves differently
             info = _describe(ref, loops, now_ns, census.first_seen.get(ref, new))
             if info is not None:
                 tasks.append(info)
-    # The numbers in default names tell who came first among those of the same census.
+    # Tasks of the same census are in the order of the numbers in their default names.
     tasks.sort(key=lambda info: (-info.age, len(info.name), info.name))
     return Listing(
         tasks=tasks,
@@ -210,8 +211,8 @@ def _take(loops: list[asyncio.AbstractEventLoop], *, first: bool) -> int:
 
 
 def _counted(census: _Census, loops: list[asyncio.AbstractEventLoop], *, first: bool) -> _Census:
-    """The census after this one. Who is known stays known, also while its loop makes a pause."""
-    began_ns = monotonic_ns()  # who comes after this may be missing from the references
+    """Return the census after this one. Known tasks stay known, also while their loop pauses."""
+    began_ns = monotonic_ns()  # a task made after this may be missing from the references
     references = _references(loops)
     now_ns = monotonic_ns()
     complete_ns = census.complete_ns
@@ -232,7 +233,7 @@ def _counted(census: _Census, loops: list[asyncio.AbstractEventLoop], *, first: 
 
 
 def _loops() -> _Loops:
-    """The loops that run; those within whose callbacks others run, too."""
+    """Return the running loops, including those in whose callbacks other loops run."""
     found: _Loops = {}
     for innermost in list(runs.runs.values()):
         run: runs.Run | None = innermost
@@ -246,10 +247,10 @@ def _loops() -> _Loops:
 
 
 def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
-    """Every task of ``loops``; up to Python 3.13 of all loops, and with those that are done.
+    """Return every task of ``loops``; up to Python 3.13, of all loops, including tasks that are done.
 
-    ``asyncio.all_tasks`` is made for other threads from 3.14 on. Before, it begins again, a thousand times over, when
-    the loop's thread makes or ends a task meanwhile; copying the set below it takes one step that nothing interrupts.
+    ``asyncio.all_tasks`` works from other threads only from 3.14 on. Before, it starts again, up to a thousand times,
+    if the loop's thread makes or ends a task meanwhile. Copying the set below it is one step that nothing interrupts.
     """
     if sys.version_info >= (3, 14):
         found: list[_TaskRef] = []
@@ -260,13 +261,13 @@ def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
         return found
     if sys.version_info < (3, 12):
         return list(private_tasks._all_tasks.data)
-    eager = list(private_tasks._eager_tasks)  # those in their first step, which the weak set has afterwards
+    eager = list(private_tasks._eager_tasks)  # those in their first step, which the weak set gets afterwards
     scheduled: set[_TaskRef] = private_tasks._scheduled_tasks.data
     return [*(ref for ref in map(weakref.ref, eager) if ref not in scheduled), *list(scheduled)]
 
 
 def _chunks(references: Iterable[_TaskRef]) -> Iterator[list[_TaskRef]]:
-    """Yield the references in lists that can be looked at in one step, and let other threads run now and then."""
+    """Yield the references in lists that are read in one step each, and let other threads run now and then."""
     rest = iter(references)
     return gc_pause.breathing(iter(lambda: list(islice(rest, _CHUNK)), []))
 
@@ -278,8 +279,8 @@ def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
     own: list[bool] = []
     pending: list[bool] = []
     loop_ids: list[int] = []
-    # Each of these calls C functions only, and so does the loop over them: until `tasks` is empty again no other thread
-    # runs, and none can drop a task of which the last reference is here.
+    # These calls run C functions only, and so does the loop over them. So no other thread runs until `tasks` is empty
+    # again, and none can drop a task and leave the last reference here.
     steps: tuple[Any, ...] = (
         partial(tasks.extend, map(call, chunk)),
         partial(kinds.extend, map(attributes.class_of, tasks)),
@@ -300,7 +301,7 @@ def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
 
 
 def _loop_id(ref: _TaskRef) -> int | None:
-    """The id of its loop; None where the task is done or gone."""
+    """Return the id of the task's loop; None if the task is done or gone."""
     task = ref()
     try:
         return None if task is None or _ask(task, "done") else id(_ask(task, "get_loop"))
@@ -311,7 +312,7 @@ def _loop_id(ref: _TaskRef) -> int | None:
 
 
 def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> TaskInfo | None:
-    """What can be told of it; None where it is done or gone meanwhile."""
+    """Describe the task; return None if it is done or gone by now."""
     task = ref()
     loop_id = _loop_id(ref)
     if task is None or loop_id is None:
@@ -320,7 +321,7 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
     seen_ns, resolution_ns = moment
     state, waits_for = _state(task, loop)
     site = coroutines.site_of_task(task)
-    # asyncio's own tasks are not asked by `get_coro`: in CPython 3.12.1 that crashes when an eager task ends meanwhile.
+    # Do not call `get_coro` of asyncio's own tasks: in CPython 3.12.1 that crashes if an eager task ends meanwhile.
     own = attributes.is_a(task, coroutines.TASKS)
     filename, lineno, function = coroutines.waiting_at(coroutines.coroutine_of(task) if own else task.get_coro())
     return TaskInfo(
@@ -339,7 +340,7 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
 
 
 def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[str, str | None]:
-    """Its state and what it waits for. asyncio tells every thread of every loop's current task."""
+    """Return its state and what it waits for. asyncio shows any thread the current task of any loop."""
     if asyncio.current_task(loop) is task:
         return "running", None
     if not attributes.is_a(task, coroutines.TASKS):
@@ -350,7 +351,7 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
     try:
         if _ask(future, "done"):
             return "ready", None
-    except BaseException as error:  # a future of the program's own kind; that it is waited for is known anyway
+    except BaseException as error:  # a future of the program's own class; the task waits for it in any case
         if goes_on(error):
             raise
     kind = type(future).__name__
@@ -359,7 +360,7 @@ def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[st
 
 
 def _ask(future: Any, method: str) -> Any:
-    """Call asyncio's own method, not what a subclass of the program's makes of it: that may not be for this thread."""
+    """Call asyncio's own method, not that of a program's subclass, which may not be made for this thread."""
     try:
         return getattr(asyncio.Task, method)(future)
     except TypeError:  # not asyncio's own kind of task or future

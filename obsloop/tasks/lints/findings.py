@@ -1,9 +1,9 @@
-"""What comes of what the lints find: it is counted, told once (again only when there is twice as much of it, or it had
-been over), kept for ``/tasks`` and logged.
+"""What happens to the lints' findings: they are counted, reported once, kept for ``/tasks`` and logged.
 
-Each finding belongs to a group, all tasks of one coroutine on one loop, so that a thousand tasks with one mistake are
-one piece of news. Groups are bounded; what finds no room is counted. Any thread may come here: what a lint tells about
-an exception is told by whoever's garbage collection let go of it, so there is no lock, only single atomic steps.
+All tasks of one coroutine on one loop form a group, so a thousand tasks with one mistake are reported once. A group is
+reported again when its number doubles, or when it was over and comes back. The number of groups is bounded; a finding
+without room is counted as dropped. Any thread may call this: an exception that was never retrieved is reported by the
+thread that released the task. So there is no lock, only single atomic steps.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from obsloop.introspect.functions import Site
 from obsloop.metrics.self_metrics import dropped
 
 MAX_GROUPS = 1_000
-"""Of each lint. Groups come from the program's text; only one that makes coroutines as it goes has more."""
+"""Per lint. Groups come from the program's text; only a program that makes coroutine functions as it runs has more."""
 KEPT = 100
 AGAIN_SECONDS = 60.0
-"""What was over and is there again is news after so long only."""
+"""A group that was over and comes back is reported only after so long."""
 
 Key = tuple[Any, ...]
 
 
 class Recent(NamedTuple):
-    """What is kept of what was told, at one moment."""
+    """The kept findings at one moment."""
 
     events: list[TaskLint]
     """Newest first."""
@@ -48,13 +48,13 @@ _kept: deque[tuple[int, TaskLint]] = deque(maxlen=KEPT)
 
 
 class _Told:
-    """How much of a group has been told."""
+    """How much of a group has been reported."""
 
     __slots__ = ("at", "level")
 
     def __init__(self) -> None:
         self.level = 0
-        """The number that was told last; after it has fallen to half, that half, so that a new rise is news."""
+        """The number reported last. After it has fallen to half, that half, so that a new rise is reported."""
         self.at = 0.0
 
 
@@ -67,7 +67,7 @@ class Groups:
         self._told: dict[Key, _Told] = {}
 
     def is_news(self, key: Key, n: int) -> bool:
-        """There are ``n`` in this group now: whether that is to be told."""
+        """Return whether to report the group, which has ``n`` members now."""
         told = self._told.get(key)
         now = clock.seconds()
         if told is None:
@@ -88,12 +88,12 @@ class Groups:
         return True
 
     def level(self, key: Key) -> int:
-        """The number that was told of it, or what has become of that; 0 where it was not told, or is over."""
+        """Return the number reported last, or what it has fallen to; 0 if none was reported or the group is over."""
         told = self._told.get(key)
         return 0 if told is None else told.level
 
     def settle(self, present: set[Key]) -> None:
-        """Of all other groups there is nothing left."""
+        """Note that all other groups are empty."""
         for key in list(self._told):
             if key not in present:
                 self.is_news(key, 0)
@@ -121,7 +121,7 @@ def tell(
     detail: str = "",
     log: bool = True,
 ) -> None:
-    """Tell of ``n`` tasks, one of which is ``site``, that it has been so for ``seconds``."""
+    """Report ``n`` tasks, one of which is ``site``, for which this has held for ``seconds``."""
     now = time.time()
     event = TaskLint(
         loop_name=obs.metrics.name if obs.metrics is not None else obs.settings.name or "",
@@ -144,11 +144,11 @@ def tell(
 
 
 def kept() -> Recent:
-    """What is kept now, and how much more there was. From any thread."""
+    """Return the kept findings and how many older ones there were. From any thread."""
     for _ in range(100):
         try:
             entries = list(_kept)
-        except RuntimeError:  # where copying is not one step, a writer may come between
+        except RuntimeError:  # if copying is not one step, a writer may come between
             continue
         noted = max((number for number, _ in entries), default=-1) + 1
         return Recent([event for _, event in reversed(entries)], noted - len(entries))
@@ -156,7 +156,7 @@ def kept() -> Recent:
 
 
 def _log(event: TaskLint) -> None:
-    """Say that something is wrong with tasks; at most once in a while for each loop and lint."""
+    """Log a finding, at most once in a while for each loop and lint."""
     left_out = _throttle.left_out((event.loop_name, event.lint))
     if left_out is None:
         return

@@ -1,13 +1,14 @@
-"""Tasks that become more and more, by the coroutine and by the line that creates them.
+"""Tasks that grow in number, by coroutine and by the line that creates them.
 
-A program's tasks come and go, and when a load comes on there are more for a while. What is told of has not come to an
-end: the smallest number of live tasks in each of five windows, one after the other, was larger than in the one before,
-by a hundred and by a factor of two in all. The smallest, so that short-lived tasks of the same kind hide nothing, and
-are not mistaken for it. Told once, again when there are twice as many; and it is over when half of them are gone.
+A program's tasks come and go, and under load there are more for a while. Reported is growth that does not end: over
+five windows, one after the other, the smallest number of live tasks was larger in each than in the one before, and rose
+by a hundred and by a factor of two in all. With the smallest number, short-lived tasks of the same kind neither hide
+growth nor look like it. Growth is reported once, and again when the number doubles. It is over when half of the tasks
+are gone.
 
-By coroutine a look counts all live tasks (of more than ``look.MAX_LOOKED`` a known share). Of the lines that create
-tasks one creation in ``hotpath.creation_samples.EVERY`` is known, which is an estimate; it names the line where a
-coroutine's tasks grow, and it finds a line that makes tasks of many different coroutines.
+By coroutine, a scan counts all live tasks (above ``scan.MAX_LOOKED``, a known share). By line, it knows one creation in
+``hotpath.creation_samples.EVERY``, which gives an estimate. That names the line where a coroutine's tasks grow, and
+finds a line that makes tasks of many different coroutines.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ LINT = "growing"
 WINDOWS = 5
 FACTOR = 2
 MAX_KINDS = 1_000
-"""Coroutines and lines that are followed at once."""
+"""How many coroutines and lines are followed at once."""
 MIN_SAMPLES = 16
-"""So many more samples of a line there must be: about a thousand tasks. Fewer may be chance."""
+"""A line must have so many more samples, which are about a thousand tasks. Fewer may be chance."""
 
 
 class Trend:
-    """How many there were, window by window."""
+    """How many tasks there were, window by window."""
 
     __slots__ = ("base", "began_ns", "ends_ns", "last", "low", "rises")
 
     def __init__(self, n: int, now_ns: int, window_ns: int) -> None:
         self.base = self.last = -1
-        """The smallest number of the window before the first rise; and of the last one."""
+        """The smallest number of the window before the first rise, and that of the last window."""
         self.low = n
         """The smallest number of the present window."""
         self.began_ns = now_ns
@@ -50,7 +51,7 @@ class Trend:
         self.rises = 0
 
     def add(self, n: int, now_ns: int, window_ns: int) -> bool:
-        """There are ``n`` now: whether a window has ended."""
+        """Note that there are ``n`` now. Return whether a window has ended."""
         self.low = min(self.low, n)
         if now_ns < self.ends_ns:
             return False
@@ -66,7 +67,7 @@ class Trend:
         return True
 
     def grows(self, by: float) -> bool:
-        """Whether it has grown long enough, and by so much."""
+        """Return whether it has grown for long enough, and by ``by`` or more."""
         return self.rises >= WINDOWS and self.last >= FACTOR * self.base and self.last - self.base >= by
 
 
@@ -80,7 +81,7 @@ class Growing:
         self._trends: dict[findings.Key, Trend] = {}
 
     def end(self, now: TaskScan) -> None:
-        """The look is over, and all that live are counted."""
+        """Evaluate the scan, which has counted all live tasks."""
         places, of_kind = self._living(now)
         present: set[findings.Key] = set()
         for kind in now.kinds.values():
@@ -100,7 +101,7 @@ class Growing:
         self._groups.settle(present)
 
     def _follow(self, key: findings.Key, n: int, now: TaskScan, run: Run) -> Trend | None:
-        """There are ``n``; returns the trend when a window has ended."""
+        """Note that there are ``n``. Return the trend if a window has ended."""
         loop = run.loop()
         if loop is None:
             return None
@@ -115,7 +116,7 @@ class Growing:
         return trend if trend.add(n, now.began_ns, window_ns) else None
 
     def _is_news(self, key: findings.Key, trend: Trend, by: float) -> bool:
-        """Whether this growth is to be told. It is over when half of what was told is gone."""
+        """Return whether to report this growth. It is over when half of the number reported is gone."""
         level = self._groups.level(key)
         if level and trend.last <= level // 2:
             return self._groups.is_news(key, 0)
@@ -150,13 +151,13 @@ class Growing:
     def _tell(self, obs: Any, site: Site, trend: Trend, now: TaskScan, detail: str, what: str) -> None:
         findings.add(obs, LINT)
         seconds = (now.began_ns - trend.began_ns) / 1e9
-        message = f"{trend.last} {what}, and ever more for {seconds:.0f} s: there were {trend.base}"
+        message = f"{trend.last} {what}, up from {trend.base}: their number has been growing for {seconds:.0f} s"
         findings.tell(obs, LINT, site, message, n=trend.last, seconds=seconds, detail=detail)
 
     def _living(
         self, now: TaskScan
     ) -> tuple[dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]], dict[findings.Key, Counter[Place]]]:
-        """The live samples: by the line that created them, and which lines created the tasks of each coroutine."""
+        """Return the live samples by the line that created them, and by coroutine the lines that created its tasks."""
         places: dict[findings.Key, tuple[Run, Place, int, Counter[findings.Key]]] = {}
         of_kind: dict[findings.Key, Counter[Place]] = {}
         for task, place in creation_samples.living():

@@ -1,8 +1,8 @@
-"""Exceptions that were never retrieved: a task failed, or a future was given an exception, and nobody asked.
+"""Exceptions that were never retrieved: a task failed, or a future was given an exception, and no code read it.
 
-asyncio notices when the task is let go, and calls the loop's exception handler, from where ``loop.exceptions`` comes
-here. So this is no matter of looking, and is told by whatever thread let go of the task. asyncio tells of it, too,
-to the program's handler or in the log: there is no second log line.
+asyncio notices this when the task is released, and calls the loop's exception handler. From there ``loop.exceptions``
+calls this module, in the thread that released the task. So this lint scans nothing. asyncio reports the exception too,
+to the program's handler or in the log, so there is no second log line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NeverRetrieved:
         self._seen: dict[findings.Key, int] = {}
 
     def add(self, obs: Any, future: Any, error_type: str, detail: str) -> None:
-        """One was not retrieved."""
+        """Count and report an exception that was not retrieved."""
         findings.add(obs, LINT)
         is_task = attributes.is_a(future, coroutines.TASKS)
         site = (
@@ -44,5 +44,5 @@ class NeverRetrieved:
             return
         n = self._seen[key] = self._seen.get(key, 0) + 1
         if self._groups.is_news(key, n):
-            message = f"{'failed' if is_task else 'was given an exception'}, and nobody retrieved it: {error_type}"
+            message = f"{'failed with' if is_task else 'was given'} an exception that was never retrieved: {error_type}"
             findings.tell(obs, LINT, site, message, n=n, detail=detail, log=False)

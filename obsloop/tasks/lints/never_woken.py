@@ -1,18 +1,18 @@
-"""A task that nobody is able to wake: it waits for a plain future to which nothing refers but the task itself.
+"""A task that nothing can wake: it waits for a plain future to which nothing refers but the task itself.
 
-Whoever is to set a future's result refers to it: a timer, a transport, a lock's queue, an executor's job, another task.
-So the future's references are counted, and those are taken away that the waiting task accounts for: its own
-``_fut_waiter``, what it iterates with, and the variables of its coroutines, all of which the garbage collector's own
-``gc.get_referents`` shows of these few objects (who refers to an object, of the whole heap, would be too dear). If none
-is left, at every look for long enough, nobody can set the future any more.
+Anything that is to set a future's result refers to it: a timer, a transport, a lock's queue, an executor's job, another
+task. So this lint counts the future's references, and subtracts those that the waiting task accounts for: its own
+``_fut_waiter``, what it iterates with, and the variables of its coroutines. The garbage collector's
+``gc.get_referents`` shows all of these for these few objects (searching the whole heap for referrers would cost too
+much). If every scan for long enough finds none left, nothing can set the future any more.
 
-That is told of where nothing refers to the task either, so that nobody can even cancel it; and where the future is in
-a variable of the coroutine, so that it was made for somebody else to set. It is not told of a task that somebody has
-and that says ``await asyncio.Future()``: this is how programs wait for ever, until they are cancelled. For the same
-reason the task that a run is for is left alone, and one within a time-out, which will wake it.
+This is reported if nothing refers to the task either, so that nothing can even cancel it. It is also reported if the
+future is in a variable of the coroutine, since then other code was meant to set it. It is not reported for a task that
+other code refers to and that runs ``await asyncio.Future()``: this is how programs wait until they are cancelled. For
+the same reason the task of ``run_until_complete`` is left out, and so is a task within a time-out, which will wake it.
 
-How an interpreter counts is not promised by anyone. So the count is tried on known examples first, for tasks and
-futures in C and in Python; a combination for which it is not exact is left alone, and one line says so.
+No interpreter promises how it counts references. So the count is first tried on known examples, for tasks and futures
+in C and in Python. A combination for which it is not exact is left out, and one log line says so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 LINT = "never_woken"
 MAX_CHECKED = 200
-"""Tasks whose references are counted in one look; of more, others at the next."""
+"""How many tasks' references are counted in one scan; if there are more, the next scan counts others."""
 MAX_SUSPECTS = 1_000
 MIN_LOOKS = 3
 _ENDS_A_WAIT = ("timeout", "cancelscope")
@@ -48,11 +48,11 @@ _get: Any = gc.get_referents
 
 
 class Count(NamedTuple):
-    """References to what a task waits for, and to the task, that the two do not account for themselves."""
+    """References to a task and to what it waits for that these two do not account for themselves."""
 
     future: int
     variables: int
-    """How many of the future's are variables of the task's coroutines."""
+    """How many of the future's references are variables of the task's coroutines."""
     task: int
 
 
@@ -78,19 +78,19 @@ class NeverWoken:
         self._suspects: dict[int, _Suspect] = {}
         """By the ``id`` of the task."""
         self._exact: frozenset[tuple[bool, bool]] | None = None
-        """For which combinations of tasks and futures in C (True) or Python counting is exact; None: not tried yet."""
+        """The combinations of tasks and futures in C (True) or Python that are counted exactly; None: not tried yet."""
         self._refs: list[tuple[int, Any]] = []
         self._eligible = self._from = 0
 
     def begin(self, now: TaskScan) -> None:
-        """Look at those that are suspected."""
+        """Check the tasks that are suspected."""
         if self._exact is None:
             self._exact = exact()
             if len(self._exact) < len(_COMBINATIONS):
                 with harmless:  # a logging handler of the program's may raise
                     _log.warning(
-                        "on this interpreter references are not counted as expected: tasks that nobody can wake are"
-                        " looked for among %d of %d combinations of tasks and futures",
+                        "on this interpreter references are not counted as expected: tasks that nothing can wake are"
+                        " found only for %d of %d combinations of tasks and futures",
                         len(self._exact), len(_COMBINATIONS),
                     )  # fmt: skip
         self._eligible = 0
@@ -108,14 +108,14 @@ class NeverWoken:
                     del self._suspects[key]
 
     def see(self, ref: Any, task_id: int, waits_for: type[Any] | None) -> None:
-        """One task of the look, and the class of what it waits for. References are counted when nobody has the task."""
+        """Note a task of the scan and the class of what it waits for. ``end`` counts references, when no caller has it."""
         if waits_for in _PLAIN and self._exact:
             self._eligible += 1
             if self._from < self._eligible <= self._from + MAX_CHECKED and task_id not in self._suspects:
                 self._refs.append((task_id, ref))
 
     def end(self, now: TaskScan) -> None:
-        """Tell of those that nobody could have woken for long enough."""
+        """Report the tasks that nothing could have woken for long enough."""
         for task_id, ref in self._refs:
             future_id, held = self._lost(ref)
             if not future_id:
@@ -150,17 +150,20 @@ class NeverWoken:
             site, where = known
             seconds = (now.began_ns - min(suspect.since_ns for suspect in suspects)) / 1e9
             end = "only cancelling ends it" if suspects[0].held else "nothing refers to the task, either"
-            message = f"has waited for {seconds:.1f} s for a future that nobody can set: nothing refers to it; {end}"
+            message = (
+                f"waits forever ({seconds:.1f} s so far): the future it awaits is lost, so nothing can complete it;"
+                f" {end}"
+            )
             findings.tell(loop._obsloop, LINT, site, message, n=len(suspects), seconds=seconds, detail=where)
         self._groups.settle(set(found))
 
     def is_told(self, task: Any) -> bool:
-        """Whether this task has been found already."""
+        """Return whether this task has been reported already."""
         suspect = self._suspects.get(id(task))
         return suspect is not None and suspect.told
 
     def destroyed(self, loop: Any, task: Any) -> None:
-        """asyncio says that a task was collected as garbage while it waited: nobody was able to wake it, for sure."""
+        """Report a task that was collected as garbage while it waited, as asyncio says: nothing could have woken it."""
         if loop.is_running() and not self.is_told(task):
             obs = loop._obsloop
             findings.add(obs, LINT)
@@ -171,7 +174,7 @@ class NeverWoken:
                 )
 
     def _lost(self, ref: Any) -> tuple[int, bool]:
-        """The ``id`` of the future, and whether anybody has the task; ``(0, False)`` where somebody can wake it."""
+        """Return the ``id`` of the future and whether the task is referred to; ``(0, False)`` if it can be woken."""
         found = count(ref)
         task = ref()
         if found is None or found.future or task is None or not self._exact or _combination(task) not in self._exact:
@@ -193,9 +196,10 @@ def _loop_id(ref: Any) -> int | None:
 
 
 def count(ref: Any, *, fully: bool = False) -> Count | None:
-    """Count the references to the task and to what it waits for that they do not account for; None where the chain of
-    its coroutines does not end at a plain future. Who calls this must not have the task or the future in a variable.
-    Where somebody else has the future, those to the task are not counted, unless ``fully``.
+    """Count the references to a task and its future that they do not account for.
+
+    None if the chain of the task's coroutines does not end at a plain future. The caller must not have the task or the
+    future in a variable. If other code refers to the future, references to the task are not counted, unless ``fully``.
     """
     task = ref()
     future = None if task is None else scan.waiter_of(task)
@@ -215,7 +219,7 @@ def count(ref: Any, *, fully: bool = False) -> Count | None:
 
 
 def _times(holder: Any, held: Any) -> int:
-    """How many references ``holder`` has to ``held``."""
+    """Return how many references ``holder`` has to ``held``."""
     found = 0
     for obj in _get(holder):
         if obj is held:
@@ -224,13 +228,13 @@ def _times(holder: Any, held: Any) -> int:
 
 
 def _times_within(task: Any, held: Any) -> int:
-    """The same of the dictionary of an object that has one of its own."""
+    """Return how many references the task's own dictionary, if it has one, holds to ``held``."""
     spaces: list[Any] = [obj for obj in _get(task) if type(obj) is dict]
     return sum(value is held for space in spaces for value in space.values())
 
 
 def _to_task(future: Any, task: Any) -> int:
-    """How many references the future has to the task: in its callbacks, and since 3.14 as the one that awaits it."""
+    """Count the future's references to the task: in its callbacks, and since 3.14 as the one that awaits it."""
     found = 0
     level = [future]
     for _ in range(4):
@@ -246,13 +250,13 @@ def _to_task(future: Any, task: Any) -> int:
 
 
 def _is_for_a_run(task: Any) -> bool:
-    """Whether ``run_until_complete`` runs until it is done."""
+    """Return whether ``run_until_complete`` runs until it is done."""
     callbacks = attributes.get(task, "_callbacks")
     return bool(callbacks) and any(entry[0] is _is_root for entry in callbacks)
 
 
 def _has_a_timeout(task: Any) -> bool:
-    """Whether a coroutine of the task's is within a time-out: asyncio's, or another that is called so."""
+    """Return whether a coroutine of the task is within a time-out: asyncio's, or a class whose name says so."""
     for coro in scan.chain_of(scan.coroutine_of(task)):
         for obj in _get(coro):
             owner = attributes.get(obj, "__self__") if type(obj) in (MethodType, BuiltinMethodType) else obj
@@ -277,7 +281,7 @@ _PLAIN = frozenset(_FUTURES.values())
 _COMBINATIONS = [(task, future) for task in _TASKS for future in _FUTURES]
 _WRAPPERS = ("TaskWakeupMethWrapper", "TaskStepMethWrapper")
 _ours = (0, 0)
-"""References that counting itself adds, to the future and to the task: found out with the first example."""
+"""References that counting itself adds, to the future and to the task; measured with the first example."""
 
 
 class _Probe:
@@ -312,7 +316,7 @@ def _combination(task: Any) -> tuple[bool, bool]:
 
 
 def exact() -> frozenset[tuple[bool, bool]]:
-    """The combinations for which counting finds what is there, tried on known examples. In a thread without a loop."""
+    """Return the combinations for which counting is exact on known examples. In a thread without a loop."""
     global _ours  # noqa: PLW0603 - the same for the whole process
     if not getattr(sys, "_is_gil_enabled", bool)() and sys.version_info >= (3, 13):
         return frozenset()  # without the GIL references are counted in two places
@@ -332,11 +336,11 @@ def exact() -> frozenset[tuple[bool, bool]]:
 
 
 _EXPECTED = [Count(0, 1, 1), Count(1, 1, 1), Count(0, 1, 0), Count(1, 1, 0), Count(0, 0, 1), Count(0, 0, 0)]
-"""Of a task that is in a variable; its future, too; of neither; of the future only; without a variable of its own."""
+"""For a task in a variable; its future, too; neither; only the future; then twice for a coroutine without variables."""
 
 
 def _try(combination: tuple[bool, bool]) -> list[Count | None]:
-    """What is counted of known examples."""
+    """Return what is counted for known examples."""
     task_type, future_type = _TASKS[combination[0]], _FUTURES[combination[1]]
     probe = _Probe()
 

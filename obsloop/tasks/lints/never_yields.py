@@ -1,11 +1,11 @@
-"""A task that never yields: one step of it has lasted too long, or it gives way only to go on at once.
+"""A task that never yields: one of its steps lasts too long, or it only yields with ``sleep(0)``.
 
 The first is seen while it lasts. The second, ``while True: await asyncio.sleep(0)`` in one form or another, keeps the
-loop from ever waiting, and uses a whole CPU for it. From outside it is told by two facts. A task that gave way with
-nothing to wait for has no future that it waits for, and is called as a step; one that was woken by a future keeps that
-until it runs, and is called as a wake-up. And while such a task is there, no poll may wait. So a task is told of if it
-was found so at every look for long enough, and the loop has gone round from look to look without one poll that waited.
-A server under full load is no false alarm: its tasks wait for futures, however shortly.
+loop from ever waiting, and uses a whole CPU for it. Two facts show it from outside. A task that yielded without
+anything to wait for has no future, and is called as a step; one that a future woke keeps the future until it runs, and
+is called as a wake-up. And while such a task exists, no poll may wait. So a task is reported if every scan found it so
+for long enough, and if from scan to scan the loop went round without one poll that waited. A server under full load
+causes no false alarm: its tasks wait for futures, however shortly.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ LINT = "never_yields"
 SLOW_CALLBACKS = 10
 LEAST_NS = 1_000_000_000
 PATIENCE = 10
-"""A task that is always ready is told of after so many times the time of a step."""
+"""A task that is always ready is reported after so many times the limit of a step."""
 MIN_LOOKS = 5
 MAX_READY = 1_000
-"""So many tasks that may be always ready are followed at once."""
+"""How many tasks that may be always ready are followed at once."""
 
 
 def limit_ns(obs: Any) -> int:
-    """How long one step of a task may last."""
+    """Return how long one step of a task may last, in nanoseconds."""
     seconds = obs.settings.never_yields_after
     slow_ns: int = obs.slow_ns
     return max(LEAST_NS, SLOW_CALLBACKS * slow_ns) if seconds is None else round(seconds * 1e9)
 
 
 class Steps:
-    """Steps that last too long: looked for whenever the watchdog looks."""
+    """Steps that last too long: checked whenever the watchdog checks."""
 
     __slots__ = ("_groups", "_told")
 
@@ -56,7 +56,7 @@ class Steps:
         """By the ``id`` of a run's counters: when the step began that was counted."""
 
     def look(self, runs: dict[int, Run], now_ns: int) -> int:
-        """Look at what these loops do at this moment; returns when there may be something to find."""
+        """Check what these loops do at this moment. Return when there may be something to find."""
         for key in list(self._told):
             if all(id(run.counters) != key for run in runs.values()):
                 self._told.pop(key, None)
@@ -74,7 +74,7 @@ class Steps:
         return due_ns
 
     def _see(self, run: Run, loop: Any, began_ns: int, now_ns: int) -> bool:
-        """A callback lasts too long: if it is a task's step, tell whose."""
+        """Handle a callback that lasts too long: if it is a task's step, report it. Return whether it was counted."""
         if held.full(loop._obsloop):
             return False
         iteration_ns = run.counters.began_ns
@@ -93,13 +93,13 @@ class Steps:
         key = (id(run.counters), *site[:3])
         seconds = (now_ns - began_ns) / 1e9
         if self._groups.is_news(key, 1):
-            self._groups.settle(set())  # each step is a finding of its own: news again after a while
+            self._groups.settle(set())  # each step is a finding of its own: reported again after a while
             findings.tell(obs, LINT, site, f"has not let others run for {seconds:.1f} s", seconds=seconds, detail=where)
         return True
 
 
 def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | None:
-    """The task whose step the loop's thread is in, and where that is; the task is added to ``kept``."""
+    """Return the task whose step the loop's thread is in, and where that is. Add the task to ``kept``."""
     task: Any = None
     with suppress(Exception):
         task = asyncio.current_task(loop)
@@ -123,21 +123,21 @@ class _Ready:
 
 
 class AlwaysReady:
-    """Tasks that give way only to go on at once."""
+    """Tasks that only yield with ``sleep(0)``."""
 
     __slots__ = ("_busy", "_groups", "_loops", "_ready")
 
     def __init__(self) -> None:
         self._groups = findings.Groups()
         self._loops: dict[int, tuple[int, int, int]] = {}
-        """By the ``id`` of a loop's counters: its run, polls that waited, and when the last one did."""
+        """By the ``id`` of a loop's counters: its run, the number of polls that waited, when the last poll returned."""
         self._busy: set[int] = set()
-        """Of the loops that have gone round since without waiting: the ``id`` of their counters."""
+        """The ``id`` of the counters of loops that have gone round since the last scan without waiting."""
         self._ready: dict[int, _Ready] = {}
         """By the ``id`` of the task."""
 
     def begin(self, now: TaskScan) -> None:
-        """Settle which loops have been busy all the time, and look at who is followed."""
+        """Note which loops have been busy all the time, and check the tasks that are followed."""
         before, self._loops = self._loops, {}
         self._busy = set()
         for run in now.runs.values():
@@ -155,7 +155,7 @@ class AlwaysReady:
                 entry.looks += 1
 
     def see(self, now: TaskScan, run: Run, ref: Any, task_id: int) -> None:
-        """One task of the look that waits for no future."""
+        """Note a task of the scan that waits for no future."""
         if id(run.counters) not in self._busy or task_id in self._ready:
             return
         if len(self._ready) < MAX_READY:
@@ -164,7 +164,7 @@ class AlwaysReady:
             dropped["task_lint"] += 1
 
     def end(self, now: TaskScan) -> None:
-        """Tell of those that have been ready for too long."""
+        """Report the tasks that have been ready for too long."""
         found: dict[findings.Key, list[_Ready]] = {}
         runs: dict[findings.Key, Run] = {}
         for entry in list(self._ready.values()):
@@ -190,13 +190,13 @@ class AlwaysReady:
                 continue
             site, where = known
             seconds = (now.began_ns - min(entry.since_ns for entry in entries)) / 1e9
-            message = f"has been ready at every look for {seconds:.1f} s: it gives way only to go on at once"
+            message = f"has been runnable for {seconds:.1f} s without ever waiting: it only yields with sleep(0)"
             findings.tell(loop._obsloop, LINT, site, message, n=len(entries), seconds=seconds, detail=where)
         self._groups.settle(set(found))
 
 
 def _gave_way(task: Any, now: TaskScan) -> tuple[bool | None, Run | None]:
-    """Whether it is ready or runs, and not since a future has woken it (None: that cannot be seen now); and its run."""
+    """Return whether it is ready or runs without a future having woken it (None: not visible now), and its run."""
     loop_id = None if task is None else scan.loop_id_of(task)
     run = now.runs.get(loop_id) if loop_id is not None else None
     loop = run.loop() if run is not None else None
@@ -215,7 +215,7 @@ def _gave_way(task: Any, now: TaskScan) -> tuple[bool | None, Run | None]:
 
 
 def _runs_since_giving_way(task: Any, run: Run, loop: Any, kept: list[Any]) -> bool | None:
-    """Whether ``task``, which runs, gave way before this step; None where that cannot be seen."""
+    """Return whether ``task``, which runs, yielded before this step without waiting; None if that is not visible."""
     iterations = _frames.of_thread(run.ident, backend.ITERATION).wanted if backend.ITERATION else []
     handle = backend.running_handle(loop, iterations, kept)
     callback = None if handle is None else attributes.get(handle, "_callback")

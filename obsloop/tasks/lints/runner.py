@@ -1,8 +1,8 @@
-"""Lints: what is wrong with tasks, told with a name, a place and a reason, while the program runs.
+"""Lints: report what is wrong with tasks, with a name, a place and a reason, while the program runs.
 
-Four detectors, one file each, and apart from all measurement: they look at the live tasks from the watchdog's thread,
-now and then, and the hot path knows nothing of them. ``findings`` is what they have in common afterwards. A look is
-taken in slices between which the watchdog does its own work, and the next one comes the later the more this one cost.
+There are four detectors, one file each, apart from all measurement: the watchdog's thread scans the live tasks now and
+then, and the hot path knows nothing of it. ``findings`` handles the results of all of them. A scan runs in slices,
+between which the watchdog does its own work. The more a scan costs, the later the next one comes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
 
 LOOK_NS = 1_000_000_000
-"""Between two looks; but the looks have one thousandth of a core at most."""
+"""Between two scans; but scans use one thousandth of a core at most."""
 SHARE = 1_000
 SLICE = 256
-"""So many tasks are looked at in one go, less than a millisecond; the loop may want the interpreter."""
+"""How many tasks one slice reads, in less than a millisecond: the loop may want the interpreter."""
 SLICE_PAUSE_NS = 5_000_000
 
 
 class _Lints:
-    """All lints of this process. A child after fork gets new ones."""
+    """All lints of this process. A forked child gets new ones."""
 
     def __init__(self) -> None:
         self.steps = Steps()
@@ -45,13 +45,13 @@ class _Lints:
         self.growing = Growing()
         self.never_retrieved = NeverRetrieved()
         self.going_on: Iterator[None] | None = None
-        """The look that has begun."""
+        """The scan that has begun."""
         self.next_ns = 0
         self.cost_ns = 0
-        """CPU time of this look so far."""
+        """CPU time of this scan so far."""
 
     def look(self, now_ns: int) -> int:
-        """Look, or look on, if it is time; returns when it is time again."""
+        """Begin a scan or go on with one, if it is time. Return when it is time again."""
         runs = _runs()
         due_ns = self.steps.look(runs, now_ns)
         if now_ns < self.next_ns:
@@ -60,7 +60,7 @@ class _Lints:
             return now_ns + LOOK_NS
         if self.going_on is None:
             self.going_on, self.cost_ns = self._all(TaskScan(now_ns, runs)), 0
-        going_on, self.going_on = self.going_on, None  # what raises is not gone on with
+        going_on, self.going_on = self.going_on, None  # a scan that raises is not continued
         began_ns = time.thread_time_ns()
         self.next_ns = now_ns + LOOK_NS
         if next(going_on, self) is self:
@@ -73,12 +73,12 @@ class _Lints:
         return min(due_ns, self.next_ns)
 
     def _all(self, now: TaskScan) -> Iterator[None]:
-        """One look, slice by slice; between two of them no task and no loop is held."""
+        """Make one scan, slice by slice. Between two slices it holds no task and no loop."""
         self.always_ready.begin(now)
         self.never_woken.begin(now)
         references = _references(now)
         if len(references) > scan.MAX_LOOKED:
-            # By chance, and not every tenth: their order is that of their addresses, and so may be what they are.
+            # At random, not every tenth: the references are in the order of addresses, which may depend on the kind.
             now.every = len(references) / scan.MAX_LOOKED
             references = random.sample(references, scan.MAX_LOOKED)
         for n, ref in enumerate(references, 1):
@@ -108,7 +108,7 @@ class _Lints:
                 self.always_ready.see(now, run, ref, id(task))
             else:
                 self.never_woken.see(ref, id(task), waits_for)
-        except BaseException:  # a task of the program's own kind that is not as tasks are
+        except BaseException:  # a task of the program's own class that behaves differently
             return
 
 
@@ -116,16 +116,16 @@ _lints = _Lints()
 
 
 def go_on() -> int:
-    """Look at the tasks of all loops that run, if it is time; returns when it is time again. For the watchdog."""
+    """Scan the tasks of all running loops, if it is time. Return when it is time again. For the watchdog."""
     now_ns = clock.REAL()
     if clock.monotonic_ns is not clock.REAL:
-        return now_ns + LOOK_NS  # nothing is seen of a world whose clock is a test's
+        return now_ns + LOOK_NS  # a test has replaced the clock: nothing is scanned
     with gc_pause.held:
         return _lints.look(now_ns)
 
 
 def exception_seen(loop: Any, context: dict[str, Any], error_type: str, detail: str) -> None:
-    """The loop's exception handler was called, in any thread: two of its messages are findings."""
+    """Note a call of the loop's exception handler, in any thread: two of its messages are findings."""
     obs = loop._obsloop
     message = attributes.text(context.get("message"))
     if not (obs.settings.lints and message):
@@ -137,24 +137,24 @@ def exception_seen(loop: Any, context: dict[str, Any], error_type: str, detail: 
 
 
 def kept() -> findings.Recent:
-    """What was told last. From any thread."""
+    """Return what was reported last. From any thread."""
     return findings.kept()
 
 
 @reset_in_child
 def forked() -> None:
     """Start from nothing in a forked child."""
-    global _lints  # noqa: PLW0603 - as a whole: the parent's may have been half-way through a look
+    global _lints  # noqa: PLW0603 - as a whole: the parent may have been in the middle of a scan
     _lints = _Lints()
 
 
 def _references(now: TaskScan) -> list[Any]:
-    # In a function of its own: nothing of it is left in the frame of the look, which waits between its slices.
+    # In its own function, so that nothing of it is left in the frame of the scan, which waits between its slices.
     return census._references([loop for run in now.runs.values() if (loop := run.loop()) is not None])
 
 
 def _runs() -> dict[int, Run]:
-    """The runs of all loops that want to be looked at, by the loop's ``id``; those within which others run, too."""
+    """Return the runs of all loops with lints, by the loop's ``id``, including loops in whose callbacks others run."""
     found: dict[int, Run] = {}
     for run in _all_runs(list(_running.runs.values())):
         loop = run.loop()

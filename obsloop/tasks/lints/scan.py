@@ -1,5 +1,5 @@
-"""One look at the live tasks: what every lint wants to know of a task, read once, from outside the loop's thread and
-without running code of the program's.
+"""One scan of the live tasks: it reads once what all lints need to know of a task, from another thread than the loop's
+and without running code of the program.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
 
 MAX_LOOKED = 10_000
-"""Of more tasks so many are looked at, chosen by chance, and stand for the others."""
+"""Of more tasks, so many are read, chosen at random; they stand for the others."""
 
 _DEEPEST = 100  # coroutines that await each other
 _C_TASK: Any = C_TASK
-# Past what a subclass of the program's makes of them.
+# These read past anything that a subclass of the program's may define.
 _c_waiter: Any = attributes.find(_C_TASK, "_fut_waiter").__get__ if _C_TASK is not None else None
 _c_coro: Any = attributes.find(_C_TASK, "_coro").__get__ if _C_TASK is not None else None
 _c_done: Any = _C_TASK.done if _C_TASK is not None else None
@@ -32,7 +32,7 @@ _c_loop: Any = _C_TASK.get_loop if _C_TASK is not None else None
 
 
 class Kind:
-    """The live tasks of one coroutine on one loop, as one look has found them."""
+    """The live tasks of one coroutine on one loop, as found by one scan."""
 
     __slots__ = ("key", "n", "ref", "run")
 
@@ -45,22 +45,22 @@ class Kind:
 
 
 class TaskScan:
-    """What a look is at, and what it has found so far."""
+    """What a scan reads, and what it has found so far."""
 
     __slots__ = ("_codes", "began_ns", "every", "kinds", "runs")
 
     def __init__(self, began_ns: int, runs: dict[int, Run]) -> None:
         self.began_ns = began_ns
         self.runs = runs
-        """The runs of the loops that are looked at, by the loop's ``id``."""
+        """The runs of the scanned loops, by the loop's ``id``."""
         self.every = 1.0
-        """One task in so many is looked at."""
+        """One task in so many is read."""
         self.kinds: dict[tuple[int, int], Kind] = {}
         """By the ``id`` of the loop and that of the coroutine's code or class."""
-        self._codes: list[Any] = []  # what those ids belong to, alive
+        self._codes: list[Any] = []  # keeps alive what those ids belong to
 
     def count(self, ref: Any, run: Run, loop_id: int, coro: Any) -> None:
-        """One more task of its kind."""
+        """Count one more task of its kind."""
         code = code_of(coro)
         found = self.kinds.get((loop_id, id(code)))
         if found is None:
@@ -70,7 +70,7 @@ class TaskScan:
 
 
 def loop_id_of(task: Any) -> int | None:
-    """The ``id`` of its loop; None where it is done, or not asyncio's own kind of task."""
+    """Return the ``id`` of the task's loop; None if the task is done, or is not asyncio's own kind of task."""
     if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return None if _c_done(task) else id(_c_loop(task))
     if not attributes.is_a(task, coroutines.TASKS) or census._ask(task, "done"):
@@ -79,21 +79,21 @@ def loop_id_of(task: Any) -> int | None:
 
 
 def waiter_of(task: Any) -> Any:
-    """The future that it waits for; None where it runs, or is ready and has not been woken by a future."""
+    """Return the future that it waits for; None if it runs, or is ready without a future having woken it."""
     if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return _c_waiter(task)
     return attributes.get(task, "_fut_waiter")
 
 
 def coroutine_of(task: Any) -> Any:
-    """Its coroutine."""
+    """Return the task's coroutine."""
     if _C_TASK is not None and issubclass(attributes.class_of(task), _C_TASK):
         return _c_coro(task)
     return coroutines.coroutine_of(task)
 
 
 def code_of(coro: Any) -> Any:
-    """What all tasks of one coroutine function have in common: its code or, where there is none, the class."""
+    """Return what all tasks of one coroutine function share: its code or, if there is none, the class."""
     cls = attributes.class_of(coro)
     if cls is CoroutineType:
         return coro.cr_code
@@ -105,20 +105,21 @@ def code_of(coro: Any) -> Any:
 
 
 def key_of(run: Run, coro: Any) -> tuple[Any, ...]:
-    """The key that ``Kind`` has for it."""
+    """Return the ``key`` of this coroutine's ``Kind``."""
     return (id(run.counters), *_name(code_of(coro)))
 
 
 def _name(code: Any) -> tuple[Any, ...]:
-    """The same from look to look, and no object of the program's."""
+    """Return a name that is the same from scan to scan, and holds no object of the program's."""
     if attributes.class_of(code) is CodeType:
         return code.co_filename, code.co_firstlineno, code.co_qualname
     return (attributes.class_name(code),)
 
 
 def site_and_place(ref: Any) -> tuple[Site, str] | None:
-    """Who a task is, and ``at FILE:LINE in FUNCTION`` where it waits: in the innermost coroutine that is the program's
-    own. None where it is gone.
+    """Return the site of a task, and ``at FILE:LINE in FUNCTION`` where it waits; None if the task is gone.
+
+    The place is in the innermost coroutine that is the program's own.
     """
     task = ref()
     if task is None:
@@ -133,8 +134,9 @@ def site_and_place(ref: Any) -> tuple[Site, str] | None:
 
 
 def chain_of(coro: Any) -> list[Any]:
-    """The coroutines that await each other, the outermost first, and last what the innermost one iterates with; empty
-    where that is not seen.
+    """Return the coroutines that await each other, outermost first, and last what the innermost one iterates with.
+
+    Return an empty list if that cannot be read.
     """
     found: list[Any] = []
     for _ in range(_DEEPEST):

@@ -67,7 +67,7 @@ def test_growth_is_told_when_it_has_gone_on_for_long_enough(looked_at, told):
     assert (event.lint, event.name) == ("growing", f"{__name__}.wait")
     assert (event.filename, event.lineno) == (__file__, wait.__code__.co_firstlineno)
     assert event.count == 290
-    assert event.message == "290 live tasks of this coroutine, and ever more for 60 s: there were 40"
+    assert event.message == "290 live tasks of this coroutine, up from 40: their number has been growing for 60 s"
     assert event.duration == pytest.approx(60)
 
 

@@ -40,7 +40,7 @@ def test_a_task_that_failed_unheard_is_named(told):
         "exception_never_retrieved", f"{__name__}.fail", "unheard",
     )  # fmt: skip
     assert (event.filename, event.lineno) == (__file__, fail.__code__.co_firstlineno)
-    assert event.message == "failed, and nobody retrieved it: LookupError"
+    assert event.message == "failed with an exception that was never retrieved: LookupError"
     assert event.detail == f"raised at {__file__}:{LINE}"
     assert "nobody will know" not in repr(event)
     assert found() == 1
@@ -70,7 +70,7 @@ def test_a_future_has_no_coroutine(told):
     run(main)
     (event,) = told.lints
     assert (event.name, event.filename) == ("_asyncio.Future", "")
-    assert event.message == "was given an exception, and nobody retrieved it: OSError"
+    assert event.message == "was given an exception that was never retrieved: OSError"
 
 
 def test_who_asks_or_is_told_otherwise_is_no_finding(told):

@@ -59,7 +59,7 @@ def test_where_counting_is_not_exact_the_lint_is_off_and_says_so(looked_at, told
     looked_at(main)
     assert told.lints == []
     assert [r.getMessage() for r in caplog.records if "references are not counted as expected" in r.getMessage()] == [
-        "on this interpreter references are not counted as expected: tasks that nobody can wake are looked for among 0"
+        "on this interpreter references are not counted as expected: tasks that nothing can wake are found only for 0"
         " of 4 combinations of tasks and futures"
     ]
 

@@ -104,7 +104,7 @@ def test_a_task_that_gives_way_only_to_go_on_is_told_of(quick, told, stopping):
     assert event.duration >= 1.5
     assert event.started_at >= began
     assert event.detail == f"at {__file__}:{spin.__code__.co_firstlineno + 2} in spin"
-    assert "ready at every look" in event.message
+    assert "without ever waiting" in event.message
     assert found() == 1
 
 
