@@ -108,7 +108,7 @@ class NeverWoken:
                     del self._suspects[key]
 
     def see(self, ref: Any, task_id: int, waits_for: type[Any] | None) -> None:
-        """Note a task of the scan and the class of what it waits for. ``end`` counts references, when no caller has it."""
+        """Note a task of the scan and the class of what it waits for. ``end`` counts, when no variable has the task."""
         if waits_for in _PLAIN and self._exact:
             self._eligible += 1
             if self._from < self._eligible <= self._from + MAX_CHECKED and task_id not in self._suspects:
