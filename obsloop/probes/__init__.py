@@ -1,1 +1,1 @@
-"""What is wrapped, one file for each thing."""
+"""What the loop hands away, measured: one file for each thing."""

@@ -1,6 +1,6 @@
-"""Snapshots: every probe is asked for its metrics, and what they say is put together.
+"""Snapshots: ask every probe for its metrics, and put them together.
 
-A snapshot is made in the thread that asks for it. The loops' threads are not disturbed.
+A snapshot is made in the thread that asks for it. It does not disturb the loops' threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from obsloop.probes.network.transports import accounting
 
 
 def snapshot_of(metrics: LoopMetrics) -> Snapshot:
-    """Return all figures of this loop name, at this moment."""
+    """Return all metrics of this loop name, at this moment."""
     tasks.roll_call([loop for ref in list(metrics.live) if (loop := ref()) is not None])
     blocks = metrics.blocks()
     lent = [(loop, counters) for ref, counters in list(metrics.live.copy().items()) if (loop := ref()) is not None]
@@ -80,7 +80,7 @@ def _add(blocks: Iterable[list[int]]) -> list[int]:
 
 
 def snapshots() -> dict[str, Snapshot]:
-    """The figures of every loop name that has run in this process, by name."""
+    """Return the metrics of every loop name that has run in this process, by name."""
     began = time.perf_counter_ns()
     result = {metrics.name: snapshot_of(metrics) for metrics in registry.every_one()}
     self_metrics.add_time("snapshot", time.perf_counter_ns() - began)
@@ -88,7 +88,7 @@ def snapshots() -> dict[str, Snapshot]:
 
 
 def process_snapshot() -> Snapshot:
-    """The figures of the process and of no loop: garbage collection, and what obsloop itself costs and loses."""
+    """Return the metrics of the process, not of a loop: garbage collection, and what obsloop itself costs and loses."""
     entries = registry.every_one()
     dropped = {
         **self_metrics.dropped,

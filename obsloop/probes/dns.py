@@ -1,9 +1,8 @@
 """Name look-ups: what ``loop.getaddrinfo`` and ``loop.getnameinfo`` spend in the resolver.
 
-Both are jobs of the default executor, and their time in its queue is counted there (``executors``). Here only the
-resolver's own time counts, so that a starved pool is not taken for a slow name server. Addresses that asyncio can read
-by itself never become a job, and are no look-ups. A program that hands ``socket.getaddrinfo`` to an executor by itself
-looks up a name, too.
+Both are jobs of the default executor. Their time in its queue is counted there (``executors``). Here only the
+resolver's time counts, so a starved pool does not look like a slow name server. An address that asyncio can parse never
+becomes a job, and is no look-up. If a program hands ``socket.getaddrinfo`` to an executor, that is a look-up, too.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _EAI = {value: name for name, value in vars(socket).items() if name.startswith("
 
 
 def look_up(func: Any) -> str:
-    """``getaddrinfo`` or ``getnameinfo`` where ``func`` is what the loop looks names up with, now; else empty."""
+    """Return ``getaddrinfo`` or ``getnameinfo`` if ``func`` is what the loop now looks up names with; else empty."""
     if func is socket.getaddrinfo:
         return "getaddrinfo"
     if func is socket.getnameinfo:
@@ -33,12 +32,12 @@ def look_up(func: Any) -> str:
 
 
 def count(labelled: LabelledMetrics, duration_ns: int, exception: BaseException | None) -> None:
-    """A look-up has ended. One that nobody waits for any more counts as well: the resolver was as slow."""
+    """Count a look-up that has ended, even if nothing waits for it any more: the resolver was as slow."""
     labelled.time("dns.lookup.duration", duration_ns, "" if exception is None else error_name(exception))
 
 
 def error_name(exception: BaseException) -> str:
-    """The resolver's own name for an error, ``EAI_NONAME``; of any other exception the class."""
+    """Return the resolver's name for an error, such as ``EAI_NONAME``; for any other exception, its class."""
     if isinstance(exception, socket.gaierror):
         name = _EAI.get(exception.errno or 0)
         if name is not None:

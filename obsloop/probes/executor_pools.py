@@ -1,4 +1,4 @@
-"""The executors that a loop hands jobs to: their names, their threads, what waits in their queues."""
+"""The executors that a loop hands jobs to: their names, their threads, the jobs in their queues."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 QUEUED = "asyncio.executor.job.queue_duration"
 RAN = "asyncio.executor.job.duration"
 DELIVERED = "asyncio.executor.result.delay"
-_NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix that a pool has when it is given none
+_NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix of a pool that is given none
 
 
 class Pool:
-    """One executor that a loop uses, held weakly, and the jobs of this loop that it has."""
+    """One executor that a loop uses, held weakly, and its jobs from this loop."""
 
     __slots__ = ("blind", "blocks", "jobs", "name", "raw", "ref")
 
     def __init__(self, executor: Any, name: str, ref: weakref.ref[Any]) -> None:
         self.name, self.ref = name, ref
         self.blind = not is_standard(executor)
-        """Whether it gets the function itself; then obsloop cannot see when a job begins."""
+        """Whether it gets the function itself. Then obsloop cannot see when a job begins."""
         self.jobs: dict[Any, None] = {}
-        """Those that have not been delivered, oldest first."""
+        """The jobs that have not been delivered, oldest first."""
         self.blocks: dict[str, tuple[list[int], ...]] = {}
-        """By outcome, where the loop's metrics count."""
+        """By outcome, the blocks in which the loop's metrics count."""
 
     def opened(self, metrics: LoopMetrics, outcome: str) -> tuple[list[int], ...]:
-        """The blocks of this outcome: queue, run, delivery."""
+        """Return the blocks of this outcome: queue, run, delivery."""
         blocks = tuple(metrics.labelled.histogram(name, self.name, outcome) for name in (QUEUED, RAN, DELIVERED))
         self.blocks[outcome] = blocks
         return blocks
 
     def now(self) -> tuple[int, int, int | None, int]:
-        """Jobs that wait, jobs that run, threads (None: not known), the submission of the oldest job (0: none)."""
+        """Return waiting jobs, running jobs, threads (None: unknown), when the oldest job was submitted (0: none)."""
         executor = self.ref()
         jobs = [job for job in _copy(self.jobs) if not job.ended_ns]
         pickles = isinstance(executor, _pickling())
@@ -55,7 +55,7 @@ class Pool:
             workers = get(executor, "_max_workers")
             active = min(len(jobs), workers) if type(workers) is int else len(jobs)
         threads = get(executor, "_processes") if pickles else None
-        if threads is None:  # interpreters; or a pool that has started no process yet
+        if threads is None:  # a pool of interpreters, or one that has started no process yet
             threads = get(executor, "_threads")
         if threads is None and pickles:
             threads = ()
@@ -64,7 +64,7 @@ class Pool:
 
 
 def collect(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
-    """What the executors of these loops, which share a name, are busy with at this moment."""
+    """Return what the executors of these loops, which share a name, are busy with at this moment."""
     queued: dict[tuple[str, ...], Value] = {}
     threads: dict[tuple[str, ...], Value] = {}
     active: dict[tuple[str, ...], Value] = {}
@@ -101,7 +101,7 @@ def pool_of(loop: Any, executor: Any) -> Pool:
 
     try:
         ref = weakref.ref(executor, gone)
-    except TypeError:  # then all of its class are one
+    except TypeError:  # then all executors of its class count as one
         key = id(class_of(executor))
         pool = pools.get(key)
         if pool is not None:
@@ -112,7 +112,7 @@ def pool_of(loop: Any, executor: Any) -> Pool:
 
 
 def forget(pools: dict[int, Pool], pool: Pool) -> None:
-    """Its executor is gone, and now its last job."""
+    """Forget a pool whose executor is gone, after its last job."""
     for key, found in list(pools.items()):
         if found is pool:
             pools.pop(key, None)
@@ -128,7 +128,7 @@ def _name_of(loop: Any, executor: Any) -> str:
 
 
 def is_standard(executor: Any) -> bool:
-    """Whether it is the standard pool of threads, or a subclass that takes its jobs as that does."""
+    """Return whether it is the standard pool of threads, or a subclass with the same ``submit``."""
     cls = class_of(executor)
     if cls is ThreadPoolExecutor:
         return True
@@ -136,7 +136,7 @@ def is_standard(executor: Any) -> bool:
 
 
 def _pickling() -> tuple[type[Any], ...]:
-    """The standard pools that pickle, of those that are loaded: looking at them would load them."""
+    """Return the loaded ones of the standard pools that pickle. Reading them from the module would load them."""
     found = (
         getattr(sys.modules.get("concurrent.futures.process"), "ProcessPoolExecutor", None),
         getattr(sys.modules.get("concurrent.futures.interpreter"), "InterpreterPoolExecutor", None),
@@ -149,7 +149,7 @@ def _add(points: dict[tuple[str, ...], Any], key: tuple[str, ...], value: int) -
 
 
 def _copy(jobs: dict[Any, None]) -> list[Any]:
-    """All jobs. Copying is one step under the GIL; where it is not, the loop may come between."""
+    """Return all jobs. Copying is one step under the GIL; where it is not, the loop may interrupt it."""
     for _ in range(100):
         try:
             return list(jobs)

@@ -1,12 +1,12 @@
 """Jobs handed to executors: how long they wait, run, and wait again for the loop; and what an executor is busy with.
 
-``run_in_executor`` does here what asyncio's own does, with one object a job in place of the three closures there. A
-worker only stamps times on it; the loop counts them when the result is delivered. Only a ``ThreadPoolExecutor`` gets
-that object to call. A pool of processes or interpreters pickles the function, and an executor of the program's own (a
-mock, too) may look at it: these get the function itself, and of their jobs only submission and end are seen.
+``run_in_executor`` works as asyncio's own, with one object per job instead of the three closures there. A worker only
+stamps times on it; the loop counts them when it delivers the result. Only a ``ThreadPoolExecutor`` gets that object to
+call. A pool of processes or interpreters pickles the function, and an executor of the program's own (or a mock) may
+inspect it. These get the function itself, and obsloop sees only the submission and the end of their jobs.
 
-A job leaves one trace in the program: a frame of ours on the worker's stack while it runs. It is taken out of the
-traceback of what the job raises.
+A job leaves one trace in the program: a frame of obsloop on the worker's stack while it runs. obsloop removes it from
+the traceback of an exception that the job raises.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from obsloop.probes.executor_pools import QUEUED, Pool, forget, pool_of
 
 _everybody: Any = process
 _modules = sys.modules
-_UNSEEN = functions.Site("", "", 0)  # of a job that ended before somebody listened
-_DEEPEST = 100  # frames above ours in the traceback of a job
+_UNSEEN = functions.Site("", "", 0)  # of a job that ended before a listener was added
+_DEEPEST = 100  # how many frames of a job's traceback are searched for obsloop's
 
-# Since 3.14 asyncio delivers at once what became done in the loop's own thread; before, it went round by the queue.
+# Since 3.14 asyncio delivers a result at once if it is set in the loop's own thread; before, it used the queue.
 _AT_ONCE = any(
     "_get_running_loop" in getattr(part, "co_names", ()) and part.co_name == "_call_set_state"
     for part in private_futures._chain_future.__code__.co_consts
@@ -54,7 +54,7 @@ _copy_state: Any = private_futures._copy_future_state
 
 
 class Job:
-    """One job: what the executor calls in place of the function, and what the futures call when it is over."""
+    """One job: the executor calls it in place of the function, and the futures call it when it is over."""
 
     __slots__ = (
         "__wrapped__",
@@ -78,7 +78,7 @@ class Job:
         self.pool = pool
         self.began_ns = self.ended_ns = self.thread_id = 0
         self.via = dns.look_up(func)
-        """How it came, where it is a look-up of a name; else empty."""
+        """For a look-up of a name, the function that asked for it; else empty."""
         self.source: Any
         self.destination: Any
         otel = _modules.get("opentelemetry.context")
@@ -86,7 +86,7 @@ class Job:
         self.submitted_ns = clock.monotonic_ns()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """In the worker: the function, in the caller's OpenTelemetry context, and a look at the clock on each side."""
+        """Call the function in the caller's OpenTelemetry context; read the clock before and after. In the worker."""
         token = None if self.context is None else attach(self.context)
         self.thread_id = get_ident()
         self.began_ns = clock.monotonic_ns()
@@ -97,26 +97,26 @@ class Job:
             if token is not None:
                 detach(token)
 
-    # What has patched the standard pool may look at the function.
+    # Code that has patched the standard pool may read attributes of the function.
     def __getattr__(self, name: str) -> Any:
         if name == "__wrapped__":
             raise AttributeError(name)
         return getattr(self.__wrapped__, name)
 
     def release(self) -> None:
-        """Let go of the function, and of what it holds, where the pool does: before the result is delivered."""
+        """Drop the function, and what it holds, when the pool does: before the result is delivered."""
         function, self.__wrapped__ = self.__wrapped__, None
         obs = self.loop._obsloop
         if self._seen is None and (obs.instruments.on_executor_job or _everybody.on_executor_job):
             self._seen = callbacks.site_of_callback(function), self.via or _via(function)
 
     def on_cancel(self, destination: Any) -> None:
-        """The loop's future is done: if it was cancelled, so is the job, unless it has begun."""
+        """Note that the loop's future is done: if it was cancelled, cancel the job, unless it has begun."""
         if destination.cancelled() and self.source is not None:
             self.source.cancel()
 
     def on_end(self, source: Any) -> None:
-        """The executor's future is done. In whatever thread it was made so."""
+        """Note that the executor's future is done. In the thread that made it so."""
         if not self.ended_ns:
             self.ended_ns = clock.monotonic_ns()
         guarded(self.release)
@@ -132,7 +132,7 @@ class Job:
             loop.call_soon_threadsafe(self.deliver, source)
 
     def deliver(self, source: Any) -> None:
-        """On the loop: hand the result over, and count."""
+        """Deliver the result, and count the job. On the loop."""
         delivered_ns = clock.monotonic_ns()
         destination: Any = self.destination
         self.source = self.destination = None
@@ -142,12 +142,12 @@ class Job:
             and source._state == "FINISHED"
             and not destination.done()
         ):
-            destination.set_result(source._result)  # what _copy_state does after taking four locks
+            destination.set_result(source._result)  # the same as _copy_state, without its four locks
             outcome = "ok"
         else:
             try:
                 _copy_state(source, destination)
-            except BaseException:  # somebody else has set the loop's future
+            except BaseException:  # other code has set the loop's future
                 self.pool.jobs.pop(self, None)
                 raise
             outcome = "cancelled" if destination.cancelled() else "ok" if source.exception() is None else "error"
@@ -155,12 +155,12 @@ class Job:
 
 
 _CALL = Job.__call__.__code__
-# What `deliver` may look into; any other class of future is asked politely.
+# The class whose fields `deliver` may read. For any other class of future it calls the public methods.
 _KNOWN: Any = Future if {"_exception", "_result", "_state"} <= vars(Future()).keys() else None
 
 
 def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
-    """``loop.run_in_executor``, by asyncio's rules; what it raises, asyncio's own would."""
+    """Submit a job as ``loop.run_in_executor`` does, by asyncio's rules, and with the same exceptions."""
     loop._check_closed()
     if loop._debug:
         loop._check_callback(func, "run_in_executor")
@@ -181,7 +181,7 @@ def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
         source: Any = submit(func if pool.blind else job, *args)
         if not isinstance(source, Future):
             pool.jobs.pop(job, None)
-            return asyncio.wrap_future(source, loop=loop)  # a future of the loop's, or nothing that it takes
+            return asyncio.wrap_future(source, loop=loop)  # a future of the loop's, or the error that asyncio raises
     except BaseException:
         pool.jobs.pop(job, None)
         raise
@@ -193,7 +193,7 @@ def run(loop: Any, executor: Any, func: Any, args: tuple[Any, ...]) -> Any:
 
 
 def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
-    """The job is over: its times into the figures, and its event to who listens."""
+    """Count the times of a job that is over, and emit its event to listeners."""
     pool, obs = job.pool, job.loop._obsloop
     pool.jobs.pop(job, None)
     began_ns, ended_ns = job.began_ns, job.ended_ns
@@ -236,27 +236,27 @@ def _count(job: Job, source: Any, outcome: str, delivered_ns: int) -> None:
 
 
 def _unusual(job: Job, source: Any, outcome: str, delivered_ns: int) -> tuple[int, int, int]:
-    """The times of a job whose beginning was not seen, or that was cancelled; ``NEVER`` is one that there is not."""
+    """Return the times of a job that was cancelled, or whose beginning was not seen; ``NEVER`` for a missing time."""
     pool = job.pool
     queued_ns = ran_ns = NEVER
     if job.began_ns:
         queued_ns, ran_ns = job.began_ns - job.submitted_ns, job.ended_ns - job.began_ns
     elif source.cancelled() or not pool.blind:
-        queued_ns = job.ended_ns - job.submitted_ns  # it never began
+        queued_ns = job.ended_ns - job.submitted_ns  # the job never began
     else:
         ran_ns = job.ended_ns - job.submitted_ns
     return queued_ns, ran_ns, NEVER if outcome == "cancelled" else max(0, delivered_ns - job.ended_ns)
 
 
 def _via(func: Any) -> str:
-    """How the job came: ``asyncio.to_thread`` calls the function in a copy of the context."""
+    """Return how the job came: ``asyncio.to_thread`` calls the function in a copy of the context."""
     inner = get(func, "func") if class_of(func) is functools.partial else None
     to_thread = class_of(getattr(inner, "__self__", None)) is Context
     return "to_thread" if to_thread else "run_in_executor"
 
 
 def _take_out(exception: Any) -> None:
-    """Our frame out of the exception's traceback."""
+    """Remove obsloop's frame from the exception's traceback."""
     try:
         above = None
         traceback = getattr(exception, "__traceback__", None)
@@ -270,12 +270,12 @@ def _take_out(exception: Any) -> None:
                     above.tb_next = traceback.tb_next
                 return
             above, traceback = traceback, traceback.tb_next
-    except Exception:  # an exception class that guards its attributes keeps our frame
+    except Exception:  # an exception class that guards its attributes keeps the frame
         return
 
 
 def _note_exemplar(metrics: LoopMetrics, executor: str, outcome: str, queued_ns: int, context: Any) -> None:
-    """A job has waited long for a worker; it was handed over in that OpenTelemetry context."""
+    """Note an exemplar: a job that was submitted in ``context``, an OpenTelemetry context, waited long for a worker."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     ids = None if trace is None else spans.ids_of(trace.get_current_span(context))
     if ids is not None:

@@ -1,6 +1,6 @@
 """Garbage collection: how often, how long, and whose time it took.
 
-A collection runs in the thread that set it off and stops the others only where they need the interpreter, so its time
+A collection runs in the thread that started it, and stops the others only where they need the interpreter. So its time
 belongs to the state of the loop that runs in that thread. ``gc.callbacks`` is the interpreter's own hook for it.
 """
 
@@ -39,13 +39,13 @@ def _on_gc(phase: str, info: dict[str, Any]) -> None:
 
 
 def install() -> None:
-    """Listen to the collector, once however often it is called."""
+    """Listen to the collector. Calling this again has no effect."""
     if _on_gc not in gc.callbacks:
         gc.callbacks.append(_on_gc)
 
 
 def collect() -> dict[str, dict[tuple[str, ...], Value]]:
-    """The figures of the process, by metric and generation."""
+    """Return the metrics of the process, by metric and generation."""
     blocks = [block[:] for block in _pauses]
     return {
         "cpython.gc.collections": {(str(g),): sum(block[1:]) for g, block in enumerate(blocks)},

@@ -1,9 +1,9 @@
 """Subprocesses that the loop started: how many there are, how long they lived, and how they ended.
 
-A child lives from just before it is forked until the child watcher has reaped it, whichever watcher that is. It ended
-when the loop could first have heard of it: when the handle that reaps it became ready. Where the loop was busy then,
-the watchdog may have seen the end earlier: at each look at a blocked loop it asks the kernel for the ends of its
-children. That takes no descriptor and no thread.
+A child lives from just before it is forked until the child watcher, whichever it is, has reaped it. Its end is the
+first time at which the loop could have known of it: when the handle that reaps it became ready. If the loop was busy
+then, the watchdog may have seen the end earlier: with each sample of a blocked loop it asks the kernel which children
+have ended. That takes no descriptor and no thread.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class Processes:
     __slots__ = ("live", "starting")
 
     MOST = 64
-    """The watchdog asks for the ends of so many children of a loop, the oldest."""
+    """For so many children of a loop, the oldest, the watchdog asks whether they have ended."""
 
     def __init__(self) -> None:
         self.live: dict[Child, None] = {}
         self.starting: Child | None = None
-        """The one that is about to be forked; from here until it is watched nothing else runs in between."""
+        """The child that is about to be forked. Nothing else runs from here until it is watched."""
 
     def look(self) -> None:
         """Note which children have ended by now, without reaping them. In the watchdog's thread."""
         alive = [child for child in list(self.live) if child.pid and not child.ended_ns]
         for child in alive[: self.MOST]:
-            with suppress(OSError):  # the loop was faster, and has reaped it
+            with suppress(OSError):  # the loop has already reaped it
                 if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
                     child.ended_ns = clock.monotonic_ns()
 
@@ -61,27 +61,27 @@ class Child:
         self.callback: Any = None
         self.pid = 0
         self.ended_ns = 0
-        """When the watchdog saw that it had ended; 0 where it did not."""
+        """When the watchdog saw that it had ended; 0 if it did not."""
         self.context = copy_context()
         self.started_ns = clock.monotonic_ns()
 
     def on_exit(self, pid: int, returncode: int, transport: Any) -> None:
-        """It has been reaped: count it, and go on as asyncio does."""
+        """Count the child, which has been reaped, and go on as asyncio does."""
         try:
             guarded(_count, self, pid, returncode, transport)
-        finally:  # also when a hook ends the program: its last steps may wait for the child
+        finally:  # even if a hook ends the program: its last steps may wait for the child
             self.callback(pid, returncode, transport)
 
 
 def start(loop: Any, args: Any, shell: bool, executable: Any) -> None:
-    """A child is about to be forked: ``args`` as Popen takes them. Only the program's base name is kept."""
+    """Note a child that is about to be forked, with ``args`` as Popen takes them. Keep only the program's base name."""
     guarded(_start, loop, args, shell, executable)
 
 
 def watcher_callback(loop: Any, callback: Any, asker: FrameType) -> Any:
-    """What the watcher of the child that was just forked is to call; else asyncio's own ``callback``.
+    """Return what the watcher of the child that was just forked is to call; if none was, asyncio's ``callback``.
 
-    ``asker`` is the frame of asyncio's that asks: of what it does not hand on, it has the transport.
+    ``asker`` is the frame of asyncio that asks. It has the transport, which asyncio does not pass on.
     """
     children: Processes = loop._obsloop.processes
     child, children.starting = children.starting, None
@@ -94,7 +94,7 @@ def watcher_callback(loop: Any, callback: Any, asker: FrameType) -> Any:
 
 
 def collect(loops: Iterable[Any]) -> dict[str, dict[tuple[str, ...], Value]]:
-    """The children of these loops that have not been reaped."""
+    """Return the number of children of these loops that have not been reaped."""
     return {"asyncio.subprocess.active": {(): sum(len(loop._obsloop.processes.live) for loop in loops)}}
 
 
@@ -106,7 +106,7 @@ def _learn_pid(child: Child, asker: FrameType) -> None:
 
 
 def _heard_ns(loop: Any) -> int:
-    """When the handle that runs now, and reaps a child, became ready; 0 where that is not known."""
+    """Return when the handle that runs now, and reaps a child, became ready; 0 if unknown."""
     handle = backend.own_handle(loop, sys._getframe())
     return 0 if handle is None else loop._obsloop.marks_of_running(handle)[1]
 
@@ -123,7 +123,7 @@ def _count(child: Child, pid: int, returncode: int, transport: Any) -> None:
     ended_ns = clock.monotonic_ns()
     obs = child.loop._obsloop
     obs.processes.live.pop(child, None)
-    # Where the transport has reaped it by itself, the watcher came too late, and says 255.
+    # If the transport has reaped it, the watcher came too late and reports 255.
     known = getattr(getattr(transport, "_proc", None), "returncode", None)
     returncode = known if isinstance(known, int) else returncode
     how = "ok" if returncode == 0 else "signal" if returncode < 0 else "error"

@@ -1,6 +1,6 @@
-"""Signals for which the program has a handler on the loop: each one that arrives is counted.
+"""Signals for which the program has a handler on the loop: each signal that arrives is counted.
 
-Counted is what Python saw: of two that the kernel merged, which it may do with the same signal, one.
+obsloop counts what Python saw. The kernel may merge two of the same signal; these count as one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _FIRST_REALTIME = getattr(signal, "SIGRTMIN", 0)
 
 
 def delivered(loop: Any, number: int) -> None:
-    """The loop is told of a signal; it has a handler for it, or has just lost it."""
+    """Count a signal that the loop got, unless the loop has just lost its handler."""
     handle = loop._signal_handlers.get(number)
     if handle is not None and not handle._cancelled:
         guarded(_count, loop, number)
 
 
 def name_of(number: int) -> str:
-    """``SIGTERM``, ``SIGRTMIN+3``."""
+    """Return a name such as ``SIGTERM`` or ``SIGRTMIN+3``."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,6 +1,6 @@
-"""Tasks: what their figures are read from, how they end, and what the running one has had of its loop so far.
+"""Tasks: what their metrics are read from, how they end, and where the running task's time has gone so far.
 
-The counting itself is on the hot path: ``hotpath.pure.task_steps`` and its compiled twin.
+The counting is on the hot path: ``hotpath.pure.task_steps`` and its compiled twin.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def done(
     wait_ns: int,
     steps: int,
 ) -> None:
-    """A task has ended that took long or has failed. ``run_ns`` is below 0 where nobody knows. Never raises."""
+    """Report a task that ended and took long or failed. ``run_ns`` is below 0 if unknown. Never raises."""
     guarded(_tell, loop, task, context, outcome, created_ns, end_ns, run_ns, wait_ns, steps)
 
 
@@ -59,7 +59,7 @@ def _tell(loop: Any, task: Any, context: Any, outcome: int, created_ns: int, end
         return
     run_ns, wait_ns, steps = times
     exception = task._exception
-    if context is None:  # it began at once, and never was on the loop
+    if context is None:  # it began at once, and never was in the loop's queue
         context = task.get_context()
     emit(
         obs.instruments,
@@ -81,14 +81,14 @@ def _tell(loop: Any, task: Any, context: Any, outcome: int, created_ns: int, end
     )
 
 
-# ---- who is alive ----------------------------------------------------------------------------------------------------
+# ---- which tasks are alive -------------------------------------------------------------------------------------------
 
 _SLICE = 4096
 _BREATH_SECONDS = 50e-6
 _CHEAP_NS = 1_000_000
-"""A roll call that cost no more CPU time, of some 5,000 tasks, is taken at each reading."""
+"""A roll call that cost no more CPU time than this, with some 5,000 tasks, is taken at each reading."""
 _SHARE = 100
-"""Another is taken again after this many times what it cost: 1 % of one core at most."""
+"""A roll call that cost more is repeated after this many times its cost: 1 % of one core at most."""
 _calling = threading.Lock()
 _due_ns: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _task_class: Any = asyncio.Task
@@ -98,9 +98,9 @@ _is_there: Any = functools.partial(operator.is_not, None)
 
 
 def roll_call(loops: Iterable[Any]) -> None:
-    """Let these loops' task tables forget the tasks that have died pending without a report; they count as abandoned.
+    """Let these loops' task tables forget tasks that died pending without a report. These count as abandoned.
 
-    From any thread, before a reading. Of very many tasks not at each one. Never raises.
+    From any thread, before a reading; with very many tasks not before each one. Never raises.
     """
     guarded(_roll_call, loops)
 
@@ -132,33 +132,33 @@ def _roll_call(loops: Iterable[Any]) -> None:
 
 
 def _pending(loops: Iterable[Any]) -> Iterator[list[int]]:
-    """Yield the ids of all pending tasks of ``loops``, some at a time; up to Python 3.13 those of the whole process.
+    """Yield the ids of all pending tasks of ``loops``, some at a time; up to Python 3.13, of the whole process.
 
-    Up to 3.13 ``asyncio.all_tasks`` would hold all of them, and those that die meanwhile would die in this thread. From
-    3.14 on it knows the tasks in C only, and those of Python's own class are in the sets that are read below.
+    Up to 3.13 ``asyncio.all_tasks`` would hold all of them, and tasks that die meanwhile would die in this thread. From
+    3.14 on it knows only tasks in C. Tasks of Python's own class are in the sets that are read below.
     """
     if sys.version_info >= (3, 14):
         for loop in loops:
             yield list(map(id, asyncio.all_tasks(loop)))
     if sys.version_info >= (3, 12):
-        yield list(map(id, private_tasks._eager_tasks))  # in their first step; the weak set has them afterwards
+        yield list(map(id, private_tasks._eager_tasks))  # in their first step; the weak set gets them afterwards
         refs: list[Any] = list(private_tasks._scheduled_tasks.data)
     else:
         refs = list(private_tasks._all_tasks.data)
     for i in range(0, len(refs), _SLICE):
         some = refs[i : i + _SLICE]
         try:
-            # All in C: a task is held for no longer than it takes to ask it, and its loop cannot come between.
+            # All in C: a task is held only while it is asked, and its loop cannot run in between.
             alive: Iterator[Any] = filter(_is_there, map(_call, some))
             yield list(map(id, filterfalse(_done, alive)))
-        except TypeError:  # there are some of Python's own class
+        except TypeError:  # some are of Python's own class
             yield [id(task) for ref in some if (task := ref()) is not None and not _is_done(task)]
         if i + _SLICE < len(refs):
             time.sleep(_BREATH_SECONDS)
 
 
 def _is_done(task: Any) -> bool:
-    """What is no task of asyncio's classes counts as pending: it is not among those that are counted."""
+    """Return whether ``task`` is done. A task of other classes than asyncio's counts as pending: it is not counted."""
     classes: tuple[Any, ...] = TASKS
     for cls in classes:
         with suppress(TypeError):
@@ -168,16 +168,16 @@ def _is_done(task: Any) -> bool:
 
 @reset_in_child
 def forked() -> None:
-    """In a forked child: another thread of the parent may have held the lock."""
+    """In a forked child, make a new lock: another thread of the parent may have held it."""
     global _calling  # noqa: PLW0603
     _calling = threading.Lock()
 
 
-# ---- figures ---------------------------------------------------------------------------------------------------------
+# ---- metrics ---------------------------------------------------------------------------------------------------------
 
 
 def collect(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
-    """The tasks of these loops, and what was counted of those that ever were."""
+    """Return the metrics of these loops' tasks, live and finished."""
     task_tables = [loop._obsloop.tasks for loop in loops if loop._obsloop.tasks is not None]
     now_ns = clock.monotonic_ns()
     oldest_ns = min(
@@ -199,14 +199,14 @@ def collect(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tup
 
 
 def coroutine_times(readings: Iterable[Reading]) -> dict[str, CoroutineTime]:
-    """What each coroutine function took, longest first."""
+    """Return what each coroutine function took, longest first."""
     return _coroutines.times(r.coroutines for r in readings)
 
 
 def collect_coroutines(
     top_coroutines: TopCoroutines, found: Mapping[str, CoroutineTime]
 ) -> dict[tuple[str, ...], Value]:
-    """The same as figures: of the busiest by name, of the rest together."""
+    """Return the same as metric values: the busiest by name, the rest together."""
     return dict(top_coroutines.seconds(found))
 
 
@@ -214,23 +214,23 @@ def collect_coroutines(
 
 
 class TaskTimes(NamedTuple):
-    """Where a task's time went. Their sum is its age; all in seconds but ``steps``."""
+    """Where a task's time went, in seconds. The times add up to its age."""
 
     running: float
-    """In its steps, the present one included."""
+    """In its steps, including the present one."""
     waiting: float
-    """Ready to run, but the loop was busy with others: what it waited for the loop."""
+    """Ready to run, while the loop was busy with other callbacks."""
     suspended: float
-    """Neither: it waited for something else, an answer, a timer, a lock."""
+    """Neither: it waited for something else, such as an answer, a timer or a lock."""
     steps: int
-    """How often it was resumed, the present step included."""
+    """How often it was resumed, including the present step."""
 
 
 def task_times() -> TaskTimes:
-    """Where the time of the running task has gone so far.
+    """Return where the time of the running task has gone so far.
 
-    In the pure core a task's times begin with the step in which somebody asks for them first; in the compiled one with
-    the task. Raises ``RuntimeError`` outside of a task, and in one whose loop is not observed.
+    In the compiled core, a task's times begin with the task; in the pure core, with the step in which they are first
+    asked for. Raises ``RuntimeError`` outside of a task, and in a task whose loop is not observed.
     """
     loop, task = _running_task("task_times()")
     start_ns, ready_ns, now_ns = _present_step(loop, task)
@@ -241,10 +241,11 @@ def task_times() -> TaskTimes:
 
 
 class measure_tasks:
-    """A context manager: where the time of the running task goes while it is open, its inner tasks included.
+    """Measure where the time of the running task and its inner tasks goes. A context manager.
 
-    Inner tasks are those that it creates meanwhile, theirs, and so on. What they do after the end of the ``with`` block
-    is not counted. Raises ``RuntimeError`` outside of a task, and in one whose loop is not observed.
+    Inner tasks are those that it creates in the ``with`` block, those that they create, and so on. What they do after
+    the end of the block is not counted. Raises ``RuntimeError`` outside of a task, and in a task whose loop is not
+    observed.
     """
 
     def __init__(self) -> None:
@@ -256,7 +257,7 @@ class measure_tasks:
         start_ns, ready_ns, now_ns = _present_step(self._loop, self._task)
         _, run_ns, wait_ns, _ = task_table.times_of(self._task, start_ns, ready_ns)
         self._began_ns = now_ns
-        # The present step is counted when it ends, with the part before this.
+        # The present step is counted as a whole when it ends. So note the part of it before this.
         self._before_ns = now_ns - start_ns, max(0, start_ns - ready_ns)
         self._own_ns = run_ns + wait_ns + sum(self._before_ns)
         self._group = task_table.enter(self._task, start_ns, ready_ns)
@@ -270,16 +271,16 @@ class measure_tasks:
         del self._loop, self._task, self._group
 
     def times(self) -> TaskTimes:
-        """Where it went, until now or the end of the block.
+        """Return where the time went, until now or the end of the block.
 
-        ``running`` and ``waiting`` are sums over the task and its inner tasks, and may be more than the time that has
-        passed; ``suspended`` is the task's own.
+        ``running`` and ``waiting`` are sums over the task and its inner tasks, and may exceed the time that has passed.
+        ``suspended`` is the task's own.
         """
         return self._times or self._so_far()
 
     def _so_far(self) -> TaskTimes:
         measurement, task_table = self._group, self._loop._obsloop.tasks
-        # The present step may be an inner task's, and is not counted before its end.
+        # The present step may be an inner task's. It is not counted before its end.
         present = asyncio.current_task(self._loop)
         start_ns, ready_ns, now_ns = _present_step(self._loop, present)
         run_ns, wait_ns = now_ns - start_ns, max(0, start_ns - ready_ns)
@@ -320,7 +321,7 @@ def _running_task(who: str) -> tuple[Any, Any]:
 
 
 def _present_step(loop: Any, task: Any) -> tuple[int, int, int]:
-    """When the present step of ``task`` began, when it was ready, and now; three times now where that is not known."""
+    """Return when the present step of ``task`` began, when it was ready, and now; if unknown, now three times."""
     now_ns = clock.monotonic_ns()
     if loop._obsloop.counters is None:
         return now_ns, now_ns, now_ns

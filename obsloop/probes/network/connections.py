@@ -1,9 +1,9 @@
 """Connections that this side asks for: the look-up of the name, each attempt to connect, TLS, and how it ended.
 
-An attempt is counted where all come by, in ``loop.sock_connect``. What belongs to one call of ``create_connection`` is
-found out by what travels through asyncio's own code: the ``Setup`` is the protocol's factory, and the addresses to
-connect to carry it. Only to the first step it is handed over in a slot of the loop, from which it is taken before
-anything else can run. So nothing of ours is in the program's context, and nothing is left when the call is over.
+All attempts pass through ``loop.sock_connect``, where they are counted. To find what belongs to one call of
+``create_connection``, a record travels through asyncio's own code: the ``Setup`` is the protocol's factory, and the
+addresses to connect to carry it. Only to the first step it is passed in a slot of the loop, from which it is taken
+before anything else can run. So obsloop puts nothing into the program's context, and leaves nothing after the call.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CANCELLED = type_name(CancelledError)
 
 
 class _Carrier(tuple[Any, ...]):
-    """An address, and who asked for it."""
+    """An address, and the record of the call that asked for it."""
 
     record: Any
 
@@ -62,7 +62,7 @@ class _Attempting:
         self.looking_up = True
 
     def looked_up(self) -> None:
-        """Now it connects."""
+        """Note that the look-up is over and connecting begins."""
         self.looking_up = False
         self.started_ns = clock.monotonic_ns()
 
@@ -80,7 +80,7 @@ class _Attempting:
 
 
 class Setup:
-    """One call of ``create_connection`` or its kin; and, for asyncio, the protocol's factory."""
+    """One call of ``create_connection`` or a similar method. For asyncio it is the protocol's factory."""
 
     __slots__ = (
         "_address",
@@ -107,7 +107,7 @@ class Setup:
         self._context = copy_context()
         self._started_ns = clock.monotonic_ns()
         self._look_ups: list[tuple[Any, dict[str, Any], int, int]] = []
-        """Address, what asyncio was to find for it, when that began and ended; 0 while it has not."""
+        """Address, arguments of the look-up, when that began, and when it ended (0: not yet)."""
         self._attempts: list[_Attempting] = []
         self._tls_ns: int | None = None
         self._tls_started_ns = 0
@@ -115,12 +115,12 @@ class Setup:
         self._protocol: Any = None
         sock = kwargs.get("sock")
         self._first_step = sock is None and transport != "udp"
-        """Whether asyncio calls us in its first step; else it has what it needs."""
+        """Whether asyncio's first step is a look-up or a connect. If not, it already has a socket."""
         if sock is not None:
             guarded(self._of_socket, sock)
 
     async def run(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Asyncio's own ``coro``, and what becomes of it."""
+        """Run asyncio's own ``coro``, and report how it ended."""
         obs = self._loop._obsloop
         if self._first_step:
             obs.setup = self
@@ -135,25 +135,25 @@ class Setup:
         guarded(self._ended, None)
         return result
 
-    # ---- what asyncio calls, in this order -------------------------------------------------------------------------
+    # ---- what asyncio calls, in this order ---------------------------------------------------------------------------
 
     def look_up(self, address: Any, kwargs: dict[str, Any]) -> None:
-        """An address is about to be looked up, by a name or not."""
+        """Note that the look-up of an address, a name or not, begins."""
         self._phase = _DNS
         self._look_ups.append((tuple(address), kwargs, clock.monotonic_ns(), 0))
 
     def looked_up(self) -> None:
-        """It has been; without an error."""
+        """Note that the look-up ended without an error."""
         self._phase = _CONNECT
         self._look_ups[-1] = (*self._look_ups[-1][:3], clock.monotonic_ns())
 
     def connects(self, attempt: _Attempting) -> None:
-        """It begins to connect."""
+        """Note that an attempt to connect begins."""
         self._phase = _CONNECT
         self._attempts.append(attempt)
 
     def __call__(self) -> Any:
-        """Make the program's protocol. Asyncio's next call makes the transport."""
+        """Make the program's protocol. asyncio's next call makes the transport."""
         self._phase = _PROTOCOL
         protocol = self._factory()
         if self._tls:
@@ -163,33 +163,33 @@ class Setup:
         return protocol
 
     def shook_hands(self, duration_ns: int, error_type: str) -> None:
-        """The handshake is over."""
+        """Note that the TLS handshake is over."""
         self._tls_ns = duration_ns
         self._tls_started_ns = clock.monotonic_ns() - duration_ns
         self._error_type = error_type
         if not error_type:
             self._phase = _PROTOCOL
 
-    # ---- what it asks for --------------------------------------------------------------------------------------------
+    # ---- what belongs to this call -----------------------------------------------------------------------------------
 
     def carried(self, address: Any) -> Any:
-        """An address of the program's, which brings its look-up to this one."""
+        """Return an address of the program's with this record, so that its look-up is counted here."""
         return _carry(address, self)
 
     def asked_for(self, address: Any) -> bool:
-        """Whether it is to look ``address`` up, or to connect to it."""
+        """Return whether this call is to look ``address`` up, or to connect to it."""
         host, port = self._address
         if self.transport == "unix":
             return bool(address == host or address == os.fspath(host))
         return isinstance(address, tuple) and address[0] is host and address[1] is port
 
     def made(self, protocol: Any) -> bool:
-        """Whether ``protocol`` is the one that was made for it, and about to get its transport."""
+        """Return whether ``protocol`` was made for this call and is about to get its transport."""
         found, self._protocol = self._protocol is protocol, None
         return found
 
     def _of_socket(self, sock: Any) -> None:
-        """The program gives a socket, which may be connected."""
+        """Note the address of a socket that the program passed, which may be connected."""
         if is_unix(sock):
             self.transport = "unix"
         try:
@@ -200,7 +200,7 @@ class Setup:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _dns(self) -> tuple[float | None, float | None]:
-        """How long the names among what was looked up took, and when the first began."""
+        """Return how long the look-ups of names took, in seconds, and when the first began."""
         now_ns = clock.monotonic_ns()
         names = [(began, end or now_ns) for address, how, began, end in self._look_ups if _is_name(address, **how)]
         return (sum(end - began for began, end in names) / 1e9, epoch(names[0][0])) if names else (None, None)
@@ -243,14 +243,14 @@ class Setup:
 
 
 def datagram(loop: Any, factory: Any, local_addr: Any, remote_addr: Any, kwargs: dict[str, Any]) -> Setup:
-    """Of ``create_datagram_endpoint``."""
+    """Return the ``Setup`` of a call of ``create_datagram_endpoint``."""
     address = remote_addr or local_addr
     host, port = address if class_of(address) is tuple and len(address) == 2 else (address, None)
     return Setup(loop, "udp", factory, host, port, kwargs)
 
 
 async def resolve(loop: Any, stock: Callable[..., Any], address: Any, kwargs: dict[str, Any]) -> Any:
-    """What ``loop._ensure_resolved`` does: asyncio's own ``stock``, and whose look-up it is."""
+    """Look up as ``loop._ensure_resolved`` does: call asyncio's ``stock``, and note whose look-up it is."""
     record = address.record if type(address) is _Carrier else None
     setup = None if record is not None else _take(loop, address)
     asker = record or setup
@@ -265,11 +265,11 @@ async def resolve(loop: Any, stock: Callable[..., Any], address: Any, kwargs: di
 
 
 async def connect(loop: Any, stock: Callable[..., Any], sock: Any, address: Any) -> Any:
-    """What ``loop.sock_connect`` does: asyncio's own ``stock``, and a clock for stream sockets."""
+    """Connect as ``loop.sock_connect`` does: call asyncio's ``stock``, and time it for stream sockets."""
     if not is_stream(sock):
         return await stock(sock, address)
     if type(address) is _Carrier:
-        setup, address = address.record, tuple(address)  # the attempt must not hold who holds it
+        setup, address = address.record, tuple(address)  # the attempt must not refer to the record that holds it
     else:
         setup = _take(loop, address)
     attempt = _Attempting(address)
@@ -285,7 +285,7 @@ async def connect(loop: Any, stock: Callable[..., Any], sock: Any, address: Any)
 
 
 def handed_over(loop: Any, protocol: Any) -> Setup | None:
-    """The connection that ``protocol`` has just been made for, if it is one that this side asked for."""
+    """Return the connection for which ``protocol`` was just made; None if this side did not ask for one."""
     obs = loop._obsloop
     setup: Setup | None = obs.setup
     if setup is None or not setup.made(protocol):
@@ -295,7 +295,7 @@ def handed_over(loop: Any, protocol: Any) -> Setup | None:
 
 
 def _take(loop: Any, address: Any) -> Setup | None:
-    """The connection whose first step this is."""
+    """Return the connection whose first step this is, or None."""
     obs = loop._obsloop
     setup: Setup | None = obs.setup
     if setup is None or not setup.asked_for(address):
@@ -308,19 +308,19 @@ def _attempted(loop: Any, attempt: _Attempting, sock: Any, exc: BaseException | 
     attempt.duration_ns = clock.monotonic_ns() - attempt.started_ns
     attempt.error_type = "" if exc is None else _name_of(exc)
     if attempt.looking_up or not (exc is None or isinstance(exc, (OSError, CancelledError))):
-        return  # it never came to connect; or asyncio refused the socket or the address
+        return  # it did not begin to connect; or asyncio refused the socket or the address
     labelled = loop._obsloop.metrics_of(loop).labelled
     network_type = _NETWORK_TYPES.get(family_of(sock), "other")
     labelled.time("asyncio.connect.duration", attempt.duration_ns, network_type, attempt.error_type)
 
 
 def _is_name(address: Any, *, family: int = 0, type: int = 0, proto: int = 0, **_: Any) -> bool:
-    """Whether asyncio will ask the resolver."""
+    """Return whether asyncio will ask the resolver."""
     try:
         host, port, *rest = address
         return private_base_events._ipaddr_info(host, port, family, type, proto, *rest) is None
     except Exception:
-        return False  # asyncio will say what is wrong with it
+        return False  # asyncio will report what is wrong with it
 
 
 def _name_of(exc: BaseException) -> str:
@@ -328,7 +328,7 @@ def _name_of(exc: BaseException) -> str:
 
 
 def _host_and_port(address: Any) -> tuple[str, int]:
-    """As events show it; a Unix socket's path has no port."""
+    """Return host and port as events show them; a Unix socket's path has port 0."""
     port = 0
     if isinstance(address, tuple):
         address, port = address[:2]  # pyright: ignore[reportUnknownVariableType]

@@ -1,8 +1,8 @@
 """Servers: what each listening address accepts, what it cannot accept and why, and how many connections it has open.
 
-A listening socket is known by its address. The ``Listener`` of the one that is accepting travels with the connection,
-in the ``extra`` that asyncio hands from the accept to the transport; so a connection that never gets a transport leaves
-nothing behind. Asyncio alone decides what an error in an accept means; here it is counted.
+A listening socket is known by its address. The accepting socket's ``Listener`` travels with the connection, in the
+``extra`` that asyncio passes from the accept to the transport. So a connection that never gets a transport leaves
+nothing behind. asyncio alone decides what an error in an accept means; here it is counted.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class Listener:
         active.setdefault(self._shown, 0)
 
     def accepted(self) -> None:
-        """It has accepted a connection."""
+        """Count an accepted connection."""
         self._rare.count("asyncio.server.accepted", self.address)
 
     def failed(self, exception: BaseException) -> None:
-        """It could not accept one."""
+        """Count a connection that could not be accepted."""
         name = errno_name(exception) or type_name(type(exception))
         self._rare.count("asyncio.server.accept.errors", self.address, name)
 
     def opened(self) -> None:
-        """A connection that it has accepted got its transport."""
+        """Note that an accepted connection got its transport."""
         self._active[self._shown] += 1
 
     def closed(self) -> None:
-        """Such a connection is lost. Called once for each that was opened."""
+        """Note that such a connection was lost. Called once for each that was opened."""
         self._active[self._shown] -= 1
 
 
@@ -63,24 +63,24 @@ class Servers:
 
     def __init__(self) -> None:
         self.accepting: Listener | None = None
-        """The one that is accepting at this moment: nothing else of the loop runs meanwhile."""
+        """The listener that is accepting at this moment. Nothing else of the loop runs meanwhile."""
         self.forget()
 
     def forget(self) -> None:
-        """The loop is closed, or another process's: what it has open counts no more."""
-        # New objects, so that connections which are lost later count down where nobody looks.
+        """Forget all connections: the loop is closed, or belongs to another process."""
+        # New objects: connections that are lost later count down in the old ones, which nothing reads.
         self.active: dict[str, int] = {}
-        """Open connections, by the address as it is shown."""
+        """Open connections, by address as shown."""
         self.listeners: weakref.WeakKeyDictionary[Any, Listener] = weakref.WeakKeyDictionary()
 
 
 def accept(loop: Any, stock: Callable[..., None], factory: Any, sock: Any, args: Any, kwargs: Any) -> None:
-    """What ``loop._accept_connection`` does: asyncio's own ``stock``, and who it is that accepts."""
+    """Accept as ``loop._accept_connection`` does: call asyncio's ``stock``, and note which socket accepts."""
     servers: Servers = loop._obsloop.servers
     guarded(_begin, loop, servers, sock)
     try:
         stock(factory, sock, *args, **kwargs)
-    except OSError as exc:  # asyncio does not know it, and leaves it to the exception handler
+    except OSError as exc:  # asyncio does not handle it, and leaves it to the exception handler
         if servers.accepting is not None:
             guarded(servers.accepting.failed, exc)
         raise
@@ -89,7 +89,7 @@ def accept(loop: Any, stock: Callable[..., None], factory: Any, sock: Any, args:
 
 
 def accepted(loop: Any, extra: Any) -> None:
-    """A connection has been accepted; ``extra`` is what its transport will be given."""
+    """Note an accepted connection. ``extra`` is what its transport will be given."""
     listener = loop._obsloop.servers.accepting
     if listener is not None:
         guarded(listener.accepted)
@@ -97,17 +97,17 @@ def accepted(loop: Any, extra: Any) -> None:
 
 
 def listener_of(extra: Any) -> Listener | None:
-    """Who accepted the connection whose transport is given ``extra``. To be asked once: it is taken out."""
+    """Return the listener of the connection whose transport is given ``extra``. Call it once: it takes it out."""
     return extra.pop(_KEY, None) if extra else None
 
 
 def adopt(loop: Any) -> None:
-    """The loop has just become an observed one: its servers go on accepting, the observed way."""
+    """Let the servers of a loop that has just become an observed one accept in the observed way."""
     guarded(_adopt, loop)
 
 
 def collect(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
-    """The open connections of these loops, by address; 0 for an address that has none any more."""
+    """Return the open connections of these loops, by address; 0 for an address that has none any more."""
     active: dict[tuple[str, ...], int] = {(address,): 0 for address in labelled.shown(SERVER_ADDRESS)}
     for loop in loops:
         for address, n in list(loop._obsloop.servers.active.items()):
@@ -116,7 +116,7 @@ def collect(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[t
 
 
 def address_of(sock: Any) -> str:
-    """``127.0.0.1:8080``, ``[::1]:8080``, a Unix socket's path; ``@name`` where that is not in the file system."""
+    """Return ``127.0.0.1:8080``, ``[::1]:8080``, or a Unix socket's path (``@name`` if not in the file system)."""
     name = sock.getsockname()
     if is_unix(sock):
         path = os.fsdecode(name)
@@ -134,7 +134,7 @@ def _begin(loop: Any, servers: Servers, sock: Any) -> None:
 
 
 def _adopt(loop: Any) -> None:
-    # What watches a listening socket holds the stock loop's own method; it is given the one that the loop has now.
+    # The handle of a listening socket holds the stock loop's method. Give it the method that the loop has now.
     for key in list(loop._selector.get_map().values()):
         data: Any = key.data
         reader = data[0] if class_of(data) is tuple else None

@@ -1,7 +1,7 @@
-"""Which kind of socket it is, and that it is what it says.
+"""Which kind of socket it is, and whether that is true.
 
-A program that is given a descriptor names its family, and need not be right: uvicorn's ``--fd`` and whoever else takes
-a listening socket from systemd or a supervisor with ``socket.fromfd``. What such a socket accepts takes it over.
+A program that is given a descriptor states its family, and may be wrong: uvicorn's ``--fd``, and other programs that
+take a listening socket from systemd or a supervisor with ``socket.fromfd``. Sockets that it accepts inherit the error.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from obsloop.introspect.attributes import class_of
 UNIX = getattr(socket, "AF_UNIX", None)
 _DOMAIN: int | None = getattr(socket, "SO_DOMAIN", None)  # Linux
 
-# As C keeps them. Python's properties of the same names make an enum's member each time, which takes 2 us.
+# As C keeps them. Python's properties of the same names make a member of an enum each time, which takes 2 us.
 _family: Any = vars(socket.SocketType)["family"].__get__
 _type: Any = vars(socket.SocketType)["type"].__get__
 
 
 def family_of(sock: Any) -> Any:
-    """The family that it says it has; None for what is no socket."""
+    """Return the family that the socket claims to have; None for other objects."""
     return _family(sock) if class_of(sock) is socket.socket else getattr(sock, "family", None)
 
 
 def is_stream(sock: Any) -> bool:
-    """Whether it is a stream socket."""
+    """Return whether it is a stream socket."""
     kind = _type(sock) if class_of(sock) is socket.socket else getattr(sock, "type", None)
     return bool(kind == socket.SOCK_STREAM)
 
 
 def is_unix(sock: Any) -> bool:
-    """Whether it is a Unix socket. The kernel is asked only of those that say so."""
+    """Return whether it is a Unix socket. Ask the kernel only if it claims to be one."""
     if UNIX is None or family_of(sock) != UNIX:
         return False
     if _DOMAIN is None:
         return True
     try:
         return bool(sock.getsockopt(socket.SOL_SOCKET, _DOMAIN) == UNIX)
-    except (OSError, AttributeError):  # it is closed, or only looks like one
+    except (OSError, AttributeError):  # it is closed, or no real socket
         return True

@@ -1,8 +1,8 @@
-"""TLS handshakes: how long they took, and how they ended, of both roles.
+"""TLS handshakes: how long they took, and how they ended, in both roles.
 
-The protocol here is asyncio's own with a clock. It is what the loop makes for connections that are TLS from the
-beginning; one that asyncio has made by itself, for ``start_tls``, becomes one when a transport is given it, which is
-before its handshake begins. A handshake is counted once, by what ended it first.
+The protocol here is asyncio's own with a clock. The loop makes it for connections that use TLS from the beginning. For
+``start_tls``, asyncio makes its own protocol, which becomes this one when it is given to a transport, before its
+handshake begins. A handshake is counted once, by what ended it first.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CANCELLED = type_name(CancelledError)
 
 
 class SSLProtocol(_Stock):
-    """Asyncio's own, which tells when its handshake begins and ends."""
+    """asyncio's own protocol, which reports when its handshake begins and ends."""
 
     _obsloop_since_ns = 0
-    """When the handshake began; 0 while there is none."""
+    """When the handshake began; 0 outside of a handshake."""
     _obsloop_setup: Any = None
-    """The connection that is being set up, where it is one that this side asked for."""
+    """The connection that is being set up, if this side asked for it."""
 
     def _set_app_protocol(self, app_protocol: Any) -> None:
         adopt(app_protocol)  # TLS within TLS
@@ -55,7 +55,7 @@ class SSLProtocol(_Stock):
         super()._on_handshake_complete(handshake_exc)
 
     def _call_eof_received(self, *args: Any) -> None:
-        # The peer has ended the TLS connection. That this side closes the socket now does not make it the first.
+        # The peer has ended the TLS connection. If this side now closes the socket, it still was not the first.
         stats = getattr(getattr(self, "_transport", None), "_obsloop_stats", None)
         if stats is not None:
             stats.reason = stats.reason or "eof"
@@ -72,12 +72,12 @@ class SSLProtocol(_Stock):
         super().connection_lost(exc)
 
 
-for _attribute in ("__name__", "__qualname__", "__module__"):  # as asyncio's own in logs and names
+for _attribute in ("__name__", "__qualname__", "__module__"):  # so that it looks like asyncio's own in logs and names
     setattr(SSLProtocol, _attribute, getattr(_Stock, _attribute))
 
 
 def new_protocol(loop: Any, protocol: Any, sslcontext: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
-    """What TLS over a new transport goes through. Its own arguments are taken out of ``kwargs``."""
+    """Return the protocol for TLS over a new transport. Take its own arguments out of ``kwargs``."""
     own = {name: kwargs.pop(name) for name in _OF_PROTOCOL if name in kwargs}
     tls = SSLProtocol(loop, protocol, sslcontext, waiter, **own)
     tls._obsloop_setup = connections.handed_over(loop, protocol)
@@ -85,7 +85,7 @@ def new_protocol(loop: Any, protocol: Any, sslcontext: Any, waiter: Any, kwargs:
 
 
 def adopt(protocol: Any) -> None:
-    """Make ``protocol`` one of ours, where it is asyncio's own for TLS."""
+    """Make ``protocol`` an ``SSLProtocol`` of this module if it is asyncio's own for TLS."""
     if type(protocol) is _Stock:
         protocol.__class__ = SSLProtocol
 
@@ -95,7 +95,7 @@ def _error_of(exc: Any) -> str:
 
 
 def _given_up(tls: Any) -> str:
-    """This side closed before the handshake had ended: nobody waits for it any more, or the server was closed."""
+    """Return the error of a handshake that this side gave up: its waiter was cancelled, or the server was closed."""
     waiter = tls._waiter
     return _CANCELLED if waiter is not None and waiter.cancelled() else "ConnectionAbortedError"
 

@@ -1,13 +1,13 @@
 """Transports: opened, closed and why, the bytes that went through, what waits in write buffers, and time spent paused.
 
-The transports here are asyncio's own with a ``TransportStats`` that counts. Their hot path, one read or write, is the
-core's (``hotpath.pure.socket_io`` or its compiled twin). The rest of asyncio's code runs as it is, and what it sent is
-seen from how its buffer grew and shrank, so that every version's own rules for partial writes, errors and closing hold.
+The transports here are asyncio's own with a ``TransportStats`` that counts. Their hot path, one read or write, is in
+the core (``hotpath.pure.socket_io`` or its compiled twin). The rest of asyncio's code runs unchanged. What it sent
+follows from how its buffer grew and shrank, so each version's rules for partial writes, errors and closing hold.
 """
 
 from __future__ import annotations
 
-# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# asyncio's transports have no types, so pyright knows none of the types derived from them:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CLIENT, SERVER = ROLES
 
 
-# ---- the figures -----------------------------------------------------------------------------------------------------
+# ---- the metrics -----------------------------------------------------------------------------------------------------
 
 
 def set_buffered(stats: Any, n: int) -> None:
@@ -42,12 +42,12 @@ def set_buffered(stats: Any, n: int) -> None:
 
 
 def given_up(stats: Any, exc: BaseException | None) -> None:
-    """What has not been sent never will be."""
+    """Note that what has not been sent never will be."""
     if exc is None:
         stats.reason = "aborted"
     else:
         reset = isinstance(exc, (ConnectionResetError, BrokenPipeError)) or (
-            isinstance(exc, ConnectionAbortedError) and exc.errno is not None  # else it is asyncio that gave up
+            isinstance(exc, ConnectionAbortedError) and exc.errno is not None  # else asyncio gave up
         )
         stats.reason = "reset" if reset else "error"
         stats.error_type = type_name(class_of(exc))
@@ -128,7 +128,7 @@ def resumed(stats: Any) -> None:
 
 
 def collect(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
-    """The transports of one loop name, at this moment."""
+    """Return the metrics of one loop name's transports, at this moment."""
     active: dict[tuple[str, ...], int] = dict.fromkeys(((n, r) for n in NETWORKS for r in ROLES), 0)
     buffered = paused_ns = 0
     for block in counters:

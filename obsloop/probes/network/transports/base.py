@@ -1,11 +1,8 @@
-"""What all transports have in common: when they were made, paused, closed, and what waits in their buffers.
-
-asyncio's transports are not typed, so pyright is told to expect that.
-"""
+"""What all transports share: when they were made, paused, closed, and how much waits in their buffers."""
 
 from __future__ import annotations
 
-# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# asyncio's transports have no types, so pyright knows none of the types derived from them:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 from typing import Any
@@ -15,7 +12,7 @@ from obsloop.probes.network.transports.accounting import closed, given_up, pause
 
 
 class Measured:
-    """In front of every transport of asyncio's: when it was made, when its connection was lost, and why."""
+    """A mixin for every transport of asyncio's: when it was made, when its connection was lost, and why."""
 
     __slots__ = ()
 
@@ -27,14 +24,14 @@ class Measured:
             guarded(closed, self, self._obsloop_stats, protocol, exc)
 
     def __del__(self: Any, *args: Any) -> None:
-        super().__del__(*args)  # type: ignore[misc]  # says that it was never closed, and closes it
+        super().__del__(*args)  # type: ignore[misc]  # warns that it was not closed, and closes it
         stats = getattr(self, "_obsloop_stats", None)
         if stats is not None and stats.opened_ns:
             guarded(closed, self, stats, None, None)
 
 
 class Buffering(Measured):
-    """What writes: its buffer, and when it pauses its protocol."""
+    """A mixin for transports that write: their buffer, and when they pause their protocol."""
 
     __slots__ = ()
 
@@ -49,11 +46,11 @@ class Buffering(Measured):
         stats = self._obsloop_stats
         self._shrank(stats)
         if self._protocol_paused and self.get_write_buffer_size() <= self._low_water:
-            resumed(stats)  # before the protocol is told: it may write, and be paused again
+            resumed(stats)  # before the protocol resumes: it may write and be paused again
         super()._maybe_resume_protocol()  # type: ignore[misc]
 
     def _grew(self: Any, stats: Any) -> None:
-        """Its buffer may have grown by what was left over of a write; the rest has been sent."""
+        """Count a write that is over: its rest is in the buffer, and all else has been sent."""
         if stats.offered:
             sent = stats.offered + stats.buffered - self.get_write_buffer_size()
             set_buffered(stats, stats.buffered + stats.offered - sent)
@@ -61,14 +58,14 @@ class Buffering(Measured):
             stats.wrote(sent)
 
     def _shrank(self: Any, stats: Any) -> None:
-        """Its buffer may have become smaller by what was sent."""
+        """Count as sent what is no longer in the buffer."""
         size = self.get_write_buffer_size()
         stats.wrote(stats.buffered - size)
         set_buffered(stats, size)
 
 
 class SocketLike(Buffering):
-    """Sockets of all kinds have asyncio's ``_SelectorTransport`` in common."""
+    """A mixin for sockets of all kinds, which share asyncio's ``_SelectorTransport``."""
 
     __slots__ = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# asyncio's transports have no types, so pyright knows none of the types derived from them:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 from typing import Any
@@ -30,7 +30,7 @@ class DatagramTransport(SocketLike, StockDatagram):  # type: ignore[misc]
 
 
 class _Tap:
-    """A datagram socket that counts. Its methods say how many bytes went through; asyncio's transport does not."""
+    """A datagram socket that counts. Its methods return how many bytes went through; asyncio's transport does not."""
 
     __slots__ = ("_sock", "_stats")
 

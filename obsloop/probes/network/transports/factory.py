@@ -1,8 +1,8 @@
-"""How a loop makes its transports, and what it knows of files that the kernel sends."""
+"""How a loop makes its transports, and how it counts files that the kernel sends."""
 
 from __future__ import annotations
 
-# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# asyncio's transports have no types, so pyright knows none of the types derived from them:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ stands_for_asyncio(
     backend.TRANSPORT_METHODS.values(),
 )
 
-# A transport's repr begins with the name of its class, and a protocol finds it in there as asyncio calls it.
+# A transport's repr begins with the name of its class, and protocols search it for the name that asyncio uses.
 for _ours, _theirs in (
     (SocketTransport, StockSocket),
     (DatagramTransport, StockDatagram),
@@ -47,19 +47,19 @@ _CHECKS_FD = "_ensure_fd_no_transport" in getattr(getattr(_make_stock, "__code__
 
 
 def _check_fd(loop: Any, sock: Any) -> None:
-    """Refuse a socket that has a transport already, where this version of asyncio does."""
+    """Refuse a socket that already has a transport, if this version of asyncio does."""
     if _CHECKS_FD:
         loop._ensure_fd_no_transport(sock)
 
 
 def make_socket(loop: Any, sock: Any, protocol: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
-    """What ``loop._make_socket_transport`` makes."""
+    """Make a transport as ``loop._make_socket_transport`` does."""
     _check_fd(loop, sock)
     return SocketTransport(loop, sock, protocol, waiter, stats=_stats(loop, sock, kwargs), **kwargs)
 
 
 def make_tls(loop: Any, sock: Any, protocol: Any, sslcontext: Any, waiter: Any, kwargs: dict[str, Any]) -> Any:
-    """What ``loop._make_ssl_transport`` makes."""
+    """Make a transport as ``loop._make_ssl_transport`` does."""
     _check_fd(loop, sock)
     tls = handshakes.new_protocol(loop, protocol, sslcontext, waiter, kwargs)
     SocketTransport(loop, sock, tls, stats=_stats(loop, sock, kwargs), **kwargs)
@@ -67,7 +67,7 @@ def make_tls(loop: Any, sock: Any, protocol: Any, sslcontext: Any, waiter: Any, 
 
 
 def make_datagram(loop: Any, sock: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``loop._make_datagram_transport`` makes."""
+    """Make a transport as ``loop._make_datagram_transport`` does."""
     _check_fd(loop, sock)
     address = args[0] if args else kwargs.get("address")
     stats = new_stats(loop, "udp", CLIENT if address else SERVER)
@@ -75,7 +75,7 @@ def make_datagram(loop: Any, sock: Any, protocol: Any, args: tuple[Any, ...], kw
 
 
 def new_stats(loop: Any, network: str, role: str) -> Any:
-    """The record of a transport that is about to be made."""
+    """Return the record of a transport that is about to be made."""
     obs = loop._obsloop
     stats = backend.TransportStats(obs.counters or obs.lease(loop), 2 * NETWORKS.index(network))
     stats.loop, stats.network, stats.role = loop, network, role
@@ -90,13 +90,13 @@ def _stats(loop: Any, sock: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``loop._make_read_pipe_transport`` and its twin make."""
+    """Make a transport as ``loop._make_read_pipe_transport`` and ``_make_write_pipe_transport`` do."""
     return cls(loop, pipe, protocol, *args, stats=new_stats(loop, "pipe", CLIENT), **kwargs)
 
 
 @contextmanager
 def sending(loop: Any, transport: Any) -> Generator[None]:
-    """While ``transport`` sends a file by itself: the kernel takes it from the file."""
+    """Count what ``transport`` sends of a file, while the kernel reads it from the file."""
     stats = getattr(transport, "_obsloop_stats", None)
     sock = transport._sock
     if stats is not None:
@@ -108,11 +108,11 @@ def sending(loop: Any, transport: Any) -> Generator[None]:
 
 
 def sent(loop: Any, sock: Any, before: int) -> None:
-    """A piece of the file may have gone: ``before`` had gone before it."""
+    """Count a piece of the file that may have been sent, after ``before`` bytes."""
     entry = loop._obsloop.sending.get(id(sock))
     if entry is None:
         return
-    # Asyncio hands the sum on to its next turn, by which alone it can be known in time.
+    # asyncio passes the sum on to its next turn. Only there can it be read in time.
     key = loop._selector.get_map().get(sock.fileno()) if sock.fileno() >= 0 else None
     handle = key.data[1] if key is not None else None
     total = before

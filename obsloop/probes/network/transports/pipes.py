@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# asyncio's transports have no types, so pyright knows none of the types derived from them:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 import os
@@ -26,7 +26,7 @@ class ReadPipeTransport(Measured, StockReadPipe):  # type: ignore[misc]
         opened(self, stats)
 
     def _read_ready(self) -> None:
-        """Asyncio's, and a count."""
+        """Read as asyncio does, and count the bytes."""
         try:
             data = os.read(self._fileno, self.max_size)
         except (BlockingIOError, InterruptedError):
@@ -69,7 +69,7 @@ class WritePipeTransport(Buffering, StockWritePipe):  # type: ignore[misc]
         super()._read_ready()
 
     def write(self, data: Any) -> None:
-        """Write, as on the stock transport."""
+        """Write as the stock transport does, and count the bytes."""
         stats = self._obsloop_stats
         known = isinstance(data, (bytes, bytearray, memoryview)) and not (self._conn_lost or self._closing)
         stats.offered = len(data) if known else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# asyncio's transports have no types, and what derives from them is all the same to pyright:
+# asyncio's transports have no types, so pyright knows none of the types derived from them:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 import socket
@@ -16,7 +16,7 @@ from obsloop.probes.network.transports.base import SocketLike
 
 StockSocket: Any = getattr(private_selector_events, "_SelectorSocketTransport", object)
 _ADJUSTS = hasattr(StockSocket, "_adjust_leftover_buffer") and private_selector_events._HAS_SENDMSG
-"""Whether asyncio says how much of its buffer it has sent."""
+"""Whether asyncio reports how much of its buffer it has sent."""
 
 
 class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
@@ -35,7 +35,7 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
         super().set_protocol(protocol)
 
     def _ease(self) -> None:
-        """Writes may go to the socket at once, unless something is in the way."""
+        """Let writes go to the socket at once, unless something is in the way."""
         sock = self._sock
         if not (self._closing or self._conn_lost or self._eof or self._empty_waiter is not None):
             fd = sock.fileno() if sock.__class__ is socket.socket else -1
@@ -45,7 +45,7 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
         try:
             super()._call_connection_lost(exc)
         finally:
-            # Methods of its own: with them, only the garbage collector could free it.
+            # These are its own methods: while it holds them, only the garbage collector could free it.
             self._read_ready_cb = None
             if _ADJUSTS:
                 self._write_ready = None
@@ -78,7 +78,7 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
 
         def _grew(self, stats: Any) -> None:
             if stats.offered:
-                left = len(self._buffer[-1])  # asyncio would go through all of its buffer to tell its size
+                left = len(self._buffer[-1])  # asyncio would go through all of its buffer to compute its size
                 sent, stats.offered = stats.offered - left, 0
                 set_buffered(stats, stats.buffered + left)
                 stats.wrote(sent)
@@ -90,18 +90,18 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
             set_buffered(stats, stats.buffered - nbytes)
 
         def writelines(self, list_of_data: Any) -> None:
-            """Hand all to the socket at once, as on the stock transport."""
+            """Hand all to the socket at once, as the stock transport does."""
             stats = self._obsloop_stats
             if self._eof or self._empty_waiter is not None:
                 super().writelines(list_of_data)  # refuses
                 return
             if self._conn_lost:
-                super().write(b"".join(list_of_data))  # drops it, and says so when it is too much
+                super().write(b"".join(list_of_data))  # drops it, and logs a warning after several times
                 return
             stats.can_send_now = False
-            # Some versions never get an empty piece out of their buffer, and hang (gh-155888).
+            # Some versions never remove an empty piece from their buffer, and hang (gh-155888).
             list_of_data = [data for data in list_of_data if len(data)]
-            # Before it sends: what it has sent is taken off as it says so.
+            # Before it sends, since what it has sent is subtracted when it reports it.
             set_buffered(stats, stats.buffered + sum(map(len, list_of_data)))
             try:
                 super().writelines(list_of_data)
