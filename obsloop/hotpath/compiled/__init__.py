@@ -1,1 +1,1 @@
-"""The compiled core: ``core``, one extension module, which is there where the package was built with a compiler."""
+"""The compiled core: ``core``, one extension module, which exists if the package was built with a compiler."""

@@ -48,7 +48,7 @@ cdef inline bint is_stock_clock() except -1:
 
 
 cdef bint find_clock() except -1:
-    """Return the same after reading both dictionaries."""
+    """Return whether both dictionaries hold the real clock. If so, note their versions."""
     global stock_version, time_version
     stock_version = time_version = 0
     if (

@@ -74,7 +74,7 @@ class TransportStats:
         self.io_bytes[self.at + 1] += n
 
     def connect(self, sock: Any, fd: int) -> None:
-        """Let reads and writes go to ``fd`` at once; -1 where it is not quite a socket."""
+        """Let reads and writes go to ``fd`` at once. ``fd`` is -1 if ``sock`` is not exactly a socket."""
         self.can_send_now = True
 
     def disconnect(self) -> None:
