@@ -78,7 +78,7 @@ class Job:
         self.pool = pool
         self.began_ns = self.ended_ns = self.thread_id = 0
         self.via = dns.look_up(func)
-        """For a look-up of a name, the function that asked for it; else empty."""
+        """``getaddrinfo`` or ``getnameinfo`` for a look-up of a name; else empty."""
         self.source: Any
         self.destination: Any
         otel = _modules.get("opentelemetry.context")

@@ -206,7 +206,7 @@ def coroutine_times(readings: Iterable[Reading]) -> dict[str, CoroutineTime]:
 def collect_coroutines(
     top_coroutines: TopCoroutines, found: Mapping[str, CoroutineTime]
 ) -> dict[tuple[str, ...], Value]:
-    """Return the same as metric values: the busiest by name, the rest together."""
+    """Return the coroutines' seconds as metric values: the busiest by name, the rest together."""
     return dict(top_coroutines.seconds(found))
 
 

@@ -115,7 +115,7 @@ class Setup:
         self._protocol: Any = None
         sock = kwargs.get("sock")
         self._first_step = sock is None and transport != "udp"
-        """Whether asyncio's first step is a look-up or a connect. If not, it already has a socket."""
+        """Whether asyncio's first step takes this record from the loop's slot: not with a socket, and not for UDP."""
         if sock is not None:
             guarded(self._of_socket, sock)
 
