@@ -24,7 +24,7 @@ cdef class State:
         return turn
 
     cdef int end_turn(self, Turn turn) except -1:
-        """End a call of ``run_once``. With greenlets or threads the outer call may end first: then the inner one removes it."""
+        """End a call of ``run_once``. With greenlets or threads an outer call may end first: the inner removes it."""
         turn.current = NULL
         turn.over = True
         while self.turn is not None and self.turn.over:

@@ -72,7 +72,7 @@ _MAX_LATE = 1e9  # seconds: a timer later than this never had a due time
 
 _PROCESS_EVENTS = private_selector_events.BaseSelectorEventLoop._process_events
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-_NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # an error or hang-up counts as both, as in selectors
+_NOT_EPOLLIN, _NOT_EPOLLOUT = ~1, ~4  # EPOLLIN, EPOLLOUT: an error or hang-up counts as both, as in selectors
 
 _COUNTED: Any = object()
 """Replaces the callback (a task's step) once that task has been counted as finished."""

@@ -161,7 +161,7 @@ def write(self: Any, data: Any) -> None:
         stats.io_bytes[stats.at + 1] += n
         if n == len(data):
             return
-        if n:  # if none was sent, asyncio keeps `data` as it is
+        if n:  # else asyncio gets `data` as it is
             data = memoryview(data)[n:]
     write_rest(self, stats, data)
 
@@ -172,7 +172,7 @@ def write_rest(self: Any, stats: Any, data: Any) -> None:
     stats.offered = memoryview(view).nbytes if issubclass(type(data), (bytes, bytearray, memoryview)) else 0
     try:
         _stock_write(self, data)
-        if stats.offered and not self._conn_lost:  # what is left over `_maybe_pause_protocol` has counted
+        if stats.offered and not self._conn_lost:  # else `_maybe_pause_protocol` has counted the rest
             stats.wrote(stats.offered)
     finally:
         stats.offered = 0
