@@ -35,7 +35,7 @@ class Processes:
     __slots__ = ("live", "starting")
 
     MOST = 64
-    """For so many children of a loop, the oldest, the watchdog asks whether they have ended."""
+    """The watchdog checks whether so many children of a loop, the oldest, have ended."""
 
     def __init__(self) -> None:
         self.live: dict[Child, None] = {}

@@ -1,4 +1,4 @@
-"""Which kind of socket it is, and whether that is true.
+"""Which kind of socket an object is, checked with the kernel where it may be wrong.
 
 A program that is given a descriptor states its family, and may be wrong: uvicorn's ``--fd``, and other programs that
 take a listening socket from systemd or a supervisor with ``socket.fromfd``. Sockets that it accepts inherit the error.

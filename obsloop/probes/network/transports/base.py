@@ -50,7 +50,7 @@ class Buffering(Measured):
         super()._maybe_resume_protocol()  # type: ignore[misc]
 
     def _grew(self: Any, stats: Any) -> None:
-        """Count a write that is over: its rest is in the buffer, and all else has been sent."""
+        """Count a write: what is left over is in the buffer, and the rest has been sent."""
         if stats.offered:
             sent = stats.offered + stats.buffered - self.get_write_buffer_size()
             set_buffered(stats, stats.buffered + stats.offered - sent)

@@ -101,7 +101,7 @@ class SocketTransport(SocketLike, StockSocket):  # type: ignore[misc]
             stats.can_send_now = False
             # Some versions never remove an empty piece from their buffer, and hang (gh-155888).
             list_of_data = [data for data in list_of_data if len(data)]
-            # Before it sends, since what it has sent is subtracted when it reports it.
+            # Count before it sends: `_adjust_leftover_buffer` subtracts what was sent.
             set_buffered(stats, stats.buffered + sum(map(len, list_of_data)))
             try:
                 super().writelines(list_of_data)
