@@ -1,7 +1,7 @@
-"""A request's share of the loop, for ASGI applications: on its span, and on request in a ``Server-Timing`` header.
+"""Measure how each request of an ASGI application uses the loop; on its span, or also in a ``Server-Timing`` header.
 
-It measures with ``obsloop.measure_tasks``, so that inner tasks are included, and needs no framework. OpenTelemetry is
-used where the program has loaded it. Whatever goes wrong here, the application runs as if it were alone.
+It measures with ``obsloop.measure_tasks``, so inner tasks are included. It needs no framework. It uses OpenTelemetry
+if the program has loaded it. If the middleware fails, the application runs as it would without it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _App = Callable[[_Scope, _Receive, _Send], Awaitable[Any]]
 
 
 class Middleware:
-    """An ASGI 3 middleware: where the time of each request went, its inner tasks included.
+    """An ASGI 3 middleware that measures where the time of each request went, its inner tasks included.
 
-    ``app.add_middleware(obsloop.asgi.Middleware)`` in FastAPI and Starlette, or ``Middleware(app)`` around any ASGI
-    application. Three times and a number, as ``obsloop.measure_tasks`` has them: running and waiting for the loop,
-    summed over the request's task and its inner tasks; suspended, which is the request's own task, also while it waits
-    for an inner one; and steps.
+    Write ``app.add_middleware(obsloop.asgi.Middleware)`` in FastAPI and Starlette, or ``Middleware(app)`` around any
+    ASGI application. It measures three times and a number, as ``obsloop.measure_tasks`` does. *running* and *waiting*
+    (for the loop) are sums over the request's task and its inner tasks. *suspended* is the time of the request's own
+    task only, including the time that it waits for an inner task. *steps* is the number of steps.
 
-    HTTP requests and WebSocket connections get them as the attributes ``asyncio.task.running``, ``.waiting``,
-    ``.suspended`` (seconds) and ``.steps`` of the OpenTelemetry span that is current when the middleware is called: so
-    it has its place inside of what begins that span. They are set before the last part of the response is sent, since
-    instrumentations end the span with it, and once more at the end where the span is still open.
+    For HTTP requests and WebSocket connections it sets the attributes ``asyncio.task.running``, ``.waiting``,
+    ``.suspended`` (seconds) and ``.steps`` on the OpenTelemetry span that is current when the middleware is called. So
+    put it inside the middleware that begins that span. The attributes are set before the last part of the response is
+    sent, since instrumentations end the span then. If the span is still open at the end, they are set once more.
 
-    ``server_timing=True`` adds a ``Server-Timing`` header to each response; a callable is given the scope of a request
-    and answers whether this one gets it. The header leaves with the beginning of the response, and so tells what
-    is known by then. It is off by default, since it tells strangers about the server.
+    ``server_timing=True`` adds a ``Server-Timing`` header to each response. A callable gets the scope of each request
+    and returns whether its response has the header. The header is sent with the start of the response, so it has the
+    times up to then. It is off by default, since it shows strangers something about the server.
     """
 
     def __init__(self, app: _App, *, server_timing: bool | Callable[[_Scope], bool] = False) -> None:
@@ -50,12 +50,12 @@ class Middleware:
         self.server_timing = server_timing
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> Any:
-        """The request, as an ASGI server hands it in."""
+        """Run the application for one request or connection, and measure it."""
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         request = _Request(send)
         _guarded(request.begin, scope, self.server_timing)
-        if not request.measured:  # it has been said why
+        if not request.measured:  # the reason is logged
             return await self.app(scope, receive, send)
         try:
             return await self.app(scope, receive, request.send)
@@ -74,27 +74,27 @@ class _Request:
         self._header = self._trailers = False
 
     def begin(self, scope: _Scope, server_timing: bool | Callable[[_Scope], bool]) -> None:
-        """From here on, where the loop is observed."""
+        """Start measuring, if the loop is observed."""
         self._span = _active_span()
         if scope["type"] == "http":
             self._header = server_timing if isinstance(server_timing, bool) else _asked(server_timing, scope)
         try:
             self._measure = _measure_tasks().__enter__()
         except RuntimeError as error:  # not observed, or not asyncio's
-            _tell_once("loop", "obsloop.asgi.Middleware measures nothing, the application runs without it: %s", error)
+            _tell_once("loop", "obsloop.asgi.Middleware measures nothing: %s. The application runs without it.", error)
             return
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task(self._loop)
         self.measured = True
 
     async def send(self, message: _Message) -> None:
-        """What the application sends, handed on; it may do so from one of its inner tasks."""
+        """Send a message of the application. One of its inner tasks may call this."""
         told = [message]
         _guarded(self._look_at, told)
         await self._send(told[0])
 
     def _look_at(self, told: list[_Message]) -> None:
-        """Replace the message by what is to be sent: the application's own is not changed."""
+        """Replace the message in the list by the one to send. The application's own object is not changed."""
         message = told[0]
         kind = message["type"]
         if kind == "http.response.start":
@@ -107,16 +107,16 @@ class _Request:
             _set_attributes(self._span, self._measure.times())
 
     def end(self) -> None:
-        """The application is done with the request, or has failed, or was cancelled."""
+        """Stop measuring: the application has ended the request, has failed, or was cancelled."""
         if asyncio.current_task(self._loop) is not self._task:
-            return  # the coroutine is thrown away, by whoever it is: nobody waits for figures
+            return  # the coroutine is closed from outside of its task: there is nothing to measure
         self._measure.__exit__(None, None, None)
         if self._span is not None:
             _set_attributes(self._span, self._measure.times())
 
 
 def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:
-    """What the program's own function says of a request; no header where it cannot say."""
+    """Return what the program's ``server_timing`` says of a request; False if it raises."""
     try:
         return bool(server_timing(scope))
     except BaseException as error:
@@ -124,7 +124,7 @@ def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:
             raise
         _tell_once(
             "server_timing",
-            "obsloop.asgi.Middleware: server_timing(scope) raised %s; such responses have no Server-Timing header",
+            "obsloop.asgi.Middleware: server_timing(scope) raised %s. Such responses have no Server-Timing header.",
             type(error).__name__,
             exc_info=True,
         )
@@ -133,12 +133,12 @@ def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:
 
 def _tell_once(what: str, line: str, *args: object, exc_info: bool = False) -> None:
     if _first_time(f"asgi: {what}"):
-        with _harmless:  # a logging handler of the program's may raise
+        with _harmless:  # one of the program's logging handlers may raise
             _log.warning(line, *args, exc_info=exc_info)
 
 
 def _server_timing_of(times: _TaskTimes) -> bytes:
-    """The value of the header: milliseconds, in the syntax of W3C Server Timing."""
+    """Return the header's value: milliseconds, in the syntax of W3C Server Timing."""
     return (
         f'loop;dur={times.running * 1e3:.1f};desc="running", wait;dur={times.waiting * 1e3:.1f},'
         f" suspended;dur={times.suspended * 1e3:.1f}"
@@ -146,7 +146,7 @@ def _server_timing_of(times: _TaskTimes) -> bytes:
 
 
 def _is_last(message: _Message, trailers: bool) -> bool:
-    """Whether the response ends with this message."""
+    """Return whether the response ends with this message."""
     match message["type"]:
         case "http.response.body" | "http.response.zerocopysend":
             return not trailers and not message.get("more_body")
@@ -159,7 +159,7 @@ def _is_last(message: _Message, trailers: bool) -> bool:
 
 
 def _active_span() -> Any:
-    """OpenTelemetry's, if it is one that records; None where there is none, or no OpenTelemetry."""
+    """Return OpenTelemetry's current span if it records; None if there is none, or OpenTelemetry is not loaded."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
@@ -168,7 +168,7 @@ def _active_span() -> Any:
 
 
 def _set_attributes(span: Any, times: _TaskTimes) -> None:
-    if span.is_recording():  # else it has ended, and would complain
+    if span.is_recording():  # else it has ended, and would log a warning
         span.set_attributes(
             {
                 "asyncio.task.running": times.running,

@@ -1,7 +1,7 @@
-"""Who listens to what: instruments are added and removed, and one that raises is disabled.
+"""Add and remove instruments, and call their hooks; a hook that raises is disabled.
 
-A hook is looked up once, when its instrument is added. The table of a hook is a tuple that is replaced and never
-changed, so that hooks may add and remove instruments while they are called, from any thread.
+An instrument's hooks are looked up once, when it is added. The table of a hook is a tuple, which is replaced and never
+changed. So hooks may add and remove instruments while they are called, in any thread.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ stderr.watch(_log)
 
 
 class Instrument:
-    """Base class of instruments; every hook is optional, and a class that does not derive from it will do as well.
+    """Base class of instruments. Every hook is optional, and a class that does not derive from it works, too.
 
     ``loop.add_instrument(x)`` adds one to a loop, ``obsloop.add_instrument(x)`` to every loop of the process. Hooks are
-    plain functions and get one event each. They run inside the loop, or the watchdog, and should be quick. One that
-    raises, whatever it is, is logged on the logger ``obsloop``, counted, and not called again. ``SystemExit`` and
-    ``KeyboardInterrupt`` then go on, but not in the watchdog's thread: they end the program, as in any callback.
+    plain functions and get one event each. They run in the loop's or the watchdog's thread, and should be quick. If a
+    hook raises anything, that is logged on the logger ``obsloop`` and counted, and the hook is not called again.
+    ``SystemExit`` and ``KeyboardInterrupt`` are then raised again and end the program, as in any callback; not so in
+    the watchdog's thread.
     """
 
     def on_slow_callback(self, event: SlowCallback) -> None:
@@ -52,7 +53,7 @@ class Instrument:
         """The callbacks of one iteration together took too long. In the loop's thread, after the last of them."""
 
     def on_loop_blocked(self, event: LoopBlocked) -> None:
-        """The loop is blocked, and still is. In the watchdog's thread, at first sight."""
+        """The loop is blocked at this moment. In the watchdog's thread, at the first sample."""
 
     def on_loop_unblocked(self, event: LoopUnblocked) -> None:
         """The loop moved on. In the watchdog's thread."""
@@ -67,16 +68,16 @@ class Instrument:
         """An executor's job has ended and its result is on the loop. In the loop's thread, after it was delivered."""
 
     def on_connection_set_up(self, event: ConnectionSetUp) -> None:
-        """A connection is set up, or has failed. In the loop's thread, before who asked for it hears of it."""
+        """A connection is set up, or has failed. In the loop's thread, before the program gets the result."""
 
     def on_transport_closed(self, event: TransportClosed) -> None:
         """A transport is closed. In the loop's thread, after ``connection_lost``."""
 
     def on_subprocess_exit(self, event: SubprocessExit) -> None:
-        """A subprocess was reaped. In the loop's thread, before its protocol or who waits for it hears of it."""
+        """A subprocess was reaped. In the loop's thread, before its protocol and the code that waits for it run."""
 
     def on_task_lint(self, event: TaskLint) -> None:
-        """Something is wrong with a task. In the watchdog's thread, or in that which let go of a failed task."""
+        """Something is wrong with a task. In the watchdog's thread, or in the thread that dropped a failed task."""
 
 
 HOOKS = tuple(name for name in vars(Instrument) if name.startswith("on_"))
@@ -90,7 +91,7 @@ _lock = threading.RLock()
 
 
 class Instruments:
-    """The instruments of one loop, or of the process; one attribute per hook holds those who have it."""
+    """The instruments of one loop, or of the process. One attribute per hook holds the instruments that have it."""
 
     __slots__ = ("_added", *HOOKS)
 
@@ -100,7 +101,7 @@ class Instruments:
             setattr(self, hook, ())
 
     def add(self, instrument: Any) -> None:
-        """Call the hooks of ``instrument`` from now on; twice is once. Raises ``TypeError`` where it has none."""
+        """Register ``instrument``. Registering it again has no effect. Raises ``TypeError`` if it has no hook."""
         hooks = _hooks_of(instrument)
         with _lock:
             if any(instrument is other for other in self._added):
@@ -110,16 +111,18 @@ class Instruments:
                 setattr(self, hook, (*getattr(self, hook), (instrument, function)))
 
     def remove(self, instrument: Any) -> None:
-        """Call them no more. Raises ``ValueError`` where it was not added."""
+        """Stop calling its hooks. Raises ``ValueError`` if it was not added."""
         with _lock:
             if not any(instrument is other for other in self._added):
-                raise ValueError(f"{_described(instrument)} is not an instrument here: it was not added, or is removed")
+                raise ValueError(
+                    f"{_described(instrument)} is not an instrument here: it was not added, or was removed"
+                )
             self._added = tuple(other for other in self._added if other is not instrument)
             for hook in HOOKS:
                 self._take_out(hook, instrument)
 
     def emit(self, hook: str, event: Any) -> None:
-        """Give ``event`` to all who have ``hook``; one that raises is disabled, counted and logged."""
+        """Give ``event`` to every instrument that has ``hook``. A hook that raises is disabled, counted and logged."""
         entries: tuple[_Entry, ...] = getattr(self, hook)
         end: BaseException | None = None
         for instrument, function in entries:
@@ -127,10 +130,10 @@ class Instruments:
                 function(event)
             except BaseException as error:
                 if goes_on(error):
-                    end = error  # when the others have the event
+                    end = error  # raised after the other instruments have the event
                 try:
                     self._disable(hook, instrument)
-                except BaseException as another:  # a logging handler of the program's ends it
+                except BaseException as another:  # one of the program's logging handlers ends the program
                     end = another
         if end is not None:
             try:
@@ -142,7 +145,7 @@ class Instruments:
         with _lock:
             self._take_out(hook, instrument)
             disabled[hook] += 1
-        with harmless:  # a logging handler of the program's may raise
+        with harmless:  # one of the program's logging handlers may raise
             _log.exception("%s of the instrument %s raised and is disabled", hook, printable(_described(instrument)))
 
     def _take_out(self, hook: str, instrument: Any) -> None:
@@ -151,9 +154,9 @@ class Instruments:
 
 
 def _hooks_of(instrument: Any) -> dict[str, Callable[[Any], object]]:
-    """The hooks that ``instrument`` really has: what it inherits from ``Instrument`` unchanged does nothing."""
+    """Return the hooks that ``instrument`` defines. Hooks inherited unchanged from ``Instrument`` do nothing."""
     if isinstance(instrument, type):
-        raise TypeError(f"expected an instrument, got the class {instrument.__qualname__}: give an instance of it")
+        raise TypeError(f"expected an instrument, got the class {instrument.__qualname__}: give an instance of it.")
     found: dict[str, Callable[[Any], object]] = {}
     who = _described(instrument)
     for hook in HOOKS:
@@ -176,11 +179,11 @@ def _described(instrument: Any) -> str:
 
 
 process = Instruments()
-"""Those of every loop of the process."""
+"""The instruments that listen to every loop of the process."""
 
 
 def has_listeners(instruments: Instruments, hook: str) -> bool:
-    """Whether anybody listens, to the loop or to the process: for events that are not worth making for nobody."""
+    """Return whether an instrument of the loop or of the process has ``hook``. If not, the event need not be made."""
     return bool(getattr(instruments, hook) or getattr(process, hook))
 
 
@@ -193,21 +196,21 @@ def emit(instruments: Instruments, hook: str, event: Any) -> None:
 
 
 def add_instrument(instrument: Any) -> None:
-    """Call the hooks of ``instrument`` for every loop of this process, present and future; twice is once.
+    """Register an instrument for every loop of this process, present and future. Registering it again has no effect.
 
-    Hooks are the methods named in ``Instrument``. Raises ``TypeError`` where it has none of them.
+    Its hooks are the methods that ``Instrument`` has, too. Raises ``TypeError`` if it has none of them.
     """
     process.add(instrument)
 
 
 def remove_instrument(instrument: Any) -> None:
-    """Call them no more. Raises ``ValueError`` for an instrument that was not added with ``add_instrument``."""
+    """Stop calling the hooks of ``instrument``. Raises ``ValueError`` if ``add_instrument`` did not add it."""
     process.remove(instrument)
 
 
 @reset_in_child
 def forked() -> None:
-    """Start counting from nothing in a forked child; instruments stay."""
-    global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
+    """Set the counts to zero in a forked child; instruments stay."""
+    global _lock  # noqa: PLW0603 - the old one may be held by a thread that the child does not have
     _lock = threading.RLock()
     disabled.update(dict.fromkeys(disabled, 0))

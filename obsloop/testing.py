@@ -1,4 +1,4 @@
-"""What our tests, and a user's tests, need: time in their own hands, and what happened to look at."""
+"""For tests, obsloop's and yours: a clock that the test moves, and a record of events."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from obsloop.loop import start as _start
 _E = TypeVar("_E")
 _MOST = 10_000
 _SHOWN = 5
-_LOOP: Any = _start.Loop  # whose methods a test's clock replaces
+_LOOP: Any = _start.Loop  # StepClock replaces its `time`
 
 
 class StepClock:
-    """A clock that stands still until it is told to move; as a context manager it is the one that loops are timed with.
+    """A clock that moves only when the test moves it. As a context manager, it becomes the clock that times all loops.
 
-    A delay that is put in with ``advance`` is found again in the figures to the nanosecond, on the busiest machine::
+    The metrics show a delay made with ``advance`` to the nanosecond, even on a busy machine::
 
         with StepClock() as clock:
             loop = obsloop.Loop(clock.selector())
@@ -34,19 +34,19 @@ class StepClock:
             loop.call_later(3600, loop.stop)        # an hour that takes no time
             loop.run_forever()
 
-    The clock is the whole process's: do not run loops in other threads meanwhile.
+    There is one clock for the whole process: do not run loops in other threads meanwhile.
     """
 
     def __init__(self, start: float = 1000.0) -> None:
-        """``start``: what the clock shows at first, in seconds."""
+        """Make a clock that shows ``start``, in seconds."""
         self._now_ns = round(start * 1e9)
 
     def monotonic_ns(self) -> int:
-        """What the clock shows, in nanoseconds."""
+        """Return the clock's time in nanoseconds."""
         return self._now_ns
 
     def time(self) -> float:
-        """What the clock shows, in seconds: ``loop.time()``."""
+        """Return the clock's time in seconds, as ``loop.time()`` does."""
         return self._now_ns / 1e9
 
     def advance(self, seconds: float) -> None:
@@ -56,7 +56,7 @@ class StepClock:
         self._now_ns += round(seconds * 1e9)
 
     def selector(self) -> selectors.BaseSelector:
-        """A selector that does not wait for a time-out but moves the clock to it. What is ready is returned first."""
+        """Make a selector that moves the clock instead of waiting for a time-out, unless a file is ready."""
         return _StepSelector(self)
 
     def __enter__(self) -> StepClock:
@@ -92,9 +92,9 @@ class _StepSelector(selectors.DefaultSelector):
 
 
 class Recorder:
-    """An instrument that keeps every event it is given; as a context manager it listens to every loop of the process.
+    """An instrument that keeps every event. As a context manager, it listens to every loop of the process.
 
-    A test can look at what happened, and wait for what arrives from another thread::
+    A test can check the events, and wait for those that another thread emits::
 
         with Recorder() as events:
             obsloop.run(main())
@@ -102,18 +102,18 @@ class Recorder:
         assert events.errors == []
 
     ``loop.add_instrument(recorder)`` gives it the events of one loop. It keeps the first 10,000 events and counts the
-    rest in ``dropped``. All of it may be used from any thread.
+    rest in ``dropped``. Any thread may use it.
     """
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
         self._dropped = 0
-        # Its lock is reentrant: a collection while it is held may run a finalizer that reports an error, to us too.
+        # Its lock is reentrant: a garbage collection while it is held may run a finalizer that reports an error here.
         self._arrived = threading.Condition()
 
     @property
     def events(self) -> list[Any]:
-        """All events, of whatever type, in the order of their arrival. This list, and those below, are copies."""
+        """All events of all types, in the order of their arrival. This list and those below are copies."""
         with self._arrived:
             return self._kept.copy()
 
@@ -129,40 +129,40 @@ class Recorder:
 
     @property
     def blocked(self) -> list[_events.LoopBlocked]:
-        """Blocked loops at first sight. From the watchdog's thread: ``wait_for`` them."""
+        """Loops that were blocked, at the first sample. The watchdog's thread emits them: use ``wait_for``."""
         return self._of(_events.LoopBlocked)
 
     @property
     def unblocked(self) -> list[_events.LoopUnblocked]:
-        """Loops that moved on. From the watchdog's thread: ``wait_for`` them."""
+        """Loops that moved on. The watchdog's thread emits them: use ``wait_for``."""
         return self._of(_events.LoopUnblocked)
 
     @property
     def errors(self) -> list[_events.CallbackError]:
-        """What the exception handlers of loops were called for."""
+        """Calls of the loops' exception handlers."""
         return self._of(_events.CallbackError)
 
     @property
     def lints(self) -> list[_events.TaskLint]:
-        """What was found to be wrong with tasks. Mostly from the watchdog's thread: ``wait_for`` them."""
+        """Tasks with something wrong. Mostly the watchdog's thread emits them: use ``wait_for``."""
         return self._of(_events.TaskLint)
 
     @property
     def dropped(self) -> int:
-        """How many events arrived when there was no more room, and were not kept."""
+        """How many events were not kept because there was no more room."""
         return self._dropped
 
     def wait_for(self, event_type: type[_E], timeout: float = 5.0) -> _E:
-        """Wait until an event of that type is there, and return the first one; ``TimeoutError`` after ``timeout`` s.
+        """Wait until there is an event of that type, and return the first one; ``TimeoutError`` after ``timeout`` s.
 
-        Not in a thread in which a loop runs: the loop would wait too, and nothing would happen on it. There it raises
-        ``RuntimeError``; say ``await asyncio.to_thread(recorder.wait_for, event_type)``.
+        Raises ``RuntimeError`` in a thread that runs a loop, since the loop would stand still meanwhile. There, use
+        ``await asyncio.to_thread(recorder.wait_for, event_type)``.
         """
         if asyncio._get_running_loop() is not None:
             name = event_type.__name__
             raise RuntimeError(
-                f"Recorder.wait_for({name}) was called in a thread in which a loop runs, and the loop would stand still"
-                f" meanwhile: say `await asyncio.to_thread(recorder.wait_for, {name})`"
+                f"Recorder.wait_for({name}) was called in a thread that runs a loop, and would block the loop."
+                f" Use `await asyncio.to_thread(recorder.wait_for, {name})`."
             )
         end = time.monotonic() + timeout
         with self._arrived:
@@ -172,7 +172,7 @@ class Recorder:
             return found[0]
 
     def clear(self) -> None:
-        """Forget what has arrived so far, and what was dropped."""
+        """Forget all events so far, and set ``dropped`` to 0."""
         with self._arrived:
             self._kept.clear()
             self._dropped = 0
@@ -195,7 +195,7 @@ class Recorder:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(ValueError):  # the test has removed it by itself
+        with suppress(ValueError):  # the test has removed it already
             instruments.remove_instrument(self)
 
     def __repr__(self) -> str:
@@ -209,7 +209,7 @@ class Recorder:
 
 
 def _brief(event: Any) -> str:
-    """An event of any type in a few words."""
+    """Return an event of any type in a few words."""
     text = type(event).__name__
     if name := getattr(event, "name", ""):
         text += f" {name}"
@@ -218,6 +218,6 @@ def _brief(event: Any) -> str:
     return f"{text} {event.duration:.3f} s" if hasattr(event, "duration") else text
 
 
-# Every hook there is, so that events of hooks that are added to the list are kept too.
+# One method for every hook, so that a Recorder also keeps the events of hooks that are added later.
 for _hook in instruments.HOOKS:
     setattr(Recorder, _hook, Recorder._keep)

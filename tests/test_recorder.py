@@ -111,7 +111,7 @@ def test_a_loop_is_not_to_wait_for_itself():
     events = Recorder()
 
     async def main():
-        with pytest.raises(RuntimeError, match=r"say `await asyncio\.to_thread\(recorder\.wait_for, LoopBlocked\)`"):
+        with pytest.raises(RuntimeError, match=r"Use `await asyncio\.to_thread\(recorder\.wait_for, LoopBlocked\)`"):
             events.wait_for(LoopBlocked)
         asyncio.get_running_loop().call_later(0.01, events.on_loop_blocked, event(LoopBlocked))
         return await asyncio.to_thread(events.wait_for, LoopBlocked)
