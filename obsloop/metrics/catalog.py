@@ -1,8 +1,8 @@
-"""THE list of metrics: what obsloop measures, under which name, in which unit, with which labels, since when.
+"""THE list of metrics: name, unit, meaning and labels of everything that obsloop measures.
 
-Exporters, the reference page, the dashboards and the tests are derived from it; nothing is exported that is not here.
-Names follow OpenTelemetry's style; no convention for asyncio exists yet, so they mirror ``nodejs.eventloop.*`` and
-``cpython.gc.*``. A metric is added here when something measures it, not before.
+Exporters, the reference page, the dashboards and the tests are derived from it. Only metrics of this list are exported.
+Names follow OpenTelemetry's style. It has no convention for asyncio yet, so they mirror ``nodejs.eventloop.*`` and
+``cpython.gc.*``. A metric is added here when some code measures it, not before.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.metrics.counters import FINISHES, KINDS, NETWORKS
 
 Kind = Literal["counter", "updowncounter", "gauge", "histogram"]
-"""An updowncounter adds up over loops and processes, a gauge does not."""
+"""Updowncounters can be summed over loops and processes, gauges cannot."""
 
 MAX_LOOP_NAMES = 8
 OTHER = "_OTHER"
-"""The label value that stands for everything past a bound."""
+"""The label value for all values that do not fit into a label's bound."""
 
 LOOP_NAME_LABEL = "asyncio.eventloop.name"
 STATES = ("idle", "poll", "callback", "gc", "overhead")
@@ -27,7 +27,7 @@ SELF_TIME = ("snapshot", "scrape", "export", "watchdog", "tasks")
 MAX_SITES = 100
 MAX_ERROR_TYPES = 50
 ORIGINS = ("callback", "task", "future", "transport", "server", "other")
-"""What an error that nobody caught came from."""
+"""Where an uncaught error came from."""
 MAX_EXECUTORS = 8
 MAX_RESOLVER_ERRORS = 20
 MAX_SIGNALS = 32
@@ -35,27 +35,27 @@ MAX_CONNECTION_ERRORS = 20
 MAX_SERVER_ADDRESSES = 8
 NETWORK_TYPES = ("ipv4", "ipv6", "unix", "other")
 
-# Bounds of buckets to begin with. Each costs a server one series for each set of labels of each loop, so a histogram
-# has no bounds where its values cannot be; the sum is in dashboards/config.py, and a test holds it.
+# Default bounds of buckets. Each bound costs a server one series for each set of labels of each loop. So a histogram
+# has bounds only where its values can be. The total number of series is in dashboards/config.py; a test checks it.
 SHORT = (1e-4, 1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-"""Of what ought to be short, or somebody waits."""
+"""For durations that ought to be short, because other code waits meanwhile."""
 LONG = (1e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0)
-"""Of what lasts as long as the program likes: tasks, jobs, subprocesses."""
+"""For durations that may have any length: tasks, jobs, subprocesses."""
 BLOCKED = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Of blocks: shorter ones are none."""
+"""For blocks; shorter ones do not count as blocks."""
 DEPTH = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
-"""Of counts."""
+"""For counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label and all the values it can have; or, where they come from the program, how many there can be."""
+    """A label, with all values that it can have; or, if its values come from the program, with their maximum number."""
 
     name: str
     values: tuple[str, ...] = ()
-    """All its values; each is there from the beginning. Empty where they come from the program."""
+    """All its values; each has a series from the start. Empty if the values come from the program."""
     bound: int = 0
-    """Of values that come from the program: how many there can be, besides ``_OTHER`` for the rest."""
+    """How many values may come from the program, without ``_OTHER``, which stands for the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +65,21 @@ class Metric:
     name: str
     kind: Kind
     unit: str
-    """UCUM, as OpenTelemetry wants it: ``s``, ``1``, or a plain count in braces."""
+    """In UCUM, as OpenTelemetry requires: ``s``, ``1``, or a plain count in braces."""
     help: str
-    """What it means and, for a time, from when to when the clock runs."""
+    """The meaning and, for a time, when it starts and ends."""
     labels: tuple[Label, ...] = ()
-    """Beside the loop's name, which every metric of scope ``loop`` carries."""
+    """The labels without the loop's name, which every metric of scope ``loop`` has."""
     scope: Literal["loop", "process"] = "loop"
     labelled: bool = False
-    """Whether it is counted by itself when it happens (``metrics.labelled``), and not read from the loop's counters."""
+    """Whether it is counted when it happens (``metrics.labelled``), and not read from the loop's counters."""
     buckets: tuple[float, ...] = ()
-    """Of a histogram: the upper bounds, in its unit and without +Inf, that it is exported with unless others are asked
-    for; OpenTelemetry's advisory parameter ``ExplicitBucketBoundaries``."""
+    """For a histogram: the default upper bounds of exports, in its unit, without +Inf. This is OpenTelemetry's advisory
+    parameter ``ExplicitBucketBoundaries``."""
 
     @property
     def bounds(self) -> tuple[float, ...]:
-        """Of a histogram: all the decimal bounds, in its unit, that it can be exported with exactly; else none."""
+        """All decimal bounds, in its unit, with which a histogram can be exported exactly; empty for other kinds."""
         if self.kind != "histogram":
             return ()
         return (SECONDS if self.unit == "s" else COUNTS).decimal_bounds
@@ -112,19 +112,19 @@ _GENERATION = Label("cpython.gc.generation", GENERATIONS)
 METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.eventloop.time", "counter", "s",
-        "Time the loop ran, by what it did. The states partition it: idle waits for events, poll asks for them without"
-        " waiting, callback runs callbacks, gc collects garbage in the loop's thread, overhead is the loop itself.",
+        "Time that the loop ran, by state. The states add up to it: idle waits for events, poll asks for events without"
+        " waiting, callback runs callbacks, gc collects garbage in the loop's thread, overhead is the rest.",
         (Label("state", STATES),),
     ),
     Metric(
         "asyncio.eventloop.utilization", "gauge", "1",
-        "Share of its running time that the loop was not idle, since the last reading of this reader.",
+        "Share of its running time in which the loop was not idle, since the previous reading by the same reader.",
     ),
     Metric("asyncio.eventloop.iterations", "counter", "{iteration}", "Iterations of the loop."),
     Metric("asyncio.eventloop.events", "counter", "{event}", "File descriptors that polls returned as ready."),
     Metric(
         "asyncio.eventloop.events_waiting", "counter", "{event}",
-        "Events that were waiting already when the loop polled without a wait: it was behind.",
+        "Events that were already waiting when the loop polled with timeout 0: the loop was behind.",
     ),
     Metric(
         "asyncio.eventloop.poll.duration", "histogram", "s",
@@ -147,28 +147,29 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.eventloop.callback.slow", "counter", "{callback}",
-        "Callbacks that took slow_callback_duration or longer, by the coroutine or function.",
+        "Callbacks that took slow_callback_duration or longer, by coroutine or function.",
         (_SITE,), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.block.episodes", "counter", "{episode}",
-        "Times that the loop was blocked: iterations that took too long, or in which one callback did; by cause.",
+        "How often the loop was blocked, by cause. A block is an iteration that took too long, or in which one callback"
+        " did.",
         (_CAUSE,), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.block.duration", "histogram", "s",
-        "How long the loop was blocked, from the return of select to its next call.", (_CAUSE,), labelled=True,
-        buckets=BLOCKED,
+        "How long the loop was blocked, from the return of select to its next call, by cause.", (_CAUSE,),
+        labelled=True, buckets=BLOCKED,
     ),
     Metric(
         "asyncio.eventloop.exceptions", "counter", "{exception}",
-        "Calls of the loop's exception handler: errors that nobody caught, by the exception's class and by origin.",
+        "Calls of the loop's exception handler, that is, uncaught errors, by the exception's class and by origin.",
         (_ERROR_TYPE, Label("origin", ORIGINS)), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.callback.time", "counter", "s",
-        "Time that callbacks took, by the coroutine of the task whose steps they were: the busiest by name. In the pure"
-        " core an estimate from one step in sixteen.",
+        "Time that task steps took, by the task's coroutine. The busiest coroutines are named. In the pure core this is"
+        " an estimate from one step in sixteen.",
         (Label("code.function.name", bound=MAX_SITES),),
     ),
     Metric(
@@ -183,62 +184,63 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.eventloop.blocked.time", "gauge", "s",
-        "How long the loop has been in its present callback, computed at the reading; 0 when it waits or does not run.",
+        "How long the loop has been in its current callback, computed at the reading; 0 if it waits or does not run.",
     ),
     Metric(
         "asyncio.task.created", "counter", "{task}",
-        "Tasks that were created; of those from before the loop was observed, the ones that have had a step since. In"
-        " the pure core tasks are counted, here and as active, from their first step on.",
+        "Tasks that were created. A task from before the loop was observed counts once it has had a step since. The"
+        " pure core counts tasks, here and as active, from their first step on.",
     ),
     Metric(
         "asyncio.task.finished", "counter", "{task}",
-        "Tasks that have ended, by outcome. abandoned: destroyed while pending, or left behind by a loop that was"
+        "Tasks that have ended, by outcome. abandoned: destroyed while pending, or still pending when their loop was"
         " closed.",
         (Label("outcome", FINISHES),),
     ),
     Metric("asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done."),
     Metric(
         "asyncio.task.oldest.age", "gauge", "s",
-        "How long ago the oldest task that is not done was created, computed at the reading; 0 when there is none.",
+        "How long ago the oldest task that is not done was created, computed at the reading; 0 if there is none.",
     ),
     Metric(
         "asyncio.task.first_step.delay", "histogram", "s",
-        "How long tasks waited for their first step, from creation to its first instruction; those that begin at once"
-        " (eager ones) are not among them.", buckets=SHORT,
+        "How long tasks waited for their first step, from creation to its first instruction. Eager tasks, which begin"
+        " at once, are not included.", buckets=SHORT,
     ),
     Metric(
         "asyncio.task.duration", "histogram", "s", "How long tasks took, from creation to their end.", buckets=LONG,
     ),
     Metric(
         "asyncio.task.lint", "counter", "{finding}",
-        "What was found to be wrong with tasks. never_yields: one did not let others run for too long, or gave way only"
-        " to go on at once; never_woken: one waits for a future that nobody can set; growing: ever more tasks of one"
-        " kind; exception_never_retrieved: an exception that nobody asked for.",
+        "Tasks with something wrong. never_yields: runs for too long without letting others run, or only yields with"
+        " sleep(0); never_woken: waits for a future that nothing can complete; growing: ever more tasks of one kind;"
+        " exception_never_retrieved: failed, and its exception was never retrieved.",
         (Label("lint", LINTS),), labelled=True,
     ),
     Metric(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
-        "Jobs that the loop has handed to an executor and no worker has begun. Of a process pool those that it has no"
-        " process for.",
+        "Jobs that the loop has submitted to an executor and no worker has begun. For a process pool, jobs for which it"
+        " has no process.",
         (EXECUTOR,),
     ),
     Metric(
         "asyncio.executor.thread.count", "updowncounter", "{thread}",
-        "Threads of the executors that the loop uses; of a process pool its processes.", (EXECUTOR,),
+        "Threads of the executors that the loop uses; for a process pool, its processes.", (EXECUTOR,),
     ),
     Metric(
         "asyncio.executor.thread.active", "updowncounter", "{thread}",
-        "Threads that run a job of the loop; of a process pool the processes that it has jobs for.", (EXECUTOR,),
+        "Threads that run a job of the loop; for a process pool, the processes for which it has jobs.", (EXECUTOR,),
     ),
     Metric(
         "asyncio.executor.job.queue_duration", "histogram", "s",
-        "How long jobs waited for a worker, from submitted to begun, or to cancelled where they never began.",
+        "How long jobs waited for a worker, from submission to their beginning, or to their cancellation if they never"
+        " began.",
         (EXECUTOR, _OUTCOME), labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.executor.job.duration", "histogram", "s",
-        "How long jobs ran, from begun to ended in the worker; where their beginning cannot be seen (process pools),"
-        " from submitted.",
+        "How long jobs ran, from beginning to end in the worker. In process pools, where the beginning is not known,"
+        " from submission.",
         (EXECUTOR, _OUTCOME), labelled=True, buckets=LONG,
     ),
     Metric(
@@ -248,7 +250,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.executor.oldest_job.age", "gauge", "s",
-        "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 when there is none.",
+        "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 if there is none.",
         (EXECUTOR,),
     ),
     Metric(
@@ -262,62 +264,63 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.transport.closed", "counter", "{transport}",
-        "Transports that were closed. eof: the peer ended first; local: this side did; reset: the peer broke it off;"
-        " error: another error; aborted: by abort(), or left behind unclosed.",
+        "Transports that were closed, by reason. eof: the peer closed first; local: this side did; reset: the peer"
+        " reset the connection; error: another error; aborted: by abort(), or never closed by the program.",
         (_NETWORK, Label("reason", CLOSINGS)), labelled=True,
     ),
     Metric(
         "asyncio.transport.io", "counter", "By",
-        "Bytes that went through transports, between them and the kernel: with TLS those of its records.",
+        "Bytes that transports read from and wrote to the kernel; with TLS, those of its records.",
         (Label("direction", DIRECTIONS), _NETWORK),
     ),
     Metric(
         "asyncio.transport.write_buffer.usage", "updowncounter", "By",
-        "Bytes in the write buffers of all transports: written by the program and not taken by the kernel.",
+        "Bytes in the write buffers of all transports: written by the program, not yet taken by the kernel.",
     ),
     Metric(
         "asyncio.transport.write_paused.time", "counter", "s",
-        "Time that transports had their protocols paused, from pause_writing to resume_writing: peers do not read.",
+        "Time that transports paused their protocols, from pause_writing to resume_writing, because peers do not read.",
     ),
     Metric(
         "asyncio.transport.write_paused.episodes", "counter", "{episode}",
-        "Times that a transport paused its protocol, since its write buffer passed the high-water mark.", labelled=True,
+        "How often a transport paused its protocol because its write buffer passed the high-water mark.", labelled=True,
     ),
     Metric(
         "dns.lookup.duration", "histogram", "s",
-        "How long the resolver took for getaddrinfo and getnameinfo, from begun to ended in the worker: the executor's"
-        " queue is not in it. The error is the resolver's (EAI_NONAME), or the exception's class; empty when fine.",
+        "How long the resolver took for getaddrinfo and getnameinfo, from beginning to end in the worker, without the"
+        " wait in the executor's queue. The error is the resolver's (EAI_NONAME), or the exception's class; empty if it"
+        " did not fail.",
         (Label("error.type", bound=MAX_RESOLVER_ERRORS),), labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.connect.duration", "histogram", "s",
-        "How long each attempt to connect a stream socket took, from connect to connected, refused, timed out or given"
-        " up; names are looked up before. The error is the exception's class, or the system's name where that is only"
-        " OSError (ENETUNREACH); asyncio.exceptions.CancelledError for one that was given up: a time-out of the"
-        " program's, or another address was faster. Empty when fine.",
+        "How long each attempt to connect a stream socket took, from connect until it was connected, refused, timed out"
+        " or given up; look-ups of names come before. The error is the exception's class, or the system's name"
+        " (ENETUNREACH) if the class is only OSError. It is asyncio.exceptions.CancelledError for an attempt that was"
+        " given up, because the program's time-out passed or another address was faster. Empty if it did not fail.",
         (Label("network.type", NETWORK_TYPES), Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True,
         buckets=SHORT,
     ),
     Metric(
         "asyncio.tls.handshake.duration", "histogram", "s",
-        "How long TLS handshakes took, from the connection being there to the end of the handshake. The error is the"
+        "How long TLS handshakes took, from the established connection to the end of the handshake. The error is the"
         " exception's class: ssl.SSLCertVerificationError; TimeoutError for asyncio's own handshake time-out;"
-        " asyncio.exceptions.CancelledError where nobody waits for it any more. Empty when fine.",
+        " asyncio.exceptions.CancelledError if the program gave it up. Empty if it did not fail.",
         (_ROLE, Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.server.accepted", "counter", "{connection}",
-        "Connections that servers accepted, by the address that they listen on.", (SERVER_ADDRESS,), labelled=True,
+        "Connections that servers accepted, by the address on which they listen.", (SERVER_ADDRESS,), labelled=True,
     ),
     Metric(
         "asyncio.server.accept.errors", "counter", "{error}",
-        "Accepts that failed, by the address listened on and the system's name for the error: EMFILE is too many open"
+        "Accepts that failed, by the listening address and the system's name for the error; EMFILE is too many open"
         " files.",
         (SERVER_ADDRESS, Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True,
     ),
     Metric(
         "asyncio.server.connections.active", "updowncounter", "{connection}",
-        "Connections that servers have accepted and whose transports are open, by the address listened on.",
+        "Connections that servers have accepted and whose transports are open, by the listening address.",
         (SERVER_ADDRESS,),
     ),
     Metric(
@@ -326,14 +329,14 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.subprocess.duration", "histogram", "s",
-        "How long subprocesses lived, from just before the fork until they were reaped; by exit: ok is status 0, error"
-        " another one, signal a death by signal.",
+        "How long subprocesses lived, from just before the fork until they were reaped, by exit. ok: status 0; error:"
+        " another status; signal: ended by a signal.",
         (Label("exit", EXITS),), labelled=True, buckets=LONG,
     ),
     Metric(
         "asyncio.subprocess.reap.delay", "histogram", "s",
-        "How long subprocesses had been dead when the loop reaped them: since the handle that reaps was ready, or,"
-        " where the loop was blocked then, since the watchdog saw the end.", labelled=True, buckets=SHORT,
+        "How long subprocesses had been dead when the loop reaped them, since the handle that reaps became ready or, if"
+        " the loop was blocked then, since the watchdog saw the end.", labelled=True, buckets=SHORT,
     ),
     Metric(
         "asyncio.signal.delivered", "counter", "{signal}",
@@ -350,15 +353,16 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "obsloop.self.time", "counter", "s",
-        "Our own cost off the hot path: taking snapshots, answering scrapes and making exports (which take snapshots"
-        " too), watching for blocked loops, and looking which tasks there are.",
+        "obsloop's own cost off the hot path: snapshots, answers to scrapes and exports (which take snapshots, too),"
+        " the watchdog, and listing the live tasks.",
         (Label("what", SELF_TIME),), "process",
     ),
     Metric(
         "obsloop.dropped", "counter", "{item}",
-        "Our own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a busy"
-        " writer kept from being consistent; children whose end nobody waited for; exports that failed; creations of"
-        " tasks, and tasks with something wrong, for which there was no more room.",
+        "obsloop's own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a"
+        " busy writer kept from being consistent; coroutine functions without a name of their own; exports that failed;"
+        " spans over the limit per minute; creations of tasks, and tasks with something wrong, for which there was no"
+        " more room.",
         (Label("what", DROPPED),), "process",
     ),
     Metric(
