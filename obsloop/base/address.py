@@ -1,5 +1,5 @@
-"""Addresses of the service: text to addresses, and back to a URL. Imports nothing of the package, so that the settings
-can check an address without loading the service.
+"""Parse addresses of the service, and make URLs of them. Imports nothing of the package, so that the settings can check
+an address without loading the service.
 
     127.0.0.1:9464                                           everything, on loopback
     127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz          the same, and two paths for other machines
@@ -10,21 +10,21 @@ import os
 import sys
 from dataclasses import dataclass
 
-#: What the service can answer; `routes.ROUTES` has the same paths.
+#: The paths that the service answers; `routes.ROUTES` has the same.
 PATHS = ("/", "/metrics", "/healthz", "/slow", "/tasks")
 MAX_ADDRESSES = 8
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
-"""Bytes: what the kernel's address of a Unix socket has room for."""
+"""In bytes: the room in the kernel's address of a Unix socket."""
 UNIX = "unix:"
 
 _EXPECTED = "expected HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464 (port 0 picks a free one)"
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Split `"host:port"` or `"[ipv6]:port"`; raise ValueError that says what is wrong and what is expected.
+    """Split `"host:port"` or `"[ipv6]:port"`. Raises ValueError that says what is wrong and what is expected.
 
-    The host is not looked up here. A missing host is refused rather than taken to mean every interface:
-    whoever wants to be reached from outside says so with 0.0.0.0 or [::].
+    The host is not looked up here. A missing host is refused and does not mean every interface: write 0.0.0.0 or [::]
+    for a service that other machines can reach.
     """
     host, colon, port_text = text.rpartition(":")
     if not colon:
@@ -39,8 +39,7 @@ def parse_address(text: str) -> tuple[str, int]:
         raise ValueError(f"there is no host before the colon (0.0.0.0 is every interface); {_EXPECTED}")
     if any(c.isspace() or c in "/@?#" or not c.isprintable() for c in host):
         raise ValueError(f"{host!r} is not a host name or an IP address; {_EXPECTED}")
-    # isdecimal alone lets other scripts' digits through; int() alone lets signs, blanks and underscores
-    # through.
+    # isdecimal alone accepts digits of other scripts; int() alone accepts signs, blanks and underscores.
     if not (port_text.isascii() and port_text.isdecimal()) or int(port_text[:6]) > 65535:
         raise ValueError(f"{port_text!r} is not a port, a whole number from 0 to 65535; {_EXPECTED}")
     return host, int(port_text)
@@ -48,19 +47,19 @@ def parse_address(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One address, and which paths are served there."""
+    """One address, and the paths that it serves."""
 
     text: str
-    """As it was written, without the paths."""
+    """The address as written, without the paths."""
     host: str = ""
     port: int = 0
     socket_path: str = ""
-    """Of a Unix socket, which has no host and no port."""
+    """The path of a Unix socket, which has no host and no port."""
     paths: tuple[str, ...] = PATHS
 
 
 def parse_addresses(text: str) -> list[Address]:
-    """Read a list `ADDRESS [PATH ...], ADDRESS [PATH ...]`; an address is `HOST:PORT` or `unix:/PATH`.
+    """Parse a list `ADDRESS [PATH ...], ADDRESS [PATH ...]`. An address is `HOST:PORT` or `unix:/PATH`.
 
     An address without paths serves all of them. Raises ValueError that says what is wrong and what is expected.
     """
@@ -124,5 +123,5 @@ def _parse_socket_path(path: str) -> str:
 
 
 def base_url(host: str, port: int) -> str:
-    """`"http://host:port"`, with the brackets that an IPv6 address needs in a URL."""
+    """Return `"http://host:port"`, with the brackets that an IPv6 address needs in a URL."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

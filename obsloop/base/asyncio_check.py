@@ -1,8 +1,7 @@
-"""Whether this interpreter's asyncio is as the hot path knows it.
+"""Check whether this interpreter's asyncio has the private parts that the hot path needs.
 
-``hotpath.pure`` writes the loop's iteration itself and leans on private parts of the base loop. Where they are not as
-we know them, ``loop.fallback`` times through public methods instead: it costs more and sees less, but it does not
-break.
+``hotpath.pure`` has an iteration of its own, which uses private parts of the base loop. If one of them is missing,
+``loop.fallback`` times through public methods instead. It costs more and sees less, but it does not break.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from obsloop.base.asyncio_private import (
     private_tasks,
 )
 
-# What the stock iteration touches; if it no longer does, ours would no longer do the same.
+# The names that asyncio's iteration uses. If one is gone, obsloop's iteration no longer does the same.
 _RUN_ONCE_USES = {
     "_clock_resolution", "_process_events", "_ready", "_run", "_scheduled", "_selector", "_stopping",
     "_timer_cancelled_count",
@@ -59,7 +58,7 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 
 
 def missing() -> list[str]:
-    """The private parts that this interpreter does not have as the hot path needs them; empty when all is as known."""
+    """Return the names of private parts that the hot path needs and this interpreter does not have."""
     uses = set(getattr(getattr(private_base_events.BaseEventLoop._run_once, "__code__", None), "co_names", ()))
     lacking = [f"BaseEventLoop._run_once: {name}" for name in sorted(_RUN_ONCE_USES - uses)]
     lacking += [

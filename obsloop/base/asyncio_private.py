@@ -1,7 +1,6 @@
-"""Asyncio's private parts that we lean on, with the types that typeshed does not give them.
+"""The private parts of asyncio that obsloop uses, with the types that typeshed does not have.
 
-``base.asyncio_check`` checks at run time that they are there; this file only tells the type checkers, and holds nothing
-else.
+This file is only for the type checkers. ``base.asyncio_check`` checks at run time that the parts exist.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ try:
     import _asyncio as accelerator
 except ImportError:
     accelerator: Any = None  # type: ignore[no-redef]
-# Not `asyncio.tasks._CTask`: `nest_asyncio.apply()` puts the classes in Python under those names.
+# Not `asyncio.tasks._CTask`: `nest_asyncio.apply()` puts the pure Python classes there.
 C_FUTURE: Any = getattr(accelerator, "Future", None)
 C_TASK: Any = getattr(accelerator, "Task", None)
 private_unix_events: Any = getattr(asyncio, "unix_events", None)  # not on Windows

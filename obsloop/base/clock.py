@@ -1,7 +1,7 @@
-"""The clock that everything is timed with: monotonic nanoseconds, one for the whole process.
+"""The clock for all times: monotonic nanoseconds, one for the whole process.
 
-It is a module's variable so that ``testing.StepClock`` can put another in its place; ``hotpath.pure`` holds a copy,
-because there a global of its own module is the cheapest look-up.
+``monotonic_ns`` is a variable of this module so that ``testing.StepClock`` can replace it. ``hotpath.pure`` has a copy,
+since a global of its own module is the cheapest look-up there.
 """
 
 import time
@@ -10,26 +10,26 @@ from importlib.util import module_from_spec
 
 
 def _own() -> Callable[[], int]:
-    """``time.monotonic_ns`` as a function object of our own.
+    """Return ``time.monotonic_ns`` as a separate function object.
 
     Libraries that freeze the time, such as freezegun, replace the well-known object in every module that refers to it.
-    What obsloop measures would be of two clocks then.
+    obsloop's times would then come from two clocks.
     """
     spec = time.__spec__
     if spec is None or spec.loader is None:
         return time.monotonic_ns
-    module = module_from_spec(spec)  # a second instance of the built-in module, known to nothing else
+    module = module_from_spec(spec)  # a second instance of the built-in module; no other code has it
     spec.loader.exec_module(module)
     own: Callable[[], int] = module.monotonic_ns
     return own
 
 
 REAL = monotonic_ns = _own()
-"""``REAL`` stays what it is; a test's clock takes the place of ``monotonic_ns``."""
+"""A test's clock replaces ``monotonic_ns``; ``REAL`` never changes."""
 
 
 def seconds() -> float:
-    """Return ``REAL`` in seconds. obsloop's own threads wait by it: a frozen time would have them wait for decades."""
+    """Return ``REAL`` in seconds. obsloop's threads wait by it: with a frozen time they would wait for decades."""
     return REAL() / 1e9
 
 

@@ -1,13 +1,14 @@
-"""Keep the program's garbage out of obsloop's threads.
+"""Keep the program's finalizers out of obsloop's threads.
 
-Python collects garbage in the thread whose allocation is one too many. If that is a thread of obsloop's, finalizers of
-the program's run there: the ``finally`` of an abandoned coroutine, the ``__del__`` of a connection. So while such a
-thread walks over tasks it sets the collector's first threshold to 0, which starts no collection, and puts it back.
+Python collects garbage in the thread whose allocation exceeds the threshold. If that is one of obsloop's threads, the
+program's finalizers run there: the ``finally`` of an abandoned coroutine, the ``__del__`` of a connection. So while
+such a thread walks over tasks, it sets the collector's first threshold to 0, which starts no collection, and then
+restores it.
 
-The threshold, and not ``gc.disable()``: the program may call ``gc.isenabled()``, ``gc.disable()`` and ``gc.enable()``
-at the same time, and each has its effect. A threshold that the program sets meanwhile stays. ``gc.collect()`` works.
-A collection that became due meanwhile starts with the next allocation after ``let_go``, whichever thread makes it.
-This holds off the program's collections, too, so it may last for a few milliseconds only, and no code of the program's
+It does not use ``gc.disable()``, because the program may call ``gc.isenabled()``, ``gc.disable()`` and ``gc.enable()``
+at the same time, and each must have its effect. A threshold that the program sets meanwhile stays. ``gc.collect()``
+works. A collection that became due meanwhile starts with the next allocation after ``let_go``, in any thread.
+The program's own collections are held off, too. So this may last a few milliseconds only, and no code of the program
 that can wait may run meanwhile: call ``let_go`` before it.
 """
 
@@ -23,26 +24,26 @@ from obsloop.base.clock import REAL as monotonic_ns
 from obsloop.base.fork import reset_in_child
 
 SLICE_NS = 1_000_000
-"""After so long the collector is on again, and other threads get the GIL. Python's own limit is 5 ms."""
+"""After this time, collections may start again and other threads get the GIL. Python's own limit is 5 ms."""
 _BREATH_SECONDS = 50e-6
 
 _T = TypeVar("_T")
 
 _holders: dict[int, int] = {}
-"""The threads that hold off the collector, and how many ``with`` blocks each of them is in."""
+"""The threads that hold off the collector, each with the number of ``with`` blocks that it is in."""
 _before: tuple[int, ...] = ()
-"""The thresholds that the last of them will put back; empty where there are none to put back."""
+"""The thresholds that the last of these threads will restore; empty if there are none to restore."""
 
 
 def hold() -> None:
-    """Start no collection from here on, in any thread, until ``let_go``."""
+    """Let no collection start, in any thread, until ``let_go``."""
     global _before  # noqa: PLW0603 - there is one collector
     if not _holders:
-        # The tuple of thresholds is an allocation, which may be the one too many: after `breathe` it mostly is.
+        # The tuple of thresholds is an allocation, which may start a collection. After `breathe` it mostly would.
         enabled = gc.isenabled()
         gc.disable()
         before = gc.get_threshold()
-        if before[0] > 0:  # else the program has switched the collector off in this way
+        if before[0] > 0:  # else the program itself has set it to 0
             _before = before
             gc.set_threshold(0)
         if enabled:
@@ -52,9 +53,9 @@ def hold() -> None:
 
 
 def let_go() -> None:
-    """Let collections start again, when no other thread holds them off.
+    """Let collections start again, unless another thread holds them off.
 
-    The end of a ``with`` block then does nothing.
+    The end of this thread's ``with`` blocks then does nothing.
     """
     _holders.pop(get_ident(), None)
     if not _holders:
@@ -62,7 +63,7 @@ def let_go() -> None:
 
 
 class _Held:
-    """A context manager: no collection starts within it, until ``let_go`` is called. It may be entered again within."""
+    """A context manager in which no collection starts, until ``let_go`` is called. It may be nested."""
 
     __slots__ = ()
 
@@ -82,7 +83,7 @@ held = _Held()
 
 
 def breathing(items: Iterable[_T]) -> Iterator[_T]:
-    """Yield the same items, and let other threads run, and collect, after each millisecond."""
+    """Yield the same items. After each millisecond, let other threads run and collections start."""
     until_ns = monotonic_ns() + SLICE_NS
     for item in items:
         yield item
@@ -92,7 +93,7 @@ def breathing(items: Iterable[_T]) -> Iterator[_T]:
 
 
 def breathe() -> None:
-    """Let other threads run, and collect."""
+    """Let other threads run and collections start."""
     depth = _holders.get(get_ident(), 0)
     let_go()
     sleep(_BREATH_SECONDS)
@@ -104,11 +105,11 @@ def breathe() -> None:
 def _put_back() -> None:
     global _before
     before, _before = _before, ()
-    if before and gc.get_threshold()[0] == 0:  # else the program has set another one
+    if before and gc.get_threshold()[0] == 0:  # else the program has set another threshold
         gc.set_threshold(*before)
 
 
 @reset_in_child
 def _after_fork_in_child() -> None:
-    _holders.clear()  # threads that are not here
+    _holders.clear()  # the child does not have these threads
     _put_back()

@@ -1,9 +1,9 @@
-"""Keep what the observer, its hooks and the program's logging handlers raise away from the program.
+"""Keep errors of obsloop, of hooks and of the program's logging handlers away from the program.
 
 ``BaseException`` is caught, and not only ``Exception``: a hook that asks a cancelled future for its result raises
 ``CancelledError``, and many test libraries and time-outs have such exceptions of their own. Only ``SystemExit`` and
-``KeyboardInterrupt`` go on, and only in the main thread or one that runs a loop, where they end what they should end.
-In a thread of obsloop's they would end that thread, and nothing else.
+``KeyboardInterrupt`` are raised again, and only in the main thread or in one that runs a loop. There they end the
+program. In one of obsloop's threads they would only end that thread.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _main = threading.main_thread
 
 
 def goes_on(error: BaseException) -> bool:
-    """Whether ``error`` is to be raised again: it asks the program to end, in a thread where that can be done."""
+    """Return whether to raise ``error`` again: it ends the program, and this thread can do that."""
     if not isinstance(error, (SystemExit, KeyboardInterrupt)):
         return False
     return asyncio._get_running_loop() is not None or threading.get_ident() == _main().ident
 
 
 class _Harmless:
-    """A context manager that ends every exception but those that go on."""
+    """A context manager that suppresses every exception for which ``goes_on`` is False."""
 
     __slots__ = ()
 
@@ -40,18 +40,18 @@ class _Harmless:
 
 
 harmless = _Harmless()
-"""``with harmless:`` is ``with suppress(...)`` for code of the program's, such as its logging handlers. It has no
-state, so there is one for all threads."""
+"""``with harmless:`` is ``with suppress(...)`` for code of the program, such as its logging handlers. It has no state,
+so all threads share one."""
 
 
 def guarded(function: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-    """Call ``function``; log what it raises, the first time."""
+    """Call ``function``. If it raises, log that, once per function."""
     try:
         function(*args, **kwargs)
     except BaseException as error:
         name = f"{function.__module__}.{function.__qualname__}"
         if not goes_on(error) and first_time(name):
-            with harmless:  # a logging handler of the program's may raise, too
+            with harmless:  # one of the program's logging handlers may raise, too
                 reason = f"{type(error).__name__}: {error}".replace("\n", " ")
                 logger.error("obsloop's own error in %s: %s. The program goes on.", name, reason)
                 logger.debug("The traceback of that error:", exc_info=True)

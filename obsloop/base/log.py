@@ -1,4 +1,4 @@
-"""obsloop's logger, and its two ways to log rarely: once, and at most once in a while."""
+"""obsloop's logger, and two ways to log rarely: once, and at most once in ``EVERY_SECONDS``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _throttles: list[Throttle] = []
 
 
 def first_time(key: str) -> bool:
-    """Return whether this process asks for the first time with this key. After ``MAX_KEYS`` keys it is always False."""
+    """Return whether this is the process's first call with this key. After ``MAX_KEYS`` keys, always False."""
     if key in _logged or len(_logged) >= MAX_KEYS:
         return False
     _logged.add(key)
@@ -24,16 +24,16 @@ def first_time(key: str) -> bool:
 
 
 class Throttle:
-    """Lets one line per key through in ``EVERY_SECONDS``, and counts the others."""
+    """Let one line per key through in ``EVERY_SECONDS``, and count the others."""
 
     def __init__(self) -> None:
         self._last: dict[object, tuple[float, int]] = {}
         _throttles.append(self)
 
     def left_out(self, key: object) -> int | None:
-        """Return how many lines with this key were left out since the last one; None where this one is to be, too.
+        """Return how many lines with this key were left out since the last one; None if this line must be left out.
 
-        It keeps ``MAX_KEYS`` keys; those that come after them share one.
+        It keeps ``MAX_KEYS`` keys; all later keys share one.
         """
         now = clock.seconds()
         if key not in self._last and len(self._last) >= MAX_KEYS:
@@ -52,7 +52,7 @@ class Throttle:
 
 @reset_in_child
 def forked() -> None:
-    """A forked child has logged nothing yet."""
+    """Forget in a forked child what the parent has logged."""
     _logged.clear()
     for throttle in _throttles:
         throttle.forget()

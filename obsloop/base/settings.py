@@ -1,4 +1,4 @@
-"""Settings, from arguments or from ``OBSLOOP_*`` variables; every bad value a clear error."""
+"""All settings, from arguments or from ``OBSLOOP_*`` variables. A bad value raises a clear error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from obsloop.base.address import parse_addresses
 
 PREFIX = "OBSLOOP_"
 
-# Variables of ours that are no settings: the core's switch, the build's, and what `obsloop run` tells its children.
+# obsloop's variables that are not settings: they choose the core, require a compiled build, and mark the children of
+# `obsloop run`.
 _NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID"})
 
-# What Kubernetes puts into every container for a Service that is called obsloop.
+# Kubernetes sets these variables in every container, for a Service named obsloop.
 _KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")
 
 _MAX_NAME = 100
@@ -29,7 +30,7 @@ _AnySettings = TypeVar("_AnySettings", bound="Settings | SpanSettings")
 
 
 class SettingsError(ValueError):
-    """An unknown setting, or a value that is not accepted; the message names it, what is accepted, and its source."""
+    """An unknown setting, or a value that is not accepted. The message names it, its source, and what is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +38,42 @@ class Settings:
     """How loops are observed. Raises ``SettingsError`` for a value that is not accepted."""
 
     name: str | None = None
-    """The loop's name in every series; without one it is ``main`` in the main thread, else the thread's name."""
+    """The loop's name in every series. Default: ``main`` in the main thread, else the thread's name."""
     address: str | None = None
-    """Where the service listens, ``HOST:PORT`` or ``unix:/PATH``; without one there is no service. Port 0 takes a free
-    one. Several have commas between them, and each may be followed by the paths that it serves instead of all:
+    """Where the service listens: ``HOST:PORT`` or ``unix:/PATH``. Default: no service. Port 0 takes a free port. Put
+    commas between several addresses. After an address you may write the paths that it serves, instead of all:
     ``127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz``."""
     socket_mode: int = 0o600
-    """The access rights of the service's Unix sockets: only the user of this process may connect unless you say so."""
+    """Access rights of the service's Unix sockets. By default only the user of this process may connect."""
     allowed_hosts: str | None = None
-    """Host names, with commas between them, under which the service answers on loopback as well. Without any it answers
-    there only to ``localhost``, to IP addresses and to the host of ``address``. With some, the same holds elsewhere."""
+    """More host names, with commas between them, under which the service answers on loopback. Without any, it answers
+    there only to ``localhost``, to IP addresses and to the host of ``address``. With some, the same limit holds on all
+    addresses."""
     unhealthy_after: float = 1.0
-    """Seconds in one callback after which ``/healthz`` says that the loop is blocked, and a log line does."""
+    """Seconds in one callback after which ``/healthz`` and a log line say that the loop is blocked."""
     slow_iteration: float | None = None
-    """Seconds after which an iteration is slow; without it, as long as a slow callback (``slow_callback_duration``)."""
+    """Seconds after which an iteration is slow. Default: the loop's ``slow_callback_duration``."""
     slow_task: float = 10.0
-    """Seconds from its creation to its end after which a task is told to instruments (``on_task_done``), as one that
-    failed is at any age."""
+    """Seconds from creation to end after which a task is reported to instruments (``on_task_done``). A task that failed
+    is reported at any age."""
     log_slow_callbacks: bool = False
-    """Whether slow callbacks and iterations are logged outside debug mode as well, where asyncio logs them."""
+    """Whether slow callbacks and iterations are also logged outside debug mode. In debug mode, asyncio logs them."""
     watchdog: bool = True
-    """Whether a thread looks for blocked loops while they are blocked."""
+    """Whether a thread, the watchdog, checks for loops that are blocked now."""
     lints: bool = True
-    """Whether that thread also looks for tasks with which something is wrong (``obsloop.events.TaskLint``)."""
+    """Whether the watchdog also checks for tasks with something wrong (``obsloop.events.TaskLint``)."""
     never_yields_after: float | None = None
-    """Seconds in one step after which a task does not let others run; without it ten slow callbacks, at least one
-    second: what is slow is told of as such already. A task that is ready at every look is told of after ten times as
-    long, for computing in small steps is polite as long as it comes to an end."""
+    """Seconds in one step after which a task does not let others run. Default: ten slow callbacks, but at least one
+    second, since a slow callback is reported as such before. A task that is runnable at every check is reported after
+    ten times as long, because computing in small steps is fine if it ends."""
     never_woken_after: float = 30.0
-    """Seconds after which a task that waits for what nobody can bring about is told of: long enough for whoever is
-    about to hand the future on, short beside the time that such a task would wait."""
+    """Seconds after which a task is reported that waits for a future that nothing can complete. Long enough for code
+    that is about to pass the future on, short compared with the time that such a task would wait."""
     growing_after: float = 60.0
-    """Seconds over which the tasks of one kind must have become more and more without a pause: a load that comes on has
-    mostly come by then."""
+    """Seconds during which the tasks of one kind must grow in number without a pause. A load that rises has mostly
+    reached its level by then."""
     growing_by: int = 100
-    """How many more they must have become, and twice as many as there were: fewer are a nuisance, and no leak yet."""
+    """By how many tasks they must have grown, and also to twice their number. Fewer are a nuisance, but no leak yet."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -79,7 +81,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings from ``OBSLOOP_NAME``, ``OBSLOOP_ADDRESS`` and so on; an empty variable is none.
+        """Read settings from ``OBSLOOP_NAME``, ``OBSLOOP_ADDRESS`` and so on. An empty variable counts as unset.
 
         Without ``environ``, they are read from ``os.environ``.
         """
@@ -96,11 +98,13 @@ class SpanSettings:
     """Which OpenTelemetry spans are made, and how many. Raises ``SettingsError`` for a value that is not accepted."""
 
     spans_per_minute: int = 60
-    """So many spans a minute, on average, and so many at once; what is more is counted and not made. 0: none."""
+    """The maximum of spans per minute, on average, and of spans at once. Spans over it are counted and not made.
+    0: none."""
     slow_job: float = 1.0
-    """Seconds from its submission to its end after which an executor's job has a span, as a failed one has; 0: each."""
+    """Seconds from submission to end after which an executor's job gets a span. A failed job always gets one. 0: every
+    job."""
     slow_connection: float = 1.0
-    """Seconds after which a connection that was set up has a span, as one that failed has; 0: each."""
+    """Seconds of set-up after which a connection gets a span. A failed one always gets one. 0: every connection."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -108,7 +112,7 @@ class SpanSettings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> SpanSettings:
-        """From ``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB`` and so on; an empty variable is none.
+        """Read ``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB`` and so on. An empty variable counts as unset.
 
         Without ``environ``, they are read from ``os.environ``.
         """
@@ -121,7 +125,7 @@ class SpanSettings:
 
 
 def _read(cls: type[_AnySettings], environ: Mapping[str, str] | None) -> _AnySettings:
-    """Those of ``cls``; a variable that is in neither class is an error."""
+    """Read the settings of ``cls``. A variable of neither class is an error."""
     known = (*Settings.variables(), *SpanSettings.variables())
     own = cls.variables()
     values: dict[str, Any] = {}
@@ -192,7 +196,7 @@ def _check(name: str, value: Any, source: str) -> Any:
 
 
 def tidy_name(name: str) -> str:
-    """What becomes of a name that nobody checked, a thread's: printable and of bounded length, as a setting must be."""
+    """Make a name that was not checked, such as a thread's, printable and short, as the setting must be."""
     return "".join(c if c.isprintable() else "?" for c in name[:_MAX_NAME]) or "?"
 
 

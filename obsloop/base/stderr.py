@@ -1,7 +1,7 @@
-"""Never wait for the reader of a log: stderr may be a pipe that is full.
+"""Write lines to stderr without ever waiting for its reader: stderr may be a full pipe.
 
-A thread that waits there holds the lock of the logging handler, and the program cannot exit. So a line is left out
-where it would wait. On a pipe the rest is cut to what fits in one write.
+A thread that waits there holds the lock of the logging handler, and the program cannot exit. So a line is left out if
+writing it would wait. On a pipe, lines are cut to what fits in one write.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 from obsloop.base.log import first_time, logger
 
-_LONGEST = 3_500  # bytes: POSIX promises room for 4096 (PIPE_BUF on Linux) where a pipe can be written to
+_LONGEST = 3_500  # bytes: a pipe that is ready for writing has room for 4096 (PIPE_BUF on Linux), as POSIX promises
 
-_left_out = 0  # lines, since the last one that was written
+_left_out = 0  # lines left out since the last one that was written
 
 
 def would_wait(stream: Any) -> bool:
-    """Whether a write to ``stream``, a text file of Python's, would wait for a reader now. Runs no code of others."""
+    """Return whether a write to ``stream``, a Python text file, would wait for a reader now. Runs no foreign code."""
     fd = _descriptor(stream)
     if fd is None or not hasattr(select, "poll"):
         return False
@@ -35,13 +35,13 @@ def would_wait(stream: Any) -> bool:
 
 
 def watch(logger: logging.Logger) -> None:
-    """Leave out what would wait of all that is logged on ``logger`` itself."""
+    """Leave out those records logged on ``logger`` itself whose writing would wait."""
     if _fits not in logger.filters:
         logger.addFilter(_fits)
 
 
 def _fits(record: logging.LogRecord) -> bool:
-    """A filter of logging's: whether the record can be written at once. Cuts it to what fits into a pipe."""
+    """Filter for logging: return whether the record can be written at once. On a pipe, cut it to what fits."""
     global _left_out  # noqa: PLW0603
     cut = False
     for stream in _streams(logging.getLogger(record.name)):
@@ -50,7 +50,7 @@ def _fits(record: logging.LogRecord) -> bool:
             return False
         cut = cut or _is_pipe(stream)
     if _left_out:
-        with suppress(Exception):  # an argument that cannot be shown: the handler says so
+        with suppress(Exception):  # an argument that cannot be formatted: the handler reports it
             text = record.getMessage()
             record.msg = f"{text} ({_left_out} lines before this one were left out: stderr was not being read)"
             record.args = ()
@@ -67,7 +67,7 @@ def _fits(record: logging.LogRecord) -> bool:
 
 
 def _streams(logger: logging.Logger | None) -> list[Any]:
-    """The streams that a record of ``logger`` would be written to."""
+    """Return the streams to which a record of ``logger`` would be written."""
     handlers: list[logging.Handler] = []
     while logger is not None:
         handlers.extend(logger.handlers)
@@ -80,7 +80,7 @@ def _streams(logger: logging.Logger | None) -> list[Any]:
 
 def _descriptor(stream: Any) -> int | None:
     if type(stream) is not io.TextIOWrapper:
-        return None  # nothing that the system makes wait, or the program's own class
+        return None  # a write to it does not wait for the system, or it is the program's own class
     try:
         return stream.fileno()
     except (OSError, ValueError):  # closed
@@ -99,7 +99,7 @@ def _is_pipe(stream: Any) -> bool:
 
 
 def _cut(text: str, longest: int) -> str:
-    """The beginning and the end of a text of more than ``longest`` bytes."""
+    """Keep the beginning and the end of a text that is longer than ``longest`` bytes."""
     encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) <= longest:
         return text
@@ -109,23 +109,23 @@ def _cut(text: str, longest: int) -> str:
 
 def say(line: str) -> None:
     """Write `obsloop: <line>` to stderr, in one write so that lines of several processes do not mix."""
-    with suppress(Exception):  # sys.stderr is None in a daemon, and may be any object of the program's
+    with suppress(Exception):  # sys.stderr is None in a daemon, and may be any object of the program
         if sys.stderr is not None and not would_wait(sys.stderr):
             sys.stderr.write(f"obsloop: {line}\n")
             sys.stderr.flush()
 
 
 def say_once(key: str, line: str) -> None:
-    """Say it the first time that this process comes by with `key`."""
+    """Write `line` as `say` does, if this is the process's first call with `key`."""
     if first_time(f"stderr: {key}"):
         say(line)
 
 
 def say_error(key: str, what: str) -> None:
-    """Say once in one line that `what` happened, with the error that is being handled; log its traceback at DEBUG."""
+    """Write once per `key`, in one line, that `what` happened, with the current error; log its traceback at DEBUG."""
     if first_time(f"stderr: {key}"):
         error = sys.exc_info()[1]
         reason = f"{type(error).__name__}: {error}".replace("\n", " ").replace("\r", " ")
         say(f"{what}: {reason}. The traceback is logged at level DEBUG by the logger obsloop.")
-        with suppress(Exception):  # a logging handler of the program's may raise
+        with suppress(Exception):  # one of the program's logging handlers may raise
             logger.debug("%s", what, exc_info=True)

@@ -1,4 +1,4 @@
-"""Threads of our own, in a program that does not know of them."""
+"""Start obsloop's threads so that the program does not notice them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import signal
 import threading
 from importlib import import_module
 
-# Signals raised by the thread's own fault stay open, so that faulthandler can still tell of them.
+# Signals raised by the thread's own fault are not blocked, so that faulthandler can report them.
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
 
 
 def start_without_signals(thread: threading.Thread) -> None:
-    """Start ``thread``, which gets none of the program's signals. The caller's signal mask is put back as it was.
+    """Start ``thread`` with all signals blocked but those of faults, then restore the caller's signal mask.
 
-    A thread that does not block them could be the one that the kernel hands them to, and a main thread in ``sigwait()``
-    or a plain system call would not notice.
+    Otherwise the kernel could deliver a signal to this thread, and a main thread in ``sigwait()`` or a plain system
+    call would not notice it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         thread.start()
@@ -28,14 +28,15 @@ def start_without_signals(thread: threading.Thread) -> None:
 
 
 def are_refused(error: RuntimeError) -> bool:
-    """Whether ``error`` says that this interpreter starts no daemon threads: an isolated one, or one that is ending."""
+    """Return whether ``error`` says that this interpreter starts no daemon threads: it is isolated, or it is ending."""
     return "interpreter" in str(error)
 
 
 def in_subinterpreter() -> bool:
-    """Whether this is not the process's main interpreter.
+    """Return whether this is not the process's main interpreter.
 
-    Then no thread may be left when it ends, and up to Python 3.13 none from one piece of code run in it to the next.
+    A subinterpreter must have no other thread left when it ends; up to Python 3.13, also none between one piece of code
+    run in it and the next.
     """
     for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on, and before
         try:
