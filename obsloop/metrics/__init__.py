@@ -1,1 +1,1 @@
-"""The numbers: counters, histograms, the list of metrics, snapshots. It knows nothing of asyncio."""
+"""The numbers: counters, histograms, the list of metrics, snapshots. It knows no hot path."""

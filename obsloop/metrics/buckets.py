@@ -1,12 +1,12 @@
-"""The partition of the line that every histogram counts over, in integer arithmetic.
+"""The bounds that all histograms share, in integer arithmetic.
 
-One list of integer upper bounds refines two families at once: the decimal bounds that Prometheus users write
-(1, 2.5, 5 times a power of ten) and the powers of 2^(1/4) that OpenTelemetry's exponential histograms (scale 2) and
-Prometheus's native ones (schema 2) are made of. A count over it can therefore be summed into either form without an
-error. An exponential bound is irrational, but counted values are integers, so ``v <= 2^(i/4)`` is the same as
-``v <= floor(2^(i/4))``: the floor is taken exactly, by integer roots, never by floats.
+One list of integer upper bounds holds two families: the decimal bounds that Prometheus users write (1, 2.5, 5 times a
+power of ten), and the powers of 2^(1/4) of which OpenTelemetry's exponential histograms (scale 2) and Prometheus's
+native ones (schema 2) are made. So counts over this list can be summed into either form without an error. An
+exponential bound is irrational, but counted values are integers: ``v <= 2^(i/4)`` is the same as
+``v <= floor(2^(i/4))``. The floor is exact, since it comes from integer roots and not from floats.
 
-Nothing here runs on the hot path: ``hotpath.pure`` takes ``bounds`` and ``fast_index`` from here once.
+This module is not on the hot path: ``hotpath.pure`` takes ``bounds`` and ``fast_index`` from it once.
 """
 
 from bisect import bisect_left
@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from math import isqrt
 
 SCALE = 2
-"""The finest exponential scale held exactly: bounds are powers of ``2**(1 / 2**SCALE)``."""
+"""The finest exponential scale that is exact: bounds are powers of ``2**(1 / 2**SCALE)``."""
 
 _PER_OCTAVE = 1 << SCALE
 
 
 def floor_power(units: int, exponent: int) -> int:
-    """``floor(units * 2**(exponent / 4))``, exactly; the fourth root is two integer square roots."""
+    """Return ``floor(units * 2**(exponent / 4))``, exactly. The fourth root is two integer square roots."""
     fourth = units**_PER_OCTAVE
     return isqrt(isqrt(fourth << exponent if exponent >= 0 else fourth >> -exponent))
 
 
 class Buckets:
-    """Upper-inclusive integer bounds and where the decimal and the exponential ones lie in them.
+    """Upper-inclusive integer bounds, with the places of the decimal and the exponential ones among them.
 
     ``units`` is how many counted integers make one exported unit: 10**9 for nanoseconds exported as seconds, 1 for
     plain counts. Bucket ``i`` holds the values ``bounds[i-1] < v <= bounds[i]``; one more bucket past the last bound
@@ -45,7 +45,8 @@ class Buckets:
     )
 
     def __init__(self, units: int, octaves: tuple[int, int], decimals: Sequence[int]) -> None:
-        """``octaves``: the lowest and highest power of two, in exported units. ``decimals``: counted integers."""
+        """Make the bounds from the lowest and highest power of two, in exported units (``octaves``), and ``decimals``,
+        in counted integers."""
         self.units = units
         self.min_exponent = octaves[0] * _PER_OCTAVE
         self.max_exponent = octaves[1] * _PER_OCTAVE
@@ -57,11 +58,12 @@ class Buckets:
         self._exponential = {e: self.bounds.index(p) for e, p in powers.items()}
 
     def index(self, value: int) -> int:
-        """The bucket that holds ``value``."""
+        """Return the bucket that holds ``value``."""
         return bisect_left(self.bounds, value)
 
     def index_of_decimal(self, bound: float) -> int:
-        """The bucket whose upper bound is ``bound``, in exported units; ``ValueError`` where it is no bound of ours."""
+        """Return the bucket with the upper bound ``bound``, in exported units. Raises ``ValueError`` for an unknown
+        one."""
         try:
             return self._decimal[bound]
         except KeyError:
@@ -69,11 +71,12 @@ class Buckets:
             raise ValueError(f"{bound!r} is not a bound that can be exported exactly; choose among {known}") from None
 
     def index_of_exponent(self, exponent: int) -> int:
-        """The bucket whose upper bound is ``2**(exponent / 4)``; at scale 2, within the exponents held."""
+        """Return the bucket with the upper bound ``2**(exponent / 4)`` (scale 2). Raises ``KeyError`` outside of the
+        range."""
         return self._exponential[exponent]
 
     def fast_index(self, limit: int) -> list[int]:
-        """``index(v)`` for every ``v < limit``, as a table: what the pure core uses for short durations."""
+        """Return a table of ``index(v)`` for every ``v < limit``. The pure core uses it for short durations."""
         table: list[int] = []
         for i, bound in enumerate(self.bounds):
             table.extend([i] * (min(bound + 1, limit) - len(table)))

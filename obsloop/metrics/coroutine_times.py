@@ -1,7 +1,8 @@
-"""What each coroutine function takes of the loops' time: numbers for the hot path, names for readers.
+"""The time that each coroutine function takes of the loops: numbers for the hot path, names for readers.
 
-A coroutine function, by its code object, gets a number when its first task is seen. Names are looked up when somebody
-asks for figures, never on the loop. The table is bounded by the program's text, and in case that has no end, too.
+A coroutine function, known by its code object, gets a number when its first task is seen. Names are looked up when a
+reader takes a snapshot, never on the loop. The size of the program bounds the table, and ``MAX_KNOWN`` does for a
+program that makes functions without end.
 """
 
 from __future__ import annotations
@@ -19,29 +20,28 @@ from obsloop.metrics.self_metrics import dropped
 from obsloop.metrics.snapshot import CoroutineTime
 
 MAX_KNOWN = 4096
-"""How many coroutine functions have a number of their own; those that come later share one, and count as dropped."""
+"""How many coroutine functions have a number of their own. Later ones share one number, and count as dropped."""
 
 UNKNOWN = 0
-"""The number of what has not been asked for."""
+"""The number of a task whose coroutine function was not looked up yet."""
 REST = 1
-"""The number that the others share. Not 0: the compiled core asks again, at each step, for what is unknown."""
-
-"""How many functions share ``REST``. One counts again only after ``_MAX_SHARING`` others: no more are remembered."""
+"""The number that later functions share. It is not 0: the compiled core looks an unknown function up at each step."""
 
 _TASK: Any = asyncio.Task
 
 _numbers: dict[int, int] = {}
-"""By ``id``, which stays taken: what it is of is kept in ``_known``."""
+"""By the ``id`` of an object in ``_known``, which stays valid because ``_known`` keeps the object."""
 _MAX_SHARING = 4096
+"""How many ids ``_sharing`` keeps at most: a function counts as dropped again only after so many others."""
 _sharing: set[int] = set()
-"""By ``id``, those that were counted as dropped."""
+"""The ``id`` of functions that share ``REST`` and were counted as dropped."""
 _known: list[tuple[Any, str]] = [(None, OTHER)] * (REST + 1)
-"""By number: the code object, or the class of what is no coroutine of Python's own; and the qualified name."""
+"""By number: the code object, or the class if it is no coroutine of Python; and the qualified name."""
 _found: dict[int, functions.Site] = dict.fromkeys((UNKNOWN, REST), functions.Site(OTHER, "", 0))
 
 
 def number_of(coro: Any) -> int:
-    """The number of the function that made ``coro``; ``REST`` when there are too many."""
+    """Return the number of the function that made ``coro``; ``REST`` if there are too many functions."""
     key: Any = class_of(coro)
     cls = key
     if cls is CoroutineType:
@@ -64,7 +64,7 @@ def number_of(coro: Any) -> int:
 
 
 def begun(task: Any) -> bool:
-    """Whether the coroutine of ``task``, whose step is being scheduled, has run before; True where it cannot tell."""
+    """Return whether the coroutine of ``task``, whose step is being scheduled, has run before; True if unknown."""
     coro = coroutines.coroutine_of(task)
     cls = class_of(coro)
     if cls is CoroutineType:
@@ -75,13 +75,16 @@ def begun(task: Any) -> bool:
 
 
 def number_of_task(task: Any) -> int:
-    """The same of a task's coroutine; ``REST`` where it has let go of it, as an eager task that is done has."""
+    """Return the number for a task's coroutine; ``REST`` if the task has none any more, like a done eager task."""
     coro = task._coro if type(task) is _TASK else coroutines.coroutine_of(task)
     return REST if coro is None else number_of(coro)
 
 
 def times(readings: Iterable[Mapping[int, tuple[int, int]]]) -> dict[str, CoroutineTime]:
-    """By name, longest first, from nanoseconds and steps by number. Functions of the same name are one."""
+    """Sum readings of nanoseconds and steps by number; return them by name, longest first.
+
+    Functions of the same name are one.
+    """
     sums: dict[str, tuple[int, int, functions.Site]] = {}
     for reading in readings:
         for number, (ns, steps) in reading.items():
@@ -93,16 +96,17 @@ def times(readings: Iterable[Mapping[int, tuple[int, int]]]) -> dict[str, Corout
 
 
 class TopCoroutines:
-    """Who is shown by name: at each reading the busiest that have no place yet get those that are free.
+    """Choose the coroutine functions to show by name: at each reading, the busiest unnamed ones get the free places.
 
-    Nobody gives a place back. A counter that gave way to a busier one would go back, and rates over it would lie.
+    A place is never given up. If a counter were replaced by a busier one, it would go back, and rates over it would be
+    wrong.
     """
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def seconds(self, found: Mapping[str, CoroutineTime]) -> dict[tuple[str, ...], float | int]:
-        """Seconds by the name that they are shown under; of the rest the sum, as ``_OTHER``."""
+        """Return seconds by the name under which they are shown; the sum of the rest is ``_OTHER``."""
         shown: dict[tuple[str, ...], float | int] = {}
         for name, spent in found.items():
             if name not in self._taken and len(self._taken) < MAX_SITES and name != OTHER:
@@ -122,5 +126,5 @@ def _site(number: int) -> functions.Site:
 
 @reset_in_child
 def forked() -> None:
-    """Start counting losses from nothing in a forked child; numbers stay."""
+    """Forget in a forked child which functions were counted as dropped; numbers stay."""
     _sharing.clear()

@@ -1,12 +1,12 @@
 """The counters that one running loop writes: plain numbers, one writer, no lock.
 
-The loop's own thread is the only writer (``hotpath.pure``, and ``probes.gc`` in that thread); any thread may ``read``
-them. The writer changes the numbers only in straight lines without a call, so that under the GIL another thread never
-sees half of a change, and each such line ends by moving ``tick_ns``: a reader that finds ``tick_ns`` unmoved after its
-copy has a consistent one.
+Only the loop's own thread writes (``hotpath.pure``, and ``probes.gc`` in that thread); any thread may ``read``. The
+writer changes the numbers only in straight lines without a call, so that under the GIL another thread never sees half
+of a change. Each such line ends by moving ``tick_ns``. A reader whose copy ends with ``tick_ns`` unmoved has a
+consistent one.
 
-Time is kept as a chain: every stretch of a run begins where the one before ended. Callback and poll time are the sums
-of their histograms and idle time has a counter; what is left of the run is the loop's own overhead.
+Time is a chain: every stretch of a run begins where the one before ended. Callback and poll time are the sums of their
+histograms, and idle time has a counter. The rest of the run is the loop's overhead.
 """
 
 from bisect import bisect_left
@@ -19,37 +19,37 @@ KINDS = ("task_step", "callback", "timer", "reader", "writer", "signal", "other"
 """The ways onto the loop, in the order of their blocks in a ``Reading``."""
 
 KIND_OF_BLOCK = (KINDS[0], *KINDS)
-"""The same by the blocks of ``Counters``, where first steps of tasks have one to themselves, before the others."""
+"""The kind of each block of ``Counters``. There, the first steps of tasks have a block of their own, the first one."""
 
 STRIDE = SECONDS.size + 1
-"""One block: the sum in nanoseconds, then a counter for each bucket."""
+"""The length of one block: the sum in nanoseconds, then a counter for each bucket."""
 
 NETWORKS = ("tcp", "unix", "udp", "pipe")
-"""What transports are over, in the order of their bytes in ``io_bytes``: read, then written, of each."""
+"""The networks of transports, in the order of ``io_bytes``: bytes read, then bytes written, of each."""
 
-# A kind is carried as the offset of its block, so that the hot path adds and does not multiply. What is up to TASK_STEP
-# is the step of a task.
+# A kind is the offset of its block, so that the hot path adds and does not multiply. Kinds up to TASK_STEP are steps of
+# tasks.
 FIRST_STEP, TASK_STEP, CALLBACK, TIMER, READER, WRITER, SIGNAL, OTHER, THREADSAFE = (
     STRIDE * i for i in range(len(KIND_OF_BLOCK))
 )
 
-# What the loop is doing since `tick_ns`.
+# The loop's state since `tick_ns`.
 STOPPED, IN_IDLE, IN_POLL, IN_OVERHEAD, IN_CALLBACK, FORKED = range(6)
 
 NEVER_NS = 1 << 62
 """A threshold that nothing reaches."""
 
 FAST_NS = 1 << 14
-"""16 us: below this the bucket of a duration is one look-up in a table."""
+"""16 us: for shorter durations, the bucket is one look-up in a table."""
 
 MIN_NOTABLE_NS = 250_000
-"""What is shorter is not noted one by one, however low the thresholds: naming it would cost a per cent of it."""
+"""Shorter callbacks are never notable, however low the thresholds: naming one would cost a per cent of its time."""
 
 _TRIES = 16
 
 
 class Raw(NamedTuple):
-    """The counters as they stand: see ``Counters``."""
+    """A plain copy of ``Counters``."""
 
     tick_ns: int
     state: int
@@ -74,10 +74,10 @@ class Raw(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A consistent copy of one loop's counters, with the stretch of time that is still open folded in.
+    """A consistent copy of one loop's counters, including the stretch of time that is still open.
 
-    All times in nanoseconds. ``durations`` and ``delays`` hold a block of ``STRIDE`` for each of ``KINDS``; the other
-    histograms are one block each.
+    All times are in nanoseconds. ``durations`` and ``delays`` have a block of ``STRIDE`` for each of ``KINDS``; the
+    other histograms are one block each.
     """
 
     consistent: bool
@@ -106,53 +106,53 @@ class Reading(NamedTuple):
 
 
 def count_value(counters: list[int], block: int, value_ns: int) -> None:
-    """One more value in the histogram at ``block``: what the hot path does inline."""
+    """Add a value to the histogram at ``block``. The hot path does this inline."""
     bucket = block + 1 + bisect_left(SECONDS.bounds, value_ns)
     counters[block] += value_ns
     counters[bucket] += 1
 
 
 class Flows:
-    """What the transports of one loop are at; written by the loop's thread alone."""
+    """The open transports of one loop: their number, buffers and pauses. Only the loop's thread writes."""
 
     __slots__ = ("active", "buffered", "pauses")
 
     def __init__(self) -> None:
         self.active: dict[tuple[str, str], int] = {}
         self.buffered = 0
-        """Bytes in all their write buffers."""
+        """Bytes in all write buffers."""
         self.pauses = (0, 0)
-        """How many are paused, and what to add to as many times the clock to have the time that all were: one object,
-        so that a reader in another thread never sees half of a change and the sum never goes back."""
+        """How many are paused, n, and an offset: n times the clock plus the offset is the sum of all paused times. This
+        is one object, so that a reader in another thread never sees half of a change and the sum never goes back."""
 
     def paused_ns(self) -> int:
-        """How long transports have been paused in all, until now."""
+        """Return the sum of the times that transports were paused, until now."""
         n, offset_ns = self.pauses
         return n * clock.monotonic_ns() + offset_ns
 
     def pause(self, n: int, now_ns: int) -> None:
-        """``n`` more are paused, or fewer."""
+        """Add ``n`` to the number of paused transports; ``n`` may be negative."""
         paused, offset_ns = self.pauses
         self.pauses = (paused + n, offset_ns - n * now_ns)
 
     def forked(self) -> None:
-        """In a forked child: what is open is the child's too, and nothing has been paused for any time yet."""
+        """Set the paused time to zero in a forked child; open transports stay."""
         n = self.pauses[0]
         self.pauses = (n, -n * clock.monotonic_ns())
 
     def end(self) -> None:
-        """Their loop is closed: what it left open is nobody's any more."""
+        """Count no transport as open any more, since the loop is closed."""
         self.active = {}
         self.buffered = 0
         self.pause(-self.pauses[0], clock.monotonic_ns())
 
 
 FINISHES = ("ok", "error", "cancelled", "abandoned")
-"""How tasks end; ``abandoned``: destroyed while pending, or left behind by a loop that was closed."""
+"""How tasks end; ``abandoned``: destroyed while pending, or still pending when their loop was closed."""
 
 
 class Counters:
-    """One block of counters, leased by the registry to one loop at a time."""
+    """One block of counters. The registry lends it to one loop at a time."""
 
     __slots__ = (
         "began_ns",
@@ -191,37 +191,37 @@ class Counters:
         self.poll = [0] * STRIDE
         self.iteration = [0] * STRIDE
         self.depth = [0] * (COUNTS.size + 1)
-        # What transports read and wrote, and what they are at.
+        # Bytes that transports read and wrote, and the open transports.
         self.io_bytes = [0] * (2 * len(NETWORKS))
         self.flows = Flows()
-        # Of tasks whose first step is not on the loop: the others are counted by the first steps' histogram.
+        # Tasks whose first step is not on the loop. The histogram of first steps counts the others.
         self.tasks_created = 0
         self.tasks_finished = [0] * len(FINISHES)
         self.task_durations = [0] * STRIDE
         # Nanoseconds and steps of each coroutine, by its number.
         self.coroutines: dict[int, tuple[int, int]] = {}
         self.idle_ns = self.run_ns = self.run_started_ns = self.tick_ns = 0
-        # Time of iterations that ran within a callback of this loop: they are counted by themselves, and in it.
+        # Time of iterations within a callback of this loop: it counts as their own, and again in that callback.
         self.nested_ns = 0
-        # When the collection that goes on in the loop's thread began (0: none does), and collections' time by state.
+        # When the current collection in the loop's thread began (0: there is none), and collections' time by state.
         self.gc_started_ns = 0
         self.gc_ns = [0] * (FORKED + 1)
         self.events = self.events_waiting = 0
-        # Polls that might wait: each may take the thread off its CPU once. Read by who asks why a loop was blocked.
+        # Polls that might wait: each may take the thread off its CPU once. blocking.cause needs this.
         self.waits = 0
         self.state = STOPPED
-        # When the last poll returned: the iteration that goes on began then. 0 before the first poll of a run.
+        # When the last poll returned, which began the current iteration. 0 before the first poll of a run.
         self.began_ns = 0
-        # From which duration on somebody is told: of a callback that is noted, of a slow one, of a slow iteration; and
-        # below which nobody is, so that the hot path needs no further look.
+        # The hot path reports a callback from notable_ns on, and an iteration from slow_iteration_ns on; a callback is
+        # slow from slow_ns on. Below fast_ns nothing is reported, so the hot path checks no other threshold.
         self.notable_ns = self.slow_ns = self.slow_iteration_ns = NEVER_NS
         self.fast_ns = FAST_NS
-        self.slow_task_ns = NEVER_NS  # likewise of a task, from created to done
+        self.slow_task_ns = NEVER_NS  # the threshold of a task's time from creation to end
 
     def set_thresholds(self, slow_ns: int, slow_iteration_ns: int) -> None:
-        """From when on callbacks and iterations are slow; may be called at any time, from any thread.
+        """Set from which duration on callbacks and iterations are slow. Any thread may call this at any time.
 
-        What took a hundredth of a slow iteration is noted, so that the iteration's end can say what it was spent on.
+        A callback of a hundredth of a slow iteration is notable, so that the iteration's end can name its callbacks.
         """
         self.slow_ns = slow_ns
         self.slow_iteration_ns = slow_iteration_ns
@@ -229,19 +229,19 @@ class Counters:
         self.fast_ns = min(FAST_NS, self.notable_ns, slow_iteration_ns)
 
     def collecting_ns(self) -> int:
-        """Time of garbage collections in the loop's thread, one that goes on now included."""
+        """Return the time of garbage collections in the loop's thread, a current one included."""
         started_ns = self.gc_started_ns
         return sum(self.gc_ns) + (clock.monotonic_ns() - started_ns if started_ns else 0)
 
     def begin_run(self, now_ns: int) -> None:
-        """The loop begins to run; what it does next is overhead until the first poll."""
+        """Begin a run. Its time is overhead until the first poll."""
         self.run_started_ns = now_ns
         self.began_ns = 0
         self.state = IN_OVERHEAD
         self.tick_ns = now_ns
 
     def record(self, kind: int, ready_ns: int, end_ns: int) -> None:
-        """One callback that began at ``tick_ns``: what the hot path does inline."""
+        """Count one callback that began at ``tick_ns``. The hot path does this inline."""
         spent_ns = end_ns - self.tick_ns
         waited_ns = max(0, self.tick_ns - ready_ns)
         i = kind + 1 + bisect_left(SECONDS.bounds, spent_ns)
@@ -253,20 +253,20 @@ class Counters:
         self.tick_ns = end_ns
 
     def collection_began(self, now_ns: int) -> None:
-        """The garbage collector starts in the loop's thread."""
+        """Note that a garbage collection starts in the loop's thread."""
         self.gc_started_ns = now_ns
 
     def collection_ended(self, now_ns: int) -> None:
-        """It has ended; its time comes out of the state that the loop is in."""
+        """Count the collection's time, which readers subtract from the state in which the loop is."""
         self.gc_ns[self.state] += now_ns - self.gc_started_ns
         self.gc_started_ns = 0
 
     def record_iteration(self, spent_ns: int) -> None:
-        """One iteration that no poll follows."""
+        """Count an iteration that no poll follows."""
         count_value(self.iteration, 0, spent_ns)
 
     def end_run(self, now_ns: int) -> None:
-        """The loop stops, in whatever state: an open wait is closed (an interrupted ``select`` ends here)."""
+        """End a run in any state. An open wait ends here, too, such as an interrupted ``select``."""
         if self.state == IN_IDLE:
             self.idle_ns += now_ns - self.tick_ns
         elif self.state == IN_POLL:
@@ -277,9 +277,9 @@ class Counters:
         self.tick_ns = now_ns
 
     def forked(self) -> None:
-        """Start from nothing in a forked child, in place: a loop that goes on running there holds these very lists.
+        """Set everything to zero in a forked child, in place: a loop that still runs there uses these same lists.
 
-        The time since the current callback began stays in the child's books, so that they balance if it does go on.
+        The time since the current callback began stays in the child's books, so that they balance if the loop runs on.
         """
         running = self.run_started_ns
         tick_ns = self.tick_ns
@@ -296,21 +296,22 @@ class Counters:
         self.flows.forked()
 
     def finished(self, outcome: int, duration_ns: int | None) -> None:
-        """A task has ended, by the number of its outcome in ``FINISHES``."""
+        """Count a task that has ended, by the number of its outcome in ``FINISHES``."""
         self.tasks_finished[outcome] += 1
         if duration_ns is not None:
             count_value(self.task_durations, 0, max(0, duration_ns))
 
     def looks(self) -> tuple[int, list[tuple[int, ...]]] | None:
-        """What the watchdog measured of this run without the GIL: of which thread, and one or two, the older first.
+        """Return what the watchdog measured of this run without the GIL: the thread, and one or two measurements, the
+        older first.
 
-        Each the moment, ``began_ns``, ``tick_ns``, idle time, collections' time and CPU time. Never here: only the
-        compiled core measures so.
+        A measurement has the moment, ``began_ns``, ``tick_ns``, idle time, collections' time and CPU time. Only the
+        compiled core measures like this; here it is always None.
         """
         return None
 
     def copy(self) -> Raw:
-        """What stands in the counters now, in one go and as it is."""
+        """Return a plain copy of the counters, in one go."""
         return Raw(
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
             self.nested_ns, self.gc_started_ns, self.gc_ns[:], self.events, self.events_waiting,
@@ -324,20 +325,21 @@ _made_by: type[Counters] = Counters
 
 
 def new_counters() -> Counters:
-    """Make a block of counters: the compiled core's where there is one."""
+    """Make a block of counters, of the compiled core's class if that core is in use."""
     return _made_by()
 
 
 def make_counters_by(cls: type[Counters]) -> None:
-    """Have blocks made by another class with the same fields: the compiled core's."""
+    """Make blocks of another class with the same fields from now on: the compiled core's."""
     global _made_by  # noqa: PLW0603 - one for the whole process
     _made_by = cls
 
 
 def read(counters: Counters, *, ours: bool = True) -> Reading:
-    """A copy, the open stretch folded in; ``consistent`` unless the writer moved on during each of several tries.
+    """Return a copy that includes the open stretch. It is not ``consistent`` if the writer moved on in every try.
 
-    Where the loop's iteration is no longer ``ours``, nothing is known of the time since the writer's last note.
+    If the loop's iteration is no longer obsloop's (``ours``), the time since the writer's last change is unknown and is
+    left out.
     """
     consistent = False
     raw = counters.copy()
@@ -361,7 +363,7 @@ def read(counters: Counters, *, ours: bool = True) -> Reading:
     idle_ns = raw.idle_ns + open_ns[IN_IDLE] - gc_ns[IN_IDLE]
     poll_ns = raw.poll[0] + open_ns[IN_POLL] - gc_ns[IN_POLL]
     callback_ns = sum(raw.durations[::STRIDE]) - raw.nested_ns + open_ns[IN_CALLBACK] - gc_ns[IN_CALLBACK]
-    collecting_ns = sum(gc_ns[IN_IDLE:FORKED])  # not what was collected while the loop did not run
+    collecting_ns = sum(gc_ns[IN_IDLE:FORKED])  # without collections while the loop did not run
     return Reading(
         consistent=consistent,
         running=running and ours,
@@ -389,7 +391,7 @@ def read(counters: Counters, *, ours: bool = True) -> Reading:
 
 
 def _by_kind(blocks: list[int]) -> list[int]:
-    """First steps are steps, too."""
+    """Merge the block of first steps into that of steps."""
     later = blocks[TASK_STEP:]
     for i, n in enumerate(blocks[FIRST_STEP:TASK_STEP]):
         later[i] += n

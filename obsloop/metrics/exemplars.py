@@ -1,9 +1,9 @@
-"""Exemplars: to a histogram's slow buckets the trace of one real case each, so that one gets from a bar to a cause.
+"""Exemplars: each slow bucket of a histogram gets the trace of one real case, which leads from a bar to a cause.
 
-Nothing here runs for what was fast. A case is kept where it is on a slow path anyway: a callback that took long, with
-its own delay where that was long too; a job that waited long for a worker; and, when a slow callback has ended, what
-waits behind it and was delayed by it, which may be as fast as it likes. Slow is what ``slow_callback_duration`` says.
-OpenTelemetry is looked at where the program has loaded it, and never imported.
+No code here runs for fast callbacks. A case is kept on paths that are slow anyway: for a slow callback, with its own
+delay if that was long, too; for a job that waited long for a worker; and, after a slow callback, for the callbacks that
+waited behind it, which may be fast themselves. ``slow_callback_duration`` says what is slow. OpenTelemetry is used if
+the program has loaded it, and never imported.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Exemplars:
-    """Those of one loop name: for each series and each bucket of the partition the latest, and so never more of them.
+    """The exemplars of one loop name: the latest for each series and each bucket, so their number is bounded.
 
-    Any loop's thread writes, any thread reads; no lock: a writer takes one atomic step, a reader copies in one.
+    Any loop's thread writes, any thread reads. There is no lock: a write is one atomic step, and so is a reader's copy.
     """
 
     __slots__ = ("_kept",)
@@ -32,12 +32,12 @@ class Exemplars:
         self._kept: dict[tuple[str, tuple[str, ...], int], Exemplar] = {}
 
     def note(self, signal_name: str, labels: tuple[str, ...], value_ns: int, ids: Ids) -> None:
-        """This value has been counted, or soon will be, in that series; it happened in that span."""
+        """Keep a value as an exemplar: it was counted in that series, or soon will be, and happened in that span."""
         bucket = SECONDS.index(value_ns)
         self._kept[signal_name, labels, bucket] = Exemplar(value_ns / 1e9, time.time(), *ids)
 
     def put_into(self, data: dict[str, dict[tuple[str, ...], Value]]) -> None:
-        """Give the histograms of a snapshot theirs; what has not been counted yet is for the next one."""
+        """Add exemplars to a snapshot's histograms. A value that was not counted yet waits for the next snapshot."""
         found: dict[tuple[str, tuple[str, ...]], list[Exemplar]] = {}
         for (name, labels, bucket), exemplar in self._kept.copy().items():
             histogram = data[name].get(labels)

@@ -1,8 +1,8 @@
-"""Counters and histograms of what happens rarely, by the labels of the catalogue: one set for each loop name.
+"""Counters and histograms of rare things, by the labels of the catalogue: one set for each loop name.
 
-For what happens often there are ``Counters``. Here counting takes a lock and may be done in any thread. Label values
-that come from the program are bounded: who came first keeps its series, the rest is ``_OTHER`` and counted as folded.
-(A counter that gave way to a busier one would go back, and rates over it would lie.)
+Frequent things are counted in ``Counters``. Here counting takes a lock, and any thread may count. Label values that
+come from the program are bounded: the first ones keep their series, the rest is ``_OTHER`` and counted as folded. (If a
+counter were replaced by a busier one, it would go back, and rates over it would be wrong.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from obsloop.metrics.snapshot import Histogram, Value
 
 _BOUNDS = SECONDS.bounds
 NEVER = -(1 << 63)
-"""Stands for a time that there is not."""
+"""Stands for a missing time."""
 
 RARE: Mapping[str, Metric] = {metric.name: metric for metric in METRICS if metric.labelled}
 
@@ -34,7 +34,7 @@ class _Table:
         self.values = [values.setdefault(label, set(label.values)) for label in metric.labels]
         self.counts: dict[tuple[str, ...], int] = {}
         self.blocks: dict[tuple[str, ...], list[int]] = {}
-        if all(label.values for label in metric.labels):  # all that there can be is there from the beginning
+        if all(label.values for label in metric.labels):  # all possible series exist from the start
             for labels in itertools.product(*(label.values for label in metric.labels)):
                 if metric.kind == "histogram":
                     self.blocks[labels] = [0] * STRIDE
@@ -42,7 +42,7 @@ class _Table:
                     self.counts[labels] = 0
 
     def collect(self) -> dict[tuple[str, ...], Value]:
-        """In exported units."""
+        """Return the values by label values, in exported units."""
         if self.metric.kind == "histogram":
             return {labels: Histogram.from_block(SECONDS, block) for labels, block in self.blocks.items()}
         if self.metric.unit == "s":
@@ -51,7 +51,7 @@ class _Table:
 
 
 class LabelledMetrics:
-    """The rare figures of one loop name."""
+    """The labelled metrics of one loop name."""
 
     __slots__ = ("_folded", "_lock", "_tables", "_values")
 
@@ -59,18 +59,18 @@ class LabelledMetrics:
         self.forked()
 
     def count(self, metric_name: str, *labels: str, n: int = 1) -> None:
-        """``n`` more (nanoseconds, for a signal in seconds) in the counter ``metric_name`` with these label values."""
+        """Add ``n`` to the counter ``metric_name`` with these label values. For a metric in seconds, in nanoseconds."""
         with self._lock:
             table = self._tables[metric_name]
             labels = self._bounded(table, labels)
             table.counts[labels] = table.counts.get(labels, 0) + n
 
     def time(self, metric_name: str, duration_ns: int, *labels: str) -> None:
-        """One more value in the histogram ``metric_name`` with these label values."""
+        """Add a value to the histogram ``metric_name`` with these label values."""
         self.time_all((self.histogram(metric_name, *labels),), (duration_ns,))
 
     def histogram(self, metric_name: str, *labels: str) -> list[int]:
-        """The block of that histogram with these label values: to be kept, where it is used often, for ``time_all``."""
+        """Return the histogram's block with these label values. Frequent callers keep it, for ``time_all``."""
         with self._lock:
             table = self._tables[metric_name]
             labels = self._bounded(table, labels)
@@ -80,42 +80,42 @@ class LabelledMetrics:
             return block
 
     def time_all(self, blocks: tuple[list[int], ...], durations_ns: tuple[int, ...]) -> None:
-        """One more value in each of these blocks; ``NEVER`` is none."""
+        """Add to each of these blocks its value; ``NEVER`` adds none."""
         with self._lock:
             for block, duration_ns in zip(blocks, durations_ns):  # noqa: B905 - strict would cost more than the rest
-                if duration_ns > 0:  # what count_value does
+                if duration_ns > 0:  # as count_value does
                     block[bisect_left(_BOUNDS, duration_ns) + 1] += 1
                     block[0] += duration_ns
                 elif duration_ns != NEVER:
                     block[bisect_left(_BOUNDS, 0) + 1] += 1
 
     def fitting(self, label: Label, value: str) -> str:
-        """The value that ``value`` is shown as: for figures that are read off, and not counted here."""
+        """Return the label value under which ``value`` is shown. For metrics that are computed and not counted here."""
         with self._lock:
             return self._fit(label, self._values[label], value)
 
     def shown(self, label: Label) -> list[str]:
-        """The values that ``label`` is shown with so far, ``_OTHER`` where there have been more."""
+        """Return the values of ``label`` so far, with ``_OTHER`` if there were more than its bound."""
         with self._lock:
             values = sorted(self._values[label])
             return [*values, OTHER] if self._folded.get(label.name) else values
 
     def collect(self) -> dict[str, dict[tuple[str, ...], Value]]:
-        """All series, by metric."""
+        """Return all series, by metric."""
         with self._lock:
             return {name: table.collect() for name, table in self._tables.items()}
 
     def folded(self, label_name: str) -> int:
-        """How many values of this label went into ``_OTHER``."""
+        """Return how many times a value of this label was counted under ``_OTHER``."""
         return self._folded.get(label_name, 0)
 
     def forked(self) -> None:
         """Start from nothing."""
-        # Re-entrant: the garbage collector may come in between, and with it a task whose error nobody asked for.
+        # Re-entrant: a garbage collection may start here and drop a task with an exception that was never retrieved.
         self._lock = threading.RLock()
         self._folded: dict[str, int] = {}
         self._values: dict[Label, set[str]] = {}
-        """Of each label, what it has been: metrics with the same label show the same values, and fold the same."""
+        """The values of each label so far. Metrics with the same label show the same values, and fold the same ones."""
         self._tables = {name: _Table(metric, self._values) for name, metric in RARE.items()}
 
     def _bounded(self, table: _Table, labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """The metrics of each loop *name*, shared by all loops that ever had it.
 
 A thousand short ``asyncio.run`` calls add to one entry, and no series appears per loop. An entry lends each live loop a
-block of counters of its own, so that every block has one writer. When a loop closes, or is collected, its block goes
-back, and the next loop of that name counts on in it. The metrics of a name are the sum of its blocks. There are as many
-blocks as there ever were live loops of that name at once.
+block of counters of its own, so that every block has one writer. When a loop is closed or collected, its block goes
+back, and the next loop of that name continues to count in it. The metrics of a name are the sum of its blocks. There
+are as many blocks as there ever were live loops of that name at once.
 
 There is no lock here. A garbage collection or a signal handler may run the program's code between any two steps, and
-that code may run a loop or wait for a thread that does. So each change is one step that nothing can interrupt: a
-``pop``, an ``append``, a ``setdefault``, or a line that calls nothing.
+that code may run a loop, or wait for a thread that does. So each change is one step that nothing can interrupt: a
+``pop``, an ``append``, a ``setdefault``, or a line without a call.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from obsloop.metrics.self_metrics import dropped
 
 _by_name: dict[str, LoopMetrics] = {}
 _places: list[None] = [None] * MAX_LOOP_NAMES
-"""One for each name that may still come."""
+"""One for each name that there is still room for."""
 
 
 class LoopMetrics:
-    """The counters of one loop name."""
+    """All metrics of one loop name."""
 
     __slots__ = (
         "_blocks",
@@ -53,14 +53,14 @@ class LoopMetrics:
         self.top_coroutines = coroutine_times.TopCoroutines()
         self.exemplars = Exemplars()
         self._blocks: list[Counters] = [new_counters()]
-        """All that there ever were, lent or free, so that a reader misses none that changes hands meanwhile."""
+        """All blocks, lent or free, so that a reader misses none that is lent or given back meanwhile."""
         self._free: list[Counters] = self._blocks.copy()
         self.live: dict[weakref.ref[Any], Counters] = {}
         self._showing = threading.RLock()
         self._shown_ns: dict[str, int] = dict.fromkeys(STATES, 0)
 
     def lease(self, loop: Any) -> Counters:
-        """A block for ``loop``, until ``release`` or until the loop is collected."""
+        """Lend ``loop`` a block, until ``release`` or until the loop is collected."""
         try:
             counters = self._free.pop()
         except IndexError:
@@ -70,25 +70,26 @@ class LoopMetrics:
         return counters
 
     def release(self, loop: Any) -> None:
-        """``loop`` is closed."""
+        """Take the block of ``loop`` back, since the loop is closed."""
         self._take_back(weakref.ref(loop))
 
     def _take_back(self, ref: weakref.ref[Any]) -> None:
-        # May be called by the garbage collector at any point of any thread: single atomic steps, and no lock.
+        # The garbage collector may call this at any point of any thread: so single atomic steps, and no lock.
         counters = self.live.pop(ref, None)
         if counters is not None:
-            if counters.run_started_ns:  # collected in the middle of a run: its thread is gone
+            if counters.run_started_ns:  # collected in the middle of a run, whose thread has ended
                 counters.end_run(counters.tick_ns)
                 runs.forget(counters)
             counters.flows.end()
             self._free.append(counters)
 
     def blocks(self) -> list[Counters]:
-        """Every block, lent or free."""
+        """Return every block, lent or free."""
         return self._blocks.copy()
 
     def forked(self) -> None:
-        """Start from nothing in a forked child. Locks and free blocks may be another thread's, which is gone."""
+        """Set everything to zero in a forked child. A thread that it does not have may have held locks or free blocks,
+        so it makes new ones."""
         self.began = time.time()
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)
@@ -104,10 +105,10 @@ class LoopMetrics:
                 loop._obsloop.forked()
 
     def steady(self, states_ns: dict[str, int]) -> dict[str, int]:
-        """The same time in all, with no state below what it was shown as before: counters do not go back.
+        """Return times with the same sum, but no state below its last returned value: counters must not go back.
 
-        A reader may come between the writer's look at the clock and its note of it. It takes the time since for the
-        state that was, and the writer gives it to the state that follows.
+        A reader may come after the writer has read the clock and before it has noted the time. The reader then counts
+        the time since for the old state, and the writer for the next state.
         """
         with self._showing:
             shown_ns = self._shown_ns
@@ -123,7 +124,7 @@ class LoopMetrics:
 
 
 def lease(name: str, loop: Any) -> tuple[LoopMetrics, Counters]:
-    """Return the entry of ``name``, or of ``_OTHER`` when there are too many names, and a block of it for ``loop``."""
+    """Return the entry of ``name`` (of ``_OTHER`` if there are too many names), and a block of it for ``loop``."""
     metrics = _by_name.get(name)
     if metrics is None:
         metrics = _by_name.setdefault(OTHER, LoopMetrics(OTHER)) if name == OTHER else _new(name)
@@ -131,12 +132,12 @@ def lease(name: str, loop: Any) -> tuple[LoopMetrics, Counters]:
 
 
 def _new(name: str) -> LoopMetrics:
-    """Make the entry of a name that had none a moment ago."""
+    """Make the entry of a name that had none just now."""
     new = LoopMetrics(name)
     try:
         place = _places.pop()
     except IndexError:
-        metrics = _by_name.get(name)  # made meanwhile: by another thread, or within this one by code in between
+        metrics = _by_name.get(name)  # another thread may have made it meanwhile, or code that interrupted this one
         if metrics is None:
             dropped[LOOP_NAME_LABEL] += 1
             metrics = _by_name.setdefault(OTHER, LoopMetrics(OTHER))
@@ -148,7 +149,7 @@ def _new(name: str) -> LoopMetrics:
 
 
 def forget() -> None:
-    """For tests: as if no loop had ever run."""
+    """Forget all entries, as if no loop had ever run. For tests."""
     _by_name.clear()
     _places[:] = [None] * MAX_LOOP_NAMES
 
@@ -160,7 +161,7 @@ def every_one() -> list[LoopMetrics]:
 
 @reset_in_child
 def forked() -> None:
-    """Start from nothing in a forked child, but for the loops that live there."""
+    """Forget all entries in a forked child, except those with live loops, which start from zero."""
     entries = list(_by_name.items())
     _by_name.clear()
     for name, metrics in entries:

@@ -1,6 +1,6 @@
-"""Which loops run now, and in which threads: what has to be known of a loop from outside its thread.
+"""Which loops run now, and in which threads.
 
-Entered and left by the loop's own thread, at the begin and end of each run; read from any thread.
+The loop's own thread adds an entry at the begin of each run and removes it at the end. Any thread may read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Run:
         self.counters = counters
         self.loop: weakref.ref[Any] = weakref.ref(loop)
         self.outer = runs.get(self.ident)
-        """The loop within whose callback this one runs, as some programs do it."""
+        """The run in whose callback this one was started, as some programs do it; else None."""
 
 
 runs: dict[int, Run] = {}
@@ -35,22 +35,22 @@ runs: dict[int, Run] = {}
 
 
 def _nobody(run: Run) -> None:
-    """Nobody watches yet."""
+    """Do nothing, before the watchdog's module sets ``wake``."""
 
 
 wake: Callable[[Run], None] = _nobody
-"""Called at the begin of each run: the watchdog's."""
+"""Called at the begin of each run. The watchdog sets it."""
 
 
 def began(loop: Any, counters: Counters) -> None:
-    """A run begins in this thread."""
+    """Add the run that begins in this thread."""
     run = Run(loop, counters)
     runs[run.ident] = run
     wake(run)
 
 
 def ended(counters: Counters) -> None:
-    """It ends."""
+    """Remove the run that ends in this thread."""
     ident = get_ident()
     run = runs.get(ident)
     if run is None or run.counters is not counters:
@@ -62,7 +62,7 @@ def ended(counters: Counters) -> None:
 
 
 def forget(counters: Counters) -> None:
-    """Whatever thread it was in, it runs no more."""
+    """Remove the run with these counters, in whatever thread it was."""
     for ident, run in list(runs.items()):
         if run.counters is counters:
             runs.pop(ident, None)
@@ -70,7 +70,7 @@ def forget(counters: Counters) -> None:
 
 @reset_in_child
 def forked() -> None:
-    """In a forked child only the thread that forked is left."""
+    """Keep in a forked child only the run of the thread that forked."""
     run = runs.get(get_ident())
     runs.clear()
     if run is not None:

@@ -1,7 +1,7 @@
-"""What obsloop itself costs and drops: one table of times, and one of drops.
+"""obsloop's own cost and losses: a table of times, and a table of drops.
 
-Code of every floor adds to these tables. Where a number is kept elsewhere, such as a thread's own CPU time, its module
-registers a function that reads it. This module knows none of them.
+Code of every folder adds to these tables. If a number is kept elsewhere, such as a thread's CPU time, its module
+registers a function that reads it. This module imports none of those modules.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ dropped = {
     "task_lint": 0,
     "task_creation": 0,
 }
-"""What did not fit into a bounded table, by what it was: ``obsloop.dropped``."""
+"""How many items were dropped, mostly because a bounded table was full, by kind: ``obsloop.dropped``."""
 _spent_ns = {"snapshot": 0, "scrape": 0, "export": 0}
 _readers: dict[str, Callable[[], int]] = {}
 began = time.time()
@@ -29,12 +29,12 @@ began = time.time()
 
 
 def add_time(what: str, spent_ns: int) -> None:
-    """Add CPU time or time of obsloop's own: ``what`` is snapshot, scrape or export."""
+    """Add time that obsloop itself spent, in nanoseconds: ``what`` is snapshot, scrape or export."""
     _spent_ns[what] += spent_ns
 
 
 def read_time(what: str, read: Callable[[], int]) -> None:
-    """Have ``read`` called for the nanoseconds that ``what`` has cost so far."""
+    """Register ``read``, which returns the nanoseconds that ``what`` has cost so far."""
     _readers[what] = read
 
 
@@ -44,25 +44,25 @@ def times_ns() -> dict[str, int]:
 
 
 def count_export(spent: float, *, failed: bool = False) -> None:
-    """An exporter that sends by itself has sent, or has failed to: one more in ``obsloop.dropped{what="export"}`` then.
+    """Count an export of an exporter that pushes; if ``failed``, also in ``obsloop.dropped{what="export"}``.
 
-    ``spent``: seconds that it took to put the figures into their form, without the sending; they are added to
-    ``obsloop.self.time``. May be called in any thread.
+    ``spent``: seconds that the exporter took to format the metrics, without sending them. They are added to
+    ``obsloop.self.time``. Any thread may call this.
     """
-    spent_ns, failures = round(spent * 1e9), int(failed)  # before: no call comes between reading a sum and adding to it
+    spent_ns, failures = round(spent * 1e9), int(failed)  # first, so that no call comes between reading and adding
     _spent_ns["export"] += spent_ns
     dropped["export"] += failures
 
 
 def count_dropped_spans(number: int = 1) -> None:
-    """An exporter of spans did not make so many, since it may only make so many a minute: that many more in
-    ``obsloop.dropped{what="span"}``. May be called in any thread."""
+    """Count ``number`` spans that an exporter did not make because of the limit per minute, in
+    ``obsloop.dropped{what="span"}``. Any thread may call this."""
     dropped["span"] += number
 
 
 @reset_in_child
 def forked() -> None:
-    """Start from nothing in a forked child."""
+    """Set the tables to zero in a forked child."""
     global began  # noqa: PLW0603 - one moment for the whole process
     began = time.time()
     for counts in (dropped, _spent_ns):

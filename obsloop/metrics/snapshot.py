@@ -1,4 +1,4 @@
-"""What a reader gets: immutable figures of one loop name, and of the process, in exported units."""
+"""The snapshots that readers get: immutable metrics of one loop name, or of the process, in exported units."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from obsloop.metrics.buckets import SCALE, Buckets
 class ExponentialBuckets(NamedTuple):
     """An exponential histogram, as OpenTelemetry and Prometheus define it: base ``2**(2**-scale)``, bounds inclusive.
 
-    ``counts[i]`` holds the values in ``(base**(offset + i), base**(offset + i + 1)]``. What is at or below
-    ``zero_threshold`` is in ``zero_count``: of times what is shorter than 60 ns, the smallest bound held; of plain
-    counts zero alone. What is past the largest bound held (17 minutes; a million) is in the last bucket.
+    ``counts[i]`` counts the values in ``(base**(offset + i), base**(offset + i + 1)]``. ``zero_count`` counts the
+    values up to ``zero_threshold``: times up to 60 ns, the smallest bound; of plain counts, only zero. Values above the
+    largest bound (17 minutes; a million) are in the last bucket.
     """
 
     scale: int
@@ -28,61 +28,64 @@ class ExponentialBuckets(NamedTuple):
 
 
 class Exemplar(NamedTuple):
-    """One real case of what a histogram counted: a value, and the trace in which it happened."""
+    """One value that a histogram counted, with the trace in which it happened."""
 
     value: float
     """In exported units (seconds)."""
     time: float
-    """Unix time, in seconds, at which it was seen."""
+    """When it was counted, as Unix time in seconds."""
     trace_id: str
-    """As W3C's Trace Context writes it: 32 hexadecimal digits."""
+    """32 hexadecimal digits, as in W3C's Trace Context."""
     span_id: str
     """16 hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts over a partition that classic and exponential buckets are exact sums of."""
+    """Counts over fine buckets, of which classic and exponential buckets are exact sums."""
 
     partition: Buckets
     bucket_counts: tuple[int, ...]
     sum: float
     """The sum of all values, in exported units (seconds, or a plain count)."""
     exemplars: tuple[Exemplar, ...] = ()
-    """Real cases, ascending: of each bucket of slow ones at most one, the latest that was in a sampled span. Of
-    callbacks' duration, schedule delay and the queue time of executors' jobs, in a program that has OpenTelemetry."""
+    """Exemplars, ascending: for each slow bucket at most one, the latest value in a sampled span. Only for the duration
+    and schedule delay of callbacks and the queue time of executors' jobs, in a program that uses OpenTelemetry."""
 
     @classmethod
     def from_block(cls, partition: Buckets, block: Sequence[int]) -> Histogram:
-        """From the core's form: the sum in counted integers, then the buckets."""
+        """Make a histogram of a block of counters: the sum in counted integers, then the buckets."""
         return cls(partition, tuple(block[1:]), block[0] / partition.units)
 
     @property
     def count(self) -> int:
-        """How many values there were."""
+        """The number of values."""
         return sum(self.bucket_counts)
 
     def cumulative(self, bounds: Sequence[float]) -> tuple[int, ...]:
-        """How many values were at most each of ``bounds``, exactly: a classic Prometheus histogram's ``le`` buckets.
+        """Return how many values were at most each of ``bounds``, exactly, as in Prometheus's classic ``le`` buckets.
 
-        Raises ``ValueError`` for a bound that is none of ``partition.decimal_bounds``.
+        Raises ``ValueError`` for a bound that is not in ``partition.decimal_bounds``.
         """
         upto = list(accumulate(self.bucket_counts))
         return tuple([upto[self.partition.index_of_decimal(b)] for b in bounds])
 
     def exponential(self, scale: int = SCALE) -> ExponentialBuckets:
-        """The same counts in exponential buckets, exactly, at a scale up to 2; empty buckets at the ends left out."""
+        """Return the same counts in exponential buckets, exactly. Empty buckets at the ends are left out.
+
+        Raises ``ValueError`` for a ``scale`` that is not 0, 1 or 2.
+        """
         if not 0 <= scale <= SCALE:
             raise ValueError(f"scale {scale!r} cannot be given exactly; choose 0 to {SCALE}")
         p = self.partition
         step = 1 << (SCALE - scale)
-        # Zero is a bound where plain counts are counted: then what is up to the smallest power has a bucket, too.
+        # For plain counts zero is a bound. Then the values up to the smallest power have a bucket, too.
         zero = 0 if p.bounds[0] == 0 else p.index_of_exponent(p.min_exponent)
-        if not any(self.bucket_counts):  # most are: kinds of handle that a program does not use
+        if not any(self.bucket_counts):  # most histograms are empty: a program does not use all kinds of handles
             return ExponentialBuckets(scale, p.min_exponent // step - (not zero), (), 0, p.bounds[zero] / p.units)
         exponents = range(p.min_exponent + (step if zero else 0), p.max_exponent + 1, step)
         uptos = [p.index_of_exponent(exponent) + 1 for exponent in exponents]
-        # Sums of slices, of which most are empty: differences of one running sum cost a fraction.
+        # Most slices are empty, so differences of one running sum cost a fraction of summing each slice.
         running = list(accumulate(self.bucket_counts, initial=0))
         ends = [running[zero + 1], *(running[upto] for upto in uptos), running[-1]]
         counts = list(map(sub, ends[1:], ends))
@@ -94,11 +97,11 @@ class Histogram:
 
 Value = float | int | Histogram
 Points = Mapping[tuple[str, ...], Value]
-"""Values by their label values, in the order of ``Metric.labels``."""
+"""Values by label values, in the order of ``Metric.labels``."""
 
 
 class CoroutineTime(NamedTuple):
-    """What all tasks of one coroutine function took of the loop."""
+    """The loop time that all tasks of one coroutine function took."""
 
     time: float
     """Seconds in their steps."""
@@ -110,22 +113,22 @@ class CoroutineTime(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The figures of one loop name, or of the process, at one moment. ``snapshot[metric name]`` gives the points."""
+    """The metrics of one loop name, or of the process, at one moment. ``snapshot[metric name]`` gives the points."""
 
     loop_name: str
-    """Empty for the figures of the process."""
+    """Empty for the metrics of the process."""
     running: bool
     """Whether a loop of this name runs now."""
     blocked_time: float
-    """Seconds that the loop has been in its present callback (the longest, if several run); 0.0 when it waits."""
+    """Seconds that the loop has been in its current callback (the longest, if several loops run); 0.0 if it waits."""
     data: Mapping[str, Points]
     began: float = 0.0
-    """Unix time, in seconds, at which all of it was zero: a loop of this name ran first, or obsloop was loaded; after a
-    fork, that of the fork. 0.0 where it is not known."""
+    """When all counters were zero, as Unix time in seconds: when a loop of this name first ran, or obsloop was loaded;
+    after a fork, the time of the fork. 0.0 if not known."""
     coroutines: Mapping[str, CoroutineTime] = field(default_factory=dict[str, CoroutineTime])
-    """What the tasks of each coroutine function took of the loop, by its name with its module, longest first: all of
-    them, where ``asyncio.eventloop.callback.time`` shows the busiest. In the pure core an estimate from one step in
-    sixteen."""
+    """The loop time of the tasks of each coroutine function, by its name with its module, longest first. It has all
+    functions, while ``asyncio.eventloop.callback.time`` names only the busiest. In the pure core this is an estimate
+    from one step in sixteen."""
 
     def __getitem__(self, metric_name: str) -> Points:
         try:
@@ -134,14 +137,16 @@ class Snapshot:
             raise KeyError(f"no metric {metric_name!r} here; there are {', '.join(sorted(self.data))}") from None
 
     def value(self, metric_name: str, *label_values: str) -> float | int:
-        """One number, by metric and label values in the catalogue's order."""
+        """Return one number, by metric and label values in the catalogue's order. Raises ``TypeError`` for a
+        histogram."""
         found = self[metric_name][label_values]
         if isinstance(found, Histogram):
             raise TypeError(f"{metric_name} is a histogram: use histogram()")
         return found
 
     def histogram(self, metric_name: str, *label_values: str) -> Histogram:
-        """One histogram, by metric and label values in the catalogue's order."""
+        """Return one histogram, by metric and label values in the catalogue's order. Raises ``TypeError`` for a
+        number."""
         found = self[metric_name][label_values]
         if not isinstance(found, Histogram):
             raise TypeError(f"{metric_name} is no histogram: use value()")
@@ -153,7 +158,10 @@ class Snapshot:
         return float(sum(self.value("asyncio.eventloop.time", *state) for state in self["asyncio.eventloop.time"]))
 
     def utilization(self, since: Snapshot | None = None) -> float:
-        """Share of the running time since an earlier snapshot, or the beginning, that was not idle; 0.0 if none."""
+        """Return the share of the running time that was not idle, since an earlier snapshot or the start.
+
+        It is 0.0 if the loop did not run.
+        """
         idle, ran = float(self.value("asyncio.eventloop.time", "idle")), self.run_time
         if since is not None:
             idle -= since.value("asyncio.eventloop.time", "idle")
@@ -162,5 +170,5 @@ class Snapshot:
 
 
 def frozen(data: dict[str, dict[tuple[str, ...], Value]]) -> Mapping[str, Points]:
-    """``data`` with nothing left to change."""
+    """Return an immutable view of ``data``."""
     return MappingProxyType({name: MappingProxyType(points) for name, points in data.items()})
