@@ -1,1 +1,1 @@
-"""Reads the program's objects without running the program's code."""
+"""Read the program's objects without running the program's code."""

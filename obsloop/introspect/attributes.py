@@ -1,7 +1,7 @@
-"""Reading attributes without running anything of the program's: what ``introspect.callbacks`` looks at objects with.
+"""Read attributes without running any code of the program.
 
-Attributes are read where C keeps them, past ``__getattr__``, properties, metaclasses and ``__class__``; nothing is
-called, compared or shown.
+Attributes are read where C keeps them, past ``__getattr__``, properties, metaclasses and ``__class__``. No object of
+the program is called, compared or formatted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ qualname_of: Any = vars(type)["__qualname__"].__get__
 
 
 def find(cls: type[Any], name: str) -> Any:
-    """What instances of ``cls`` have under ``name`` from their class, as it is there, or None."""
+    """Return the attribute ``name`` of a class or its bases, as their dictionaries have it, or None."""
     for base in mro_of(cls):
         space = vars_of(base)
         if name in space:
@@ -31,7 +31,7 @@ def find(cls: type[Any], name: str) -> Any:
 
 
 def get(obj: Any, name: str) -> Any:
-    """The attribute where C or the instance's dictionary keeps it, or None."""
+    """Return the attribute as C or the instance's dictionary keeps it, or None."""
     found = find(class_of(obj), name)
     kind = class_of(found)
     if kind is GetSetDescriptorType or kind is MemberDescriptorType:
@@ -48,46 +48,46 @@ def get(obj: Any, name: str) -> Any:
 
 
 def item(space: Any, key: str) -> Any:
-    """``space[key]`` of a dictionary, or None."""
+    """Return ``space[key]`` if ``space`` is a dictionary and has it, or None."""
     if is_a(space, dict):
         return _dict_get(space, key)
     return space.get(key) if class_of(space) is MappingProxyType else None
 
 
 def is_a(obj: Any, cls: type[Any] | tuple[type[Any], ...]) -> bool:
-    """``isinstance`` that cannot be lied to. ``cls`` must be plain classes, none with a metaclass of its own."""
+    """Do what ``isinstance`` does, by the real class. ``cls`` must be plain classes, without a metaclass."""
     return issubclass(class_of(obj), cls)
 
 
 def text(value: Any) -> str:
-    """A string as it is, anything else as an empty one."""
+    """Return a string as it is, and an empty one for anything else."""
     return value if class_of(value) is str else str.__str__(value) if is_a(value, str) else ""
 
 
 def clean(text: str) -> str:
-    """Printable, and of bounded length."""
+    """Make a text printable, and cut it to ``LONGEST``."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def printable(text: str) -> str:
-    """The text with each control character, newlines too, as an escape: it cannot begin another line of a log."""
+    """Return the text with each control character and newline escaped, so that it cannot begin a new line of a log."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def join(module: Any, qualname: str) -> str:
-    """The fully qualified name; built-in ones stand for themselves."""
+    """Return the fully qualified name; names of built-ins have no module."""
     module = text(module)
     return f"{module}.{qualname}" if module and module != "builtins" else qualname
 
 
 def class_name(cls: type[Any]) -> str:
-    """The class's fully qualified name."""
+    """Return the class's fully qualified name."""
     try:
         module = _module(cls)
-    except AttributeError:  # taken away
+    except AttributeError:  # the program deleted it
         module = ""
     return join(module, qualname_of(cls))

@@ -1,8 +1,8 @@
 """From a handle to a name that a person understands: ``app.Client.data_received``, and where that is defined.
 
-Asked only when something rare happened, from the loop's thread or from another one while the callback still runs. It
-never raises and runs no code of the program's: objects are read with ``introspect.attributes``. It keeps strings only,
-no object.
+It runs only when something rare happened, in the loop's thread or in another one while the callback still runs. It
+never raises and runs no code of the program: it reads objects with ``introspect.attributes``. It keeps only strings, no
+object.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ private_sslproto: Any = sslproto
 
 
 def site_of_handle(handle: Any) -> Site:
-    """What ``handle``, of any class, runs or has run."""
+    """Return the site of what ``handle``, of any class, runs or has run."""
     try:
         callback, args = get(handle, "_callback"), get(handle, "_args")
     except Exception:
@@ -56,7 +56,7 @@ def site_of_handle(handle: Any) -> Site:
 
 
 def site_of_callback(callback: Any, args: tuple[Any, ...] = ()) -> Site:
-    """The program's function behind ``callback``, which is called with ``args``."""
+    """Return the site of the program's function behind ``callback``, which is called with ``args``."""
     try:
         return bounded(_of_callback(callback, args if class_of(args) is tuple else ()))
     except Exception:
@@ -79,7 +79,7 @@ def _of_callback(callback: Any, args: tuple[Any, ...]) -> Site:
 
 
 def _of_object(callback: Any) -> Site:
-    """A class, an object that can be called, or one of C's callables."""
+    """Name a class, a callable object, or a callable of C."""
     cls = class_of(callback)
     if is_a(callback, type):
         makers = (find(callback, "__init__"), find(callback, "__new__"))
@@ -107,7 +107,7 @@ def _of_builtin(callback: Any, args: tuple[Any, ...]) -> Site:
 
 
 def _of_method(owner: Any, method: Any, args: tuple[Any, ...]) -> Site:
-    """A method is named after the class of its object, which may have inherited it, not after where it is defined."""
+    """Name a method after the class of its object, even if a base class defines it."""
     function = innermost_function(method)[0]
     name = text(get(function, "__name__"))
     if is_a(owner, TASKS) and name in _STEPS and (method is function or _is_asyncios(function)):
@@ -132,7 +132,7 @@ def _of_method(owner: Any, method: Any, args: tuple[Any, ...]) -> Site:
     cls = owner if is_a(owner, type) else class_of(owner)
     home = text(get(function, "__qualname__")).rpartition(".")[0]
     wraps_a_stranger = method is not function and all(qualname_of(base) != home for base in mro_of(cls))
-    if wraps_a_stranger or not name:  # the wrapper is the object's method, what it calls is not
+    if wraps_a_stranger or not name:  # the wrapper is the object's method, but not the function that it calls
         return _of_callback(function, args)
     return Site(f"{class_name(cls)}.{name}", *place_of(function), detail=detail)
 
@@ -146,13 +146,13 @@ _compiled_stand_ins: list[Any] = []
 
 
 def stands_for_asyncio(modules: Iterable[str], compiled: Iterable[Any]) -> None:
-    """Treat the functions of these modules, and these compiled ones, like asyncio's own: look through them."""
+    """Treat the functions of these modules, and these compiled ones, like asyncio's: name what they call instead."""
     _stand_ins.update(modules)
     _compiled_stand_ins.extend(compiled)
 
 
 def _is_asyncios(function: Any) -> bool:
-    """Whether it is asyncio's own, or the method of one of obsloop's transports that stands for it."""
+    """Return whether it is asyncio's own function, or one of obsloop's that stands in for it."""
     if class_of(function) is not FunctionType:
         return any(function is method for method in _compiled_stand_ins)
     module = text(function.__module__)
@@ -160,7 +160,7 @@ def _is_asyncios(function: Any) -> bool:
 
 
 def _of_asyncio_closure(function: Any) -> Site | None:
-    """Of asyncio's inner functions some have the program's in a cell of their closure."""
+    """Name the program's function in the closure of one of asyncio's inner functions; None if there is none."""
     if not _is_asyncios(function) or not function.__closure__:
         return None
     for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
@@ -168,13 +168,13 @@ def _of_asyncio_closure(function: Any) -> Site | None:
             return of_coroutine(cell.cell_contents)
         if name == "client_connected_cb":  # start_server's protocol factory
             return _of_callback(cell.cell_contents, ())
-        if name == "self" and is_a(cell.cell_contents, sslproto.SSLProtocol):  # reads on, or begins to read again
+        if name == "self" and is_a(cell.cell_contents, sslproto.SSLProtocol):  # continues or resumes reading
             return _of_method(cell.cell_contents, private_sslproto.SSLProtocol._do_read, ())
     return None
 
 
 def _behind_loop(name: str, args: tuple[Any, ...]) -> Site | None:
-    """What a loop's method called ``name`` is about to schedule, to start or to accept connections for."""
+    """Name what the loop's method ``name`` is about to schedule or start, or for what it accepts connections."""
     if name in _ACCEPTS and len(args) > 1:
         return _of_callback(args[0], ())._replace(detail=f"accepting on {listens_on(args[1])}".removesuffix(" on "))
     at = _PASSES_ON.get(name, len(args))

@@ -1,6 +1,6 @@
-"""The name of a coroutine or a task, and the line at which it waits.
+"""The name of a coroutine or a task, and the line where it waits.
 
-It never raises and runs no code of the program's: objects are read with ``attributes``. It keeps strings only.
+It never raises and runs no code of the program: it reads objects with ``attributes``. It keeps only strings.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from obsloop.introspect.attributes import (
 )
 from obsloop.introspect.functions import DEEPEST, Site, bounded, innermost_function, least, of_function, unwrap
 
-_MOST = 1024  # coroutines whose names are kept
+_MOST = 1024  # names of so many coroutines are kept
 
 
 def is_task(thing: Any) -> bool:
-    """Whether it is a task of asyncio's own making, or of a subclass: one whose steps are known when they are seen."""
+    """Return whether it is an asyncio task or one of a subclass, whose steps obsloop recognizes."""
     return is_a(thing, TASKS)
 
 
 def site_of_task(task: Any) -> Site:
-    """The coroutine that ``task`` runs, and the task's name."""
+    """Return the site of the coroutine that ``task`` runs, with the task's name."""
     try:
         return bounded(of_task(task))
     except Exception:
@@ -53,15 +53,15 @@ def site_of_task(task: Any) -> Site:
 
 
 def coroutine_of(task: Any) -> Any:
-    """The task's coroutine; None of an eager task that never had to wait, which has let go of it.
+    """Return the task's coroutine; None for an eager task that ended without waiting, which has dropped it.
 
-    Not by ``get_coro``: in CPython 3.12.1 that then crashes.
+    It does not call ``get_coro``, which crashes for such a task in CPython 3.12.1.
     """
     return get(task, "_coro")
 
 
 def site_of_coroutine(coro: Any) -> Site:
-    """The function that made ``coro``, by the same name while it runs and when it has finished."""
+    """Return the site of the function that made ``coro``. It is the same while ``coro`` runs and after its end."""
     try:
         return bounded(of_coroutine(coro))
     except Exception:
@@ -69,7 +69,8 @@ def site_of_coroutine(coro: Any) -> Site:
 
 
 def site_of_code(code: Any, qualname: str) -> Site:
-    """The coroutine function with this code and qualified name; or the class of what is no coroutine of Python's."""
+    """Return the site of the coroutine function with this code and qualified name. ``code`` may also be a class, for
+    objects that are no coroutines of Python."""
     try:
         if class_of(code) is CodeType:
             return bounded(Site(*_of_code(code, qualname or code.co_qualname)))
@@ -79,7 +80,7 @@ def site_of_code(code: Any, qualname: str) -> Site:
 
 
 def waiting_at(coro: Any) -> tuple[str, int, str]:
-    """File, line and qualified name of the innermost frame that ``coro`` waits in; ``("", 0, "")`` if there is none."""
+    """Return file, line and qualified name of the innermost frame in which ``coro`` waits, or ``("", 0, "")``."""
     found = "", 0, ""
     try:
         for _ in range(DEEPEST):
@@ -91,13 +92,13 @@ def waiting_at(coro: Any) -> tuple[str, int, str]:
             if place is not None:
                 found = place[0].co_filename, place[1], clean(place[0].co_qualname)
             coro = get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
-    except Exception:  # noqa: S110  an end of the chain that looks like nothing we know; what was found so far counts
+    except Exception:  # noqa: S110  the chain ends in an object of an unknown kind: return the last frame found
         pass
     return found
 
 
 def place_in(coro: Any) -> tuple[CodeType, int] | None:
-    """Code and line that ``coro``, a coroutine or generator of Python's, is at; None where it has ended, or is C's."""
+    """Return code and line of ``coro``, a coroutine or generator of Python. None if it has ended, or is C's."""
     frame_of = find(class_of(coro), f"{prefix_of(coro)}_frame")
     return frames.place_in(coro, frame_of) if class_of(frame_of) is GetSetDescriptorType else None
 
@@ -124,10 +125,10 @@ def of_task(task: Any) -> Site:
 
 
 def generator_in(obj: Any) -> Any:
-    """The coroutine or generator that ``obj``, if it is one of the objects C puts around them, drives."""
+    """Return the coroutine or generator under ``obj``, if C has wrapped it in other objects."""
     for _ in range(DEEPEST):
-        inner = get(obj, "_GeneratorWrapper__wrapped")  # types.coroutine, of what is no generator of C's
-        if inner is None and qualname_of(class_of(obj)) in _CARRIERS:  # they have no attributes
+        inner = get(obj, "_GeneratorWrapper__wrapped")  # by types.coroutine, around an object that is no C generator
+        if inner is None and qualname_of(class_of(obj)) in _CARRIERS:  # these have no attributes
             inner = next((held for held in gc.get_referents(obj) if _is_generator(held)), None)
         if inner is None:
             break
@@ -143,7 +144,7 @@ def prefix_of(coro: Any) -> str:
     for cls, prefix in _PREFIXES:
         if class_of(coro) is cls:
             return prefix
-    return "gi" if find(class_of(coro), "gi_frame") is not None else "cr"  # Cython's, or nothing of the kind
+    return "gi" if find(class_of(coro), "gi_frame") is not None else "cr"  # Cython's, or no coroutine at all
 
 
 def of_coroutine(coro: Any) -> Site:
@@ -152,20 +153,20 @@ def of_coroutine(coro: Any) -> Site:
     if not qualname or find(class_of(coro), "__qualname__") is None:
         return least(coro)
     code = get(coro, f"{prefix_of(coro)}_code")
-    if class_of(code) is not CodeType or not _is_generator(coro):  # Cython's know their module
+    if class_of(code) is not CodeType or not _is_generator(coro):  # Cython's coroutines have `__module__`
         place = (code.co_filename, code.co_firstlineno) if class_of(code) is CodeType else ("", 0)
         return Site(join(get(coro, "__module__"), qualname), *place)
     return Site(*_of_code(code, qualname))
 
 
 def _of_code(code: CodeType, qualname: str) -> tuple[str, str, int]:
-    # A finished coroutine has no globals left to ask for its module, so it is found by what both have: the code.
+    # A finished coroutine has no globals from which to read its module. So the key is its code, which it always has.
     key = code.co_filename, code.co_firstlineno, qualname
     found = _named.get(key)
     if found is None:
         if qualname == code.co_qualname:
             found = join(_module_of(code.co_filename), qualname), code.co_filename, code.co_firstlineno
-        else:  # functools.wraps: the name is that of the function within, the code that of the wrapper
+        else:  # functools.wraps: the name is that of the wrapped function, the code that of the wrapper
             function = _decorated(code, qualname)
             found = (qualname, code.co_filename, code.co_firstlineno) if function is None else of_function(function)[:3]
         if len(_named) >= _MOST:
@@ -175,7 +176,7 @@ def _of_code(code: CodeType, qualname: str) -> tuple[str, str, int]:
 
 
 def _spaces() -> list[Any]:
-    """What is in each module, as dictionaries."""
+    """Return the dictionaries of all modules."""
     return [get(module, "__dict__") for module in list(sys.modules.values())]
 
 
@@ -189,7 +190,7 @@ def _module_of(filename: str) -> str:
 
 
 def _decorated(code: CodeType, qualname: str) -> Any:
-    """The function within the wrapper whose code and qualified name these are; None unless there is just one."""
+    """Return the function under the wrapper with this code and qualified name; None unless there is exactly one."""
     found: dict[int, Any] = {}
     first, *rest = qualname.split(".")
     for space in _spaces():

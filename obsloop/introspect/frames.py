@@ -1,6 +1,6 @@
-"""Frames of other threads, read in one step: until the last one has been read, no other thread runs.
+"""Read frames of other threads in one step: no other thread runs before the last frame is read.
 
-A frame object of another thread is dangerous to have.
+A frame object of another thread is dangerous.
 
 * Before Python 3.12, making one can start a garbage collection. A finalizer gives the GIL away, the other thread
   returns from the frame, and the new object then points to memory that another frame uses. ``sys._current_frames()``
@@ -9,7 +9,7 @@ A frame object of another thread is dangerous to have.
   the thread that drops the object.
 
 So the functions here keep code objects, line numbers and module names, and drop each frame within the same step. A step
-is a chain of C functions that C iterators call: Python gives the GIL away between bytecodes only, and there are none.
+is a chain of C functions that C iterators call. Python gives the GIL away only between bytecodes, and a step has none.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 LIMIT = 200
-"""So many innermost frames of a thread are read."""
+"""How many innermost frames of a thread are read."""
 
 _COLLECTS_WHEN_ALLOCATING = sys.version_info < (3, 12)
-_RESTORE: dict[bool, Callable[[], object]] = {True: gc.enable, False: gc.isenabled}  # what was off stays off
+_RESTORE: dict[bool, Callable[[], object]] = {True: gc.enable, False: gc.isenabled}  # isenabled changes nothing
 
 _deque: Any = deque
 _type: Any = type
@@ -44,47 +44,47 @@ _name_of: Any = vars(dict)["get"]
 
 
 class Frames(NamedTuple):
-    """What was read of a thread's frames, innermost first."""
+    """What was read of a thread's frames. The lists have the innermost frame first."""
 
     codes: list[CodeType]
     lines: list[int | None]
     modules: list[Any]
-    """What the frame's globals have as ``__name__``: a string, or whatever the program has put there."""
+    """``__name__`` of each frame's globals: a string, unless the program has put another object there."""
     wanted: list[Any]
-    """The frames with the code that was asked for."""
+    """The frames of the code object that the caller wanted."""
     cut: bool
-    """Whether there may be more frames than were read."""
+    """Whether the thread may have more frames than were read."""
 
 
 def in_one_step(*calls: Callable[[], object]) -> None:
-    """Call these C functions, one after the other, with no other thread and no garbage collection in between.
+    """Call these C functions one after the other, with no other thread and no garbage collection in between.
 
-    They must not run Python code: neither a function nor a method of a class that Python code has made.
+    They must not run Python code: no Python function, and no method of a class defined in Python.
     """
     restore: list[Callable[[], object]] = []
     if _COLLECTS_WHEN_ALLOCATING:
-        # Whether collections are on is read within the step: the program may switch them off at any other moment.
+        # The step itself reads whether collections are on: the program may switch them off at any other moment.
         remember: Any = partial(restore.extend, map(_RESTORE.__getitem__, map(call, (gc.isenabled,))))
         calls = (remember, gc.disable, *calls, partial(_deque, map(call, restore), 0), restore.clear)
     try:
         _deque(map(call, calls), 0)
     finally:
-        for switch_on in restore:  # one of the calls has failed
+        for switch_on in restore:  # not empty if one of the calls has failed
             switch_on()
 
 
 def of_thread(ident: int, wanted: CodeType | None = None) -> Frames:
-    """Read the frames of the thread with this ``ident``; none where it is gone."""
+    """Read the frames of the thread with this ``ident``; none if the thread has ended."""
     return _read(map(methodcaller("get", ident), map(call, (sys._current_frames,))), wanted)
 
 
 def of_frame(frame: FrameType | None) -> Frames:
-    """Read ``frame`` and those that have called it; for the frame's own thread."""
+    """Read ``frame`` and its callers. Only for the frame's own thread."""
     return _read(iter((frame,)), None)
 
 
 def is_alive(ident: int) -> bool:
-    """Whether the thread with this ``ident`` has a frame."""
+    """Return whether the thread with this ``ident`` has a frame."""
     found: list[bool] = []
     tops = map(methodcaller("get", ident), map(call, (sys._current_frames,)))
     in_one_step(partial(found.extend, map(_is_there, tops)))
@@ -92,9 +92,9 @@ def is_alive(ident: int) -> bool:
 
 
 def place_in(suspended: Any, frame_of: Any) -> tuple[CodeType, int] | None:
-    """Code and line of the frame of a coroutine or generator; ``frame_of`` is its ``cr_frame`` as the class has it.
+    """Return code and line of a coroutine's or generator's frame. ``frame_of`` is ``cr_frame`` as the class has it.
 
-    None where it has ended, or where the frame is not Python's.
+    None if it has ended, or if the frame is not Python's.
     """
     frames: list[Any] = []
     codes: list[CodeType] = []

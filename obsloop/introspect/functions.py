@@ -1,6 +1,6 @@
-"""The name of a function, and where it is defined, beneath all wrappers that stand around it.
+"""The name of a function under all its wrappers, and where it is defined.
 
-It never raises and runs no code of the program's: objects are read with ``attributes``. It keeps strings only.
+It never raises and runs no code of the program: it reads objects with ``attributes``. It keeps only strings.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ DEEPEST = 1000  # wrappers around a function, coroutines that await each other
 
 
 class Site(NamedTuple):
-    """What ran, and where it is defined."""
+    """The name of what ran, and where it is defined."""
 
     name: str
     """Module and qualified name: ``app.views.report``, ``app.Client.data_received``, ``time.sleep``."""
     filename: str
-    """Where it is defined; empty where it has no Python source."""
+    """The file that defines it; empty if it has no Python source."""
     lineno: int
-    """The first line of its definition; 0 where it has no Python source."""
+    """The first line of its definition; 0 if it has no Python source."""
     task_name: str | None = None
-    """The task's name where it is a task's step."""
+    """The task's name if it is a task's step."""
     detail: str = ""
     """``from 10.0.0.7:5432`` for a protocol's callback, ``accepting on [::1]:80`` for a server's."""
 
     def fields(self) -> dict[str, Any]:
-        """What an event has of it, but for the detail."""
+        """Return the fields of an event that come from it, without the detail."""
         return {"name": self.name, "filename": self.filename, "lineno": self.lineno, "task_name": self.task_name}
 
 
 CANCELLED = Site("(cancelled)", "", 0)
-"""A handle that cancelled itself while it ran, and let go of its callback."""
+"""A handle that was cancelled while it ran, and has dropped its callback."""
 
 
 def bounded(site: Site) -> Site:
@@ -55,12 +55,12 @@ def bounded(site: Site) -> Site:
 
 
 def least(obj: Any) -> Site:
-    """The least that can be said of an object."""
+    """Return what is always known of an object: the function itself, or the class."""
     return bounded(of_function(obj) if class_of(obj) is FunctionType else Site(class_name(class_of(obj)), "", 0))
 
 
 def place_of(function: Any) -> tuple[str, int]:
-    """File and first line of a function, Python or Cython."""
+    """Return file and first line of a function of Python or Cython; ``("", 0)`` for others."""
     code = get(function, "__code__")
     return (code.co_filename, code.co_firstlineno) if class_of(code) is CodeType else ("", 0)
 
@@ -70,7 +70,7 @@ _LOOK_THROUGH = ("__wrapped__", "_partialmethod", "__partialmethod__")
 
 
 def unwrap(obj: Any) -> Any:
-    """What ``obj`` stands around: one layer less, or None."""
+    """Return the object that ``obj`` wraps, one layer less; None if it wraps none."""
     if is_a(obj, functools.partial):
         return get(obj, "func")
     if is_a(obj, (staticmethod, classmethod)):
@@ -87,7 +87,7 @@ def unwrap(obj: Any) -> Any:
 
 
 def innermost_function(obj: Any, args: tuple[Any, ...] = ()) -> tuple[Any, tuple[Any, ...]]:
-    """The function in the middle of all wrappers, and what it is called with. In a circle there is no middle."""
+    """Return the function under all wrappers, and its arguments; the outermost one if the wrappers form a circle."""
     outermost, around = obj, args
     seen: set[int] = set()
     while len(seen) < DEEPEST and id(obj) not in seen:

@@ -1,6 +1,6 @@
 """The method of the program's protocol that a transport calls, and the address of its peer.
 
-It never raises and runs no code of the program's: objects are read with ``attributes``. It keeps strings only.
+It never raises and runs no code of the program: it reads objects with ``attributes``. It keeps only strings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from obsloop.introspect.attributes import (
 from obsloop.introspect.functions import DEEPEST, Site, innermost_function, place_of
 
 BETWEEN: tuple[type[Any], ...] = (sslproto.SSLProtocol, base_subprocess.WriteSubprocessPipeProto)
-"""Asyncio's own protocols, which pass on to the program's."""
+"""asyncio's own protocols, which call the program's."""
 
 THROUGH = {
     "connection_made": "connection_made",
@@ -38,13 +38,13 @@ THROUGH = {
 _READS = ("_read_ready", "_read_ready__data_received", "_read_ready__get_buffer")
 _CALLS = {
     "_write_ready": "resume_writing",
-    "_write_send": "resume_writing",  # the same, by what the socket can do
+    "_write_send": "resume_writing",  # asyncio chooses this or the next, by what the socket can do
     "_write_sendmsg": "resume_writing",
     "_sendto_ready": "resume_writing",
     "_call_connection_lost": "connection_lost",
     "_process_exited": "process_exited",
 }
-"""What each method of a transport calls of its protocol; what reads depends on the kind of both."""
+"""The protocol's method that each method of a transport calls. For reads it depends on the kinds of both."""
 
 
 def protocol_method(transport: Any, name: str, qualname: str) -> str | None:
@@ -52,17 +52,17 @@ def protocol_method(transport: Any, name: str, qualname: str) -> str | None:
         return _CALLS.get(name)
     if is_a(transport, (private_selector_events._SelectorDatagramTransport, asyncio.DatagramTransport)):
         return "datagram_received"
-    # A pipe to write to is read from only to see that it was closed.
+    # A transport of a writable pipe reads from it only to see that it was closed.
     return "connection_lost" if "WritePipeTransport." in qualname else "data_received"
 
 
 def site_of_protocol(protocol: Any, method: str, transport: Any) -> Site:
-    """A protocol's method as its transport calls it, and who the peer is."""
+    """Return the site of the protocol's method that a transport calls, with the peer."""
     return of_protocol(protocol, method, peer_of(transport))
 
 
 def of_protocol(protocol: Any, method: str, detail: str) -> Site:
-    """The method of the program's protocol that asyncio comes to, through its own protocols in between."""
+    """Return the site of the program's protocol method that asyncio calls in the end, through its own protocols."""
     for _ in range(DEEPEST):
         if is_a(protocol, sslproto.SSLProtocol):
             inner = get(protocol, "_app_protocol")
@@ -84,7 +84,7 @@ def of_protocol(protocol: Any, method: str, detail: str) -> Site:
 
 
 def peer_of(transport: Any) -> str:
-    """``from HOST:PORT``: what ``get_extra_info("peername")`` would say."""
+    """Return ``from HOST:PORT``, as in ``get_extra_info("peername")``; empty if there is no peer."""
     for _ in range(DEEPEST):
         extra = get(transport, "_extra")
         name = _address(item(extra, "peername"))
@@ -104,9 +104,9 @@ def listens_on(sock: Any) -> str:
 
 
 def _address(name: Any) -> str:
-    """A socket's address as people write it; empty where it has none."""
+    """Return a socket's address as people write it; empty if it has none."""
     if is_a(name, tuple) and len(name) in (2, 4) and type(name[0]) is str and type(name[1]) is int:
         return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-    if class_of(name) is bytes:  # Linux has names that are no paths; they begin with a zero byte
+    if class_of(name) is bytes:  # on Linux, a name that begins with a zero byte is no path
         name = name.replace(b"\0", b"@", 1).decode("utf-8", "replace")
     return text(name)

@@ -1,6 +1,6 @@
-"""The OpenTelemetry span in which something ran: its ids, read without keeping the span.
+"""Read the ids of the OpenTelemetry span in which something ran, without keeping the span.
 
-OpenTelemetry is looked at where the program has loaded it, and never imported.
+OpenTelemetry is used if the program has loaded it, and never imported.
 """
 
 from __future__ import annotations
@@ -16,30 +16,29 @@ _SAMPLED = 1  # the bit of a span's flags
 
 
 class Ids(NamedTuple):
-    """A sampled span, as W3C's Trace Context writes it: hexadecimal, 32 and 16 digits."""
+    """The ids of a sampled span: 32 and 16 hexadecimal digits, as in W3C's Trace Context."""
 
     trace_id: str
     span_id: str
 
 
 def context(handle: Any, task: Any) -> Context | None:
-    """A copy of the context that is current: the task's or, where there is no task but the handle's own, the handle's.
+    """Return a copy of the current context: that of ``task`` or, if only the handle's own task runs, of the handle.
 
-    The context itself cannot be entered: the loop's thread is in it.
+    The context itself cannot be entered, because the loop's thread is in it.
     """
     try:
         get_context = getattr(task, "get_context", None)  # since 3.12
         current: Any = get_context() if get_context is not None else getattr(handle, "_context", None)
         return current.copy() if isinstance(current, Context) else None
-    except Exception:  # a task class of somebody's
+    except Exception:  # a foreign task class
         return None
 
 
 def span(context: Context | None, kept: list[Any]) -> tuple[str, Ids | None]:
-    """``in span NAME trace ID``, and the ids if it is sampled: of the span that is active in ``context``.
+    """Return ``in span NAME trace ID`` of the active span in ``context``, and its ids if it is sampled.
 
-    Runs OpenTelemetry in ``context``, where it is loaded. The span is added to ``kept``: the loop's thread has to drop
-    it.
+    Runs OpenTelemetry in ``context``, if it is loaded. The span is added to ``kept``: the loop's thread must drop it.
     """
     text = ""
     try:
@@ -48,15 +47,15 @@ def span(context: Context | None, kept: list[Any]) -> tuple[str, Ids | None]:
         ids: Any = active and active.get_span_context()
         if not ids or not ids.is_valid:
             return "", None
-        name = getattr(active, "name", "")  # a span of another process has none
+        name = getattr(active, "name", "")  # a span of another process has no name
         text = f"in span {attributes.clean(attributes.text(name)) or '?'} trace {ids.trace_id:032x}"
         return text, ids_of(active)
-    except Exception:  # OpenTelemetry's code, or what takes its place, of any version
+    except Exception:  # from OpenTelemetry or a replacement of it, of any version
         return text, None
 
 
 def span_ids(context: Context | None) -> Ids | None:
-    """The same span's ids; None where there is none, or where it is not sampled and so will not be found anywhere."""
+    """Return the ids of the active span in ``context``. None without a span, or if it is not sampled, so not stored."""
     try:
         return ids_of(_active_span(context))
     except Exception:  # as above
@@ -64,7 +63,7 @@ def span_ids(context: Context | None) -> Ids | None:
 
 
 def ids_of(active: Any) -> Ids | None:
-    """The ids of a span, if it is sampled. Raises whatever OpenTelemetry's API, or what takes its place, raises."""
+    """Return the ids of a span if it is sampled, or None. Raises what OpenTelemetry's API or its replacement raises."""
     ids: Any = active.get_span_context() if active is not None else None
     if ids is None or not ids.is_valid or not ids.trace_flags & _SAMPLED:
         return None
@@ -72,13 +71,13 @@ def ids_of(active: Any) -> Ids | None:
 
 
 def _active_span(context: Context | None) -> Any:
-    """OpenTelemetry's current span in that context, which is run in; None where OpenTelemetry is not loaded."""
+    """Return OpenTelemetry's current span in ``context``, by a call in it; None if OpenTelemetry is not loaded."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     return None if trace is None or context is None else context.run(trace.get_current_span)
 
 
 def current_context(otel: Any) -> Any:
-    """The caller's OpenTelemetry context; None where it is empty, or is not to be had."""
+    """Return the caller's OpenTelemetry context; None if it is empty, or if the call raises."""
     try:
         return otel.get_current() or None
     except Exception:
@@ -86,7 +85,7 @@ def current_context(otel: Any) -> Any:
 
 
 def holding(context: Any) -> Context:
-    """A context of the interpreter's in which that OpenTelemetry context is current."""
+    """Return a new context of Python in which that OpenTelemetry context is current."""
     holder = Context()
     holder.run(attach, context)
     return holder

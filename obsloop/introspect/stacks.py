@@ -1,6 +1,6 @@
-"""Where a thread is at this moment: its stack as text from the loop's callback on, whose code it is, the active span.
+"""A thread's stack as text, from the loop's callback on, and whose code it runs.
 
-Seen from another thread, while it lasts. Nothing is kept of what is seen but names and places: no frame, no local.
+Another thread may call this while the callback runs. Only names and places are kept: no frame, no local.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from obsloop.introspect.frames import Frames
 from obsloop.introspect.functions import Site
 
 MAX_FRAMES = 100
-"""So many innermost frames of a stack are kept."""
+"""How many innermost frames of a stack are kept."""
 
 _OURS = dirname(dirname(asyncio_private.__file__)) + sep  # the folder of the package
 _EVENTS, _BASE_EVENTS = events.__file__, base_events.__file__
 
-# The frames that call callbacks, and those around them: they and what is further out are the same for every callback.
+# The frames that call callbacks, and those around them. These and all outer frames are the same for every callback.
 _LOOPS_OWN = frozenset({
     (join(_OURS, "hotpath", "pure", "iteration.py"), "run_once"),
     (join(_OURS, "loop", "loop.py"), "run_forever"),
@@ -37,7 +37,7 @@ _LOOPS_OWN = frozenset({
     (_EVENTS, "_run"),
 })  # fmt: skip
 
-# What is not the program's own: the standard library, and what is installed.
+# Code that is not the program's: the standard library, obsloop, and installed packages.
 _LIBRARIES = (dirname(os.__file__) + sep, _OURS, "<frozen ")
 _INSTALLED = (f"{sep}site-packages{sep}", f"{sep}dist-packages{sep}")
 
@@ -46,15 +46,15 @@ class Stack(NamedTuple):
     """A stack without the loop's own frames."""
 
     frames: tuple[FrameSummary, ...]
-    """Outermost first; where some were left out, the first one says how many."""
+    """Outermost first. If some were left out, the first one says how many."""
     outermost: Site | None
-    """The function that the loop called, as far as the stack tells; None where the loop itself is at work."""
+    """The function that the loop called, as the stack shows it; None if the loop itself is at work."""
     ours: bool
-    """Whether the loop's thread is in the books of obsloop: what blocked it is over, and its end will be told."""
+    """Whether the loop's thread runs obsloop's code: the block is over, and the thread will report its end."""
 
 
 def take(frames: Frames) -> Stack:
-    """The stack of these frames, from the loop's callback on. Sources are not read."""
+    """Return the stack of these frames, from the loop's callback on. Sources are not read."""
     kept: list[FrameSummary] = []
     outermost = -1
     codes = frames.codes
@@ -66,7 +66,7 @@ def take(frames: Frames) -> Stack:
             break
         if walked < MAX_FRAMES:
             kept.append(FrameSummary(code.co_filename, line or 0, code.co_name, lookup_line=False))
-        if not code.co_filename.startswith(_OURS):  # an instrument is called by us
+        if not code.co_filename.startswith(_OURS):  # obsloop's frames call instruments
             outermost = walked
         walked += 1
     if walked > len(kept):
@@ -81,7 +81,7 @@ def take(frames: Frames) -> Stack:
 
 
 def where(frames: tuple[FrameSummary, ...]) -> str:
-    """``at app.py:12 in fetch``: the innermost frame that is the program's own, else the innermost. Empty if none."""
+    """Return ``at app.py:12 in fetch``: the program's innermost frame, else the innermost one. Empty if none."""
     own = (f for f in reversed(frames) if f.filename and not _is_library(f.filename))
     frame = next(own, frames[-1] if frames else None)
     return printable(f"at {frame.filename}:{frame.lineno} in {frame.name}") if frame is not None else ""
@@ -92,7 +92,7 @@ def _is_library(filename: str) -> bool:
 
 
 def lines(frames: tuple[FrameSummary, ...]) -> str:
-    """One line a frame, as in a traceback, without the sources."""
+    """Return one line per frame, as in a traceback, without the sources."""
     return "".join(
         f'\n  File "{printable(f.filename)}", line {f.lineno}, in {printable(f.name)}'
         if f.filename
@@ -102,7 +102,7 @@ def lines(frames: tuple[FrameSummary, ...]) -> str:
 
 
 def inner_task(loop: Any, handle: Any) -> Any:
-    """The task that ``loop`` is in, where it is another one than the handle's own: an eager task's first step."""
+    """Return the loop's current task, unless it is the handle's own: an eager task that runs its first step."""
     task: Any = None
     with suppress(Exception):
         task = asyncio.current_task(loop)
