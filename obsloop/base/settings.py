@@ -35,7 +35,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How loops are observed. Raises ``SettingsError`` for a value that is not accepted."""
+    """Settings of the loops and the service. Raises ``SettingsError`` for a value that is not accepted."""
 
     name: str | None = None
     """The loop's name in every series. Default: ``main`` in the main thread, else the thread's name."""
@@ -95,16 +95,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class SpanSettings:
-    """Which OpenTelemetry spans are made, and how many. Raises ``SettingsError`` for a value that is not accepted."""
+    """Settings of the OpenTelemetry spans. Raises ``SettingsError`` for a value that is not accepted."""
 
     spans_per_minute: int = 60
-    """The maximum of spans per minute, on average, and of spans at once. Spans over it are counted and not made.
-    0: none."""
+    """The most spans per minute, on average, and the most at once. Spans over it are counted and not made. 0: none."""
     slow_job: float = 1.0
-    """Seconds from submission to end after which an executor's job gets a span. A failed job always gets one. 0: every
-    job."""
+    """Seconds from submission to end after which an executor's job gets a span. A failed job gets one after any time.
+    0: every job."""
     slow_connection: float = 1.0
-    """Seconds of set-up after which a connection gets a span. A failed one always gets one. 0: every connection."""
+    """Seconds of set-up after which a connection gets a span. A failed one gets it after any time. 0: every one."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -35,13 +35,13 @@ def would_wait(stream: Any) -> bool:
 
 
 def watch(logger: logging.Logger) -> None:
-    """Leave out those records logged on ``logger`` itself whose writing would wait."""
+    """Leave out a record that is logged on ``logger`` itself if writing it would wait."""
     if _fits not in logger.filters:
         logger.addFilter(_fits)
 
 
 def _fits(record: logging.LogRecord) -> bool:
-    """Filter for logging: return whether the record can be written at once. On a pipe, cut it to what fits."""
+    """Return whether a record can be written at once, as a filter of ``logging``. On a pipe, cut it to what fits."""
     global _left_out  # noqa: PLW0603
     cut = False
     for stream in _streams(logging.getLogger(record.name)):
