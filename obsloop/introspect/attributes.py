@@ -55,7 +55,7 @@ def item(space: Any, key: str) -> Any:
 
 
 def is_a(obj: Any, cls: type[Any] | tuple[type[Any], ...]) -> bool:
-    """Do what ``isinstance`` does, by the real class. ``cls`` must be plain classes, without a metaclass."""
+    """Return what ``isinstance`` would, but by the real class. ``cls`` must be plain classes, without a metaclass."""
     return issubclass(class_of(obj), cls)
 
 

@@ -174,7 +174,7 @@ def _of_asyncio_closure(function: Any) -> Site | None:
 
 
 def _behind_loop(name: str, args: tuple[Any, ...]) -> Site | None:
-    """Name what the loop's method ``name`` is about to schedule or start, or for what it accepts connections."""
+    """Name what the loop's method ``name`` will schedule or start, or the protocol factory of a server's accepts."""
     if name in _ACCEPTS and len(args) > 1:
         return _of_callback(args[0], ())._replace(detail=f"accepting on {listens_on(args[1])}".removesuffix(" on "))
     at = _PASSES_ON.get(name, len(args))

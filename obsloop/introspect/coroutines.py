@@ -69,8 +69,10 @@ def site_of_coroutine(coro: Any) -> Site:
 
 
 def site_of_code(code: Any, qualname: str) -> Site:
-    """Return the site of the coroutine function with this code and qualified name. ``code`` may also be a class, for
-    objects that are no coroutines of Python."""
+    """Return the site of the coroutine function with this code and qualified name.
+
+    For an object that is no coroutine of Python, ``code`` is its class.
+    """
     try:
         if class_of(code) is CodeType:
             return bounded(Site(*_of_code(code, qualname or code.co_qualname)))

@@ -1,4 +1,4 @@
-"""A thread's stack as text, from the loop's callback on, and whose code it runs.
+"""A thread's stack as text, from the loop's callback on, and the program's innermost place in it.
 
 Another thread may call this while the callback runs. Only names and places are kept: no frame, no local.
 """
