@@ -45,8 +45,7 @@ class Buckets:
     )
 
     def __init__(self, units: int, octaves: tuple[int, int], decimals: Sequence[int]) -> None:
-        """Make the bounds from the lowest and highest power of two, in exported units (``octaves``), and ``decimals``,
-        in counted integers."""
+        """``octaves``: lowest and highest power of two, in exported units. ``decimals``: bounds in counted integers."""
         self.units = units
         self.min_exponent = octaves[0] * _PER_OCTAVE
         self.max_exponent = octaves[1] * _PER_OCTAVE
@@ -62,8 +61,7 @@ class Buckets:
         return bisect_left(self.bounds, value)
 
     def index_of_decimal(self, bound: float) -> int:
-        """Return the bucket with the upper bound ``bound``, in exported units. Raises ``ValueError`` for an unknown
-        one."""
+        """Return the bucket with the upper bound ``bound``, in exported units. ``ValueError`` if there is none."""
         try:
             return self._decimal[bound]
         except KeyError:
@@ -71,8 +69,7 @@ class Buckets:
             raise ValueError(f"{bound!r} is not a bound that can be exported exactly; choose among {known}") from None
 
     def index_of_exponent(self, exponent: int) -> int:
-        """Return the bucket with the upper bound ``2**(exponent / 4)`` (scale 2). Raises ``KeyError`` outside of the
-        range."""
+        """Return the bucket with the upper bound ``2**(exponent / 4)`` (scale 2). ``KeyError`` out of the range."""
         return self._exponential[exponent]
 
     def fast_index(self, limit: int) -> list[int]:

@@ -302,11 +302,10 @@ class Counters:
             count_value(self.task_durations, 0, max(0, duration_ns))
 
     def looks(self) -> tuple[int, list[tuple[int, ...]]] | None:
-        """Return what the watchdog measured of this run without the GIL: the thread, and one or two measurements, the
-        older first.
+        """Return the watchdog's measurements of this run without the GIL: the thread, and one or two, older first.
 
-        A measurement has the moment, ``began_ns``, ``tick_ns``, idle time, collections' time and CPU time. Only the
-        compiled core measures like this; here it is always None.
+        Each has the moment, ``began_ns``, ``tick_ns``, idle time, collections' time and CPU time. Only the compiled
+        core measures like this; here it is always None.
         """
         return None
 

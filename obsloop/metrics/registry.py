@@ -88,8 +88,10 @@ class LoopMetrics:
         return self._blocks.copy()
 
     def forked(self) -> None:
-        """Set everything to zero in a forked child. A thread that it does not have may have held locks or free blocks,
-        so it makes new ones."""
+        """Set everything to zero in a forked child.
+
+        Locks and free blocks are made anew, since a thread that the child does not have may have held the old ones.
+        """
         self.began = time.time()
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)

@@ -137,16 +137,14 @@ class Snapshot:
             raise KeyError(f"no metric {metric_name!r} here; there are {', '.join(sorted(self.data))}") from None
 
     def value(self, metric_name: str, *label_values: str) -> float | int:
-        """Return one number, by metric and label values in the catalogue's order. Raises ``TypeError`` for a
-        histogram."""
+        """Return one number, by metric and label values in the catalogue's order. ``TypeError`` for a histogram."""
         found = self[metric_name][label_values]
         if isinstance(found, Histogram):
             raise TypeError(f"{metric_name} is a histogram: use histogram()")
         return found
 
     def histogram(self, metric_name: str, *label_values: str) -> Histogram:
-        """Return one histogram, by metric and label values in the catalogue's order. Raises ``TypeError`` for a
-        number."""
+        """Return one histogram, by metric and label values in the catalogue's order. ``TypeError`` for a number."""
         found = self[metric_name][label_values]
         if not isinstance(found, Histogram):
             raise TypeError(f"{metric_name} is no histogram: use value()")
