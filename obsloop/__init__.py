@@ -42,9 +42,9 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     registry.py          one entry for each loop name; lends blocks of counters
 #     snapshot.py          the Snapshot that readers get
 #     self_metrics.py      what obsloop costs, and what it dropped
-#   hotpath/               what happens for every callback
+#   hotpath/               the code that runs for every callback
 #     backend.py           compiled or pure: chosen once
-#     observer.py          what the hot path reports to the folders below
+#     observer.py          the hot path's reports to folders that it must not import
 #     kinds.py             what kind of callback a handle holds
 #     marks.py             which handles are the core's own
 #     cold_path.py         what both cores do rarely: errors, debug mode, begin and end of a run
@@ -94,7 +94,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     processes.py         subprocesses
 #     signals.py           signals
 #     gc.py                garbage collection
-#     network/             what goes over sockets and pipes
+#     network/             connections, and traffic over sockets and pipes
 #       connections.py     connections that the program opens
 #       servers.py         connections that servers accept
 #       tls.py             TLS handshakes
