@@ -1,1 +1,1 @@
-"""What is concluded from the measurements: slow callbacks and iterations, blocked loops, and why."""
+"""Find slow callbacks, slow iterations and blocked loops, and say why."""

@@ -1,4 +1,4 @@
-"""Whether a loop is blocked, looked at from the watchdog's thread.
+"""Check from the watchdog's thread whether a loop is blocked.
 
 A loop is blocked when its present iteration, or its present callback, has lasted too long.
 """
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 from obsloop.blocking.endings import Open, forget_taken, lost, name_of, open_episodes
 from obsloop.blocking.sighting import see
 
-FLOOR_NS = 5_000_000  # between two looks
-MIN_THRESHOLD_NS = 10_000_000  # while it lasts; what is shorter is seen at its end
-_CHILDREN_NS = 20_000_000  # between two looks at a blocked loop that has children: one of them may end
+FLOOR_NS = 5_000_000  # between two checks
+MIN_THRESHOLD_NS = 10_000_000  # for blocks that last; a shorter one is seen at its end
+_CHILDREN_NS = 20_000_000  # between two checks of a blocked loop with child processes: one of them may end
 
 BUSY = (IN_OVERHEAD, IN_CALLBACK)
 
@@ -34,23 +34,23 @@ def wants_watching(run: Run) -> bool:
 
 
 class Life(Protocol):
-    """What a look writes of the thread that looks."""
+    """What a check writes of the thread that makes it."""
 
     wakeup: Any
     watched_ns: int
-    """When it last looked at a loop."""
+    """When it last checked a loop."""
     next_ns: int
-    """When it has to look again."""
+    """When its next check is due."""
 
 
 def look(life: Life, run: Run) -> None:
-    """One look at one loop."""
+    """Check one loop: open its episode, go on with it or close it; else measure the healthy loop."""
     loop = run.loop()
     if loop is None or not loop._obsloop.settings.watchdog:
         return
     life.watched_ns = clock.REAL()
     if clock.monotonic_ns is not clock.REAL:
-        return  # with a test's clock nothing is seen while it lasts
+        return  # with a test's clock, blocks are seen only at their end
     obs, counters = loop._obsloop, run.counters
     state, began_ns, tick_ns = counters.state, counters.began_ns, counters.tick_ns
     if obs.held and state not in BUSY:
@@ -59,13 +59,13 @@ def look(life: Life, run: Run) -> None:
     slow_ns = max(obs.slow_ns, MIN_THRESHOLD_NS)
     slow_iteration_ns = max(obs.slow_iteration_ns, MIN_THRESHOLD_NS)
     due_ns = now_ns + min(slow_ns, slow_iteration_ns)
-    if state in BUSY and began_ns:  # before the first poll of a run nothing of the program's runs
+    if state in BUSY and began_ns:  # before the first poll of a run, no code of the program runs
         due_ns = min(due_ns, began_ns + slow_iteration_ns)
         if state == IN_CALLBACK:
             due_ns = min(due_ns, tick_ns + slow_ns)
     episode: Episode | None = obs.episode
     if episode is not None and episode.began_ns != began_ns and began_ns:
-        lost(obs, episode, tick_ns)  # it moved on, and nobody told us
+        lost(obs, episode, tick_ns)  # the loop moved on without reporting the end
         episode = None
     if (episode is not None or due_ns <= now_ns) and is_displaced(loop):
         if episode is not None:
@@ -83,7 +83,7 @@ def look(life: Life, run: Run) -> None:
 
 
 def _look_at_children(obs: Any, state: int) -> int:
-    """Ask which children of a busy loop have ended. Returns when to ask again."""
+    """Ask which child processes of a busy loop have ended. Return when to ask again."""
     if state not in BUSY or not obs.processes.live:
         return NEVER_NS
     obs.processes.look()
@@ -91,7 +91,10 @@ def _look_at_children(obs: Any, state: int) -> int:
 
 
 def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int) -> Episode | None:
-    """A loop is blocked, in its iteration or (not 0) in the callback that began at ``callback_ns``: open an episode."""
+    """Open an episode for a loop that is blocked by its iteration, or by the callback that began at ``callback_ns``.
+
+    0 stands for the iteration. Return None if the loop moved on meanwhile.
+    """
     obs, counters = loop._obsloop, run.counters
     found = see(run, loop, now_ns)
     if found is None:
@@ -104,7 +107,7 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
     episode.queue = usage.measure(counters, run.native_id).queue
     unhealthy_ns = 0 if obs.settings.log_slow_callbacks else int(obs.settings.unhealthy_after * 1e9)
     episode.plan(now_ns, unhealthy_ns)
-    # Looking took a while. No call from here on until it is open: the loop's thread does not come between.
+    # The sample took a while. No call from here on until the episode is open: the loop's thread cannot come between.
     known = obs.usage
     if (
         counters.began_ns != began_ns
@@ -124,7 +127,7 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
 
 
 def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
-    """An episode goes on: another sample, a log line. Returns when to look again."""
+    """Go on with an episode: take another sample or log a line if due. Return when the next check is due."""
     obs = loop._obsloop
     if now_ns < episode.next_ns:
         return episode.next_ns

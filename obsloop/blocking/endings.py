@@ -1,7 +1,7 @@
-"""Episodes from their first sight to their end: which are open, which are over, and their events.
+"""Keep the open episodes, count each at its end, and emit its events.
 
 A loop's thread, or the watchdog, takes an episode out of the loop's observation. The one that took it counts it and
-appends it to ``ended``. The watchdog then emits its events. Each change is one step, so there is no lock.
+appends it to ``ended_episodes``. The watchdog then emits its events. Each change is one step, so there is no lock.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from obsloop.introspect.functions import Site
 if TYPE_CHECKING:
     from obsloop.events import Sample
     from obsloop.metrics.runs import Run
-REST_NS = 1_000_000_000  # between two that need the GIL, where healthy loops are looked at without it
-_MAX_ENDED = 256  # of more, only the counters tell
+REST_NS = 1_000_000_000  # between two checks with the GIL, where healthy loops are checked without it
+_MAX_ENDED = 256  # more unseen blocks at once are only counted
 
 
 class Ended(NamedTuple):
@@ -44,13 +44,13 @@ open_episodes: list[Open] = []
 
 
 def seen(obs: Any, started_ns: int, ended_ns: int) -> Sighting | None:
-    """What the watchdog saw for most of the time from ``started_ns`` to ``ended_ns``; in the loop's thread."""
+    """Return what the watchdog saw for most of the time from ``started_ns`` to ``ended_ns``. In the loop's thread."""
     episode: Episode | None = obs.episode
     return None if episode is None else episodes.longest_sighting(episode.sightings.copy(), started_ns, ended_ns)
 
 
 def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
-    """What it saw of the callback that began at ``started_ns`` and has just ended; in the loop's thread."""
+    """Return the samples of the callback that began at ``started_ns`` and has just ended. In the loop's thread."""
     episode: Episode | None = obs.episode
     if episode is None:
         return ()
@@ -61,9 +61,9 @@ def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
 def end_of_iteration(
     obs: Any, began_ns: int, ended_ns: int, site: Site, kind: str, schedule_delay: float, cause: str
 ) -> None:
-    """Close the episode of ``obs``, or one that was not seen. Whoever takes it out of ``obs`` counts it."""
+    """Close the episode of ``obs``, or count a block that was not seen. In the loop's thread."""
     episode: Episode | None = obs.episode
-    obs.episode = None  # no call since it was read: nobody came between
+    obs.episode = None  # no call since it was read: the watchdog cannot have come between
     if episode is None:
         sighting = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
         story = Story(name_of(obs), obs.instruments, sighting, clock.epoch(began_ns))
@@ -73,9 +73,9 @@ def end_of_iteration(
 
 
 def lost(obs: Any, episode: Episode, ended_ns: int) -> None:
-    """The watchdog finds that an episode is over, whose loop has not told."""
+    """Close an episode that is over but whose loop has not reported the end. In the watchdog's thread."""
     if obs.episode is episode:
-        obs.episode = None  # no call since it was compared: nobody came between
+        obs.episode = None  # no call since it was compared: the loop's thread cannot have come between
         _close(obs, episode, ended_ns, episode.cause)
 
 
@@ -86,7 +86,7 @@ def _close(obs: Any, episode: Episode, ended_ns: int, cause: str) -> None:
 
 
 def _count(obs: Any, ended: Ended) -> None:
-    """Count it, and hand it to the watchdog; where it is far behind, it is counted only."""
+    """Count the block and queue it for the watchdog. If that is far behind, an unseen block is only counted."""
     labelled = obs.metrics.labelled
     labelled.count("asyncio.eventloop.block.episodes", ended.cause)
     labelled.time("asyncio.eventloop.block.duration", ended.duration_ns, ended.cause)
@@ -99,7 +99,7 @@ def name_of(obs: Any) -> str:
 
 
 def report() -> None:
-    """Emit the events of what has ended."""
+    """Emit the events of the blocks that have ended."""
     while ended_episodes:
         ended = ended_episodes.popleft()
         story, episode, duration_ns, cause, unhealthy_ns = ended
@@ -114,7 +114,10 @@ def report() -> None:
 
 
 def forget_taken(episode: Episode) -> None:
-    """Its end is on the way to us; or its thread was interrupted before it came to that, and then it never comes."""
+    """Drop an episode that its loop took out, but whose end has not arrived for a second.
+
+    Usually the end is on its way. It never arrives if the loop's thread was interrupted before it queued it.
+    """
     now_ns = clock.REAL()
     if not episode.taken_ns:
         episode.taken_ns = now_ns

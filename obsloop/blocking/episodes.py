@@ -1,6 +1,6 @@
-"""Blocked episodes: what is known of one, the events that tell of it, and how many there were.
+"""Hold what is known of one blocked episode, and make its events.
 
-An episode is counted where and when it ends, in the loop's thread. Its events come from the watchdog's.
+An episode is counted when it ends, in the loop's thread. Its events come from the watchdog's thread.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from obsloop.introspect.functions import Site
 from obsloop.introspect.spans import Ids
 
 MAX_SAMPLES = 16
-_LONGEST_NS = 1_000_000_000  # between two looks: whether the loop's thread is still there
+_LONGEST_NS = 1_000_000_000  # between two checks whether the loop's thread is still there
 _SEEN_AT_END = "seen at its end"
 
 
 class Sighting(NamedTuple):
-    """What the watchdog saw at one look at a blocked loop."""
+    """What one sample of a blocked loop showed."""
 
     at_ns: int
     site: Site
@@ -31,11 +31,11 @@ class Sighting(NamedTuple):
     """The line alone: ``at app.py:12 in fetch``."""
     schedule_delay: float
     ids: Ids | None = None
-    """Those of the active span, if it is sampled."""
+    """The ids of the active span, if that is sampled."""
 
 
 class Story(NamedTuple):
-    """What the events of an episode have in common: what was seen at first sight."""
+    """What the events of an episode have in common: what its first sample showed."""
 
     loop_name: str
     instruments: Instruments
@@ -43,21 +43,21 @@ class Story(NamedTuple):
     started_at: float
 
     def blocked(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopBlocked:
-        """Tell that the loop is blocked."""
+        """Emit that the loop is blocked."""
         event = self.event(duration_ns, cause, samples)
         recent.note(event)
         emit(self.instruments, "on_loop_blocked", event)
         return event
 
     def unblocked(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopUnblocked:
-        """Tell that it moved on."""
+        """Emit that the loop moved on."""
         event = LoopUnblocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **self._common())
         recent.note(event)
         emit(self.instruments, "on_loop_unblocked", event)
         return event
 
     def event(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopBlocked:
-        """The event, not emitted."""
+        """Return the event without emitting it."""
         return LoopBlocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **self._common())
 
     def _common(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Story(NamedTuple):
 
 
 class Episode:
-    """One stretch of time in which a loop did not poll, from the return of one poll to the next call."""
+    """A stretch of time in which a loop did not poll: from the return of one poll to the call of the next."""
 
     __slots__ = (
         "began_ns",
@@ -100,13 +100,13 @@ class Episode:
         self.cause = cause
         self.logged = False
         self.queue: SchedStat | None = None
-        """What the kernel said of the loop's thread at first sight: what it says later is of the block alone."""
+        """The kernel's numbers of the loop's thread at the first sample: what they grow by later is the block's."""
         self.next_sample_ns = self.next_ns = 0
         self.taken_ns = 0
-        """When the watchdog found first that the loop's thread had taken it to report its end."""
+        """When the watchdog first found that the loop's thread had taken it to report its end."""
 
     def plan(self, now_ns: int, unhealthy_ns: int) -> None:
-        """After a look: when to look next. Samples are taken when the age has doubled."""
+        """Set when the next check and the next sample are due. A sample is due when the age has doubled."""
         if now_ns >= self.next_sample_ns:
             self.next_sample_ns = now_ns + (now_ns - self.began_ns)
         self.next_ns = now_ns + _LONGEST_NS
@@ -117,10 +117,10 @@ class Episode:
 
 
 def longest_sighting(sightings: list[Sighting], started_ns: int, ended_ns: int) -> Sighting | None:
-    """Choose of what was seen from ``started_ns`` to ``ended_ns`` what was there for most of the time.
+    """Return the sighting, from ``started_ns`` to ``ended_ns``, whose place lasted longest; None without any.
 
-    Each sight stands for the time around it, up to the middle between it and the next. The last one alone may be of
-    the line after the block.
+    Each sighting stands for the time around it, up to the middle between it and the next. The last one alone would not
+    do: it may show the line after the block.
     """
     within = [sighting for sighting in sightings if started_ns <= sighting.at_ns]
     spent: dict[tuple[str, str], int] = {}
@@ -136,6 +136,6 @@ def longest_sighting(sightings: list[Sighting], started_ns: int, ended_ns: int) 
 
 
 def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> Sighting:
-    """What is known of an episode that nobody saw while it lasted."""
+    """Return what is known of an episode that the watchdog did not see while it lasted."""
     detail = f"{site.detail}; {_SEEN_AT_END}" if site.detail else _SEEN_AT_END
     return Sighting(ended_ns, site, kind, detail, "", schedule_delay)

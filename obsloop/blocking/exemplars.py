@@ -1,8 +1,8 @@
-"""Exemplars of slow callbacks, and of what waited behind them.
+"""Keep exemplars of slow callbacks, and of the handles that waited behind them.
 
-A case is kept where the loop is on a slow path anyway: a callback that took long, with its own delay where that was
-long too; and, when a slow callback has ended, what waits behind it, which may be as fast as it likes.
-OpenTelemetry is looked at where the program has loaded it, and never imported.
+They are taken only where the loop is on a slow path anyway: of a callback that took long, and of its own delay if that
+was long; and, after a slow callback, of the handles that wait behind it, however fast these are. OpenTelemetry is asked
+only if the program has loaded it, and never imported.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _DURATION = "asyncio.eventloop.callback.duration"
 _DELAY = "asyncio.eventloop.schedule.delay"
 
 _MOST = 16
-"""So many of those that wait are looked at when a slow callback has ended: the first handles, and the first timers."""
-_MAX_LATE = 1e9  # seconds: what is later was never on time
+"""How many waiting handles, and how many timers, are checked after a slow callback: the first ones."""
+_MAX_LATE = 1e9  # seconds; a timer that is later was never on time
 
 
 def callback(
     exemplars: Exemplars, counters: Counters, kind: int, spent_ns: int, delay_ns: int, ids: Ids | None
 ) -> None:
-    """A callback that is looked at anyway has ended, in that span."""
+    """Note a callback that has ended, and its delay, if they were slow; ``ids`` is its span."""
     if ids is not None:
         labels = (KIND_OF_BLOCK[kind // STRIDE],)
         if spent_ns >= counters.slow_ns:
@@ -43,17 +43,17 @@ def callback(
 
 
 def next_one(loop: Any, exemplars: Exemplars, counters: Counters, handle: Any, now_ns: int) -> None:
-    """``handle`` is next, in an iteration of many callbacks that has become a slow one."""
+    """Note the delay of ``handle``, which is next in an iteration of many callbacks that has become slow."""
     if "opentelemetry.trace" in sys.modules:
         _waiting(loop, exemplars, counters, handle, now_ns)
 
 
 def behind(loop: Any, exemplars: Exemplars, counters: Counters) -> None:
-    """A slow callback has ended. What waits has waited at least until now: one case of each kind.
+    """Note one handle of each kind that waits behind a slow callback, which has just ended.
 
-    The span is that in which a handle waits: when it has run, its span may be over. What the delay is in the end is
-    known to the nanosecond only when the handle is called, and a look at each would be one on the hot path: of the
-    next one a few microseconds are missing, of others what those before them take.
+    The span is taken while the handle waits: after it ran, its span may be over. The delay is that until now, so it
+    is a little short: a few microseconds for the next handle, for others also what those before them take. The exact
+    delay is known only when the handle is called, and a check there would be on the hot path.
     """
     if "opentelemetry.trace" not in sys.modules:
         return
@@ -68,7 +68,7 @@ def behind(loop: Any, exemplars: Exemplars, counters: Counters) -> None:
         if TIMER in done or timer._cancelled or not late > 0:
             continue
         marks = _marks.marks(timer)
-        could_ns = max(0 if marks is None else marks[1], counters.run_started_ns)  # when it could become ready at all
+        could_ns = max(0 if marks is None else marks[1], counters.run_started_ns)  # when it could first become ready
         delay_ns = min(int(min(late, _MAX_LATE) * 1e9), now_ns - could_ns)
         ids = spans.span_ids(spans.context(timer, None)) if delay_ns >= counters.slow_ns else None
         if ids is not None:
@@ -79,7 +79,7 @@ def behind(loop: Any, exemplars: Exemplars, counters: Counters) -> None:
 def _waiting(
     loop: Any, exemplars: Exemplars, counters: Counters, handle: Any, now_ns: int, done: Container[int] = ()
 ) -> int:
-    """Note a handle that waits, if it has waited long and its kind is none of ``done``; its kind then, else -1."""
+    """Note a handle if it has waited long and its kind is none of ``done``. Return its kind then, else -1."""
     marks: tuple[int, int] | None = _marks.marks(handle) or loop._obsloop.foreign.get(id(handle))
     if marks is None or marks[0] in done or handle._cancelled or now_ns - marks[1] < counters.slow_ns:
         return -1

@@ -1,4 +1,4 @@
-"""Log lines about loops that are blocked for long: few, however often it happens."""
+"""Log that a loop is blocked for long: few lines, however often it happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _throttle = Throttle()
 
 
 def blocked(event: LoopBlocked, duration: float, cause: str, where: str, *, over: bool) -> None:
-    """Say that a loop has been blocked for ``duration`` seconds; at most once in a while for each loop."""
+    """Log that a loop has been blocked for ``duration`` seconds; at most once in a while for each loop name."""
     left_out = _throttle.left_out(event.loop_name)
     if left_out is None:
         return

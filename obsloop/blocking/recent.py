@@ -1,6 +1,6 @@
-"""The last slow callbacks, slow iterations and blocks of this process, for whoever looks later than it happened.
+"""Keep the last slow callbacks, slow iterations and blocks of this process, for ``/slow``.
 
-Written by loops' threads and the watchdog's, read by the service's. No locks: a writer takes single atomic steps.
+Loops' threads and the watchdog write, the service reads. No locks: a writer takes single atomic steps.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from obsloop.base.fork import reset_in_child
 from obsloop.events import LoopBlocked, LoopUnblocked, SlowCallback, SlowIteration
 
 KEPT = 100
-_MAX_LASTING = 100  # blocks at once; more are those of loops that went away while blocked, and are never over
+_MAX_LASTING = 100  # blocks at once; beyond that are blocks of loops that went away while blocked, and never end
 
 Noted = SlowCallback | SlowIteration | LoopBlocked | LoopUnblocked
 
 
 class Recent(NamedTuple):
-    """What is kept, at one moment."""
+    """The kept events at one moment."""
 
     events: list[Noted]
     """Newest first, one for each block: its ``LoopBlocked`` while it lasts, then its ``LoopUnblocked``."""
@@ -31,14 +31,14 @@ class Recent(NamedTuple):
 
 
 class _Entry:
-    """One happening; a block's event is replaced when more is known of it."""
+    """One event; that of a block is replaced by the block's next one."""
 
     __slots__ = ("number", "seen")
 
     def __init__(self, number: int, event: Noted) -> None:
         self.number = number
         self.seen = event, monotonic()
-        """The event, and when it was noted: one tuple, so that a reader gets both of the same moment."""
+        """The event and when it was noted: one tuple, so that a reader gets a matching pair."""
 
 
 class _Kept:
@@ -49,7 +49,7 @@ class _Kept:
     def __init__(self) -> None:
         self.entries: deque[_Entry] = deque(maxlen=KEPT)
         self.lasting: dict[tuple[str, float], _Entry] = {}
-        self.numbers = count()  # not the deque's business: it forgets how much it has forgotten
+        self.numbers = count()  # the deque does not know how many entries it has dropped
 
     def note_block(self, event: LoopBlocked | LoopUnblocked) -> None:
         """Begin an episode's entry, or put the newer event of the same episode into it."""
@@ -65,7 +65,7 @@ class _Kept:
             self.entries.append(entry)
             return
         entry.seen = event, monotonic()
-        if entry not in self.entries.copy():  # fell off the end while it lasted: it is news again
+        if entry not in self.entries.copy():  # the entry fell off the end while the block lasted
             self.entries.append(entry)
 
 
@@ -80,12 +80,12 @@ def note(event: Noted) -> None:
             now.note_block(event)
         else:
             now.entries.append(_Entry(next(now.numbers), event))
-    except Exception:  # out of memory, or two watchdogs at once: the loop is more important than its history
+    except Exception:  # out of memory, or two watchdogs at once: the loop matters more than its history
         return
 
 
 def kept() -> Recent:
-    """What is kept now, and how much more there was. From any thread."""
+    """Return the kept events, and how many there were before them. From any thread."""
     entries = _copy(_kept.entries)
     noted = max((entry.number for entry in entries), default=-1) + 1
     now = monotonic()
@@ -94,7 +94,7 @@ def kept() -> Recent:
 
 
 def dropped() -> int:
-    """How many happenings of this process are no longer kept."""
+    """Return how many events of this process are no longer kept."""
     return kept().older
 
 
@@ -106,7 +106,7 @@ def forked() -> None:
 
 
 def _copy(entries: deque[_Entry]) -> list[_Entry]:
-    """All entries. Copying is one step under the GIL; where it is not, a writer may come between."""
+    """Return all entries. Copying is one step under the GIL; elsewhere a writer may come between: then try again."""
     for _ in range(100):
         try:
             return list(entries)

@@ -1,4 +1,4 @@
-"""One look at what a loop's thread is doing: the handle, the task, the stack, the span."""
+"""Take one sample of what a loop's thread is doing: the handle, the task, the stack, the span."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THE_LOOP = Site("(loop)", "", 0)
 
 
 def see(run: Run, loop: Any, now_ns: int) -> tuple[Sighting, tuple[Any, ...]] | None:
-    """What the loop's thread is doing; None where it is gone, or past what blocked it."""
+    """Return what the loop's thread is doing; None if it is gone, or past what blocked it."""
     if held.full(loop._obsloop):
         return None
     began_ns = run.counters.began_ns
@@ -28,7 +28,7 @@ def see(run: Run, loop: Any, now_ns: int) -> tuple[Sighting, tuple[Any, ...]] | 
 
 
 def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, tuple[Any, ...]] | None:
-    """The same; each object of the program's that it reads is in ``kept`` before."""
+    """Do the work of ``see``. Each object of the program's goes into ``kept`` before it is read."""
     counters = run.counters
     before_ns = counters.tick_ns
     frames = _frames.of_thread(run.ident, backend.ITERATION)
@@ -37,12 +37,12 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, 
     handle = backend.running_handle(loop, frames.wanted, kept)
     tick_ns, state = counters.tick_ns, counters.state
     if tick_ns != before_ns:
-        return None  # the frames may be of one callback and the handle of the next: look again
+        return None  # the frames may belong to one callback and the handle to the next: try again later
     stack = stacks.take(frames)
     if stack.ours:
         return None
     if handle is None and stack.outermost is None and not frames.cut and state == IN_CALLBACK and backend.METHODS:
-        return None  # between two callbacks, and neither is to be named
+        return None  # between two callbacks: neither is to blame
     site, kind = _THE_LOOP, "other"
     delay_ns = 0
     if handle is not None:

@@ -1,7 +1,6 @@
-"""What took long: slow callbacks, slow iterations, and what an iteration was spent on.
+"""Count and report slow callbacks and slow iterations, and note what an iteration was spent on.
 
-Called in the loop's thread, by ``hotpath.cold_path``, when something has taken long already: never for a callback that
-was fast.
+The loop's thread calls this, through ``hotpath.observer``, only after something took long: never for a fast callback.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _OTHERS = Site("(others)", "", 0)
 
 
 class ProfileEntry:
-    """What one name took of an iteration."""
+    """The time that one name took of an iteration."""
 
     __slots__ = ("calls", "delay_ns", "kind", "ns", "sampled_calls", "sampled_ns", "site")
 
@@ -43,10 +42,10 @@ class ProfileEntry:
 
 
 class IterationProfile:
-    """What the present iteration of one loop was spent on, as far as somebody needs to know.
+    """What the present iteration of one loop was spent on, as far as it is known.
 
-    What took a hundredth of a slow iteration is noted when it returns. An iteration that has become half of a slow one
-    is sampled, too: after each chunk of callbacks the next one's name is taken to stand for the chunk that follows.
+    A callback that took a hundredth of the slow iteration's threshold is noted when it returns. After half of that
+    threshold the iteration is sampled too: the next callback's name stands for the chunk of callbacks that follows.
     """
 
     __slots__ = ("_by_name", "_chunk", "_chunk_from_ns", "_noted_ns", "began_ns", "slow_seen")
@@ -55,43 +54,43 @@ class IterationProfile:
         self.restart(0)
 
     def restart(self, began_ns: int) -> None:
-        """Another iteration, which began at ``began_ns``."""
+        """Begin anew, for the iteration that began at ``began_ns``."""
         self.began_ns = began_ns
         self.slow_seen = False
-        """Whether one of its callbacks was slow by itself."""
+        """Whether one of its callbacks alone was slow."""
         self._by_name: dict[str, ProfileEntry] = {}
         self._chunk: ProfileEntry | None = None
         self._chunk_from_ns = self._noted_ns = 0
 
     def of(self, began_ns: int) -> IterationProfile:
-        """The notes on the iteration that began at ``began_ns``."""
+        """Return the profile of the iteration that began at ``began_ns``."""
         if self.began_ns != began_ns:
             self.restart(began_ns)
         return self
 
     def add(self, site: Site, kind: str, ns: int, delay_ns: int) -> None:
-        """A callback has returned after ``ns``."""
+        """Note a callback that has returned after ``ns``."""
         note = self._note(site, kind, delay_ns)
         note.ns += ns
         note.calls += 1
         self._noted_ns += ns
 
     def sample(self, site: Site, kind: str, now_ns: int, calls: int) -> None:
-        """``site`` is next, and stands for the ``calls`` that follow."""
+        """Begin a chunk: ``site`` is next, and stands for the ``calls`` that follow."""
         self.end_chunk(now_ns)
         self._chunk = self._note(site, kind, 0)
         self._chunk.sampled_calls += calls
         self._chunk_from_ns = now_ns
 
     def end_chunk(self, now_ns: int) -> None:
-        """What has passed since the last sample, but for what was noted by itself, is the sampled name's."""
+        """Give the time since the last sample to the sampled name, without the callbacks that were noted."""
         if self._chunk is not None:
             self._chunk.sampled_ns += max(0, now_ns - self._chunk_from_ns - self._noted_ns)
             self._chunk = None
         self._noted_ns = 0
 
     def ranked(self, spent_ns: int) -> list[tuple[int, int, ProfileEntry]]:
-        """(nanoseconds, calls, note), longest first; samples are scaled up to the time that was not noted."""
+        """Return (nanoseconds, calls, entry), longest first. Samples are scaled up to the time that was not noted."""
         profile = list(self._by_name.values())
         sampled_ns = sum(note.sampled_ns for note in profile)
         unknown_ns = max(0, spent_ns - sum(note.ns for note in profile))
@@ -114,7 +113,7 @@ class IterationProfile:
 def callback(
     loop: Any, counters: Counters, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
 ) -> None:
-    """A callback took ``counters.notable_ns`` or longer: note it; if it was slow, count it and tell who listens."""
+    """Note a callback that took ``counters.notable_ns`` or longer. If it was slow, count it and emit its event."""
     obs = loop._obsloop
     site = callbacks.site_of_handle(handle)
     spent_ns, delay_ns = end_ns - start_ns, max(0, start_ns - ready_ns)
@@ -122,18 +121,18 @@ def callback(
     slow = spent_ns >= counters.slow_ns
     seen = endings.seen(obs, start_ns, end_ns) if slow else None
     if seen is not None:
-        site, kind_name = seen.site, seen.kind  # as it was seen: of an eager task, the child and not the parent
+        site, kind_name = seen.site, seen.kind  # the sample names an eager task's child, the handle its parent
     profile = obs.profile.of(began_ns)
     profile.add(site, kind_name, spent_ns, delay_ns)
     metrics = obs.metrics_of(loop)
     if slow or delay_ns >= counters.slow_ns:
-        ids = seen.ids if seen is not None else None  # it may be over before the callback is
+        ids = seen.ids if seen is not None else None  # the span may have ended before the callback did
         ids = ids or spans.span_ids(spans.context(handle, None))
         exemplars.callback(metrics.exemplars, counters, kind, spent_ns, delay_ns, ids)
     if not slow:
         return
     profile.slow_seen = True
-    counters.slow_iteration_ns = 0  # it blocked the loop: the iteration's end is told, however long slow iterations are
+    counters.slow_iteration_ns = 0  # it blocked the loop: report this iteration's end, whatever the threshold is
     metrics.labelled.count("asyncio.eventloop.callback.slow", site.name)
     why, cpu_time = cause.why_and_cpu(obs, counters, start_ns, end_ns)
     event = SlowCallback(
@@ -147,7 +146,7 @@ def callback(
         cause=why,
         cpu_time=cpu_time,
     )
-    recent.note(event)  # without what follows: it is kept for long, and contexts hold what the program put into them
+    recent.note(event)  # without samples and context: it is kept for long, and contexts hold the program's objects
     if has_listeners(obs.instruments, "on_slow_callback"):
         context = getattr(handle, "_context", None)
         event = replace(
@@ -159,11 +158,11 @@ def callback(
         emit(obs.instruments, "on_slow_callback", event)
     if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
         log(event, "slow callback")
-    exemplars.behind(loop, metrics.exemplars, counters)  # last: until now they wait
+    exemplars.behind(loop, metrics.exemplars, counters)  # last: the handles behind wait until now
 
 
 def iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> None:
-    """An iteration was slow, or was told to tell its end: count it and tell who listens."""
+    """Report the end of an iteration that was slow, or that had to report its end: count it and emit its event."""
     try:
         _iteration(loop, counters, began_ns, end_ns)
     finally:
@@ -197,7 +196,7 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
             top=tuple((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked),
         )
         emit(obs.instruments, "on_slow_iteration", event)
-        if not profile.slow_seen:  # the slow callbacks in it have been told of
+        if not profile.slow_seen:  # else its slow callbacks are reported already
             recent.note(event)
             if obs.settings.log_slow_callbacks:
                 log(event, "slow iteration")
@@ -207,7 +206,7 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
 
 
 def sample(loop: Any, counters: Counters, began_ns: int, handle: Any, calls: int) -> None:
-    """An iteration of many callbacks becomes a slow one: ``handle`` is next, and stands for the next ``calls``."""
+    """Sample an iteration of many callbacks that becomes slow: ``handle`` is next, and stands for ``calls`` of them."""
     obs = loop._obsloop
     kind = KIND_OF_BLOCK[(marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
     obs.profile.of(began_ns).sample(callbacks.site_of_handle(handle), kind, counters.tick_ns, calls)
@@ -215,7 +214,7 @@ def sample(loop: Any, counters: Counters, began_ns: int, handle: Any, calls: int
 
 
 def log(event: SlowCallback | SlowIteration, what: str) -> None:
-    """One line, on the logger ``obsloop``."""
+    """Log one line, on the logger ``obsloop``."""
     top = event.top if isinstance(event, SlowIteration) else ()
     with harmless:  # a logging handler of the program's may raise
         _log.warning(

@@ -1,7 +1,7 @@
-"""What a thread used of the machine: measured from any thread, at some moments, to be compared later.
+"""Measure what a thread has used of the machine, from any thread, so that two moments can be compared.
 
-Of a loop's thread: CPU time, time on the run queue, time slices (Linux tells the last two in ``/proc``), idle time and
-garbage collection. Of the watchdog: how late it woke, and what it did meanwhile. What a system does not tell is None.
+For a loop's thread: CPU time, time on the run queue, time slices (the last two from Linux' ``/proc``), idle time and
+garbage collection. For the watchdog: how late it woke, and its slices meanwhile. None where a system has no number.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if sys.platform == "linux":
 
 _LINUX = sys.platform == "linux"
 _MOST_FILES = 32
-_QUEUE_NS = 1_000_000_000  # so old may be what the kernel said of a busy thread
+_QUEUE_NS = 1_000_000_000  # so old may the kernel's numbers of a busy thread be
 _FIGHT_SLICES = 20
-WORTH_ASKING_NS = 10_000_000  # of what is shorter the kernel is not asked how much was on the run queue
-LATE_NS = 2_000_000  # what is less is how precise a timed wait is
+WORTH_ASKING_NS = 10_000_000  # for a shorter time, the kernel is not asked how much was on the run queue
+LATE_NS = 2_000_000  # a smaller lateness is within the precision of a timed wait
 
 
 class Scheduling(NamedTuple):
-    """What the kernel counts of one thread."""
+    """The kernel's counters of one thread."""
 
     cpu_ns: int
     wait_ns: int
-    """It could have run, but did not: time on the run queue."""
+    """Time on the run queue: the thread could have run, but did not."""
     slices: int
     """How often it was put on a CPU."""
 
 
 class SchedStat(NamedTuple):
-    """What the kernel said of a loop's thread at one moment, and what else it had used by then."""
+    """The kernel's counters of a loop's thread at one moment, and what else the thread had used by then."""
 
     at_ns: int
     idle_ns: int
@@ -52,11 +52,11 @@ class SchedStat(NamedTuple):
     wait_ns: int
     slices: int
     waits: int
-    """Polls that might wait: of so many slices they are the reason."""
+    """Polls that might wait: each may be the reason of one slice."""
 
 
 class Usage(NamedTuple):
-    """What a loop's thread had used at one moment, in nanoseconds and from whatever beginning."""
+    """What a loop's thread had used at one moment, in nanoseconds from an arbitrary start."""
 
     at_ns: int
     began_ns: int
@@ -65,25 +65,25 @@ class Usage(NamedTuple):
     gc_ns: int
     cpu_ns: int | None
     queue: SchedStat | None
-    """This may be a little older."""
+    """The kernel's counters, which may be a little older."""
 
 
 class UsageHistory(NamedTuple):
-    """The last two measurements of a loop's thread: at least one was made before the present iteration began."""
+    """The last two measurements of a loop's thread, at least one from before the present iteration."""
 
     native_id: int
     newer: Usage
     older: Usage | None
     over_ns: int = 0
-    """The iteration that began then has been told of, and is over."""
+    """When the last iteration began whose end was reported."""
 
     def before(self, moment_ns: int) -> Usage | None:
-        """The last one that was made by then, if any."""
+        """Return the last measurement that was made by then, if any."""
         return self.newer if self.newer.at_ns <= moment_ns else self.older
 
 
 class _File:
-    """An open ``schedstat``: it is read at each look, and opening takes six times as long as reading."""
+    """An open ``schedstat``. It stays open, since opening takes six times as long as reading."""
 
     __slots__ = ("fd", "identity", "used_ns")
 
@@ -93,7 +93,7 @@ class _File:
         self.used_ns = 0
 
     def close(self) -> None:
-        # The program may have closed it, with all others, and the number be another file's by now.
+        # The program may have closed all descriptors, and the number may be another file's by now.
         with suppress(OSError):
             if _identity(self.fd) == self.identity:
                 os.close(self.fd)
@@ -108,7 +108,7 @@ _files: dict[int, _File] = {}
 
 
 def scheduling(native_id: int) -> Scheduling | None:
-    """What the kernel says of a thread of this process; None where it does not, or the thread is gone."""
+    """Return the kernel's counters of a thread of this process; None if there are none or the thread is gone."""
     if not _LINUX:
         return None
     for _ in range(2):
@@ -117,7 +117,7 @@ def scheduling(native_id: int) -> Scheduling | None:
             cpu, wait, slices = os.pread(file.fd, 96, 0).split()
             file.used_ns = clock.REAL()
             return Scheduling(int(cpu), int(wait), int(slices))
-        except (OSError, ValueError):  # a thread that is gone, or the program has closed our file: once more
+        except (OSError, ValueError):  # the thread is gone, or the program closed obsloop's file: try once more
             lost = _files.pop(native_id, None)
             if lost is None:
                 return None
@@ -126,10 +126,10 @@ def scheduling(native_id: int) -> Scheduling | None:
 
 
 def prepare(native_id: int) -> None:
-    """Open the file of a thread that ``scheduling`` will be asked about.
+    """Open the file of a thread for later calls of ``scheduling``.
 
-    Programs and their tests count open descriptors: so this happens before the program's code runs in the thread, the
-    file stays open while the thread lives, and only another one's opening closes it.
+    Programs and their tests count open descriptors. So this happens before the program's code runs in the thread, the
+    file stays open while the thread lives, and files of gone threads are closed only when another one is opened.
     """
     if _LINUX and native_id not in _files:
         with suppress(OSError):
@@ -137,7 +137,7 @@ def prepare(native_id: int) -> None:
 
 
 def _open(native_id: int) -> _File:
-    """Open a thread's file, and close those of threads that are gone. Raises OSError."""
+    """Open a thread's file, and close those of threads that are gone. Raise OSError if that fails."""
     close_unused(_MOST_FILES // 2 if len(_files) >= _MOST_FILES else _MOST_FILES)
     file = _File(native_id)
     kept = _files.setdefault(native_id, file)
@@ -147,7 +147,7 @@ def _open(native_id: int) -> _File:
 
 
 def close_unused(keep: int = _MOST_FILES) -> None:
-    """Close the files of threads that are gone, and the oldest of those that are more than ``keep``."""
+    """Close the files of threads that are gone, and the least recently used ones beyond ``keep``."""
     oldest_first = sorted(_files.copy().items(), key=lambda item: item[1].used_ns)
     for i, (native_id, file) in enumerate(oldest_first):
         gone = i < len(oldest_first) - keep or not os.path.exists(f"/proc/self/task/{native_id}")
@@ -156,22 +156,22 @@ def close_unused(keep: int = _MOST_FILES) -> None:
 
 
 def cpu_time_ns(native_id: int) -> int | None:
-    """CPU time of a thread of this process."""
+    """Return the CPU time of a thread of this process, in nanoseconds; None if not known."""
     if native_id == get_native_id():
         return time.thread_time_ns()
     if not _LINUX:
         return None
     try:
-        # What pthread_getcpuclockid() makes of a thread, by its kernel id: harmless when the thread is gone by now.
+        # The clock id that pthread_getcpuclockid() makes; from the kernel's thread id it is harmless for a gone thread.
         return time.clock_gettime_ns((~native_id << 3) | 6)
     except OSError:
         return None
 
 
 def measure(counters: Counters, native_id: int, queue: SchedStat | None = None) -> Usage:
-    """What the thread ``native_id``, in which the loop of ``counters`` runs, has used by now.
+    """Measure what the thread ``native_id``, in which the loop of ``counters`` runs, has used by now.
 
-    With a ``queue`` that is good enough the kernel's files are not read, for which the GIL is given away.
+    With a ``queue``, the kernel's files are not read: reading releases the GIL.
     """
     gc_ns = counters.collecting_ns()
     tick_ns, state, idle_ns, began_ns = counters.tick_ns, counters.state, counters.idle_ns, counters.began_ns
@@ -188,9 +188,9 @@ def measure(counters: Counters, native_id: int, queue: SchedStat | None = None) 
 
 
 def look(obs: Any, counters: Counters, native_id: int) -> None:
-    """Measure the loop's thread, to compare with later, unless nothing would be gained by it.
+    """Measure the loop's thread for later comparisons, unless that would gain nothing.
 
-    Of a busy loop the kernel is asked once a second. To ask it gives the GIL away, and to get it back from a loop that
+    For a busy loop, ask the kernel once a second only. Asking releases the GIL, and to get it back from a loop that
     polls every few microseconds takes a hundred tries.
     """
     own: UsageHistory | None = obs.usage
@@ -201,9 +201,9 @@ def look(obs: Any, counters: Counters, native_id: int) -> None:
     if own is not None and own.native_id == native_id:
         older = own.newer
         if older.tick_ns == counters.tick_ns:
-            return  # it waits, since then or still
+            return  # nothing has happened since the last measurement: it waits
         if older.began_ns == counters.began_ns and not waits:
-            return  # two within one iteration: then none might be left from before it
+            return  # after two within one iteration, none might be left from before it
         queue = older.queue
         if queue is not None and (counters.state == IN_IDLE or clock.monotonic_ns() - queue.at_ns > _QUEUE_NS):
             queue = None
@@ -211,14 +211,14 @@ def look(obs: Any, counters: Counters, native_id: int) -> None:
 
 
 def iteration_ended(obs: Any, counters: Counters, began_ns: int, native_id: int) -> None:
-    """A slow iteration is over, in this thread: what comes next is compared with now."""
+    """Measure this thread at the end of a slow iteration, for comparison with what comes next."""
     obs.usage = UsageHistory(native_id, measure(counters, native_id), None, began_ns)
 
 
 def known(obs: Any, counters: Counters) -> UsageHistory | None:
-    """The last two of all measurements of the loop's thread, those of ``look`` and those made without the GIL.
+    """Return the last two measurements of the loop's thread, from ``look`` and from those made without the GIL.
 
-    One of them is from before the present iteration began, if there is one.
+    If any is from before the present iteration, one of the two is.
     """
     own: UsageHistory | None = obs.usage
     told = counters.looks()
@@ -242,7 +242,7 @@ def known(obs: Any, counters: Counters) -> UsageHistory | None:
 
 
 def is_over(obs: Any, began_ns: int) -> bool:
-    """Whether the iteration that began then has been told of: its thread is on the way to its poll."""
+    """Return whether the end of the iteration that began then is reported: its thread is on the way to the poll."""
     own: UsageHistory | None = obs.usage
     return own is not None and own.over_ns == began_ns
 
@@ -251,7 +251,7 @@ def is_over(obs: Any, began_ns: int) -> bool:
 
 
 class LateWakeup(NamedTuple):
-    """A sleep of the watchdog that lasted too long, or did not go undisturbed."""
+    """A sleep of the watchdog that lasted too long or was disturbed."""
 
     planned_ns: int
     woke_ns: int
@@ -262,24 +262,24 @@ class LateWakeup(NamedTuple):
 class _Sleep(NamedTuple):
     native_id: int
     wakeup: Any
-    """Its ``planned_ns`` and ``switches`` are of the present sleep: one wait may consist of many."""
+    """Has ``planned_ns`` and ``switches`` of the present sleep: one wait may consist of many sleeps."""
 
     def slices(self) -> int | None:
-        """What ``scheduling`` would have said at its beginning."""
+        """Return the slices that ``scheduling`` would have counted at the sleep's begin."""
         known = self.wakeup.switches >= 0 and _watchdog.known is not None
         return self.wakeup.switches + _watchdog.offset if known else None
 
 
 class _Watchdog:
-    """When the watchdog was late, lately; and its present sleep."""
+    """The watchdog's last late wakeups, and its present sleep."""
 
     __slots__ = ("known", "known_ns", "late", "offset", "sleep", "woke_ns")
 
     def __init__(self) -> None:
         self.woke_ns = self.known_ns = 0
-        self.offset = 1  # it has been put on a CPU once more than taken off
+        self.offset = 1  # a running thread was put on a CPU once more than taken off
         self.known: Scheduling | None = None
-        """What the kernel said of it last, which is not asked each time."""
+        """The kernel's last counters of it. The kernel is not asked each time."""
         self.sleep: _Sleep | None = None
         self.late: deque[LateWakeup] = deque(maxlen=16)
 
@@ -288,18 +288,18 @@ _watchdog = _Watchdog()
 
 
 def _switches() -> int:
-    """How often this thread was taken off its CPU: asked without giving the GIL away."""
+    """Return how often this thread was taken off its CPU. Does not release the GIL."""
     used: Any = resource.getrusage(resource.RUSAGE_THREAD)
     return int(used.ru_nvcsw + used.ru_nivcsw)
 
 
 def _own_slices() -> int | None:
-    """What ``scheduling`` says of this thread, without asking it: they grow together, but for a few in a thousand."""
+    """Return this thread's slices without asking ``scheduling``: the two differ by a few in a thousand."""
     return _switches() + _watchdog.offset if resource is not None and _watchdog.known is not None else None
 
 
 def falls_asleep(planned_ns: int, wakeup: Any) -> None:
-    """The watchdog is going to sleep until then, on ``wakeup``."""
+    """Note that the watchdog is going to sleep until ``planned_ns``, on ``wakeup``."""
     native_id = get_native_id()
     if planned_ns - _watchdog.known_ns > _QUEUE_NS and resource is not None:
         before = _switches()
@@ -311,9 +311,10 @@ def falls_asleep(planned_ns: int, wakeup: Any) -> None:
 
 
 def wakes() -> bool:
-    """The watchdog is awake. Whether it had to fight for the GIL with a loop that polls every few microseconds.
+    """Note that the watchdog woke. Return whether it had to fight for the GIL with a loop that polls all the time.
 
-    Such a loop gives the GIL away so shortly that a thread is woken for it and comes too late, a hundred times over.
+    Such a loop, with a poll every few microseconds, releases the GIL so shortly that a waiting thread is woken and
+    comes too late, a hundred times over.
     """
     sleep = _watchdog.sleep
     _watchdog.woke_ns = now_ns = clock.monotonic_ns()
@@ -325,17 +326,17 @@ def wakes() -> bool:
         late = _compared(sleep, now_ns, slices, awake=True)
         if late is not None:
             _watchdog.late.append(late)
-    # Only now: to ask the kernel gives the GIL away, and a loop that was held up with us asks meanwhile why it was.
+    # Only now: asking the kernel releases the GIL, and a loop that was held up too may ask for this sleep meanwhile.
     _watchdog.sleep = None
     slept = sleep.slices()
     if slices is None or slept is None:
         return False
-    # Against a thread that computes it is one in a switch interval, of 5 ms.
+    # Against a thread that computes, it would be one slice in a switch interval of 5 ms.
     return slices - slept > max(_FIGHT_SLICES, late_ns // 500_000)
 
 
 def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) -> LateWakeup | None:
-    """How the watchdog's sleep went by now; None where there is nothing to tell."""
+    """Return how late or disturbed the watchdog's sleep is by now; None if it is neither."""
     planned_ns, slept = sleep.wakeup.planned_ns, sleep.slices()
     late_ns = now_ns - planned_ns
     wait_ns = 0
@@ -352,8 +353,8 @@ def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) ->
 
 
 def lateness(started_ns: int, ended_ns: int) -> list[LateWakeup]:
-    """The watchdog's troubles within a stretch of time, its present sleep included."""
-    now_ns = clock.monotonic_ns()  # what is later was noted by another clock, a test's
+    """Return the watchdog's late or disturbed sleeps within a stretch of time, its present sleep included."""
+    now_ns = clock.monotonic_ns()  # later ones were noted by another clock, a test's
     noted = [late for late in _watchdog.late.copy() if late.woke_ns <= now_ns]
     found = [late for late in noted if late.woke_ns > started_ns and late.planned_ns < ended_ns]
     sleep = _watchdog.sleep
@@ -362,14 +363,14 @@ def lateness(started_ns: int, ended_ns: int) -> list[LateWakeup]:
 
 
 def woke_within(started_ns: int, ended_ns: int) -> bool:
-    """Whether the watchdog woke, or was to wake, within a stretch of time that ends now."""
+    """Return whether the watchdog woke, or was due to wake, within a stretch of time that ends now."""
     sleep = _watchdog.sleep
     return _watchdog.woke_ns > started_ns or bool(sleep is not None and sleep.wakeup.planned_ns < ended_ns)
 
 
 @reset_in_child
 def forked() -> None:
-    """In a forked child: the files tell of the parent's threads, and there is no watchdog."""
+    """Begin anew in a forked child: the files are those of the parent's threads, and there is no watchdog."""
     global _watchdog  # noqa: PLW0603 - as a whole
     _watchdog = _Watchdog()
     for file in list(_files.values()):

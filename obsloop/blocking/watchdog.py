@@ -1,8 +1,8 @@
-"""One thread for the whole process that sees, while it lasts, that a loop is blocked.
+"""Run the watchdog: one thread for the whole process that finds blocked loops while they are blocked.
 
-A loop is blocked when it does not come back to its poll: when its present iteration has lasted too long, or its present
-callback. The thread sleeps until the first moment when that could be, parks when no loop runs, ends for a fork, and
-never dies of an error. Loops' threads hand it what has ended and ring; they wait for nothing.
+A loop is blocked when its present iteration, or its present callback, has lasted too long, so that it does not come
+back to its poll. The thread sleeps until the first moment at which that is possible, parks when no loop runs, ends for
+a fork, and survives every error. Loops' threads queue the ends of blocks and notify the watchdog; they never wait.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from obsloop.blocking.endings import REST_NS, end_of_iteration, ended_episodes, 
 from obsloop.blocking.wakeup import Wakeup
 
 __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
-_LONGEST_NS = 100_000_000  # between two looks: a loop may have begun to run, or a limit have changed
+_LONGEST_NS = 100_000_000  # between two checks: a loop may have begun to run, or a threshold may have changed
 _MOST_PATIENCE = 8
-_PARK_NS = 1_000_000_000  # no loop has run for so long
+_PARK_NS = 1_000_000_000  # the thread parks after no loop has run for so long
 _STALE_NS = 10_000_000_000  # a start that takes so long hangs: another thread may try
 _JOIN_SECONDS = 1.0
 _EXIT_SECONDS = 0.2
 
 
 class _Life:
-    """The thread, from its start to its end; a fork ends it, and the next run of a loop begins another."""
+    """The thread from its start to its end. A fork ends it; the next run of a loop begins another."""
 
     __slots__ = (
         "busy_ns",
@@ -65,11 +65,11 @@ class _Life:
         self.wakeup: Any = (backend.compiled_wakeup or Wakeup)(MIN_THRESHOLD_NS, FLOOR_NS, usage.LATE_NS)
         self.stop = False
         self.ended = False
-        """It has done its last work, and looks for the last time whether it is to stop."""
+        """It has done its last work, and checks for the last time whether it is to stop."""
         self.busy_ns = 0
-        """Since when it does what may take long: hooks are called. 0 while it sleeps."""
+        """Since when it works, which may take long since it calls hooks. 0 while it sleeps."""
         self.prepared = _thread.allocate_lock()
-        """Held until the file that tells of this thread is open: then it need not open one later."""
+        """Held until this thread's ``schedstat`` is open, so that the thread need not open it later."""
         self.prepared.acquire()
         self.patience = 1
         self.made_ns = clock.REAL()
@@ -79,20 +79,20 @@ class _Life:
 
 _life: _Life | None = None
 _asleep = True  # parked, or not there at all
-_refused = False  # this interpreter starts no daemon threads, or ends: nothing is watched
+_refused = False  # this interpreter starts no daemon threads, or is ending: nothing is watched
 _transient = False  # this is a subinterpreter: the thread ends with the last loop
 _coming: _Life | None = None
-"""What a thread is starting at this moment."""
+"""The life that a thread is starting at this moment."""
 _spent_before_ns = 0  # by threads that have ended
 _watched: dict[tuple[Counters, int], int] = {}
-"""Counters and their thread's native id -> when that loop last ran, or notified. It is forgotten a second later."""
+"""Counters and their thread's native id -> when that loop last ran or notified. Forgotten a second later."""
 
 
 # ---- called in loops' threads ----------------------------------------------------------------------------------------
 
 
 def _wake(run: Run) -> None:
-    """A run begins in this thread."""
+    """Note that a run begins in this thread."""
     if _asleep or (run.counters, run.native_id) not in _watched:
         guarded(_begin, run)
 
@@ -101,12 +101,12 @@ runs.wake = _wake
 
 
 def _begin(run: Run) -> None:
-    """Watch this thread's loop, if it wants to be watched: start the thread, or end its rest."""
+    """Watch this thread's loop if its settings ask for it: start the watchdog's thread or notify it."""
     loop = run.loop()
     if loop is not None and loop._obsloop.settings.watchdog and not _refused:
         usage.prepare(run.native_id)
         usage.look(loop._obsloop, run.counters, run.native_id)
-        _watched[run.counters, run.native_id] = clock.REAL()  # it rings once, however short it runs
+        _watched[run.counters, run.native_id] = clock.REAL()  # it notifies once, however short its runs are
         _start()
 
 
@@ -121,9 +121,9 @@ def iteration_ended(
     schedule_delay: float,
     cause: str,
 ) -> None:
-    """An iteration that was slow, or in which the watchdog saw the loop blocked, ends: count it, and have it told.
+    """Count a block at the end of its iteration, and have the watchdog emit its events.
 
-    In the loop's thread; waits for nobody. An iteration that was neither does not count.
+    It counts if the iteration was slow, or if the watchdog saw the loop blocked. In the loop's thread; never waits.
     """
     slow = ended_ns - began_ns >= min(obs.slow_ns, obs.slow_iteration_ns)
     if slow or obs.episode is not None:
@@ -138,7 +138,7 @@ def iteration_ended(
 
 
 def self_time_ns() -> int:
-    """CPU time of the thread so far."""
+    """Return the CPU time of the watchdog's threads so far, in nanoseconds."""
     return _spent_before_ns + (_life.cpu_ns if _life is not None else 0)
 
 
@@ -146,7 +146,7 @@ self_metrics.read_time("watchdog", self_time_ns)
 
 
 def _start() -> None:
-    """Have a thread that looks: start it, or ring for it."""
+    """Start the thread, or notify it if there is one."""
     life = _life
     if life is not None:
         life.wakeup.notify()
@@ -157,8 +157,8 @@ def _start() -> None:
 def _begin_life(life: _Life) -> None:
     """Start the thread of ``life``, unless another thread starts one at this moment.
 
-    A signal's handler may raise at any call in here. A thread that it leaves without a place ends, and the next run
-    starts another.
+    A signal handler may raise at any call in here. The thread then ends if it did not become the watchdog, and the
+    next run starts another.
     """
     global _life, _asleep, _refused, _transient, _coming  # noqa: PLW0603
     try:
@@ -184,7 +184,7 @@ def _begin_life(life: _Life) -> None:
 
 
 def _end_life(life: _Life) -> None:
-    """Note that the thread of ``life`` is gone, or is not waited for any longer. Once: another may have begun since."""
+    """Note that the thread of ``life`` is gone or given up. Only if it is the present one: another may have begun."""
     global _life, _asleep, _spent_before_ns  # noqa: PLW0603
     if _life is life:
         _spent_before_ns += life.cpu_ns
@@ -198,14 +198,14 @@ def _work(life: _Life) -> None:
     try:
         _watch_until_stopped(life)
     finally:
-        _end_life(life)  # here: the thread that has it end may be interrupted, and then does not come to it
+        _end_life(life)  # here, since the thread that ends it may be interrupted before it gets to this
 
 
 def _watch_until_stopped(life: _Life) -> None:
     life.prepared.acquire(timeout=_JOIN_SECONDS)
     while True:
         while not life.stop:
-            # BaseException: an instrument or a logging handler may raise SystemExit, and that would be the end.
+            # BaseException: an instrument or a logging handler may raise SystemExit, which would end the thread.
             try:
                 life.busy_ns = clock.REAL()
                 life.next_ns = life.busy_ns + _LONGEST_NS
@@ -217,7 +217,7 @@ def _watch_until_stopped(life: _Life) -> None:
         life.busy_ns = clock.REAL()
         with suppress(BaseException):
             report()
-        # In this order: who takes ``stop`` back either finds that it has ended, or has it go on.
+        # In this order: a thread that takes ``stop`` back either finds ``ended`` set, or makes this one go on.
         life.ended = True
         if life.stop:
             return
@@ -225,7 +225,7 @@ def _watch_until_stopped(life: _Life) -> None:
 
 
 def _pass(life: _Life) -> None:
-    """Tell what has ended, and look at every loop."""
+    """Emit the events of ended blocks, and check every loop."""
     life.looked_ns = clock.REAL()
     life.cpu_ns = time.thread_time_ns()
     report()
@@ -237,13 +237,13 @@ def _pass(life: _Life) -> None:
 
 
 def _look_at_tasks(life: _Life) -> None:
-    """The lints have a look, or a slice of one, when it is time."""
-    life.lints_ns = life.looked_ns + REST_NS  # should they raise
+    """Run the lints, or a slice of a scan, if they are due."""
+    life.lints_ns = life.looked_ns + REST_NS  # in case they raise
     life.lints_ns = runner.go_on()
 
 
 def _sleep(life: _Life) -> None:
-    """Until the next look is due, somebody rings, or, when no loop has run for a second, a loop runs."""
+    """Sleep until the next check is due or ``notify`` is called; if no loop has run for a second, until one runs."""
     global _asleep  # noqa: PLW0603
     now_ns = clock.REAL()
     if now_ns - life.watched_ns >= _PARK_NS and not open_episodes:
@@ -255,7 +255,7 @@ def _sleep(life: _Life) -> None:
         return
     _watch(now_ns)
     watched: list[tuple[Counters, int]] = []
-    # A loop that has to be fought for the GIL at each look polls all the time, and the fight costs both: fewer looks.
+    # If each check has to fight a loop for the GIL, that loop polls all the time, and the fight costs both: check less.
     patient_ns = now_ns + life.patience * _LONGEST_NS
     until_ns = now_ns + max(FLOOR_NS, min(life.next_ns - now_ns, _LONGEST_NS))
     if life.wakeup.looks and not open_episodes and clock.monotonic_ns is clock.REAL:
@@ -266,16 +266,16 @@ def _sleep(life: _Life) -> None:
     usage.falls_asleep(until_ns, life.wakeup)
     rung = life.wakeup.wait(watched, until_ns, patient_ns)
     life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1
-    if rung and not life.stop:  # however often it rings, there are no more looks
+    if rung and not life.stop:  # frequent notifying does not make the checks more frequent
         time.sleep(min(FLOOR_NS, max(0, life.looked_ns + FLOOR_NS - clock.REAL())) / 1e9)
 
 
 def _watch(now_ns: int) -> None:
-    """Settle which loops need not ring when they begin to run: those that run, and those that did a moment ago."""
+    """Settle which loops need not notify when they begin to run: those that run, or did less than a second ago."""
     for key, seen_ns in list(_watched.items()):
         if now_ns - seen_ns > REST_NS:
             _watched.pop(key, None)
-    # In this order: a run that begins now either is among these, or finds itself forgotten, and rings.
+    # In this order: a run that begins now either is among these, or finds itself forgotten and notifies.
     for run in list(runs.runs.values()):
         if wants_watching(run):
             _watched[run.counters, run.native_id] = now_ns
@@ -285,12 +285,12 @@ def _watch(now_ns: int) -> None:
 
 
 def _before_fork() -> None:
-    """End the thread: a process that forks should have one only, and since 3.12 Python warns where it has more."""
+    """End the thread. A process that forks should have one thread; Python 3.12 and later warn if it has more."""
     _end(_JOIN_SECONDS)
 
 
 def _end(patience: float) -> None:
-    """End the thread. Where it has been at the same work, a hook that hangs, for ``patience`` seconds, it goes on."""
+    """End the thread. If it has been in the same work (a hook that hangs) for ``patience`` seconds, let it go on."""
     life = _life
     if life is None:
         return
@@ -304,7 +304,7 @@ def _end(patience: float) -> None:
         if life.thread.is_alive():
             life.stop = False
             if not life.ended:
-                return  # it goes on when the hook returns: the next fork waits no longer, and there is no second thread
+                return  # it goes on when the hook returns: the next fork does not wait, and no second thread is needed
             life.stop = True
             life.thread.join(_JOIN_SECONDS)
         _wait_until_gone(life.thread.native_id)
@@ -312,9 +312,9 @@ def _end(patience: float) -> None:
 
 
 def _wait_until_gone(native_id: int | None) -> None:
-    """A thread that has been joined may be on its last steps still, and be counted by the kernel.
+    """Wait until the kernel no longer counts a joined thread, which may still be on its last steps.
 
-    Its clock tells, which is gone with it: no look-up in ``/proc``, which keeps what was looked up.
+    The thread's clock disappears with it. ``/proc`` is no use: it keeps what was looked up.
     """
     deadline = clock.seconds() + _JOIN_SECONDS / 10
     while native_id and usage.cpu_time_ns(native_id) is not None and clock.seconds() < deadline:
@@ -322,14 +322,14 @@ def _wait_until_gone(native_id: int | None) -> None:
 
 
 def _after_fork_in_parent() -> None:
-    """Watch again when a loop moves on. Not at once: Python counts the threads after this, to warn of them."""
+    """Have each loop's next iteration start the watchdog again. Not at once: Python counts threads after this."""
     for run in list(runs.runs.values()):
-        run.counters.slow_iteration_ns = 0  # its end is told, whereupon there is a thread again
+        run.counters.slow_iteration_ns = 0  # the iteration reports its end, which starts the thread
 
 
 @reset_in_child
 def _after_fork_in_child() -> None:
-    # As a whole: whoever held them is gone.
+    # Replaced or cleared as a whole: the threads that held them are gone.
     global _life, _asleep, _coming, _spent_before_ns  # noqa: PLW0603
     _life, _asleep, _spent_before_ns = None, True, 0
     _coming = None
@@ -345,17 +345,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def closed() -> None:
-    """A loop is closed. In a subinterpreter the thread ends with the last one: it may be ended next."""
+    """Note that a loop is closed. In a subinterpreter, which may end next, the thread ends with the last loop."""
     if _transient and _life is not None and not runs.runs:
         _end(_EXIT_SECONDS)
 
 
 def _at_exit() -> None:
-    """A subinterpreter cannot be ended while a thread of it is left. The main one ends with its daemon threads."""
+    """End the thread of a subinterpreter, which cannot end while it has one. The main one ends with its daemons."""
     global _refused  # noqa: PLW0603
     if _transient:
         _end(_EXIT_SECONDS)
-        _refused = True  # what runs after this is not watched
+        _refused = True  # loops that run after this are not watched
 
 
 atexit.register(_at_exit)
