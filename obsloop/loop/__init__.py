@@ -1,1 +1,1 @@
-"""The loop class, and how one is made, started and observed."""
+"""Make, run and observe loops: the loop class and what it needs."""

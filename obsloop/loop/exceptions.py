@@ -1,8 +1,8 @@
-"""Exceptions that no code of the program caught: what reaches the loop's exception handler.
+"""Count the exceptions that reach the loop's exception handler: those that no code of the program caught.
 
-``call_exception_handler`` is not to be overloaded (asyncio's documentation says so). A handler of obsloop's stands in
-front of the program's: it counts, calls the instruments, and then lets the program's handler or the default one do what
-it would have done, with asyncio's own rules for one that raises.
+asyncio's documentation forbids overriding ``call_exception_handler``. So obsloop's handler stands in front of the
+program's: it counts, calls the instruments, and then calls the program's handler or the default one. asyncio's own
+rules apply to one that raises.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ _NOWHERE = Site("", "", 0)
 
 
 def on_exception(loop: Any, context: dict[str, Any]) -> None:
-    """Stands as the loop's exception handler, in front of the program's own."""
+    """Handle an exception, as the loop's handler in front of the program's own."""
     try:
         guarded(_count, loop, context)
-    finally:  # also when a hook ends the program: the error is reported as it always is
+    finally:  # even if a hook ends the program, asyncio reports the error as always
         _go_on(loop, context)
 
 
 def _go_on(loop: Any, context: dict[str, Any]) -> None:
-    """Do what would be done without us."""
+    """Do what asyncio would do without obsloop."""
     if context.get("message") == _DESTROYED and loop._obsloop.tasks is not None:
         guarded(loop._obsloop.tasks.destroyed, context.get("task"), loop._obsloop.counters)
     handler = loop._obsloop.exception_handler
     if handler is not None:
-        handler(loop, context)  # asyncio deals with what it raises
+        handler(loop, context)  # asyncio handles what it raises
         return
     try:
         loop.default_exception_handler(context)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException:
-        # What call_exception_handler does where no handler is set. An exception that left here would be taken for the
-        # program's handler's.
+        # As call_exception_handler does if no handler is set. It would take an exception raised here for one of the
+        # program's handler.
         private_base_events.logger.error("Exception in default exception handler", exc_info=True)
 
 
@@ -85,7 +85,7 @@ def _count(loop: Any, context: dict[str, Any]) -> None:
 
 
 def _origin(context: dict[str, Any]) -> tuple[str, str, Site]:
-    """What it came from, the kind of handle, and the name: by the keys that asyncio documents for the context."""
+    """Return origin, kind of handle and name, from the keys that asyncio documents for the context."""
     handle = context.get("handle")
     if handle is not None:
         kind = (marks.marks(handle) or (OTHER,))[0]
@@ -110,7 +110,7 @@ def _class_site(thing: Any) -> Site:
 
 
 def _raised_at(exception: Any) -> str:
-    """The line that raised it: the innermost of its traceback."""
+    """Return the line that raised it, the innermost of its traceback, as text."""
     traceback = getattr(exception, "__traceback__", None)
     if traceback is None:
         return ""

@@ -1,8 +1,8 @@
-"""A loop that is timed through public methods only, where ``base.asyncio_check`` does not know the asyncio at hand.
+"""Time a loop through public methods only, if ``base.asyncio_check`` does not know this version of asyncio.
 
-Each callback is wrapped, and the selector is stood in for by one that tells the time. That costs several times what
-``hotpath.pure`` costs and sees less: callbacks that asyncio schedules by private methods (a transport's reads) are seen
-only as time that is neither idle nor poll, and the depth of the ready queue not at all. Such time counts as overhead.
+Each callback is wrapped, and a selector that takes times stands in front of the loop's. That costs several times what
+``hotpath.pure`` costs and sees less. Callbacks that asyncio schedules by private methods (a transport's reads) are not
+timed: their time is neither idle nor poll, so it counts as overhead. The depth of the ready queue is not seen.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Loop(Observed):
 
     def call_at(self, when: Any, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
         timed = _Timed(self, TIMER, callback)
-        if isinstance(when, int | float):  # what else there is, the stock method refuses
+        if isinstance(when, int | float):  # the stock method refuses anything else
             timed.ready_ns += max(0, int((when - self.time()) * 1e9))
         return super().call_at(when, timed, *args, context=context)
 
@@ -78,9 +78,9 @@ class Loop(Observed):
 
 
 class _Timed:
-    """A callback with the moment it became ready; for a watched descriptor that is the return of the last poll.
+    """A callback and when it became ready; for a watched descriptor, that is the return of the last poll.
 
-    To what asks a handle for its callback, when it was slow, this is the handle.
+    When it was slow, this stands for its handle: it has the attributes that name a handle's callback.
     """
 
     __slots__ = ("_args", "_callback", "kind", "loop", "ready_ns")
@@ -111,7 +111,7 @@ class _Timed:
 
 
 class _TimedSelector(selectors.BaseSelector):
-    """A selector that passes everything on and times ``select``."""
+    """A selector that passes everything on to another one and times ``select``."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
@@ -120,7 +120,7 @@ class _TimedSelector(selectors.BaseSelector):
         self.returned_ns = 0
 
     def end_iteration(self, now_ns: int) -> bool:
-        """Whether it was a slow one: who was told may have scheduled something."""
+        """Count the iteration that ends. Return whether it was slow: then an instrument may have scheduled a call."""
         slow = False
         if self.returned_ns and self.counters is not None:
             count_value(self.counters.iteration, 0, now_ns - self.returned_ns)

@@ -1,7 +1,7 @@
-"""``Loop``: asyncio's selector loop with its hot path taken from ``hotpath.pure``.
+"""Define ``Loop``: asyncio's selector loop with the backend's hot path.
 
-Each overridden method is here or, where it runs per handle, in ``hotpath.pure``. Everything else is inherited as it is:
-connections, servers, pipes, signals, subprocesses and executors all reach the loop through these few methods.
+A method that runs per handle is in ``hotpath``; every other overridden method is here. All else is inherited as it is:
+connections, servers, pipes, signals, subprocesses and executors reach the loop through these few methods.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _Ts = TypeVarTuple("_Ts")
 
 
 def _as_stock(method: Any) -> Any:
-    """A method that hands on what it is given: shown with the parameters that the stock loop's has in this version."""
+    """Give a method that passes its arguments on the signature of the stock loop's in this version of Python."""
     method.__signature__ = inspect.signature(getattr(asyncio.SelectorEventLoop, method.__name__))
     return method
 
 
 def _returns_coroutine(method: Any) -> Any:
-    """A plain function that returns asyncio's own coroutine: coroutine function to whoever asks."""
+    """Mark a plain function that returns asyncio's coroutine as a coroutine function."""
     mark = getattr(inspect, "markcoroutinefunction", None)
     if mark is not None:
         return mark(method)
@@ -45,8 +45,8 @@ def _returns_coroutine(method: Any) -> Any:
 class Loop(Observed):
     """An ``asyncio.SelectorEventLoop`` that times every handle it runs.
 
-    What runs on the stock loop runs the same on this one. ``settings`` default to the ``OBSLOOP_*`` variables; a bad
-    one raises ``SettingsError``.
+    A program runs on it as on the stock loop. ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises
+    ``SettingsError``.
     """
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
@@ -55,7 +55,7 @@ class Loop(Observed):
             try:
                 settings = Settings.from_env()
             except SettingsError:
-                self._closed = True  # it never became a loop: nothing for __del__ to close
+                self._closed = True  # it never became a loop, so __del__ has nothing to close
                 raise
         super().__init__(selector)
         observe(self, settings)
@@ -64,7 +64,8 @@ class Loop(Observed):
         """Run until ``stop()`` is called, as on the stock loop."""
         if self.is_running():
             super().run_forever()  # refuses
-        # A subclass that overrides _run_once expects one iteration a call; ours goes on by itself, which is cheaper.
+        # A subclass that overrides _run_once expects one iteration a call. obsloop's goes on until the loop stops,
+        # which is cheaper.
         self._obsloop.iterating = getattr(self._run_once, "__func__", None) is backend.run_once
         try:
             super().run_forever()
@@ -75,18 +76,18 @@ class Loop(Observed):
                 cold_path.end_run(self._obsloop.counters, clock.monotonic_ns())
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
-        """Call ``func(*args)`` in ``executor``, None for the default one, as on the stock loop."""
+        """Call ``func(*args)`` in ``executor`` (None: the default one), as on the stock loop."""
         return cast("asyncio.Future[_T]", executors.run(self, executor, func, args))
 
     def _check_call(self, callback: Any, method: str) -> None:
-        """What the stock loop checks before it schedules ``callback``, in its order."""
+        """Check what the stock loop checks before it schedules ``callback``, in the same order."""
         self._check_closed()
         if self._debug:
             self._check_thread()
             self._check_callback(callback, method)
 
     def _add_callback(self, handle: Any) -> None:
-        """Ready by another way than ``call_soon``: a selector that is not epoll, or a signal."""
+        """Add a handle that did not become ready by ``call_soon``: from a selector that is not epoll, or a signal."""
         if isinstance(handle, backend.Handle):
             handle._ready_ns = clock.monotonic_ns()
         super()._add_callback(handle)
@@ -96,11 +97,11 @@ class Loop(Observed):
         super()._add_callback_signalsafe(handle)
 
     def _handle_signal(self, sig: int) -> None:
-        """A signal has arrived through the loop's own pipe."""
+        """Handle a signal that arrived through the loop's own pipe."""
         signals.delivered(self, sig)
         super()._handle_signal(sig)
 
-    if not TYPE_CHECKING:  # checkers are to see the stock loop's own signatures, which differ from version to version
+    if not TYPE_CHECKING:  # type checkers see the stock loop's own signatures, which differ between versions
 
         @_as_stock
         async def create_connection(
@@ -133,7 +134,7 @@ class Loop(Observed):
             return await connections.connect(self, super().sock_connect, sock, address)
 
     async def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any:
-        """All look-ups for addresses to connect to or bind come here, also those of addresses that are no names."""
+        """Resolve an address to connect to or bind. asyncio calls it for every one, even if it is no name."""
         return await connections.resolve(self, super()._ensure_resolved, address, kwargs)
 
     def _make_ssl_transport(
@@ -142,12 +143,12 @@ class Loop(Observed):
         return factory.make_tls(self, rawsock, protocol, sslcontext, waiter, kwargs)
 
     def _accept_connection(self, protocol_factory: Any, sock: Any, *args: Any, **kwargs: Any) -> None:
-        """A listening socket has connections to accept."""
+        """Accept the waiting connections of a listening socket."""
         servers.accept(self, super()._accept_connection, protocol_factory, sock, args, kwargs)
 
     @_returns_coroutine
     def _accept_connection2(self, protocol_factory: Any, conn: Any, extra: Any, *args: Any, **kwargs: Any) -> Any:
-        """One has been accepted, and is about to get a protocol and a transport."""
+        """Count an accepted connection, which is about to get a protocol and a transport."""
         servers.accepted(self, extra)
         return super()._accept_connection2(protocol_factory, conn, extra, *args, **kwargs)
 
@@ -164,16 +165,16 @@ class Loop(Observed):
         return factory.make_pipe(self, pipes.WritePipeTransport, pipe, protocol, args, kwargs)
 
     async def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
-        """For a socket that is connected already; ``server_side`` where somebody else has accepted it."""
+        """Make the transport of a connected socket; ``server_side`` if other code than this loop accepted it."""
         if kwargs.get("server_side"):
-            self._obsloop.accepted_fd = sock.fileno()  # the transport is made before anything is awaited
+            self._obsloop.accepted_fd = sock.fileno()  # asyncio makes the transport before it awaits anything
         try:
             return await super()._create_connection_transport(sock, *args, **kwargs)
         finally:
             self._obsloop.accepted_fd = -1
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: Any, count: Any) -> int:
-        """A transport sends a file past its own buffer."""
+        """Count a file that a transport sends past its own buffer."""
         with factory.sending(self, transp):
             return await super()._sendfile_native(transp, file, offset, count)
 
@@ -183,16 +184,16 @@ class Loop(Observed):
             factory.sent(self, sock, args[-1])
 
     def _make_subprocess_transport(self, protocol: Any, args: Any, shell: Any, *pipes: Any, **kwargs: Any) -> Any:
-        """Both ways to start a subprocess come here, and all is done in one go until its watcher has a callback."""
+        """Start a subprocess, by exec or by shell. Nothing else runs until its watcher has a callback."""
         processes.start(self, args, shell, kwargs.get("executable"))
         return super()._make_subprocess_transport(protocol, args, shell, *pipes, **kwargs)
 
     @property
     def _child_watcher_callback(self) -> Any:
-        """asyncio asks for it once for each child, when it has forked it."""
+        """The callback for a child's watcher. asyncio reads it once for each child, after the fork."""
         return processes.watcher_callback(self, super()._child_watcher_callback, sys._getframe(1))
 
 
-# The hot path: call_soon and its kin, and _run_once. The functions are methods; the class is only where they hang.
+# The hot path: call_soon and the other scheduling methods, and _run_once. The functions become methods.
 for _name, _method in backend.METHODS.items():
     setattr(Loop, _name, _method)

@@ -1,6 +1,6 @@
-"""What one loop carries of ours: its settings, the counters it writes, and the marks of handles that are not ours.
+"""Hold what one loop carries of obsloop: its settings, its counters, and the marks of foreign handles.
 
-``Observed`` is what every kind of observed loop has in common beside its timing.
+``Observed`` is the base of every kind of observed loop: all but the timing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Observation:
-    """Held by the loop as ``_obsloop``: one attribute, since with a few more a loop's look-ups would slow down."""
+    """What a loop carries, as ``_obsloop``: one attribute, since a few more would slow down the loop's look-ups."""
 
     __slots__ = (
         "accepted_fd",
@@ -60,7 +60,7 @@ class Observation:
         "usage",
     )
 
-    # What the hot path reports upwards (see `hotpath.observer`): it imports none of these modules.
+    # The hot path's reports go through these (see `hotpath.observer`), so that it imports none of the modules.
     slow_callback = staticmethod(slow.callback)
     slow_iteration = staticmethod(slow.iteration)
     sample = staticmethod(slow.sample)
@@ -70,41 +70,41 @@ class Observation:
         self.settings = settings
         self.instruments = Instruments()
         self.exception_handler: Any = None
-        """The program's own, behind ours."""
+        """The program's own, which obsloop's calls."""
         self.executors: dict[int, Pool] = {}
         """The executors that the loop has handed jobs to, by ``id``."""
         self.processes = Processes()
         self.servers = Servers()
         self.setup: Setup | None = None
-        """The connection that is being set up, handed to what asyncio calls next and takes it from here."""
+        """The connection that is being set up, for the method that asyncio calls next, which takes it from here."""
         self.accepted_fd = -1
-        """A socket that somebody else has accepted, while a transport is made for it."""
+        """A socket that other code has accepted, while a transport is made for it."""
         self.sending: dict[int, list[Any]] = {}
-        """By ``id`` of a socket that sends a file: its transport's stats, and what has been counted of the file."""
+        """``id`` of a socket that sends a file -> its transport's stats, and how much of the file is counted."""
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.profile = IterationProfile()
         self.tasks: Any = None
-        """The core's table of the loop's tasks; None where there is no core."""
+        """The core's table of the loop's tasks; None on the fallback loop."""
         self.episode: Any = None
-        """The watchdog's, while it sees the loop blocked."""
+        """The watchdog's episode, while it sees the loop blocked."""
         self.held: deque[Held] = deque()
-        """The watchdog's: what its looks held, for the loop's thread to drop."""
+        """Objects that the watchdog's samples held, for the loop's thread to drop."""
         self.usage: Any = None
-        """The watchdog's: what the loop's thread had used when it was last looked at."""
+        """What the loop's thread had used when the watchdog last measured it."""
         self.counters: Counters | None = None
         self.metrics: registry.LoopMetrics | None = None
         self.iterating = False
-        """Whether ``run_once`` is called by our ``run_forever`` and may go on until the loop stops."""
+        """Whether obsloop's ``run_forever`` calls ``run_once``, which may then go on until the loop stops."""
         self.foreign: dict[int, tuple[int, int]] = {}
-        """``id`` of a ready handle that has no room for marks (asyncio's own class) -> its kind and ready time."""
+        """``id`` of a ready foreign handle, which has no slots for marks -> its kind and ready time."""
         self.unstamped = (OTHER, 0)
-        """The marks of the last such handle that ran: while it runs, its own."""
+        """The marks of the foreign handle that runs, or ran last."""
 
     def lease(self, loop: asyncio.AbstractEventLoop) -> Counters:
-        """Return the counters of this loop, from the entry of its name.
+        """Return the counters of this loop, leased under its name at the first call.
 
-        The name is settled now, not when the loop is made: many programs make a loop in one thread and run it in
+        That settles the name now, not when the loop is made: many programs make a loop in one thread and run it in
         another.
         """
         if self.counters is None:
@@ -113,26 +113,26 @@ class Observation:
         return self.counters
 
     def metrics_of(self, loop: asyncio.AbstractEventLoop) -> registry.LoopMetrics:
-        """Return the metrics of this loop's name, which is settled now if the loop has not run yet."""
+        """Return the metrics of this loop's name. If the loop has not run yet, that settles the name."""
         if self.metrics is None:
             self.lease(loop)
         assert self.metrics is not None  # noqa: S101 - lease() has just set it
         return self.metrics
 
     def set_thresholds(self) -> None:
-        """From when on this loop's callbacks and iterations are slow."""
+        """Write to the counters from which duration on callbacks, iterations and tasks are slow."""
         if self.counters is not None:
             self.counters.set_thresholds(self.slow_ns, self.slow_iteration_ns)
             self.counters.slow_task_ns = nanoseconds(self.settings.slow_task)
 
     @property
     def slow_iteration_ns(self) -> int:
-        """From when on an iteration is slow: as the settings say, or as long as a slow callback."""
+        """The duration from which on an iteration is slow: from the settings, or that of a slow callback."""
         seconds = self.settings.slow_iteration
         return min(self.slow_ns if seconds is None else nanoseconds(seconds), _iteration_limit_ns)
 
     def snapshot(self, loop: asyncio.AbstractEventLoop) -> Snapshot:
-        """The figures of this loop's name, which is settled now if the loop has not run yet."""
+        """Return the metrics of this loop's name at this moment. If the loop has not run yet, that settles the name."""
         return snapshot_of(self.metrics_of(loop))
 
     def _name(self) -> str:
@@ -140,7 +140,7 @@ class Observation:
         return self.settings.name or ("main" if thread is threading.main_thread() else tidy_name(thread.name))
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop is closed: its counters go back to the registry."""
+        """Give a closed loop's counters back to the registry, and forget its probes' objects."""
         if self.tasks is not None:
             self.tasks.close(self.counters)
         if self.counters is not None:
@@ -157,7 +157,7 @@ class Observation:
         drop(self)
 
     def forked(self) -> None:
-        """In a forked child: the workers that had jobs of this loop are gone, its subprocesses are a stranger's."""
+        """Begin anew in a forked child: the executors' workers are gone, and the subprocesses are the parent's."""
         self.executors.clear()
         self.processes.live.clear()
         self.servers.forget()
@@ -165,17 +165,17 @@ class Observation:
         self.episode = self.usage = None
 
     def stamp(self, handle: asyncio.Handle, kind: int, ready_ns: int) -> None:
-        """Note a foreign handle's kind and ready time; ``unstamp`` takes it away again when the handle runs."""
+        """Note a foreign handle's kind and ready time, until ``unstamp`` takes them when the handle runs."""
         self.foreign[id(handle)] = (kind, ready_ns)
 
     def unstamp(self, handle: Any, default_ns: int) -> tuple[int, int]:
-        """Kind and ready time of a handle of any class; of an unknown one, ``OTHER`` and ``default_ns``."""
+        """Take kind and ready time of a handle of any class; for an unknown one, ``OTHER`` and ``default_ns``."""
         marks = self.foreign.pop(id(handle), None) or _marks.marks(handle) or (OTHER, default_ns)
         self.unstamped = marks
         return marks
 
     def marks_of_running(self, handle: Any) -> tuple[int, int]:
-        """Kind and ready time of the handle that runs at this moment."""
+        """Return kind and ready time of the handle that runs at this moment."""
         return _marks.marks(handle) or self.unstamped
 
 
@@ -183,15 +183,15 @@ class Observed(SelectorEventLoop):
     """The part of an observed loop that does not run per callback."""
 
     _obsloop: Observation
-    # Not in the loop's `__dict__` by hand: who asks for that slows down every look-up of an attribute.
+    # Not put into the loop's `__dict__`: reading that would slow down every look-up of an attribute.
     _obsloop_slow: float
 
-    # asyncio has it as a plain attribute; as a property it takes effect at once and costs nothing per callback.
+    # A plain attribute in asyncio. As a property it takes effect at once and costs nothing per callback.
     @property
     def slow_callback_duration(self) -> float:
         """Seconds after which a callback is slow: asyncio's own attribute, 0.1 by default.
 
-        In debug mode asyncio logs such a callback; in any mode it is counted and given to the instruments.
+        asyncio logs such a callback in debug mode; obsloop counts and reports it to instruments in any mode.
         """
         return self._obsloop_slow
 
@@ -204,40 +204,40 @@ class Observed(SelectorEventLoop):
             obs.set_thresholds()
 
     def add_instrument(self, instrument: Any) -> None:
-        """Call the hooks of ``instrument`` (see ``obsloop.Instrument``) for this loop from now on; twice is once.
+        """Register an instrument (see ``obsloop.Instrument``) for this loop. Registering it again has no effect.
 
-        Raises ``TypeError`` where it has no hook. May be called at any time, from any thread, and from within a hook.
+        From any thread, at any time, also within a hook. An instrument without a hook raises ``TypeError``.
         """
         self._obsloop.instruments.add(instrument)
 
     def remove_instrument(self, instrument: Any) -> None:
-        """Call them no more. Raises ``ValueError`` for an instrument that was not added to this loop."""
+        """Remove an instrument. One that was not added to this loop raises ``ValueError``."""
         self._obsloop.instruments.remove(instrument)
 
     def set_exception_handler(self, handler: Any) -> None:
-        """Set the handler that is called for errors nobody caught, as on the stock loop; they are counted first."""
-        super().set_exception_handler(handler)  # refuses what is not callable
+        """Set the handler for errors that no code caught, as on the stock loop. obsloop counts them first."""
+        super().set_exception_handler(handler)  # refuses an object that is not callable
         self._obsloop.exception_handler = handler
         self._exception_handler = exceptions.on_exception
 
     def get_exception_handler(self) -> Any:
-        """The handler that was set, or None."""
+        """Return the handler that was set, or None."""
         return self._obsloop.exception_handler
 
     def close(self) -> None:
-        """Close the loop, as on the stock loop. Its figures stay, under its name."""
+        """Close the loop, as on the stock loop. Its metrics stay, under its name."""
         super().close()
         backend.forget()
         self._obsloop.release(self)
         watchdog.closed()
 
     def snapshot(self) -> Snapshot:
-        """The figures of this loop's name, at this moment; may be called from any thread."""
+        """Return the metrics of this loop's name at this moment. From any thread."""
         return self._obsloop.snapshot(self)
 
 
 def observe(loop: Any, settings: Settings) -> None:
-    """Give ``loop`` what it carries of ours; and start the service, when one is asked for."""
+    """Give ``loop`` its ``Observation``, and start the service if the settings have an address."""
     obs = Observation(settings)
     loop._obsloop_slow = loop.slow_callback_duration
     obs.slow_ns = nanoseconds(loop._obsloop_slow)
@@ -256,10 +256,10 @@ def observe(loop: Any, settings: Settings) -> None:
 
 
 def nanoseconds(seconds: Any) -> int:
-    """A threshold in nanoseconds; what is no number, or none that can be reached, is never reached."""
+    """Return a threshold in nanoseconds; ``NEVER_NS`` if it is no number, or too large."""
     try:
         return int(min(NEVER_NS, max(0, round(seconds * 1e9))))
-    except Exception:  # asyncio takes whatever is assigned, and so do we
+    except Exception:  # like asyncio, accept any value
         return NEVER_NS
 
 
@@ -268,7 +268,7 @@ _iteration_limit_ns = NEVER_NS
 
 
 def limit_iterations(seconds: float | None) -> None:
-    """For tests: iterations of all loops, present and future, are slow at ``seconds`` at the latest; None: no limit."""
+    """Make iterations of all loops slow at ``seconds`` at the latest, also of future loops. None: no limit. For tests."""
     global _iteration_limit_ns  # noqa: PLW0603 - one limit for the whole process
     _iteration_limit_ns = NEVER_NS if seconds is None else nanoseconds(seconds)
     for loop in list(_loops):

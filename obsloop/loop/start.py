@@ -1,4 +1,4 @@
-"""How a loop comes to be observed: made so, run so, or turned while it runs."""
+"""Make an observed loop, run one, or turn an existing loop into one."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = ["InstrumentError", "Loop", "instrument", "new_event_loop", "run"]
 
 
 class InstrumentError(TypeError):
-    """A loop that cannot be observed in place; the message says why and what to do."""
+    """A loop cannot be observed in place. The message says why and what to do."""
 
 
 def new_event_loop(settings: Settings | None = None) -> Loop:
-    """A new observed loop: the ``loop_factory`` for ``asyncio.run``, ``asyncio.Runner`` and servers.
+    """Return a new observed loop: the ``loop_factory`` for ``asyncio.run``, ``asyncio.Runner`` and servers.
 
     ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises ``SettingsError``.
     """
@@ -43,17 +43,17 @@ def new_event_loop(settings: Settings | None = None) -> Loop:
 
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, settings: Settings | None = None) -> _T:
-    """``asyncio.run`` on an observed loop."""
+    """Run a coroutine on a new observed loop, like ``asyncio.run``."""
     with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(settings)) as runner:
         return runner.run(main)
 
 
 def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings | None = None) -> Loop:
-    """Turn ``loop``, by default the running one, into an observed loop, in place, and return it.
+    """Turn ``loop`` (by default the running one) into an observed loop, in place, and return it.
 
-    What runs on it goes on; from the next iteration all is timed. Handles from before are timed too, under the kind
-    ``other`` where their kind is not known. A loop that is observed already is left as it is. A subclass of
-    ``asyncio.SelectorEventLoop`` keeps its own methods. Raises ``InstrumentError`` for any other class.
+    Its tasks and callbacks go on, and are timed from the next iteration. Handles from before are timed too, under kind
+    ``other`` if theirs is not known. A loop that is observed already is left as it is. A subclass of
+    ``asyncio.SelectorEventLoop`` keeps its own methods. Any other class raises ``InstrumentError``.
     """
     if loop is None:
         try:
@@ -87,19 +87,19 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
 
 
 _OBSERVED = "_obsloop_observed"
-"""Where a loop class of the program's keeps the observed kind of itself: both live as long as the other."""
+"""The attribute in which a loop class of the program keeps its observed class, so that both live equally long."""
 
 
 def observed_class(cls: type[asyncio.AbstractEventLoop]) -> type[Loop]:
-    """The class that a loop of ``cls`` becomes: the program's own methods first, then ours, then the stock ones."""
+    """Return the class that a loop of ``cls`` becomes: the program's methods first, then obsloop's, then stock ones."""
     if cls.__mro__[0] is asyncio.SelectorEventLoop or cls in Loop.__mro__:
         return Loop
-    observed: type[Loop] | None = vars(cls).get(_OBSERVED)  # not its base's, which it would inherit
+    observed: type[Loop] | None = vars(cls).get(_OBSERVED)  # not ``getattr``, which finds that of a base
     if observed is None:
         bases: tuple[Any, ...] = (cls, Loop)
         observed = cast(
             "type[Loop]", type(cls.__name__, bases, {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
         )
-        with suppress(Exception):  # a metaclass that refuses: then there is a new one for each loop
+        with suppress(Exception):  # if a metaclass refuses, each loop gets a new class
             setattr(cls, _OBSERVED, observed)
     return observed
