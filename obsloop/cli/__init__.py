@@ -1,6 +1,4 @@
-"""The `obsloop` command: its options, and a table of what it can do. Each subcommand lives in a file of its
-own.
-"""
+"""The `obsloop` command: its options and subcommands. Each subcommand has its own file."""
 
 import argparse
 import platform
@@ -11,18 +9,17 @@ from obsloop.cli import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv` (None: the process's arguments); return its exit code.
+    """Run the command with `argv` (None: the process's arguments) and return its exit code.
 
-    `obsloop run` does not return where it succeeds: the observed program takes the place of this process.
+    If `obsloop run` succeeds, it does not return: the observed program takes the place of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["run"]:
-            # Not by argparse's own subcommands: what follows the program is the program's, and argparse would
-            # look for options in it.
+            # Not argparse's subcommands: it would take options of the program for options of obsloop.
             return run.main(words[1:])
         arguments = _parser().parse_args(words)
-    except SystemExit as end:  # argparse's way to say that --help was given, or something wrong
+    except SystemExit as end:  # argparse raises it after --help and after an error
         return end.code if isinstance(end.code, int) else 2
     if arguments.version:
         print(version())
@@ -32,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def version() -> str:
-    """What a bug report needs, in one line."""
-    # --help and errors in options do not wait for these.
+    """Return what a bug report needs, in one line: the versions and the core."""
+    # Imported here so that --help and errors in options do not wait for them.
     from obsloop._version import __version__  # noqa: PLC0415
     from obsloop.hotpath import backend  # noqa: PLC0415
 
@@ -43,7 +40,7 @@ def version() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="obsloop",
-        description="Observes asyncio programs: where the time of their event loops went.",
+        description="Observe asyncio programs: see where the time of their event loops goes.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(

@@ -1,9 +1,8 @@
-"""`obsloop run`: sets up the environment in which every Python process observes itself, then becomes the
-program.
+"""Run a program with `obsloop run`: set variables with which every Python process observes itself, then exec it.
 
-It execs, rather than import and run the program here: signals, standard streams, exit code, `ps` and the
-program's view of its own start are then its own, and a command that is no Python script can be run as well.
-What happens in the program is in bootstrap/sitecustomize.py and in integrations/autoload.py.
+With exec, unlike with an import, the program keeps its own signals, standard streams, exit code, line in `ps` and view
+of its start, and a command need not be a Python script. bootstrap/sitecustomize.py and integrations/autoload.py do the
+rest in the program.
 """
 
 import argparse
@@ -19,15 +18,13 @@ DEFAULT_ADDRESS = "127.0.0.1:9464"
 BOOTSTRAP = Path(__file__).resolve().with_name("bootstrap")
 
 _VALUED = ("--address", "--name")
-# As shells have it.
+# The exit codes of shells.
 _NOT_EXECUTABLE = 126
 _NOT_FOUND = 127
 
 
 def main(argv: Sequence[str]) -> int:
-    """Become the program that `argv`, the words after `obsloop run`, names; return an exit code where that
-    fails.
-    """
+    """Become the program that `argv` names, the words after `obsloop run`. Return an exit code if that fails."""
     own, program = split_arguments(argv)
     parser = _parser()
     options = parser.parse_args(own)
@@ -43,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     command = resolve(program)
     if command is None:
         print(
-            f"obsloop run: there is no command {program[0]!r}, neither on PATH nor beside {sys.executable}.",
+            f"obsloop run: command {program[0]!r} not found, neither on PATH nor beside {sys.executable}.",
             file=sys.stderr,
         )
         return _NOT_FOUND
@@ -51,8 +48,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our options, and the program with all its own: from the first word that is no option of ours, or after
-    `--`.
+    """Split `argv` into obsloop's options and the program with its own.
+
+    The program begins after `--`, or at the first word that is no option of obsloop.
     """
     at = 0
     while at < len(argv):
@@ -66,21 +64,20 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def environment(environ: Mapping[str, str], *, address: str | None, name: str | None) -> dict[str, str]:
-    """The environment of the program and its children; raises SettingsError on any setting that is no good.
+    """Return the environment of the program and its children. A bad setting raises SettingsError.
 
-    Checked here, before the program begins, since there a bad setting can only be complained about.
+    It is checked here, before the program begins, because in the program obsloop could only log it.
     """
     from obsloop.base.settings import Settings  # noqa: PLC0415
 
-    # By arguments first, so that an error names the option as its source and not a variable that we have set.
+    # Arguments first, so that an error names the option, not a variable that was set from it.
     Settings(name=name, address=address)
     result = dict(environ)
     if address is not None or not result.get("OBSLOOP_ADDRESS"):
         result["OBSLOOP_ADDRESS"] = address if address is not None else DEFAULT_ADDRESS
     if name is not None:
         result["OBSLOOP_NAME"] = name
-    # exec keeps the process id: so the program knows that it is the first process, and its children that they
-    # are not.
+    # exec keeps the process id. So the program knows that it is the first process, and its children are not.
     result["OBSLOOP_RUN_PID"] = str(os.getpid())
     Settings.from_env(result)
     path = result.get("PYTHONPATH")
@@ -90,22 +87,20 @@ def environment(environ: Mapping[str, str], *, address: str | None, name: str | 
 
 
 def resolve(program: Sequence[str]) -> list[str] | None:
-    """The file to execute and its argument list, as [file, argv0, argv1, ...]; None where there is no such
-    command.
-    """
+    """Return the file to execute and its arguments as [file, argv0, argv1, ...]; None if there is no such command."""
     first = program[0]
     if first == "-m" or first.endswith(".py") or _is_plain_script(first):
         return [sys.executable, sys.executable, *program]
-    # Like a shell; and then beside this interpreter, since a virtual environment need not be activated for
-    # its `obsloop` to be called by path.
+    # Search like a shell, then beside this interpreter: `obsloop` may be called by path, in an environment that is not
+    # activated.
     found = shutil.which(first) or shutil.which(first, path=str(Path(sys.executable).parent))
     if found is None and os.path.dirname(first) and os.path.exists(first):
-        found = first  # it is there but cannot be executed: exec says why
+        found = first  # it exists but cannot be executed: exec says why
     return None if found is None else [found, *program]
 
 
 def _is_plain_script(word: str) -> bool:
-    """A file that is not executable, unless a command on PATH has the same name."""
+    """Return whether this is a file that is not executable, and no command on PATH has its name."""
     return os.path.isfile(word) and not os.access(word, os.X_OK) and shutil.which(word) is None
 
 
@@ -114,7 +109,7 @@ def _become(command: Sequence[str], environ: Mapping[str, str]) -> int:
     flag = ignores_pythonpath(arguments)
     if flag is not None:
         print(
-            f"obsloop: {os.path.basename(file)} {flag} ignores PYTHONPATH, by which obsloop gets in. "
+            f"obsloop: {os.path.basename(file)} {flag} ignores PYTHONPATH, through which obsloop is loaded. "
             "The program runs on, not observed.",
             file=sys.stderr,
         )
@@ -129,9 +124,7 @@ def _become(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def ignores_pythonpath(arguments: Sequence[str]) -> str | None:
-    """The option (-I, -E or -S) by which a Python command line shuts sitecustomize out, None where it does
-    not.
-    """
+    """Return the option (-I, -E or -S) with which a Python command line skips sitecustomize; None if it has none."""
     if not re.fullmatch(r"(python|pypy)[0-9.]*t?", os.path.basename(arguments[0])):
         return None
     words = iter(arguments[1:])
@@ -156,9 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="obsloop run",
         usage="obsloop run [--address HOST:PORT] [--name NAME] script.py ... | -m MODULE ... | COMMAND ...",
-        description="Run a program, unchanged, on an observed loop. What follows the program is its own.",
+        description="Run a program, unchanged, on an observed loop. Options after the program are the program's.",
         allow_abbrev=False,
-        epilog="Python child processes are observed too; where the port is taken they serve on a free one.",
+        epilog="Python child processes are observed too. If the port is taken, they serve on a free one.",
     )
     parser.add_argument(
         "--address",
@@ -166,5 +159,5 @@ def _parser() -> argparse.ArgumentParser:
         help=f"where /metrics and the other paths are served (default {DEFAULT_ADDRESS}; port 0 picks a free one); or "
         'unix:/PATH; or several, each with its paths: "127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz"',
     )
-    parser.add_argument("--name", metavar="NAME", help="the name of the loops in the figures")
+    parser.add_argument("--name", metavar="NAME", help="the name of the loops in the metrics")
     return parser

@@ -1,7 +1,8 @@
-"""Run by Python itself at its start, wherever `obsloop run` has put this folder first on PYTHONPATH: in the
-program and in each of its Python children. Runs the sitecustomize that would have been run without this one,
-then hands over to integrations/autoload.py. Nothing else may live here, no f-string or newer syntax either:
-any interpreter may read it.
+"""Start integrations/autoload.py in the program under `obsloop run` and in each of its Python children.
+
+Python runs this file at its start, since `obsloop run` has put this folder first on PYTHONPATH. It first runs the
+sitecustomize that Python would have run without this one. Put nothing else here, no f-string and no newer syntax: any
+interpreter may read it.
 """
 
 import os
@@ -11,8 +12,7 @@ _FOLDER = os.path.dirname(os.path.realpath(__file__))
 
 
 def _run_next() -> None:
-    # Python runs only the first sitecustomize that it finds, and the machine's or another tool's may be
-    # behind us.
+    # Python runs only the first sitecustomize that it finds: that of the machine or of another tool may come later.
     from importlib.machinery import PathFinder  # noqa: PLC0415  (each child process pays for what is loaded)
     from importlib.util import module_from_spec  # noqa: PLC0415
 
@@ -21,18 +21,17 @@ def _run_next() -> None:
     if spec is None or spec.loader is None:
         return
     module = module_from_spec(spec)
-    # `import sitecustomize` hands out what it finds here when this file has been run.
+    # After this file, `import sitecustomize` returns the module that it finds here.
     sys.modules["sitecustomize"] = module
     spec.loader.exec_module(module)
 
 
 def _install() -> None:
-    if sys.version_info < (3, 11):  # noqa: UP036  (whoever's python the program calls)
+    if sys.version_info < (3, 11):  # noqa: UP036  (the program may call any Python)
         raise ImportError("Python 3.11 or newer is needed")
     from importlib.util import module_from_spec, spec_from_file_location  # noqa: PLC0415
 
-    # By file, not by `import obsloop`: that would load asyncio into every Python process, also one that needs
-    # none.
+    # By file, not by `import obsloop`: that would load asyncio even into Python processes that do not need it.
     package = os.path.dirname(os.path.dirname(_FOLDER))
     spec = spec_from_file_location("_obsloop_autoload", os.path.join(package, "integrations", "autoload.py"))
     if spec is None or spec.loader is None:
@@ -45,7 +44,7 @@ def _install() -> None:
 
 try:
     _run_next()
-finally:  # an error in the other's file is its own, and site reports it
+finally:  # site reports an error in the other file
     try:
         _install()
     except Exception as error:
