@@ -1,19 +1,6 @@
-"""The HTTP service of a process: it answers /metrics, /healthz, /slow and /tasks while the loop is blocked.
+"""Serve HTTP from a thread of the process: /metrics, /healthz, /slow and /tasks, even while the loop is blocked.
 
-Standard library only, and nothing of it is loaded before an observed loop with an address is made:
-
-    address.py    text to addresses and the paths that are served there
-    lifecycle.py  the one service of this process: start, refuse, fork
-    listeners.py  listening sockets: TCP, Unix
-    server.py     the service's thread: accept, read, write, within limits of time and size; it answers /healthz
-    answers.py    the two threads that answer all other paths
-    access.py     which requests are refused: other host names on loopback, other sites' pages
-    messages.py   HTTP itself: bytes to Request, Response to bytes
-    routes.py     what is served: one table from path to handler
-    slow.py       /slow: the last slow callbacks, slow iterations and blocks
-    tasks.py      /tasks: the live tasks, and where they wait
-    pages.py      JSON for programs, plain pages for people
-    say.py        lines on stderr
+It uses the standard library only. None of its modules is loaded before an observed loop with an address is made.
 """
 
 import os
@@ -26,9 +13,9 @@ from obsloop.base.stderr import say_once
 __all__ = ["ensure", "parse_address"]
 
 _START_SECONDS = 10.0
-"""So long a thread waits for another one that starts the service."""
+"""How long a thread waits for another one that starts the service."""
 _FORK_SECONDS = 1.0
-"""So long a fork waits for it. Not for ever: that thread may need a module that the forking thread is importing."""
+"""How long a fork waits for that. Not for ever: the thread may need a module that the forking thread is importing."""
 
 # Re-entrant: a garbage collection or a signal handler may make a loop while this thread starts the service.
 _lock = threading.RLock()
@@ -39,13 +26,13 @@ _held: dict[int, Any] = {}  # by the thread that forks
 def ensure(
     address: str, *, unhealthy_after: float, allowed_hosts: str | None = None, socket_mode: int = 0o600
 ) -> str | None:
-    """Serve this process on `address`; return the first URL that is really served, or None where that failed.
+    """Serve this process on `address`. Return the first URL that is really served, or None if that failed.
 
-    `address` is as in `parse_addresses`, the others as in `obsloop.Settings`. Never raises. Idempotent: there is
-    one service in a process, and the first address that could be served wins. `unhealthy_after` (seconds) is how
-    long a callback may last before /healthz answers 503; the first call's counts. Also None where the answer is not
-    known yet: to code that runs within the start of the service, and after 10 seconds in which another thread has not
-    finished that start.
+    `address` is as in `parse_addresses`, the others as in `obsloop.Settings`. Never raises. A process has one service:
+    the first address that could be served stays, and further calls change nothing. `unhealthy_after` (seconds) is how
+    long a callback may last before /healthz answers 503; that of the first call counts. Also return None if the answer
+    is not known yet: to code that runs within the start of the service, and after 10 seconds in which another thread
+    has not finished that start.
     """
     global _starting  # noqa: PLW0603 - one service, one start
     lock = _lock
@@ -56,12 +43,12 @@ def ensure(
             return None
         _starting = True
         try:
-            from obsloop.service import lifecycle  # noqa: PLC0415  (a program that is not served does not pay for it)
+            from obsloop.service import lifecycle  # noqa: PLC0415  (a program without a service does not pay for it)
 
             return lifecycle.ensure(
                 address, unhealthy_after=unhealthy_after, allowed_hosts=allowed_hosts, socket_mode=socket_mode
             )
-        except Exception as error:  # out of file descriptors, most likely, so that not even the module can be read
+        except Exception as error:  # most likely no file descriptor is left to read the module with
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
             say_once(
                 "service-start", f"cannot serve on {address}: {reason}. The program runs on, observed but not served."
@@ -74,9 +61,9 @@ def ensure(
 
 
 def _before_fork() -> None:
-    """Let a start that goes on in another thread finish.
+    """Let another thread finish a start of the service.
 
-    A child inherits the locks of the modules that are being imported at that moment, and would wait for them for ever.
+    A child inherits the locks of modules that are being imported at that moment, and would wait for them for ever.
     """
     if _lock.acquire(timeout=_FORK_SECONDS):
         _held[threading.get_ident()] = _lock
@@ -89,7 +76,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _starting  # the old one may be held by a thread that is gone
+    global _lock, _starting  # a thread that is gone may hold the old lock
     _lock, _starting = threading.RLock(), False
     _held.clear()
 

@@ -1,8 +1,9 @@
-"""Which requests are refused before any handler sees them: those that a web page sends without its reader's knowledge.
+"""Refuse requests that a web page sends without its reader's knowledge, before any handler sees them.
 
-A page from anywhere can make a browser ask a service on loopback. Two things would let it read the answer: a host name
-of the page's own that now points to 127.0.0.1 (DNS rebinding), or an answer that other sites may embed. The first has a
-strange `Host`, the second says `Sec-Fetch-Site: cross-site`; programs such as curl and Prometheus send neither.
+Any page can make a browser send a request to a service on loopback. It could read the answer in two cases: if a host
+name of its own now points to 127.0.0.1 (DNS rebinding), or if other sites may embed the answer. A request of the first
+case has an unknown `Host`, one of the second `Sec-Fetch-Site: cross-site`. Programs such as curl and Prometheus send
+neither.
 """
 
 import socket
@@ -12,13 +13,13 @@ from obsloop.service.messages import Request, RequestError
 
 
 def names(allowed_hosts: str | None, own: Iterable[str]) -> frozenset[str]:
-    """The host names of the setting `allowed_hosts`, and the hosts that the service's addresses were written with."""
+    """Return the host names of the setting `allowed_hosts`, and those in the service's addresses."""
     written = [*(allowed_hosts.split(",") if allowed_hosts else ()), *own]
     return frozenset(_tidy(name) for name in written if name.strip())
 
 
 def is_loopback(sock: socket.socket) -> bool:
-    """Whether a connection came to a loopback address of TCP. A browser cannot reach a Unix socket."""
+    """Return whether a connection came to a loopback address of TCP. (A browser cannot reach a Unix socket.)"""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     host: str = sock.getsockname()[0]
@@ -26,21 +27,21 @@ def is_loopback(sock: socket.socket) -> bool:
 
 
 def check(request: Request, *, hosts: frozenset[str] | None) -> None:
-    """Raise RequestError where `request` is refused. `hosts`: the names to answer to, None for any."""
+    """Raise RequestError if `request` is refused. `hosts`: the names to answer to, None for any."""
     headers = request.headers
     if headers.get("sec-fetch-site") == "cross-site" and not _follows_a_link(request):
-        raise RequestError(403, "A page of another site asked for this. Only pages of this service may.")
+        raise RequestError(403, "A page of another site requested this. Only pages of this service may.")
     host = _host(headers.get("host", ""))
     if hosts is not None and host and host not in hosts and not _is_local_name(host) and not _is_literal(host):
         raise RequestError(
             421,
-            "The service does not answer under this host name, so that no web page can read it by pointing a name "
-            "of its own here. Use localhost or an IP address, or put the name into OBSLOOP_ALLOWED_HOSTS.",
+            "Unknown host name. The service refuses it, since a web page could point a name of its own here. "
+            "Use localhost or an IP address, or put the name into OBSLOOP_ALLOWED_HOSTS.",
         )
 
 
 def _follows_a_link(request: Request) -> bool:
-    """Whether a person goes to the page, which no other page can then read."""
+    """Return whether a person follows a link here: no other page can read the answer then."""
     headers = request.headers
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
@@ -50,7 +51,7 @@ def _tidy(name: str) -> str:
 
 
 def _host(value: str) -> str:
-    """The host of a Host header, without port and brackets."""
+    """Return the host of a Host header, without port and brackets."""
     value = value.strip()
     if value.startswith("["):
         host, _, port = value[1:].partition("]")

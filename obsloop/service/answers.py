@@ -1,8 +1,7 @@
-"""The threads that answer what may take long, one request at a time each, so that the service's own thread never waits
-for a handler: not for a long list of tasks, and not for an exporter that hangs.
+"""Answer requests that may take long, in threads with one request at a time each.
 
-Nothing that a handler does may end a thread here or leave its client without an answer. What a thread has done goes
-into `done`, and `wake` tells the service's thread.
+So the service's own thread never waits for a handler: not for a long list of tasks, and not for an exporter that hangs.
+Whatever a handler does, its thread goes on and its client gets an answer. A thread calls `done` with its result.
 """
 
 import threading
@@ -24,26 +23,26 @@ Work = Callable[[], Any]
 
 
 class Answerer:
-    """One thread. All but `_run` is called by the service's thread only."""
+    """One thread that answers. Only the service's thread calls its methods, except `_run`."""
 
     def __init__(self, name: str, done: Callable[["Answerer", Any], None]) -> None:
         self.waiting: deque[tuple[Any, Work]] = deque()
-        """Who waits for the thread, and what it is to do; their number is that of the connections."""
+        """The owners that wait, at most one for each connection, and the work for each."""
         self.owner: Any = None
-        """For whom the thread works now; None while it is idle."""
+        """The owner of the present work; None while the thread is idle."""
         self.since = 0.0
-        """Since when, by `_clock.seconds`."""
+        """When the present work began, by `clock.seconds`."""
         self.working = threading.Lock()
         """Held by the thread while it works."""
         self.given_up_at = -1.0
-        """`since` of the work that a fork has waited for in vain."""
+        """`since` of the work for which a fork has waited in vain."""
         self._name = name
         self._done = done
         self._work: SimpleQueue[Work] = SimpleQueue()
         self._started = False
 
     def submit(self, owner: Any, work: Work) -> None:
-        """Have `work` done for `owner`, after those who came before. Raises RuntimeError where no thread can start."""
+        """Queue `work` for `owner`. Raise RuntimeError if no thread can start."""
         self._ensure_thread()
         self.waiting.append((owner, work))
         self.go_on()
@@ -56,12 +55,12 @@ class Answerer:
             self._work.put(work)
 
     def finished(self) -> Any:
-        """Take note that the thread is idle; return for whom it worked."""
+        """Note that the thread is idle. Return the owner of its work."""
         owner, self.owner = self.owner, None
         return owner
 
     def forget(self, owner: Any) -> None:
-        """Let `owner` wait no longer. What the thread works at already goes on."""
+        """Drop the queued work of `owner`. Work that has begun goes on."""
         self.waiting = deque(item for item in self.waiting if item[0] is not owner)
 
     def _ensure_thread(self) -> None:
@@ -88,14 +87,14 @@ def _nothing() -> None:
 
 
 def answer(route: Route, request: Request, options: Options) -> bytes:
-    """The bytes of `route`'s answer, or of a 500 whatever its handler raises or returns. Never raises."""
+    """Return the bytes of `route`'s answer, or of a 500 if its handler raises or returns nonsense. Never raises."""
     try:
         return encode(_checked(route.handler(request, options)), request)
-    except BaseException as error:  # an exporter may raise SystemExit or CancelledError: its fault, not the service's
+    except BaseException as error:  # an exporter may raise SystemExit or CancelledError; the service goes on
         try:
             name = ascii(type(error).__name__)[1:-1]
             report(f"service-handler-{route.path}-{name}", f"{route.path} failed")
-            # The client learns the kind only: a message may quote the program's data.
+            # The client gets only the error's type: its message may quote the program's data.
             text = f"{route.path} failed with {name}; details are on the program's stderr."
             return encode(plain(500, text), request)
         except BaseException:
@@ -103,7 +102,7 @@ def answer(route: Route, request: Request, options: Options) -> bytes:
 
 
 def _checked(response: Any) -> Response:
-    """`response`, if it can be sent; raise TypeError that says what is wrong with it."""
+    """Return `response` if it can be sent; else raise a TypeError that says what is wrong with it."""
     if not isinstance(response, Response):
         raise TypeError(f"the handler returned {type(response).__name__}, expected a Response")
     body: Any = response.body
@@ -116,6 +115,6 @@ def _checked(response: Any) -> Response:
 
 
 def report(key: str, line: str) -> None:
-    """Report the present exception on stderr, once for each `key`. Never raises."""
+    """Print the present exception on stderr, once for each `key`. Never raises."""
     with suppress(BaseException):
         say_error(key, line)

@@ -1,4 +1,4 @@
-"""A listening socket, and one client of the service: what has come in, what is still to go out, and until when."""
+"""Hold what the service knows of a listening socket and of one client: received bytes, unsent bytes, deadline."""
 
 import socket
 from collections.abc import Mapping
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from obsloop.service.routes import Route
 
-# From accept to the last byte, however the client behaves: a time limit per read could be drawn out for ever.
+# From accept to the last byte. With a limit per read, a client could stay for ever.
 CONNECTION_SECONDS = 10.0
-# The same while the process is out of descriptors, where one client at a time is served.
+# The same while the process is out of descriptors: it then serves one client at a time.
 RESERVE_SECONDS = 2.0
 
 
 class Connection:
-    """One client: bytes in until its request's head is there, bytes out, then nothing until it hangs up."""
+    """One client: read until the head of its request is complete, write the answer, then wait until it hangs up."""
 
     __slots__ = ("deadline", "held", "listener", "moved_at", "on_reserve", "outgoing", "path", "received", "sock")
 
@@ -23,22 +23,22 @@ class Connection:
         self.on_reserve = on_reserve
         self.deadline = now + self.seconds
         self.received = bytearray()
-        self.path: str | None = None  # once its request is read
-        self.outgoing: memoryview | None = None  # None until there is an answer; empty when all is sent
-        self.held = 0  # bytes of memory that its answer takes until all is sent
-        self.moved_at = now  # when the client last took something
+        self.path: str | None = None  # None until its request is read
+        self.outgoing: memoryview | None = None  # None until there is an answer; empty after all is sent
+        self.held = 0  # memory in bytes that its answer takes until all is sent
+        self.moved_at = now  # when the client last took some bytes
 
     @property
     def seconds(self) -> float:
-        """How long this connection may last, from its beginning to the last byte."""
+        """How many seconds this connection may last, from its beginning to the last byte."""
         return RESERVE_SECONDS if self.on_reserve else CONNECTION_SECONDS
 
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """A socket that listens already, and what is served there."""
+    """A listening socket, and the routes that are served there."""
 
     sock: socket.socket
     routes: Mapping[str, Route]
     checks_hosts: bool | None = None
-    """Whether the host names of requests are checked; None: of those that come to a loopback address."""
+    """Whether the host names of requests are checked; None: if they come to a loopback address."""

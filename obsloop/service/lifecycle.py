@@ -1,6 +1,4 @@
-"""The one service of this process: when it starts, what happens when it cannot, and what a child after fork
-does.
-"""
+"""Start the one service of this process, report why it cannot start, and begin anew in a forked child."""
 
 import atexit
 import errno
@@ -22,21 +20,21 @@ from obsloop.tasks import census
 RUN_PID = "OBSLOOP_RUN_PID"
 
 
-# How long a fork waits for the service's thread to come to rest: longer than any scrape takes, and not for ever, since
-# that thread may be waiting for a module that the forking thread is importing.
+# How long a fork waits until the service's threads are idle: longer than any scrape takes, but not for ever, since a
+# thread may wait for a module that the forking thread is importing.
 _FORK_WAIT_SECONDS = 1.0
-# After a fork that waited in vain: an exporter hangs, and each further fork would wait as long for it.
+# After a fork that waited in vain: an exporter hangs, and each further fork would wait as long.
 _FORK_WAIT_AGAIN_SECONDS = 0.01
 
 
 class _State:
-    """What a process knows of its service. A child after fork gets a new one."""
+    """What a process knows of its service. A forked child gets a new one."""
 
     def __init__(self) -> None:
         self.server: Server | None = None
         self.url: str | None = None
         self.fork_wait = _FORK_WAIT_SECONDS
-        # What each address asked for came to, so that a thousand loops try, and complain, once.
+        # The result for each address, so that a thousand loops try it, and log an error, only once.
         self.answers: dict[str, str | None] = {}
         self.files: list[SocketFile] = []
 
@@ -49,7 +47,7 @@ _MAX_SOCKETS = 64
 
 
 def ensure(address: str, *, unhealthy_after: float, allowed_hosts: str | None, socket_mode: int) -> str | None:
-    """See `obsloop.service.ensure`, which lets one thread at a time in."""
+    """Do the work of `obsloop.service.ensure`, which lets one thread at a time in."""
     state = _state
     if address not in state.answers:
         state.answers[address] = _start(state, address, Options(unhealthy_after), allowed_hosts, socket_mode)
@@ -58,17 +56,17 @@ def ensure(address: str, *, unhealthy_after: float, allowed_hosts: str | None, s
 
 def _start(state: _State, text: str, options: Options, allowed_hosts: str | None, socket_mode: int) -> str | None:
     if state.url is not None:
-        say(f"this process is already served at {state.url}; the address {text} is not served as well.")
+        say(f"this process is already served at {state.url}: the address {text} is not served too.")
         return state.url
     if in_subinterpreter():
         say(
-            f"cannot serve on {text}: this is a subinterpreter, which could not be ended while it is served. "
-            "Ask obsloop.snapshots() in it instead. The program runs on, observed but not served."
+            f"cannot serve on {text}: this is a subinterpreter, which could not end while it is served. "
+            "Call obsloop.snapshots() in it instead. The program runs on, observed but not served."
         )
         return None
     try:
         addresses = parse_addresses(text)
-    except Exception as error:  # whatever it is: the observed program is more important than its observer
+    except Exception as error:  # of any kind: the program matters more than its service
         _refuse(text, str(error), others=False)
         return None
     found: list[tuple[Address, socket.socket]] = []
@@ -80,7 +78,7 @@ def _start(state: _State, text: str, options: Options, allowed_hosts: str | None
             refused.append((address.text, _reason(error, address)))
     if found:
         try:
-            # With names to check, they are checked everywhere; without, where a web page could use a name of its own.
+            # With allowed hosts, names are checked at every TCP address; without, only on loopback.
             checks_hosts = True if allowed_hosts else None
             listeners = [
                 Listener(
@@ -123,7 +121,7 @@ def _close(sock: socket.socket) -> None:
 
 
 def _serving(state: _State, address: Address, sock: socket.socket) -> None:
-    """Note where the process is served, and say it where it was started by `obsloop run`."""
+    """Note where the process is served, and print it under `obsloop run`."""
     name = sock.getsockname()
     if address.socket_path:
         url = UNIX + name
@@ -140,7 +138,7 @@ def _serving(state: _State, address: Address, sock: socket.socket) -> None:
     if state.url is None:
         state.url = url
     if RUN_PID in os.environ:
-        # The way to find out which port is really served, port 0 and the children's included.
+        # The only way to learn the real port, after port 0 and in children.
         say(f"serving {what}" + (f" (process {os.getpid()}; {taken})" if fallback else ""))
 
 
@@ -149,14 +147,14 @@ def _first(address: Address) -> str:
 
 
 def _listen(address: Address, socket_mode: int) -> socket.socket:
-    """The listening socket; in a child of `obsloop run` another one where the one asked for is taken."""
+    """Return a listening socket. In a child of `obsloop run`, take another port or path if `address` is in use."""
     try:
         if address.socket_path:
             return listen_unix(address.socket_path, socket_mode)
         return listen_on(address.host, address.port)
     except OSError as error:
-        # Another worker has the port, which is normal. In the program's first process this is an error instead:
-        # there the port is what somebody typed and expects to scrape.
+        # In a child this is normal: another worker has the port. In the program's first process it is an error: the
+        # user gave that port and expects to scrape it.
         if error.errno != errno.EADDRINUSE or not _is_child_of_run():
             raise
         if address.socket_path:
@@ -165,7 +163,7 @@ def _listen(address: Address, socket_mode: int) -> socket.socket:
 
 
 def _listen_beside(path: str, socket_mode: int) -> socket.socket:
-    """A socket at `path.1`, `path.2` and so on: files of dead processes are used again, so there is a bound."""
+    """Return a socket at `path.1`, `path.2` ... The number has a bound, since files of dead processes are reused."""
     for number in range(1, _MAX_SOCKETS):
         try:
             return listen_unix(f"{path}.{number}", socket_mode)
@@ -216,7 +214,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Forget the parent's service, whose thread is not here, and let go of its sockets."""
+    """Forget the parent's service, whose threads are not in the child, and close its sockets."""
     global _state
     old, _state = _state, _State()
     _paused.clear()
@@ -225,7 +223,7 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    """Remove the files of this process's Unix sockets. Those of a process that is killed are replaced by the next."""
+    """Remove the files of this process's Unix sockets. The next process replaces those that a killed one leaves."""
     for file in _state.files:
         file.remove()
 

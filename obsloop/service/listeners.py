@@ -1,5 +1,6 @@
-"""Listening sockets of the service: on a TCP port, or on a file of a Unix socket. Each is bound and listens when it is
-returned: another process may take a port that is only bound.
+"""Make the service's listening sockets: on a TCP port or on the file of a Unix socket.
+
+Each one listens already when it is returned, since another process may take a port that is only bound.
 """
 
 import os
@@ -16,7 +17,7 @@ _LOCK_SECONDS = 2.0  # how long to wait for another process that makes a socket 
 
 
 def listen_on(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` and `port`; raises OSError as getaddrinfo, bind and listen do."""
+    """Return a socket that listens on `host` and `port`. Raise OSError as getaddrinfo, bind and listen do."""
     # As bytes: getaddrinfo sends text through the IDNA codec, whose tables take longer to load than all else here.
     name = host.encode() if host.isascii() else host
     family, kind, protocol, _, address = socket.getaddrinfo(
@@ -25,8 +26,8 @@ def listen_on(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         if port:
-            # So that a restarted program gets its port back at once. On Linux it lets several processes bind a port
-            # as long as none of them listens; then `listen` fails in all but the first.
+            # With this a restarted program gets its port back at once. On Linux, several processes may then bind a
+            # port while none of them listens; `listen` fails in all but the first.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
@@ -37,10 +38,10 @@ def listen_on(host: str, port: int) -> socket.socket:
 
 
 def listen_unix(path: str, mode: int) -> socket.socket:
-    """A socket that listens at the file `path`, which gets the access rights `mode`.
+    """Return a socket that listens at the file `path`, which gets the access rights `mode`.
 
-    A socket file whose process has gone is replaced. Raises OSError with EADDRINUSE where a process listens there, and
-    with EEXIST where the file is of another kind or of another user.
+    Replace a socket file whose process is gone. Raise OSError with EADDRINUSE if a process listens there, with EEXIST
+    if the file is of another kind or belongs to another user.
     """
     folder = _open_folder(os.path.dirname(path))
     try:
@@ -49,10 +50,10 @@ def listen_unix(path: str, mode: int) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with suppress(OSError):
-                os.fchmod(sock.fileno(), mode)  # on Linux the file begins with these rights
+                os.fchmod(sock.fileno(), mode)  # on Linux the file is created with these rights
             sock.bind(path)
             try:
-                os.chmod(path, mode)  # not narrowed by the umask, and on other systems
+                os.chmod(path, mode)  # against the umask, and for other systems
                 sock.listen(BACKLOG)
             except BaseException:
                 os.unlink(path)
@@ -66,7 +67,7 @@ def listen_unix(path: str, mode: int) -> socket.socket:
 
 
 class SocketFile:
-    """The file of a socket that this process listens on, to be removed at its end."""
+    """The file of a socket on which this process listens; it is removed at the process's end."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -74,7 +75,7 @@ class SocketFile:
         self._identity = _identity(path)
 
     def remove(self) -> None:
-        """Remove it, unless it is another process's by now."""
+        """Remove the file, unless it belongs to another process by now."""
         if self._process == os.getpid():
             with suppress(OSError):
                 if _identity(self._path) == self._identity:
@@ -94,7 +95,7 @@ def _open_folder(folder: str) -> int:
 
 
 def _lock(folder: int, name: str) -> None:
-    """Hold off other processes that make sockets in `folder`: one could take ours for stale before it listens."""
+    """Lock out other processes that make sockets in `folder`: one could remove this socket before it listens."""
     import fcntl  # noqa: PLC0415  (for Unix sockets only)
 
     end = clock.seconds() + _LOCK_SECONDS
@@ -117,7 +118,7 @@ def _unlock(folder: int) -> None:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket file of a process that has gone; raise OSError for anything else that is at `path`."""
+    """Remove the socket file of a process that is gone. Raise OSError for anything else at `path`."""
     try:
         info = os.lstat(path)
     except FileNotFoundError:
@@ -132,11 +133,11 @@ def _remove_stale(path: str) -> None:
             pass
         except PermissionError:
             raise
-        except OSError:  # its queue is full, or it is of another kind: a process has it
+        except OSError:  # its queue is full, or it is not a stream socket: a process uses it
             raise OSError(EADDRINUSE, "in use") from None
         else:
             raise OSError(EADDRINUSE, "in use")
     if info.st_uid != os.geteuid():
-        raise OSError(EEXIST, f"the socket file {path} is of another user; remove it if its process has gone")
+        raise OSError(EEXIST, f"the socket file {path} belongs to another user; remove it if its process is gone")
     with suppress(FileNotFoundError):
         os.unlink(path)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as far as this service needs it: the bytes of a request's head to a Request, a Response to bytes.
-No sockets, no routes, no clock but the Date header's. Every connection carries one request and is then
-closed: that leaves no framing of bodies, pipelines or keep-alive to get wrong, and a scrape every few seconds
-does not miss them.
+"""Parse a request's head and encode a response: HTTP/1.1 as far as this service needs it.
+
+No sockets, no routes, no clock but for the Date header. Every connection carries one request and is then closed: so
+there are no bodies, pipelines or keep-alive to get wrong. A scrape every few seconds does not need them.
 """
 
 import re
@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 MAX_HEAD = 16 * 1024
 MAX_BODY = 16 * 1024 * 1024
-_COMPRESS_FROM = 1024  # below this a gzip header and a longer path through the code gain nothing
+_COMPRESS_FROM = 1024  # bytes; below this, compressing gains nothing
 
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}\Z")
 _VERSION = re.compile(r"HTTP/1\.[0-9]\Z")
@@ -22,19 +22,19 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a handler gets to see. Header names are in lower case; a repeated header is joined with commas."""
+    """What a handler gets. Header names are in lower case; a repeated header is joined with commas."""
 
     method: str
     path: str
     query: str = ""
     headers: dict[str, str] = field(default_factory=dict[str, str])
     served: frozenset[str] = frozenset()
-    """The paths that are served at the address that it came to; empty: all."""
+    """The paths that are served at the address to which the request came; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a handler gives back."""
+    """What a handler returns."""
 
     status: int
     body: bytes
@@ -43,7 +43,7 @@ class Response:
 
 
 class RequestError(Exception):
-    """A request that gets no handler: `response` is what the client is told."""
+    """A request that no handler gets; the client gets `response`."""
 
     def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
         super().__init__(text)
@@ -51,16 +51,15 @@ class RequestError(Exception):
 
 
 def plain(status: int, text: str, *headers: tuple[str, str]) -> Response:
-    """A short answer in words."""
+    """Return a short answer in words."""
     return Response(status, f"{text}\n".encode(), headers=headers)
 
 
 def find_head(received: bytearray) -> int:
-    """The length of the head with its empty line, 0 while that has not arrived; raise RequestError early if
-    it never can.
+    """Return the length of the head with its empty line, 0 while that has not arrived.
 
-    A client that does not speak HTTP (a TLS hello, a port scan) is told at its first byte, not after the time
-    limit.
+    Raise RequestError as soon as it never can: a client that does not speak HTTP (a TLS hello, a port scan) gets its
+    answer after its first byte, not after the time limit.
     """
     first = received[:1]
     if first and not first.isalpha() and first not in b"\r\n":
@@ -75,7 +74,7 @@ def find_head(received: bytearray) -> int:
 
 
 def parse_head(head: bytes) -> Request:
-    """Read the request line and the headers; raise RequestError on anything that is not HTTP/1.x."""
+    """Parse the request line and the headers. Raise RequestError on anything that is not HTTP/1.x."""
     if len(head) > MAX_HEAD:
         raise RequestError(431, f"The request's head is larger than {MAX_HEAD} bytes.")
     lines = head.decode("latin-1").replace("\r\n", "\n").lstrip("\n").split("\n")
@@ -93,9 +92,9 @@ def parse_head(head: bytes) -> Request:
         name, value = name.lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if method not in ("GET", "HEAD"):
-        raise RequestError(405, "Only GET and HEAD are answered here: nothing can be changed.", ("Allow", "GET, HEAD"))
+        raise RequestError(405, "This service answers GET and HEAD only: it changes nothing.", ("Allow", "GET, HEAD"))
     if target[:7].lower() == "http://":  # the form that proxies send
-        headers["host"], _, target = target[7:].partition("/")  # which then counts, and not the header
+        headers["host"], _, target = target[7:].partition("/")  # this host counts, not the header's
         target = "/" + target
     if not target.startswith("/"):
         raise RequestError(400, "The request's target does not begin with a slash.")
@@ -104,9 +103,7 @@ def parse_head(head: bytes) -> Request:
 
 
 def encode(response: Response, request: Request | None) -> bytes:
-    """The bytes of an answer to `request` (None where it could not be read), compressed where the client
-    takes that.
-    """
+    """Return the bytes of an answer to `request` (None if unreadable), compressed if the client accepts that."""
     body, headers = response.body, [*response.headers]
     if len(body) > MAX_BODY:
         return encode(plain(500, f"The answer is larger than {MAX_BODY} bytes."), request)
@@ -128,7 +125,7 @@ def encode(response: Response, request: Request | None) -> bytes:
         ("Connection", "close"),
         *headers,
     ]
-    # A handler's header must not be able to end the head: an exporter may be a stranger's.
+    # A header's value must not be able to end the head: an exporter may come from another package.
     lines = [f"{name}: {value}".replace("\r", " ").replace("\n", " ") for name, value in headers]
     start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"
     head = "\r\n".join([start, *lines, "", ""]).encode("latin-1", "replace")
@@ -136,7 +133,7 @@ def encode(response: Response, request: Request | None) -> bytes:
 
 
 def _takes_gzip(accept_encoding: str) -> bool:
-    """Whether gzip is named in Accept-Encoding without a weight of zero."""
+    """Return whether Accept-Encoding names gzip without a weight of zero."""
     for choice in accept_encoding.split(","):
         name, _, weight = choice.partition(";")
         if name.strip().lower() in ("gzip", "x-gzip"):
@@ -145,17 +142,17 @@ def _takes_gzip(accept_encoding: str) -> bool:
 
 
 def _gzip(body: bytes) -> bytes | None:
-    """`body` compressed, or None on an interpreter that was built without zlib."""
+    """Return `body` compressed, or None on an interpreter that was built without zlib."""
     try:
         import gzip  # noqa: PLC0415
     except ImportError:
         return None
-    # Level 1: a scrape's text shrinks tenfold either way, and this CPU time is the observed program's.
+    # Level 1: a scrape's text shrinks tenfold at any level, and the observed program pays the CPU time.
     return gzip.compress(body, compresslevel=1, mtime=0)
 
 
 def _http_date(timestamp: float) -> str:
-    """RFC 9110's date. Not strftime, whose names of days follow the program's locale."""
+    """Return a date as in RFC 9110. Not by strftime, whose names of days follow the program's locale."""
     t = time.gmtime(timestamp)
     return (
         f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "

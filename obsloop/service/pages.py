@@ -1,7 +1,6 @@
-"""How what is served looks to programs (JSON) and to people (a plain page), and which of them is asking. Loaded with
-the first answer of the kind.
+"""Render a report as JSON for programs or as a plain page for people. Loaded with the first such answer.
 
-Texts come from the observed program and may be anything: `clean` bounds them, `escape` makes them harmless in a page,
+Texts come from the observed program and may be anything. `clean` bounds them, `escape` makes them harmless in a page,
 and the page's policy lets nothing run or load.
 """
 
@@ -11,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from html import escape as escape  # noqa: PLC0414  (for those who make pages with this)
+from html import escape as escape  # noqa: PLC0414  (for the modules that make pages)
 from typing import Any
 
 from obsloop.service.messages import Request, Response, plain
@@ -30,17 +29,17 @@ POLICY = ("Content-Security-Policy", f"default-src 'none'; style-src 'sha256-{_H
 
 
 def answer(request: Request, report: dict[str, Any], page_of: Callable[[dict[str, Any]], Response]) -> Response:
-    """`report` as JSON, or as the page that `page_of` makes of it, as the client likes."""
+    """Return `report` as JSON or as the page that `page_of` makes of it, whichever the client asks for."""
     wanted = wants(request)
     if not wanted:
-        return plain(400, "This format is not known here: expected format=json or format=html.")
+        return plain(400, "Unknown format: expected format=json or format=html.")
     if wanted == "html":
         return page_of(report)
     return Response(200, json.dumps(report, ensure_ascii=False).encode() + b"\n", "application/json")
 
 
 def wants(request: Request) -> str:
-    """Return ``json`` or ``html``, as the client likes; an empty string where it names another format."""
+    """Return ``json`` or ``html``, whichever the client asks for; an empty string if it names another format."""
     wanted = _format(request.query)
     if not wanted:
         return "html" if _prefers_page(request.headers.get("accept", "")) else "json"
@@ -48,7 +47,7 @@ def wants(request: Request) -> str:
 
 
 def page(title: str, body: str) -> Response:
-    """A page of this process. `title` is text, `body` is HTML."""
+    """Return a page about this process. `title` is text, `body` is HTML."""
     text = (
         '<!DOCTYPE html>\n<html lang="en">\n'
         f'<head><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style></head>\n'
@@ -59,21 +58,21 @@ def page(title: str, body: str) -> Response:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table. `head` is text; the cells of `rows` are HTML."""
+    """Return a table as HTML. `head` is text; the cells of `rows` are HTML."""
     lines = ["<table>", f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
     lines += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
     return "\n".join([*lines, "</table>"])
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """At most `limit` characters of `text`, and no character that steers a terminal or turns the line around."""
+    """Return at most `limit` characters of `text`, with `?` for those that control a terminal or reverse the line."""
     if len(text) > limit:
         text = f"{text[: limit - 3]}..."
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def place(filename: str, lineno: int | None, limit: int = MAX_TEXT) -> str | None:
-    """`path:line`, of a long path its end; None where there is no source."""
+    """Return `path:line`, with only the end of a long path; None if there is no source."""
     if not filename:
         return None
     if len(filename) > limit:
@@ -82,7 +81,7 @@ def place(filename: str, lineno: int | None, limit: int = MAX_TEXT) -> str | Non
 
 
 def moment(timestamp: float) -> str | None:
-    """ISO 8601 in UTC; None for what is no moment of this calendar."""
+    """Return a time as ISO 8601 in UTC; None if the calendar does not have it."""
     try:
         return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (OverflowError, ValueError, OSError):
@@ -98,7 +97,7 @@ def _format(query: str) -> str:
 
 
 def _prefers_page(accept: str) -> bool:
-    """Whether HTML is named in Accept, and JSON is not liked better. `*/*` alone is a program's."""
+    """Return whether Accept names HTML and does not prefer JSON. `*/*` alone comes from a program."""
     weights = {"text/html": 0.0, "application/json": 0.0}
     for choice in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in choice.split(";"))

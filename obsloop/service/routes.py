@@ -1,6 +1,7 @@
-"""What the service serves: one table from path to handler, and the handlers. A handler reads snapshots, never
-the loop itself and gives out figures and names only: no arguments, no locals, no payloads. A handler without a thread
-of its own (`Route.thread`) must not wait for anything.
+"""Map paths to handlers: one table, and the handlers.
+
+A handler reads snapshots, never the loop itself. It gives out metrics and names only: no arguments, no locals, no
+payloads. A handler that runs in the service's own thread (`Route.thread` is None) must not wait for anything.
 """
 
 from __future__ import annotations
@@ -26,44 +27,44 @@ _INSTALL = 'pip install "obsloop[prometheus]"'
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What handlers need of the settings. Seconds."""
+    """The settings that handlers need. In seconds."""
 
     unhealthy_after: float
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path: what it is (for the index) and who answers."""
+    """One path: a summary for the index, and its handler."""
 
     path: str
     summary: str
     handler: Callable[[Request, Options], Response]
     thread: str | None = "pages"
-    """Which of the threads in server.py answers; None for the service's own, which must not wait."""
+    """Which thread of server.py answers; None: the service's own, which must not wait."""
 
 
 class Exporter(Protocol):
-    """What an entry point of the group `obsloop.exporters` gives when it is called."""
+    """What a call of an entry point of the group `obsloop.exporters` returns."""
 
     def render(self, accept: str | None) -> tuple[str, bytes]:
-        """Content type and body for a client that accepts `accept`."""
+        """Return content type and body for a client that accepts `accept`."""
         ...
 
 
 class ExporterMissingError(Exception):
-    """There is no exporter to ask; the message says why and what to install."""
+    """There is no exporter. The message says why and what to install."""
 
 
 _exporter: Exporter | None = None
 
 
 def find_exporter() -> Exporter:
-    """The exporter `prometheus`, made once per process; raises ExporterMissingError.
+    """Return the exporter `prometheus`, made once per process. Raise ExporterMissingError if there is none.
 
-    Found by its entry point, so that a stranger's is the equal of ours. A failure is not kept: the next
-    scrape looks again, since the reason may have been a program half-way through its imports.
+    It is found by its entry point, so that another package's exporter can take its place. A failure is not kept: the
+    next scrape tries again, since the program may have been half-way through its imports.
     """
-    global _exporter  # noqa: PLW0603  (this module is the one owner of the process's exporter)
+    global _exporter  # noqa: PLW0603  (this module owns the process's exporter)
     if _exporter is None:
         entry = _entry_point("prometheus")
         if entry is None:
@@ -90,8 +91,8 @@ def _entry_point(name: str) -> EntryPoint | None:
 
 
 def preload() -> None:
-    """Load what the first scrape would load. Failing is left to that scrape, which can tell somebody."""
-    with suppress(BaseException):  # an exporter may be a stranger's
+    """Load what the first scrape would load. Ignore failures: that scrape will answer with them."""
+    with suppress(BaseException):  # an exporter of another package may raise anything
         find_exporter()
     with suppress(ImportError):  # an interpreter that was built without zlib
         import_module("gzip")
@@ -105,7 +106,7 @@ def preload_pages() -> None:
 
 
 def metrics(request: Request, options: Options) -> Response:
-    """The figures in the format that the client accepts; 501 and what to install where there is none."""
+    """Return the metrics in the format that the client accepts; without an exporter, 501 and what to install."""
     del options
     try:
         exporter = find_exporter()
@@ -118,10 +119,9 @@ def metrics(request: Request, options: Options) -> Response:
 
 
 def healthz(request: Request, options: Options) -> Response:
-    """200 while each running loop moves on; 503 with the loop's name and the seconds where one is blocked.
+    """Answer 200 while each running loop moves on; 503 with the loop's name and the seconds if one is blocked.
 
-    A loop that waits in its selector is healthy however long it waits, and a process without a running loop
-    is too.
+    A loop that waits in its selector is healthy however long it waits. So is a process without a running loop.
     """
     del request
     running = {name: snapshot.blocked_time for name, snapshot in snapshots().items() if snapshot.running}
@@ -136,25 +136,25 @@ def healthz(request: Request, options: Options) -> Response:
 
 
 def slow(request: Request, options: Options) -> Response:
-    """What took too long lately."""
+    """Return the last slow callbacks, slow iterations and blocks."""
     del options
-    from obsloop.service.slow import slow  # noqa: PLC0415  (loaded when somebody asks)
+    from obsloop.service.slow import slow  # noqa: PLC0415  (loaded at the first request)
 
     return slow(request)
 
 
 def tasks(request: Request, options: Options) -> Response:
-    """The live tasks and where they wait."""
+    """Return the live tasks and where they wait."""
     del options
-    from obsloop.service.tasks import tasks  # noqa: PLC0415  (likewise)
+    from obsloop.service.tasks import tasks  # noqa: PLC0415  (loaded at the first request)
 
     return tasks(request)
 
 
 def index(request: Request, options: Options) -> Response:
-    """A plain page with a link to everything that is served."""
+    """Return a plain page with a link to each path that is served."""
     del options
-    from obsloop.service.pages import escape, page  # noqa: PLC0415  (likewise)
+    from obsloop.service.pages import escape, page  # noqa: PLC0415  (loaded at the first request)
 
     items = "\n".join(
         f'<li><a href="{escape(route.path)}">{escape(route.path)}</a> {escape(route.summary)}</li>'
@@ -168,7 +168,7 @@ ROUTES: dict[str, Route] = {
     route.path: route
     for route in (
         Route("/", "this page", index),
-        Route("/metrics", "every figure, for Prometheus", metrics, "metrics"),
+        Route("/metrics", "all metrics, for Prometheus", metrics, "metrics"),
         Route("/healthz", "200 while each running loop moves on, 503 while one is blocked", healthz, None),
         Route("/slow", "the last slow callbacks, slow iterations and blocks", slow),
         Route("/tasks", "the live tasks, and where they wait", tasks),

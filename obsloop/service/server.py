@@ -1,9 +1,10 @@
-"""The service's thread: it accepts, reads and writes, all in one selector, and answers /healthz. All other paths are
-answered by two more threads (answers.py): `metrics`, and `pages` for people, which also takes the census of tasks. So
-/healthz waits for nothing, and a scrape only for a scrape.
+"""Run the service's thread: it accepts, reads and writes with one selector, and answers /healthz.
 
-No thread per client: slow and hostile clients hold nothing but a socket of a bounded number for a bounded time, and
-bytes of a bounded sum. HTTP's form is in messages.py, what is served in routes.py, who is refused in access.py.
+Two more threads (answers.py) answer all other paths: `metrics`, and `pages` for people, which also takes the census of
+tasks. So /healthz waits for nothing, and a scrape only for other scrapes.
+
+There is no thread per client. Slow and hostile clients hold only sockets, limited in number and time, and bytes,
+limited in sum. messages.py knows HTTP, routes.py what is served, access.py which requests are refused.
 """
 
 import errno
@@ -31,20 +32,20 @@ from obsloop.tasks import census
 
 MAX_CONNECTIONS = 64
 MAX_UNSENT = 16 * 1024 * 1024
-"""Bytes of all answers that their clients have not taken yet; beyond that the slowest readers are hung up on."""
-# What the kernel keeps of each answer, where it would take megabytes; it doubles the figure.
+"""Bytes of all answers that their clients have not read yet; beyond that, the slowest readers are hung up on."""
+# How much of each answer the kernel keeps, which would be megabytes otherwise. It doubles this number.
 _SEND_BUFFER = 128 * 1024
 _ACCEPTS_PER_PASS = 16
 _PAUSE_SECONDS = 0.1
-# The exporter and the pages are loaded when the program's start is over or at the first request, whichever is first:
-# so neither the start of many short processes nor that first scrape pays for them. Later there may be no descriptor
-# left to read a module's file with.
+# The exporter and the pages are loaded after the program's start or at the first request, whichever comes first. So
+# neither the start of many short processes nor the first scrape pays for them. Later, no descriptor may be left to read
+# a module's file with.
 _PRELOAD_AFTER_SECONDS = 0.5
 _NEVER = float("inf")
 
 
 class Server:
-    """Serves what `listeners` say until the process ends. It answers to the names `hosts` where names are checked."""
+    """A service on `listeners`, until the process ends. Where host names are checked, it answers to `hosts`."""
 
     def __init__(self, listeners: Sequence[Listener], options: Options, hosts: frozenset[str] = frozenset()) -> None:
         self._listeners = listeners
@@ -62,10 +63,10 @@ class Server:
         self._wake_receiver, self._wake_sender = socket.socketpair()
         for sock in (self._wake_receiver, self._wake_sender):
             sock.setblocking(False)
-        self._reserve: int | None = None  # a descriptor to accept a client with when the process has no other left
+        self._reserve: int | None = None  # a descriptor for accepting a client when the process has no other left
 
     def start(self) -> None:
-        """Start the thread. The caller's signal mask is put back as it was."""
+        """Start the thread. The caller's signal mask stays as it was."""
         for listener in self._listeners:
             listener.sock.setblocking(False)
             self._selector.register(listener.sock, selectors.EVENT_READ, listener)
@@ -75,27 +76,25 @@ class Server:
         start_without_signals(thread)
 
     def abandon(self) -> None:
-        """Close this process's copies of the sockets where there are no threads: in a child after fork, or before
-        `start`.
-        """
+        """Close this process's copies of the sockets. Only without threads: in a forked child, or before `start`."""
         for sock in [
             *(listener.sock for listener in self._listeners),
             *(connection.sock for connection in list(self._connections.values())),
             self._wake_receiver,
             self._wake_sender,
         ]:
-            sock.close()  # no shutdown(): the connection is the parent's and goes on there
+            sock.close()  # no shutdown(): the parent goes on with the connection
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
         self._selector.close()
 
     def pause(self, timeout: float) -> list[threading.Lock]:
-        """Wait at most `timeout` seconds for the threads to be idle; return what keeps them there until `resume`.
+        """Wait at most `timeout` seconds until the threads are idle. Return the locks that keep them so until `resume`.
 
-        For fork: a child inherits locks as they are at that moment, of modules being imported above all, and whoever
-        needs one that a thread held would wait for ever, since the thread is not in the child. A handler that hangs is
-        waited for once, not at each fork.
+        For fork: a child inherits locks as they are at that moment, above all of modules that are being imported. If a
+        thread holds one, code in the child would wait for it for ever, since the thread is not in the child. A handler
+        that hangs is waited for once, not at each fork.
         """
         end = clock.seconds() + timeout
         if not self._working.acquire(timeout=timeout):
@@ -111,7 +110,7 @@ class Server:
 
     @staticmethod
     def resume(held: list[threading.Lock]) -> None:
-        """Let the threads go on that `pause` returned."""
+        """Let the threads go on whose locks `pause` returned."""
         for lock in held:
             lock.release()
 
@@ -126,10 +125,10 @@ class Server:
                     self._pass([key.data for key, _ in ready])
             except BaseException:
                 report("service-pass", "error in the service, which goes on")
-                time.sleep(_PAUSE_SECONDS)  # and no error may make it spin
+                time.sleep(_PAUSE_SECONDS)  # so that no error makes it spin
 
     def _pass(self, ready: list[Connection | Listener | None]) -> None:
-        """Go on with who is `ready` (None is another thread with an answer), and send away whose time is up."""
+        """Serve what is `ready` (None: another thread has an answer), and close connections whose time is up."""
         for who in ready:
             if who is None:
                 with suppress(BlockingIOError):
@@ -180,8 +179,7 @@ class Server:
                     return
                 sock, on_reserve = accepted, True
             if len(self._connections) >= MAX_CONNECTIONS:
-                # The oldest goes, so that a newcomer is served although others hold connections open for
-                # nothing.
+                # Close the oldest, so that a new client is served even if others hold idle connections.
                 self._close(next(iter(self._connections.values())))
             sock.setblocking(False)
             with suppress(OSError):
@@ -192,31 +190,31 @@ class Server:
             self._step(connection)  # the request is often there already
 
     def _accept_on_reserve(self, listener: Listener) -> socket.socket | None:
-        """A client that is accepted with the descriptor in reserve, while the process has no other left."""
+        """Accept a client with the reserved descriptor, while the process has no other left. None if that fails."""
         if self._reserve is None:
             return None
         os.close(self._reserve)
         self._reserve = None
         try:
             return listener.sock.accept()[0]
-        except OSError:  # the program was faster, or the client has gone
+        except OSError:  # the program took the descriptor first, or the client is gone
             return None
 
     def _keep_reserve(self) -> None:
-        """Take a descriptor into reserve, unless there is one, or a client has it."""
+        """Reserve a descriptor, unless there is one or a client uses it."""
         if self._reserve is None and not any(c.on_reserve for c in self._connections.values()):
             with suppress(OSError):
                 self._reserve = os.dup(self._wake_sender.fileno())
 
     def _stop_accepting(self) -> None:
-        """For a moment: a listener with somebody in its queue stays readable, and the thread would spin."""
+        """Pause accepting: a listener with a client in its queue stays readable, and the thread would spin."""
         if self._accept_at is None:
             self._accept_at = clock.seconds() + _PAUSE_SECONDS
             for listener in self._listeners:
                 self._selector.unregister(listener.sock)
 
     def _step(self, connection: Connection) -> None:
-        """Go on with one client as far as its socket allows without waiting."""
+        """Go on with one client as far as possible without waiting."""
         if connection.sock.fileno() < 0:
             return  # closed earlier in this same pass, to make room
         try:
@@ -227,12 +225,12 @@ class Server:
             elif not connection.sock.recv(65536):
                 if connection.outgoing is not None:
                     self._close(connection)
-                else:  # it has said all that it wants to say, and waits for its answer
+                else:  # it has closed its side and waits for its answer
                     self._selector.unregister(connection.sock)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._close(connection)  # the client went away: its business
+            self._close(connection)  # the client is gone
 
     def _read(self, connection: Connection) -> None:
         data = connection.sock.recv(65536)
@@ -280,11 +278,11 @@ class Server:
             others = [c for c in self._connections.values() if c.held and c is not connection]
             if not others:
                 break
-            self._say_once("service-unsent", "the service hung up on a client: too many do not read their answers.")
+            self._say_once("service-unsent", "the service hung up on a client: too many clients leave answers unread.")
             self._close(min(others, key=lambda c: c.moved_at))
 
     def _write(self, connection: Connection) -> None:
-        assert connection.outgoing is not None  # noqa: S101  (for the type checker: _step sees to it)
+        assert connection.outgoing is not None  # noqa: S101  (for the type checker: _step ensures it)
         try:
             sent = connection.sock.send(connection.outgoing)
         except (BlockingIOError, InterruptedError):
@@ -296,16 +294,15 @@ class Server:
             self._watch(connection, selectors.EVENT_WRITE)
             return
         self._let_go_of_answer(connection)
-        # Closing now would reset the connection if the client has sent more than we read (a body), and the
-        # reset would overtake the answer. So only this side closes, and what comes is thrown away until the
-        # client does.
+        # If the client has sent more than was read (a body), closing now would reset the connection, and the reset
+        # would overtake the answer. So close this side only, and discard what comes until the client closes its side.
         connection.sock.shutdown(socket.SHUT_WR)
         self._watch(connection, selectors.EVENT_READ)
 
     def _watch(self, connection: Connection, event: int) -> None:
         try:
             self._selector.modify(connection.sock, event, connection)
-        except KeyError:  # it had closed its side while its answer was made
+        except KeyError:  # the client closed its side before its answer was ready
             self._selector.register(connection.sock, event, connection)
 
     def _let_go_of_answer(self, connection: Connection) -> None:
@@ -334,7 +331,7 @@ class Server:
         for answerer in self._answerers.values():
             answerer.forget(connection)
         if connection.on_reserve:
-            # Not closed and opened again: the program would take what is free for a moment.
+            # Not closed and opened again: the program could take the descriptor in between.
             descriptor = sock.detach()
             with suppress(OSError):
                 os.dup2(self._wake_sender.fileno(), descriptor, inheritable=False)
@@ -347,7 +344,7 @@ class Server:
     # The other threads
 
     def _submit(self, name: str, owner: Any, work: Any) -> bool:
-        """Have another thread do `work`; False where none can be started."""
+        """Have another thread do `work`. Return False if no thread can be started."""
         try:
             self._answerers[name].submit(owner if owner is not None else _NO_ONE, work)
         except (RuntimeError, MemoryError):
@@ -359,9 +356,9 @@ class Server:
         self._submit("pages", None, partial(say_once, key, line))
 
     def _on_done(self, answerer: Answerer, result: Any) -> None:
-        """In the other thread: pass on what it has done."""
+        """Pass a result to the service's thread. Called in the other thread."""
         self._done.append((answerer, result))
-        with suppress(OSError):  # full: the service's thread is about to look anyway
+        with suppress(OSError):  # full: the service's thread is about to wake anyway
             self._wake_sender.send(b"\0")
 
     def _deliver(self, answerer: Answerer, result: Any) -> None:
@@ -374,7 +371,7 @@ class Server:
                 try:
                     self._send(owner, result if isinstance(result, bytes) else LAST_RESORT)
                 except OSError:
-                    self._close(owner)  # the client went away: its business
+                    self._close(owner)  # the client is gone
         finally:
             answerer.go_on()
 

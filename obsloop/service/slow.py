@@ -1,4 +1,4 @@
-"""/slow: the last slow callbacks, slow iterations and blocks. What is kept of them is in obsloop/blocking/recent.py."""
+"""Answer /slow: the last slow callbacks, slow iterations and blocks, which obsloop/blocking/recent.py keeps."""
 
 import os
 from html import escape
@@ -26,12 +26,12 @@ _NAMES: dict[type[Noted], str] = {
 
 
 def slow(request: Request) -> Response:
-    """What took too long lately, newest first."""
+    """Return the last events as JSON or as a page, newest first."""
     return answer(request, report(), _page)
 
 
 def report() -> dict[str, Any]:
-    """The same for programs: bounded in every direction, and what is left out is counted."""
+    """Return the last events for JSON: with a bound on everything, and a count of what is left out."""
     found = kept()
     frames_left = MAX_ALL_FRAMES
     events: list[dict[str, Any]] = []
@@ -48,7 +48,7 @@ def report() -> dict[str, Any]:
 
 
 def _shape(event: Noted, since: float) -> dict[str, Any]:
-    """Shape one event. A block that still lasts has also lasted for the seconds ``since`` its event."""
+    """Return one event for JSON. A block that still lasts has lasted for the seconds ``since`` its event, too."""
     lasting = isinstance(event, LoopBlocked)
     top = event.top if isinstance(event, SlowIteration) else ()
     return {
@@ -70,7 +70,7 @@ def _shape(event: Noted, since: float) -> dict[str, Any]:
 
 
 def _sample(sample: Sample, limit: int) -> dict[str, Any]:
-    """One stack, its innermost `limit` frames: they say where the time went."""
+    """Return the innermost `limit` frames of one stack: they say where the time went."""
     after, stack = sample
     shown = stack[max(0, len(stack) - limit) :]
     return {"after_seconds": after, "stack": [_frame(frame) for frame in shown], "left_out": len(stack) - len(shown)}
@@ -103,7 +103,7 @@ def _page(report: dict[str, Any]) -> Response:
 
 
 def _details(event: dict[str, Any]) -> str:
-    """What is behind the triangle: stacks of a block, or what an iteration consisted of."""
+    """Return what the row's triangle opens: stacks of a block, or what an iteration was spent on."""
     lines = [f"{part['seconds']:.3f} s in {part['calls']} calls: {part['name']}" for part in event["top"]]
     for sample in event["samples"]:
         lines.append(f"after {sample['after_seconds']:.3f} s:")

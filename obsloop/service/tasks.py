@@ -1,5 +1,6 @@
-"""/tasks: the live tasks of every running loop, and what the lints told last. How tasks are found, and their age, is in
-obsloop/tasks/census.py; the lints are in obsloop/watch/lints.
+"""Answer /tasks: the live tasks of every running loop, and the last findings of the lints.
+
+obsloop/tasks/census.py finds the tasks and their age; the lints are in obsloop/tasks/lints.
 """
 
 import os
@@ -16,15 +17,15 @@ from obsloop.tasks.lints import runner
 
 KEPT_SECONDS = 1.0
 KEPT_TIMES = 10
-"""An answer is kept for so many times what it took, and for ``KEPT_SECONDS`` at most: those who ask together share it,
-and however often they ask, a tenth of one core is spent. The listing of a small program is always new."""
+"""An answer is kept for so many times as long as it took to make, at most for ``KEPT_SECONDS``. Requests within that
+time share it, so that any number of them uses at most a tenth of one core. A small program's listing is always new."""
 
 _kept: dict[str, tuple[int, float, Response]] = {}
-"""By format: the process, until when the answer is kept, and the answer. As bytes: nothing for the collector."""
+"""Format -> the process, until when the answer is kept, and the answer, as bytes: nothing for the garbage collector."""
 
 
 def tasks(request: Request) -> Response:
-    """Who is alive and where they wait, the oldest known first."""
+    """Return the live tasks and where they wait, as JSON or as a page, the oldest first."""
     wanted = wants(request)
     kept = _kept.get(wanted)
     began = time.monotonic()
@@ -39,7 +40,7 @@ def tasks(request: Request) -> Response:
 
 
 def report() -> dict[str, Any]:
-    """The same for programs."""
+    """Return the live tasks and the findings for JSON."""
     found, told = listing(), runner.kept()
     return {
         "process": os.getpid(),
@@ -101,12 +102,12 @@ def _page(report: dict[str, Any]) -> Response:
     shown = taken + table(head, rows) if rows else "<p>No observed loop runs, or none has a task.</p>"
     more = f"<p>And {report['not_shown']} more.</p>" if report["not_shown"] else ""
     if report["not_looked_at"]:
-        more += f"<p>{report['not_looked_at']} of them were counted and not looked at; some may be done.</p>"
+        more += f"<p>{report['not_looked_at']} of them were counted but not examined; some may be done.</p>"
     return page("Tasks", shown + more + _findings(report))
 
 
 def _findings(report: dict[str, Any]) -> str:
-    """What the lints told, newest first; nothing where they had nothing to tell."""
+    """Return the findings of the lints as HTML, newest first; empty without findings."""
     if not report["lints"]:
         return ""
     head = ("when", "loop", "lint", "coroutine", "defined at", "what is wrong", "tasks", "")
@@ -133,7 +134,7 @@ def _state(task: dict[str, Any]) -> str:
 
 
 def _age(task: dict[str, Any]) -> str:
-    """The seconds between which its age lies."""
+    """Return the range in seconds in which the task's age lies."""
     least, resolution = task["age_seconds"], task["age_resolution_seconds"]
     if resolution is None:
         return f"{least:.1f} s or more"
