@@ -1,3 +1,1 @@
-"""Front doors: how programs that know nothing of obsloop come to run on an observed loop. Uses public names
-only.
-"""
+"""Run programs that know nothing of obsloop on an observed loop."""

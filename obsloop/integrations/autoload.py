@@ -1,19 +1,17 @@
-"""Zero-code start: makes every plain asyncio loop of this process an observed one, from the interpreter's
-start.
+"""Make every plain asyncio loop of this process an observed one, from the interpreter's start, without a line of code.
 
-It is loaded by file from the bootstrap folder's sitecustomize, in every Python process under `obsloop run`,
-most of which never make a loop. So it imports next to nothing: not asyncio, and of obsloop nothing before the
-first loop is made. What goes wrong is told in one line, and the program runs on as it would have run.
+The bootstrap folder's sitecustomize loads this by file, in every Python process under `obsloop run`. Most of these
+never make a loop. So this imports next to nothing: not asyncio, and nothing of obsloop before the first loop is made.
+If something fails, it prints one line, and the program runs as without obsloop.
 
-**asyncio.** No name is replaced. The stock class gets a `__new__` that makes an `obsloop.Loop`, which derives
-from it, when that class is called. So every way to a loop is caught, policies, runners, `EventLoop`, a factory
-that was taken before, and `isinstance(loop, asyncio.SelectorEventLoop)` holds for both kinds. For a program's own
-subclass it makes one of a subclass of that, with the program's methods before ours.
+**asyncio.** No name is replaced. The stock class gets a `__new__` that makes an `obsloop.Loop`, which derives from it.
+So all ways to a loop lead there: policies, runners, `EventLoop`, a factory that was taken before. And
+`isinstance(loop, asyncio.SelectorEventLoop)` holds for both kinds. From a program's own subclass it makes a loop of a
+subclass of that, with the program's methods before obsloop's.
 
-**uvloop** is not observed yet: a program that asks for a uvloop loop gets `obsloop.Loop` and one line that
-says so.
+**uvloop** is not observed yet: a program that asks for a uvloop loop gets `obsloop.Loop`, and one line says so.
 
-`observe_asyncio` is for those who want the asyncio part alone, and for a while: the pytest plugin.
+`observe_asyncio` is the asyncio part alone, and can be undone: for the pytest plugin.
 """
 
 from __future__ import annotations
@@ -30,20 +28,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 _said: set[str] = set()
-# The class that observed loops are made of, or None where it cannot be had; empty before the first loop.
+# The class of observed loops, or None if it cannot be used; empty before the first loop.
 _observed: list[Any] = []
-# How many asked for observed loops and have not taken it back.
+# How many callers have asked for observed loops and not undone it.
 _asked = 0
-# Whether who asks for a uvloop loop gets ours.
+# Whether a program that asks for a uvloop loop gets obsloop's.
 _instead_of_uvloop = False
 _MARK = "_obsloop_autoload"
 
 
 def install(root: str | None = None) -> None:
-    """Observe every plain loop made from now on. Twice is harmless.
+    """Observe every plain loop made from now on. Calling it again has no effect.
 
-    `root` is the folder that holds the package `obsloop`: it is used where the interpreter's own path has
-    none, for that package alone, so that nothing else of one environment gets into another.
+    `root` is the folder that holds the package `obsloop`. It is used if the interpreter's own path does not have that
+    package, and for that package alone, so that nothing else of one environment gets into another.
     """
     if hasattr(sys, _MARK):
         return
@@ -60,12 +58,12 @@ def install(root: str | None = None) -> None:
 
 
 def observe_new_loops() -> Callable[[], None]:
-    """Observe every plain loop that the program makes from now on, as under ``obsloop run``, until what is returned is
-    called: for code that starts before the program, as instrumentations do.
+    """Observe every plain loop that the program makes from now on, as under ``obsloop run``.
 
-    The program need not ask for obsloop's loop: any way to ``asyncio.SelectorEventLoop`` leads to it, and so does
-    asking for a uvloop loop. After a bad ``OBSLOOP_*`` variable one line on stderr says so, and nothing is observed.
-    Where the process is observed from its start, this does nothing.
+    Return a function that undoes it. This is for code that starts before the program, such as an instrumentation. The
+    program need not ask for obsloop's loop: any way to ``asyncio.SelectorEventLoop`` or to a uvloop loop leads to it.
+    If an ``OBSLOOP_*`` variable is bad, one line on stderr says so, and nothing is observed. In a process that is
+    observed from its start, this does nothing.
     """
     if hasattr(sys, _MARK):
         return lambda: None
@@ -88,16 +86,14 @@ def observe_new_loops() -> Callable[[], None]:
 
 
 def _say_once(line: str) -> None:
-    """One line on stderr, once per process. A copy of `service/say.py`, which cannot be had without the
-    package.
-    """
+    """Print a line on stderr, once per process. A copy of `base/stderr.py`, which needs the package to be imported."""
     if line in _said:
         return
     _said.add(line)
     try:
         sys.stderr.write(f"obsloop: {line}\n")
         sys.stderr.flush()
-    except Exception:  # noqa: S110  (stderr may be None, closed, or anything: there is nobody left to tell)
+    except Exception:  # noqa: S110  (stderr may be None, closed, or anything: there is no other way to report it)
         pass
 
 
@@ -105,9 +101,9 @@ def _say_once(line: str) -> None:
 
 
 def observe_asyncio() -> Callable[[], None]:
-    """Observe every plain asyncio loop made from now on until what is returned is called. uvloop stays as it is.
+    """Observe every plain asyncio loop made from now on. Return a function that undoes it. uvloop stays as it is.
 
-    Under `obsloop run`, whose process is observed from its start to its end, both do nothing.
+    Under `obsloop run`, where the process is observed from start to end, both do nothing.
     """
     if hasattr(sys, _MARK):
         return lambda: None
@@ -126,25 +122,25 @@ def observe_asyncio() -> Callable[[], None]:
 
 
 def _observe_asyncio(unix_events: Any) -> None:
-    """Give the stock class a `__new__` that makes an observed loop where exactly that class is called.
+    """Give the stock class a `__new__` that makes observed loops.
 
-    It is never taken away again: a class that once had a `__new__` refuses arguments when it has none. Where
-    nobody asks any more it does what the class would do.
+    It is never removed: a class that once had a `__new__` refuses arguments without it. After all callers have undone
+    it, it does what the class would do.
     """
     global _asked  # noqa: PLW0603
     stock: Any = unix_events._UnixSelectorEventLoop
     _asked += 1
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        # A class that derives from obsloop.Loop has loaded the package: no need to do so here.
+        # A class that derives from obsloop.Loop makes an observed loop anyway; the package is loaded then.
         if _asked and not issubclass(cls, getattr(sys.modules.get("obsloop"), "Loop", ())):
             observed = _loop_class()
             if observed is not None and cls is not stock:
                 observed = _own_class(cls)
             if observed is not None:
-                # Not initialized here: type.__call__ does that, by the class of what it gets.
+                # Not initialized here: type.__call__ does that, by the class of the object that it gets.
                 return observed.__new__(observed, *args, **kwargs)
-        # What the class would have done without us, another base's __new__ included.
+        # As the class would do without obsloop, including the __new__ of another base.
         make = _next_new(stock, cls)
         return make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
 
@@ -152,12 +148,12 @@ def _observe_asyncio(unix_events: Any) -> None:
 
 
 def _next_new(base: Any, cls: Any) -> Any:
-    """The `__new__` that `cls` would find if `base` had none."""
+    """Return the `__new__` that `cls` would find if `base` had none."""
     return super(base, cls).__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def _own_class(cls: Any) -> Any:
-    """The observed kind of a loop class of the program's own; None, and one line, where there can be none."""
+    """Return the observed class of a program's own loop class; if there can be none, print one line and return None."""
     try:
         from obsloop.loop.start import observed_class  # noqa: PLC0415
 
@@ -171,14 +167,14 @@ def _own_class(cls: Any) -> Any:
 
 
 def _loop_class() -> Any:
-    """obsloop.Loop, imported at the first loop; None, and one line, where it cannot be had or set up."""
+    """Return obsloop.Loop, imported at the first loop; if it cannot be used, print one line and return None."""
     if not _observed:
         observed: Any = None
         try:
             from obsloop.base.settings import Settings  # noqa: PLC0415
             from obsloop.loop.start import Loop  # noqa: PLC0415
 
-            # A bad variable must not raise out of the program's own call that makes a loop.
+            # A bad variable must not raise in the program's call that makes a loop.
             Settings.from_env()
             observed = Loop
         except Exception as error:
@@ -191,7 +187,7 @@ def _loop_class() -> Any:
 
 
 def _replace_uvloop(uvloop: Any) -> None:
-    """Make every public way to a uvloop loop lead to an observed asyncio loop."""
+    """Let every public way to a uvloop loop make an observed asyncio loop."""
     global _instead_of_uvloop  # noqa: PLW0603
     native: Any = uvloop.Loop
     _instead_of_uvloop = True
@@ -203,10 +199,10 @@ def _replace_uvloop(uvloop: Any) -> None:
             observed = _loop_class()
             if observed is not None:
                 _say_once(
-                    "uvloop cannot be observed yet: where the program asks for a uvloop loop it gets "
-                    "obsloop.Loop, an observed asyncio loop. Not observed, it gets uvloop as before."
+                    "uvloop cannot be observed yet: where the program asks for a uvloop loop, it gets "
+                    "obsloop.Loop, an observed asyncio loop. Without obsloop it gets uvloop's."
                 )
-                # No instance of `cls`: so type.__call__ hands it out as it is and initializes nothing.
+                # No instance of `cls`, so type.__call__ returns it as it is and initializes nothing.
                 return observed()
         else:
             _say_once(
@@ -219,7 +215,7 @@ def _replace_uvloop(uvloop: Any) -> None:
     native.__new__ = __new__
 
     def run(main: Any, *, loop_factory: Any = uvloop.new_event_loop, debug: bool | None = None, **kwargs: Any) -> Any:
-        """uvloop.run without its check that the loop is uvloop's."""
+        """Do what uvloop.run does, without its check that the loop is uvloop's."""
         import asyncio  # noqa: PLC0415  (uvloop has loaded it)
 
         async def wrapper() -> Any:
@@ -233,8 +229,9 @@ def _replace_uvloop(uvloop: Any) -> None:
 
 
 def _replace_policy(uvloop: Any) -> None:
-    """asyncio's own policy in the place of uvloop's, which has no child watcher, so that on Python 3.11 and
-    3.12 an asyncio loop could start no subprocess under it.
+    """Put asyncio's policy in the place of uvloop's.
+
+    uvloop's has no child watcher, without which an asyncio loop cannot start subprocesses on Python 3.11 and 3.12.
     """
     unix_events: Any = sys.modules["asyncio.unix_events"]
     base: Any = getattr(unix_events, "_DefaultEventLoopPolicy", None) or unix_events.DefaultEventLoopPolicy
@@ -263,12 +260,13 @@ def _run_hook(hook: Callable[[Any], None], module: ModuleType) -> None:
     try:
         hook(module)
     except Exception as error:
-        _say_once(f"cannot take its place in {module.__name__}: {_brief(error)}. The program runs on, not observed.")
+        _say_once(f"cannot patch {module.__name__}: {_brief(error)}. The program runs on, not observed.")
 
 
 class _AfterImport:
-    """A finder, first on sys.meta_path, that lets the others find a module and calls a hook when it has been
-    run. It takes itself off the path after the last of its modules.
+    """A finder, first on sys.meta_path, that lets the others find a module and calls a hook after it ran.
+
+    It removes itself from the path after the last of its modules.
     """
 
     def __init__(self, hooks: dict[str, Callable[[Any], None]]) -> None:
@@ -295,7 +293,7 @@ class _AfterImport:
 
 
 class _Loader:
-    """Stands before a module's loader while the module is run, and is gone from it afterwards."""
+    """A loader that stands in front of a module's own until the module runs."""
 
     def __init__(self, inner: Any, finder: _AfterImport) -> None:
         self.inner = inner
@@ -309,7 +307,7 @@ class _Loader:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # First, so that the module's own code sees the loader that it would have seen.
+        # First, so that the module's code sees its own loader.
         if module.__spec__ is not None:
             module.__spec__.loader = self.inner
         module.__loader__ = self.inner
@@ -318,9 +316,7 @@ class _Loader:
 
 
 class _LastResort:
-    """A finder, last on sys.meta_path: the package `obsloop` from the folder that this file is in, and
-    nothing else.
-    """
+    """A finder, last on sys.meta_path, that finds only the package `obsloop`, in the folder of this file."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -330,8 +326,6 @@ class _LastResort:
 
 
 def remove_from_path(folder: str) -> None:
-    """Take the bootstrap folder off this process's sys.path. Its children find it by PYTHONPATH, the program
-    need not.
-    """
+    """Remove the bootstrap folder from this process's sys.path. Its children find it by PYTHONPATH."""
     own = os.path.realpath(folder)
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != own]

@@ -1,11 +1,11 @@
-"""What judges tests, for the pytest plugin: a test fails when an event loop was blocked during it for too long.
+"""Fail tests during which an event loop was blocked for too long: the part of the pytest plugin that judges.
 
 ``obsloop_pytest``, the module that pytest loads, has the option, the marker and the hooks. It loads this module when
-one of the two is used. From then on every plain asyncio loop that is made in the process is an observed one, until
-pytest ends. During each test that has a limit an instrument notes the iterations that exceeded it. Of the test only its
-call counts, not the fixtures before and after; and of the process every loop, whatever thread it runs in.
+the option or the marker is used. From then on until pytest ends, every plain asyncio loop that is made in the process
+is an observed one. During each test that has a limit, an instrument notes the iterations over it. Only the test's call
+counts, not the fixtures before and after. Every loop of the process counts, in any thread.
 
-uvloop's loops stay what they are, and trio has none of asyncio's: nothing is observed there, and nothing fails.
+uvloop's loops stay as they are, and trio uses no asyncio loop: those are not observed, and no test fails for them.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 _MARKER = "obsloop(max_block=SECONDS)"
 _LISTED = 10
 _PATIENCE = 0.5
-"""Seconds that the report of a failed test waits for what the watchdog's thread has seen."""
+"""Seconds that the report of a failed test waits for the watchdog's events."""
 
 
 class Session:
-    """What one run of pytest has asked for."""
+    """The limit of one run of pytest, and its observed loops."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
-        """That of tests without a marker."""
+        """The limit of tests without a marker."""
         self._undo: Callable[[], None] | None = None
 
     def observe(self) -> None:
@@ -61,7 +61,7 @@ class Session:
             self._undo = None
 
     def complaints(self, items: Iterable[pytest.Item]) -> list[str]:
-        """Say what is wrong with the markers of these tests; one line for each bad one."""
+        """Return one line for each bad marker of these tests."""
         found: list[str] = []
         for item in items:
             try:
@@ -71,10 +71,10 @@ class Session:
         return found
 
     def call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Fail a test that is over its limit. A failed test keeps its failure and gets the section only."""
+        """Fail a test that is over its limit. A test that fails anyway keeps its failure and gets only the section."""
         try:
             limit = _limit_of(item, self)
-        except _BadMarkerError as error:  # of a marker that was added after the collection
+        except _BadMarkerError as error:  # the marker was added after the collection
             pytest.fail(str(error), pytrace=False)
         if limit is None:
             return (yield)
@@ -100,7 +100,7 @@ class _BadMarkerError(ValueError):
 
 
 def _limit_of(item: pytest.Item, session: Session) -> float | None:
-    """How long a loop may be blocked during this test; None: as long as it likes."""
+    """Return how many seconds a loop may be blocked during this test; None: no limit."""
     marker = item.get_closest_marker("obsloop")
     if marker is None:
         return session.limit
@@ -121,14 +121,14 @@ def _limit_of(item: pytest.Item, session: Session) -> float | None:
 class _Watch:
     """An instrument for the time of one test."""
 
-    _now = staticmethod(time.monotonic)  # taken here, so that a test that freezes the time does not freeze ours
+    _now = staticmethod(time.monotonic)  # taken here, so that a test that freezes the time does not freeze this clock
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.blocks: list[SlowIteration] = []
-        """The longest ones that were over the limit, in the order of time."""
+        """The longest iterations over the limit, in the order of time."""
         self.more = 0
-        """How many more there were."""
+        """How many more iterations were over the limit."""
         self._first_sight: list[LoopBlocked] = []
         self._seen: list[LoopUnblocked] = []
         self._began = self._now()
@@ -136,7 +136,7 @@ class _Watch:
 
     @contextmanager
     def watching(self) -> Generator[None]:
-        """Be told of every iteration over the limit, of whatever loop."""
+        """Note every iteration over the limit, of any loop, within this context."""
         self._began = self._now()
         _limits.append(self.limit)
         _apply_limits()
@@ -150,8 +150,8 @@ class _Watch:
             remove_instrument(self)
 
     def on_slow_iteration(self, event: SlowIteration) -> None:
-        """The judge: it comes in the loop's thread, for each iteration over the limit."""
-        # What another thread's loop began before the test is not the test's.
+        """Note an iteration over the limit. Called in the loop's thread."""
+        # An iteration that another thread's loop began before the test does not count.
         if event.duration <= self.limit or self._now() - event.duration < self._began:
             return
         with self._arrived:
@@ -161,18 +161,18 @@ class _Watch:
                 self.more += 1
 
     def on_loop_blocked(self, event: LoopBlocked) -> None:
-        """The watchdog has something to tell later."""
+        """Note that the watchdog saw a block, whose end it will report."""
         with self._arrived:
             self._first_sight.append(event)
 
     def on_loop_unblocked(self, event: LoopUnblocked) -> None:
-        """It does: where a blocked loop was, while it was."""
+        """Note where a blocked loop was while it was blocked."""
         with self._arrived:
             self._seen.append(event)
             self._arrived.notify_all()
 
     def _wait(self) -> None:
-        """A moment, where the watchdog has seen one of the blocks and not said all of it."""
+        """Wait a moment if the watchdog has seen one of the blocks and not reported its end."""
         end = self._now() + _PATIENCE
         with self._arrived:
             while any(
@@ -181,7 +181,7 @@ class _Watch:
                 pass
 
     def message(self, root: os.PathLike[str]) -> str:
-        """One line for each block."""
+        """Return one line for each block."""
         lines: list[str] = []
         allowed = f" (at most {self.limit:g} s are allowed)"
         for block in self.blocks:
@@ -198,11 +198,11 @@ class _Watch:
                 lines[-1] += f"; {block.detail}"
             allowed = ""
         if self.more:
-            lines.append(f"obsloop: and {self.more} times more, for shorter")
+            lines.append(f"obsloop: shorter blocks not listed: {self.more}")
         return "\n".join(lines)
 
     def details(self, root: os.PathLike[str]) -> str:
-        """What took the time, and where the loop was seen; empty where nothing is known."""
+        """Return what took the time, and where the watchdog saw the loop; empty if nothing is known."""
         lines: list[str] = []
         for block in self.blocks:
             seen = _nearest(block, self._seen)
@@ -216,7 +216,7 @@ class _Watch:
 
 
 _limits: list[float] = []
-"""Those of the tests that run now: more than one where a test runs pytest."""
+"""The limits of the tests that run now: more than one if a test runs pytest."""
 
 
 def _apply_limits() -> None:
@@ -224,7 +224,7 @@ def _apply_limits() -> None:
 
 
 def _nearest(block: SlowIteration, events: list[Any]) -> Any:
-    """The event of the same loop that shares most time with ``block``, or None."""
+    """Return the event of the same loop that shares most time with ``block``, or None."""
 
     def shared(event: Event) -> float:
         end = min(event.started_at + event.duration, block.started_at + block.duration)
@@ -238,7 +238,7 @@ def _nearest(block: SlowIteration, events: list[Any]) -> Any:
 
 
 def _explain(item: pytest.Item, watch: _Watch, *, told: bool) -> None:
-    """The section of the report; ``told``: the failure says the first half of it."""
+    """Add the section to the test's report. With ``told``, the failure has the message already."""
     root = item.config.rootpath
     parts = [] if told or not watch.blocks else [watch.message(root)]
     if details := watch.details(root):
@@ -252,7 +252,7 @@ def _calls(number: int) -> str:
 
 
 def _stacks(samples: tuple[Sample, ...], root: os.PathLike[str]) -> list[str]:
-    """Each different stack once, with how often and when it was seen first."""
+    """Return each different stack once, with how often and when it was seen first."""
     first: dict[tuple[tuple[str, int | None], ...], Sample] = {}
     times: Counter[tuple[tuple[str, int | None], ...]] = Counter()
     for sample in samples:
@@ -271,7 +271,7 @@ def _stacks(samples: tuple[Sample, ...], root: os.PathLike[str]) -> list[str]:
 
 
 def _telling(sample: Sample, root: os.PathLike[str]) -> FrameSummary:
-    """The innermost frame of the project's own code, or the innermost."""
+    """Return the innermost frame of the project's own code; without any, the innermost."""
     own = [frame for frame in sample[1] if not os.path.isabs(_relative(frame.filename, root))]
     return (own or sample[1])[-1]
 
@@ -285,6 +285,6 @@ def _place(filename: str, lineno: int, root: os.PathLike[str]) -> str:
 
 
 def _relative(filename: str, root: os.PathLike[str]) -> str:
-    """Relative to pytest's root folder, where it is in it and nobody has installed it there."""
+    """Return the path relative to pytest's root folder, if it is in it and not in an environment's site-packages."""
     inside = filename.startswith(os.path.join(root, "")) and "site-packages" not in filename
     return os.path.relpath(filename, root) if inside else filename

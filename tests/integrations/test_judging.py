@@ -220,7 +220,7 @@ def test_ten_blocks_are_listed_and_the_rest_is_counted(judge):
     assert len(lines) == 11
     assert "at most 0.1 s are allowed" in lines[0]
     assert float(lines[9].split(" for ")[1].split()[0]) >= 0.4
-    assert lines[10] == "obsloop: and 2 times more, for shorter"
+    assert lines[10] == "obsloop: shorter blocks not listed: 2"
 
 
 def test_a_test_that_fails_by_itself_keeps_its_failure(judge):
