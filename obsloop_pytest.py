@@ -1,8 +1,8 @@
-"""The pytest plugin as pytest sees it: the option, the marker, and hooks that load obsloop when one of them is used.
+"""Register the pytest plugin: the option, the marker, and hooks that load obsloop when one of the two is used.
 
 pytest loads this module in every project of an environment in which obsloop is installed, so it imports nothing of
-obsloop. It stands outside of the package for that reason: a module inside would load the package. What judges tests is
-in ``obsloop.integrations.pytest_plugin``.
+obsloop. For that reason it is outside of the package: a module inside would load the package.
+``obsloop.integrations.pytest_plugin`` judges the tests.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _MARKER = "obsloop(max_block=SECONDS)"
 _limit = pytest.StashKey["float | None"]()
 """The limit of tests without a marker, in seconds."""
 _session = pytest.StashKey["Session"]()
-"""What judges tests, after it is loaded."""
+"""The object that judges tests, once it is loaded."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option, and its line in the configuration file."""
-    text = "a test fails when an asyncio loop is blocked for longer than this during its call"
+    """Add the option for the command line and for the configuration file."""
+    text = "fail each test during whose call an asyncio loop is blocked for longer than this"
     group = parser.getgroup("obsloop", "obsloop: blocked event loops")
     group.addoption(_OPTION, type=_seconds, default=None, metavar="SECONDS", help=text)
-    parser.addini(_INI, f"{text}; in seconds, and empty for no limit", default="")
+    parser.addini(_INI, f"{text}; in seconds, empty: no limit", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker. Where every test has a limit, observe loops from here on."""
+    """Register the marker. If every test has a limit, observe loops from here on."""
     config.addinivalue_line(
-        "markers", f"{_MARKER}: fail the test when an asyncio loop is blocked for longer; None: it may be"
+        "markers", f"{_MARKER}: fail the test if an asyncio loop is blocked for longer; None: no limit"
     )
     limit: float | None = config.getoption(_OPTION)
     if limit is None and (line := str(config.getini(_INI)).strip()):
@@ -59,7 +59,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say what an option in a distant file does to every test."""
+    """Return a line for pytest's header if every test has a limit, which may be set in a distant file."""
     limit = config.stash[_limit]
     if limit is None:
         return None
@@ -71,9 +71,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Complain about bad markers before a test runs, as pytest does: the file with the marker fails to be collected.
+    """Report bad markers before a test runs, as pytest does: the collection of the file with the marker fails.
 
-    The workers of pytest-xdist would lose a ``UsageError``.
+    Not by a ``UsageError``, which the workers of pytest-xdist would lose.
     """
     report = yield
     if report.passed:
@@ -85,15 +85,15 @@ def pytest_make_collect_report(
     return report
 
 
-@pytest.hookimpl(trylast=True)  # others have deselected by now
+@pytest.hookimpl(trylast=True)  # after other plugins have deselected tests
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where a marker has a limit, observe loops from here on."""
+    """If a marker has a limit, observe loops from here on."""
     markers = (item.get_closest_marker("obsloop") for item in items)
     if any(marker is not None and marker.kwargs.get("max_block") is not None for marker in markers):
         _load(config).observe()
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: what other plugins do around a test is not the test's
+@pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: other plugins' work around a test does not count
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail a test that is over its limit."""
     session = _session_of(item.config, (item,))
@@ -103,7 +103,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _session_of(config: pytest.Config, items: Iterable[pytest.Item]) -> Session | None:
-    """Return what judges tests; None while neither the option nor a marker of ``items`` or of earlier ones asks."""
+    """Return the session that judges tests; None while neither the option nor a marker (also of ``items``) is used."""
     if _session in config.stash or any(item.get_closest_marker("obsloop") is not None for item in items):
         return _load(config)
     return None
@@ -111,7 +111,7 @@ def _session_of(config: pytest.Config, items: Iterable[pytest.Item]) -> Session 
 
 def _load(config: pytest.Config) -> Session:
     if _session not in config.stash:
-        from obsloop.integrations.pytest_plugin import Session  # noqa: PLC0415 - only where it is used
+        from obsloop.integrations.pytest_plugin import Session  # noqa: PLC0415 - only if it is used
 
         config.stash[_session] = Session(config.stash[_limit])
     return config.stash[_session]
