@@ -268,7 +268,7 @@ _iteration_limit_ns = NEVER_NS
 
 
 def limit_iterations(seconds: float | None) -> None:
-    """Make iterations of all loops slow at ``seconds`` at the latest, also of future loops. None: no limit. For tests."""
+    """For tests: make iterations of all loops, also future ones, slow at ``seconds`` at the latest. None: no limit."""
     global _iteration_limit_ns  # noqa: PLW0603 - one limit for the whole process
     _iteration_limit_ns = NEVER_NS if seconds is None else nanoseconds(seconds)
     for loop in list(_loops):
