@@ -107,10 +107,3 @@ def set_clock(monotonic_ns: Callable[[], int]) -> None:
         _pure.set_clock(monotonic_ns)
     if _compiled:
         _compiled.set_clock(monotonic_ns)
-
-
-def set_recording(on: bool) -> None:
-    """Switch timing and counting on or off, for the benchmark of what they cost. The compiled core only."""
-    if not _compiled:
-        raise RuntimeError("only the compiled core can switch its recording off")
-    _compiled.set_recording(on)

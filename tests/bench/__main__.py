@@ -1,6 +1,6 @@
 """Every benchmark in turn; figures as JSON in `results/`, one file each.
 
-    python -m tests.bench [--only table recording watching flat scrape http] [--limits]
+    python -m tests.bench [--only table watching flat scrape http] [--limits]
 
 Fails, with `--limits`, where the table is over its goals by more than `run.MARGIN`. The reports do not fail.
 """
@@ -8,10 +8,9 @@ Fails, with `--limits`, where the table is over its goals by more than `run.MARG
 import argparse
 import sys
 
-from tests.bench import flat, http, recording, run, scrape, watching
+from tests.bench import flat, http, run, scrape, watching
 
 REPORTS = {
-    "recording": recording.main,
     "watching": watching.main,
     "flat": flat.main,
     "scrape": scrape.main,

@@ -1,9 +1,8 @@
 """One work on one loop in this fresh process: prints nanoseconds of CPU per operation, and the core that ran, as JSON.
 
-python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop [off | unwatched]
+python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop [unwatched]
 
-With `off` the compiled core does not record callbacks: what is left is the loop without its instrument. With
-`unwatched` there is no watchdog but a thread that does nothing.
+With `unwatched` there is no watchdog but a thread that does nothing.
 """
 
 import gc
@@ -18,17 +17,13 @@ from tests.bench.sides import which_core
 from tests.bench.works import WORKS
 
 
-def main(work_name: str, loop_spec: str, recording: str = "on") -> None:
+def main(work_name: str, loop_spec: str, watchdog: str = "") -> None:
     # One core for all its threads: else a figure depends on which cores they got, and on who else has those.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     module, _, attribute = loop_spec.partition(":")
     make_loop = getattr(importlib.import_module(module), attribute)
-    if recording == "off":
-        from obsloop.hotpath import backend
-
-        backend.set_recording(False)
-    if recording == "unwatched":
+    if watchdog == "unwatched":
         os.environ["OBSLOOP_WATCHDOG"] = "0"
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     work, n = WORKS[work_name]

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 import obsloop
-from obsloop.hotpath import backend
 from obsloop.testing import StepClock
-from tests.support import DELAY, DURATION, assert_holds, counts, run_briefly
+from tests.support import DELAY, DURATION, assert_holds, run_briefly
 
 from .support import BUILT, ON_THE_OTHER, other_process
 
@@ -95,25 +94,6 @@ def test_what_the_collector_does_not_see_it_sees_again():
     assert told == [False, False]
     assert [gc.is_tracked(handle) for handle in kept] == [True, True]
     run_briefly(loop)
-    loop.close()
-
-
-@pytest.mark.compiled_only
-def test_recording_can_be_switched_off_for_the_benchmark(clean_metrics):
-    """Then nothing is counted, and what runs runs."""
-    loop = obsloop.Loop()
-    told: list = []
-    backend.set_recording(False)
-    try:
-        loop.call_soon(told.append, 1)
-        run_briefly(loop)
-        assert counts(loop.snapshot()) == {}
-    finally:
-        backend.set_recording(True)
-    loop.call_soon(told.append, 2)
-    run_briefly(loop)
-    assert told == [1, 2]
-    assert counts(loop.snapshot()) == {"callback": 1}
     loop.close()
 
 

@@ -16,16 +16,6 @@ def set_clock(clock):
     clock_override = None if OBSLOOP_CLOCK and (clock is real_clock or clock is time.monotonic_ns) else clock
 
 
-# Only for the benchmark, which reports what recording costs; never off in use.
-cdef bint recording = True
-
-
-def set_recording(bint on):
-    """Switch timing and counting of callbacks on or off."""
-    global recording
-    recording = on
-
-
 cdef object STOCK_TIME = vars(private_base_events.BaseEventLoop).get("time")
 # Where `BaseEventLoop.time` finds what it calls.
 cdef dict STOCK_GLOBALS = vars(private_base_events)

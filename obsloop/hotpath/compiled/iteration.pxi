@@ -267,9 +267,6 @@ def run_once(self):
                     else:
                         handle._run()
                     turn.current = NULL
-                if not recording:
-                    callback = None
-                    continue
                 end = now_ns()
                 if callback is not None:
                     step_ended(self, state, counters, h, callback, start, end)

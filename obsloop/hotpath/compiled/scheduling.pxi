@@ -20,10 +20,9 @@ def call_soon(self, callback, *args, context=None):
         handle._source_traceback = caller_stack(1)
     if state.running:
         hide(handle)
-    if recording:
-        handle._ready_ns = now_ns()
-        if handle._kind == TASK_STEP and type(callback) is not BUILTIN:
-            scheduled_step(self, state, handle, callback)
+    handle._ready_ns = now_ns()
+    if handle._kind == TASK_STEP and type(callback) is not BUILTIN:
+        scheduled_step(self, state, handle, callback)
     queue_append(state.ready, handle)
     return handle
 
