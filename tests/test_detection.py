@@ -83,6 +83,8 @@ def test_it_is_seen_while_it_lasts(block):
     (stack,) = stacks
     assert event["samples"][0][0] == event["duration"]
     assert function in [name for _, _, name in stack]
+    if block.case.arrange is cases.sixty_callbacks:
+        return  # the sample may be of the beginning or end of any of the sixty
     assert set(seen.calls(block.case)) <= set(stack)
     if block.case.arrange is cases.getaddrinfo:
         filename, _, name = stack.pop()
@@ -115,7 +117,7 @@ def test_it_is_told_after_the_fact(block):
         assert event["thread"] == "MainThread"
         assert event["at"] >= block.ended
         assert event["cause"] in block.causes
-        assert block.case.unseen or names_the_line(event["detail"], block)
+        assert sixty or block.case.unseen or names_the_line(event["detail"], block)
     (name, seconds, calls), *_ = iteration["top"]
     assert (name, calls) == (iteration["name"], cases.SIXTY if sixty else 1)
     assert seconds == pytest.approx(block.duration, rel=0.1)

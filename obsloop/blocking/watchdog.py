@@ -151,7 +151,21 @@ def _start() -> None:
     if life is not None:
         life.wakeup.notify()
     elif not _refused and (_coming is None or clock.REAL() - _coming.made_ns > _STALE_NS):
-        _begin_life(_Life())
+        try:
+            life = _Life()  # since Python 3.13 a subinterpreter already refuses here
+        except RuntimeError as error:
+            _refuse(error)
+        else:
+            _begin_life(life)
+
+
+def _refuse(error: RuntimeError) -> None:
+    """Watch nothing from now on if this interpreter starts no daemon threads; raise any other error again."""
+    global _refused  # noqa: PLW0603
+    if not are_refused(error):
+        raise error
+    _refused = True
+    _watched.clear()
 
 
 def _begin_life(life: _Life) -> None:
@@ -160,7 +174,7 @@ def _begin_life(life: _Life) -> None:
     A signal handler may raise at any call in here. The thread then ends if it did not become the watchdog, and the
     next run starts another.
     """
-    global _life, _asleep, _refused, _transient, _coming  # noqa: PLW0603
+    global _life, _asleep, _transient, _coming  # noqa: PLW0603
     try:
         if _life is not None or (_coming is not None and life.made_ns - _coming.made_ns <= _STALE_NS):
             return
@@ -171,10 +185,7 @@ def _begin_life(life: _Life) -> None:
         if _coming is life:
             _life, _asleep = life, False
     except RuntimeError as error:
-        if not are_refused(error):
-            raise
-        _refused = True
-        _watched.clear()
+        _refuse(error)
     finally:
         if _life is not life:
             life.stop = True

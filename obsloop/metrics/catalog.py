@@ -353,13 +353,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "obsloop.self.time", "counter", "s",
-        "obsloop's own cost off the hot path: snapshots, answers to scrapes and exports (which take snapshots, too),"
+        "What obsloop itself costs off the hot path: snapshots, answers to scrapes and exports (which take snapshots, too),"
         " the watchdog, and listing the live tasks.",
         (Label("what", SELF_TIME),), "process",
     ),
     Metric(
         "obsloop.dropped", "counter", "{item}",
-        "obsloop's own losses: what was counted under _OTHER, by the label that had too many values; snapshots that a"
+        "What obsloop itself dropped: what was counted under _OTHER, by the label that had too many values; snapshots that a"
         " busy writer kept from being consistent; coroutine functions without a name of their own; exports that failed;"
         " spans over the limit per minute; creations of tasks, and tasks with something wrong, for which there was no"
         " more room.",

@@ -65,7 +65,7 @@ def test_a_bad_variable_is_refused_by_its_name(capsys, monkeypatch):
 def test_a_command_that_is_not_there(capsys):
     """127, as shells have it."""
     assert main(["run", "obsloop-no-such-command"]) == 127
-    assert "no command 'obsloop-no-such-command'" in capsys.readouterr().err
+    assert "command 'obsloop-no-such-command' not found" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_executed(capsys, tmp_path):

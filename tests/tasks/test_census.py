@@ -339,7 +339,7 @@ def test_an_eager_task_may_end_while_it_is_described():
         import asyncio, threading
         import obsloop
         from obsloop.tasks import census as _tasks
-        from obsloop.introspect import callbacks as _sites
+        from obsloop.introspect import coroutines as _sites
 
         begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
         name_of = _sites.site_of_task
