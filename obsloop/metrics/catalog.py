@@ -353,14 +353,14 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "obsloop.self.time", "counter", "s",
-        "What obsloop itself costs off the hot path: snapshots, answers to scrapes and exports (which take snapshots, too),"
-        " the watchdog, and listing the live tasks.",
+        "What obsloop itself costs off the hot path: snapshots, answers to scrapes and exports (which take snapshots,"
+        " too), the watchdog, and listing the live tasks.",
         (Label("what", SELF_TIME),), "process",
     ),
     Metric(
         "obsloop.dropped", "counter", "{item}",
-        "What obsloop itself dropped: what was counted under _OTHER, by the label that had too many values; snapshots that a"
-        " busy writer kept from being consistent; coroutine functions without a name of their own; exports that failed;"
+        "What obsloop itself dropped: what was counted under _OTHER, by the label that had too many values; snapshots"
+        " that a busy writer kept from being consistent; coroutine functions without a name of their own; exports that failed;"
         " spans over the limit per minute; creations of tasks, and tasks with something wrong, for which there was no"
         " more room.",
         (Label("what", DROPPED),), "process",
