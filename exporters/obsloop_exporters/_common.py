@@ -1,7 +1,6 @@
-"""What all our exporters share: which bounds a histogram has, and which are exact, label values to be written,
-and which exemplars go with which buckets.
+"""Choose bounds, label values and exemplars for all exporters, so that a run looks the same in each system.
 
-Shared, so that one run looks the same wherever it is looked at. No third-party module is needed here.
+No third-party module is needed here.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from obsloop import Exemplar, Metric
 def bounds_for(
     metric: Metric, seconds_buckets: Iterable[float] | None, count_buckets: Iterable[float] | None
 ) -> tuple[float, ...]:
-    """Of a histogram: those of the two that it takes, or else its own; ascending, each once, without +Inf.
+    """Return a histogram's bounds, ascending, without +Inf; empty for any other metric.
 
-    Of anything else none. Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
+    They are ``seconds_buckets`` or ``count_buckets``, by its unit, or if not given the metric's own. A bound at which
+    obsloop's buckets cannot be summed exactly raises ``ValueError``.
     """
     if metric.kind != "histogram":
         return ()
@@ -27,14 +27,14 @@ def bounds_for(
     for bound in bounds:
         if bound != inf and bound not in metric.bounds:
             raise ValueError(
-                f"{argument}: {bound!r} is not a bound that {metric.name} can be exported at exactly;"
+                f"{argument}: {metric.name} cannot be exported exactly at the bound {bound!r};"
                 f" choose among {', '.join(f'{b:g}' for b in metric.bounds)}"
             )
     return tuple(sorted({float(bound) for bound in bounds} - {inf}))
 
 
 def latest(exemplars: Iterable[Exemplar], bucket_of: Callable[[float], int]) -> dict[int, Exemplar]:
-    """Of each bucket that is exported the latest exemplar: obsloop's own buckets are finer."""
+    """Return the latest exemplar of each exported bucket. (obsloop's own buckets are finer.)"""
     found: dict[int, Exemplar] = {}
     for exemplar in exemplars:
         bucket = bucket_of(exemplar.value)
@@ -44,10 +44,10 @@ def latest(exemplars: Iterable[Exemplar], bucket_of: Callable[[float], int]) -> 
 
 
 def bucket_within(bounds: Sequence[float]) -> Callable[[float], int]:
-    """Which of the buckets with these upper bounds, and one more for the rest, a value is in."""
+    """Return a function that finds a value's bucket, among those with these upper bounds and one for the rest."""
     return lambda value: bisect_left(bounds, value)
 
 
 def encodable(value: str) -> str:
-    """A label value that UTF-8 can write: a thread's name, and so a loop's, may hold half a surrogate pair."""
+    """Make a label value encodable in UTF-8: a thread's name, and so a loop's, may hold half a surrogate pair."""
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")

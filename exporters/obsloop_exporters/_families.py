@@ -1,7 +1,7 @@
-"""From the catalogue to Prometheus: the name, type, unit, labels and buckets of each metric's family.
+"""Derive Prometheus's families from the catalogue: name, type, unit, labels and buckets of each metric.
 
-All of it is settled when a collector is made, from ``obsloop.METRICS`` alone, and a wrong bucket bound is
-refused then. No figure is read here.
+This happens when a collector is made, from ``obsloop.METRICS`` alone. A wrong bucket bound is refused then. No value is
+read here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from obsloop_exporters._common import bounds_for
 # The values of `le` are part of a series' identity, so they are written by prometheus_client's own function.
 _utils: Any = utils  # not typed there
 number: Callable[[float], str] = _utils.floatToGoString
-"""A number as the text formats have it."""
+"""Write a number as the text formats do."""
 
 Type = Literal["counter", "gauge", "histogram"]
 
@@ -38,15 +38,15 @@ class Family:
 
     metric: Metric
     name: str
-    """As in OpenMetrics: with the unit, and a counter's without ``_total``."""
+    """As in OpenMetrics: with the unit, and without a counter's ``_total``."""
     type: Type
     unit: str
     label_names: tuple[str, ...]
-    """The loop's name first, where the metric has one; then in the order of ``Metric.labels``."""
+    """The loop's name first, if the metric has it; then in the order of ``Metric.labels``."""
     bounds: tuple[float, ...]
-    """Of a histogram: the upper bounds without +Inf, ascending."""
+    """The upper bounds of a histogram, without +Inf, ascending."""
     bound_texts: tuple[str, ...]
-    """Of a histogram: the values of the label ``le``, +Inf included."""
+    """A histogram's values of the label ``le``, with +Inf."""
 
     @property
     def help(self) -> str:
@@ -57,9 +57,9 @@ class Family:
 def families(
     seconds_buckets: Iterable[float] | None = None, count_buckets: Iterable[float] | None = None
 ) -> tuple[Family, ...]:
-    """One family for each metric of the catalogue, in its order; with its own bounds where none are given.
+    """Return one family for each metric of the catalogue, in its order, with the metric's bounds if none are given.
 
-    Raises ``ValueError`` for a bound that obsloop's histograms cannot be summed into exactly.
+    A bound at which obsloop's buckets cannot be summed exactly raises ``ValueError``.
     """
     seconds = None if seconds_buckets is None else tuple(seconds_buckets)
     counts = None if count_buckets is None else tuple(count_buckets)
@@ -69,8 +69,8 @@ def families(
 def _family(metric: Metric, bounds: tuple[float, ...]) -> Family:
     name, unit = _plain(metric.name), _unit(metric)
     if metric.kind != "histogram" and name.endswith("_count"):
-        # OpenTelemetry's word for "how many there are" is Prometheus's suffix of a histogram's series, and promtool
-        # refuses it elsewhere. Prometheus's own way to say it is the plural: go_threads, process_open_fds.
+        # In OpenTelemetry "count" means how many there are. In Prometheus it is the suffix of a histogram's series, and
+        # promtool refuses it elsewhere: Prometheus uses the plural, as in go_threads, process_open_fds.
         name = f"{name.removesuffix('_count')}s"
     if unit and not name.endswith(f"_{unit}"):
         name = f"{name}_{unit}"
@@ -86,7 +86,7 @@ def _plain(name: str) -> str:
 
 
 def _unit(metric: Metric) -> str:
-    """The suffix, by OpenTelemetry's rules for Prometheus: what braces hold is a remark and no unit."""
+    """Return the suffix by OpenTelemetry's rules for Prometheus: braces hold a remark, which is no unit."""
     if metric.unit.startswith("{"):
         return ""
     if metric.unit == "1":

@@ -1,9 +1,8 @@
-"""The API's side: obsloop's metrics as instruments that are observed, for any ``MeterProvider`` there is.
+"""Offer obsloop's metrics as observable instruments of OpenTelemetry's API, for any ``MeterProvider``.
 
-OpenTelemetry's API has no instrument for a histogram that is counted already. Through the API alone a histogram is
-therefore two counters: ``NAME.bucket`` with the attribute ``le``, as Prometheus has it (+Inf is the count), and
-``NAME.sum``. Where the SDK's readers can be reached, true histograms are sent and all of this is silent but the
-``ANCHORS``.
+The API has no instrument for a histogram that is counted already. So through the API alone a histogram is two counters:
+``NAME.bucket`` with the attribute ``le`` as in Prometheus (+Inf is the count), and ``NAME.sum``. If the SDK's readers
+can be reached, true histograms are sent, and of these instruments only the ``ANCHORS`` have values.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from obsloop_exporters import _otel_reading as reading
 from obsloop_exporters._otel_reading import Reading, attempt
 
 ANCHORS = tuple(metric for metric in METRICS if metric.scope == "process" and metric.kind == "counter")
-"""An SDK exports nothing where nothing was recorded: these always have figures, so that no collection is empty."""
+"""These always have values, so that no collection is empty: an SDK exports nothing if nothing was recorded."""
 
 Callback = Callable[[CallbackOptions], Iterable[Observation]]
 _Observe = Callable[[Reading, "Reading | None"], Iterable[Observation]]
 
 
 class Shared:
-    """One reading for all the instruments of a collection: a new one when an instrument asks again."""
+    """One reading for all instruments of a collection. If an instrument asks again, a new one is taken."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -35,7 +34,7 @@ class Shared:
         self._served: set[str] = set()
 
     def serve(self, who: str) -> tuple[Reading, Reading | None]:
-        """The reading, and the one before it."""
+        """Return the reading, and the one before it."""
         with self._lock:
             if self._now is None or who in self._served:
                 self._served.clear()
@@ -44,12 +43,12 @@ class Shared:
             return self._now, self._before
 
     def forked(self) -> None:
-        """Begin anew: the figures do, and the lock may be held by a thread that is gone."""
+        """Begin anew in a forked child: the metrics do, and a thread that is gone may hold the lock."""
         self.__init__()  # type: ignore[misc]
 
 
 def anchors(meter: Meter, wanted: Callable[[], bool]) -> None:
-    """Make the instruments that keep a collection from being empty; silent while they are not ``wanted``."""
+    """Make the instruments that keep a collection from being empty. They have no values while not ``wanted``."""
     for metric in ANCHORS:
         _make(meter, metric, metric.name, metric.help, _when(wanted, _anchor(metric)))
 
@@ -57,7 +56,7 @@ def anchors(meter: Meter, wanted: Callable[[], bool]) -> None:
 def everything(
     meter: Meter, wanted: Callable[[], bool], shared: Shared, bounds: Mapping[str, tuple[float, ...]]
 ) -> None:
-    """Make instruments for all metrics but the anchors; silent while they are not ``wanted``."""
+    """Make instruments for all metrics but the anchors. They have no values while not ``wanted``."""
 
     def make(metric: Metric, name: str, what: str, observe: _Observe) -> None:
         def callback(options: CallbackOptions) -> Iterable[Observation]:
@@ -70,7 +69,7 @@ def everything(
     for metric in METRICS:
         if metric.kind == "histogram":
             bucket = f"{metric.name}.bucket"
-            make(metric, bucket, f"{metric.help} How many at most le.", _buckets(metric, bounds[metric.name]))
+            make(metric, bucket, f"{metric.help} The number of those up to le.", _buckets(metric, bounds[metric.name]))
             make(metric, f"{metric.name}.sum", f"{metric.help} Their sum.", _numbers(metric))
         elif metric not in ANCHORS:
             make(metric, metric.name, metric.help, _numbers(metric))

@@ -1,6 +1,6 @@
-"""From a reading to the SDK's data classes, as one reader prefers them: kind, temporality, buckets.
+"""Convert a reading to the SDK's data classes, as one reader prefers them: kind, temporality, buckets.
 
-All of obsloop's buckets come out exactly: sums over its own partition. Only public classes of the SDK are used.
+All buckets are exact: sums of obsloop's own buckets. Only public classes of the SDK are used.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _SCALE = 2
 # The smallest and the largest value are not kept: OTLP leaves the fields out then, and the console shows null.
 _UNKNOWN: Any = None
 _EXEMPLAR: Any = getattr(metrics, "Exemplar", None)
-"""None in older SDKs, whose points have no room for exemplars."""
+"""None in older SDKs, whose points have no exemplars."""
 _NOT_ASKED: object = getattr(ExplicitBucketHistogramAggregation(), "_boundaries", None)
-"""What stands where no bounds were given: None, or in older SDKs bounds made for milliseconds."""
+"""The attribute's value if no bounds were given: None, or in older SDKs bounds made for milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One metric that a signal is exported as: its own, or as a View wants it."""
+    """One metric as it is exported: as it is, or as a View wants it."""
 
     name: str
     description: str
     keys: frozenset[str] | None = None
     """The attributes that stay; None for all."""
     aggregation: Aggregation | None = None
-    """None for the reader's."""
+    """None: the reader's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +61,22 @@ class Wishes:
     temporality: Mapping[str, AggregationTemporality]
     """By ``Metric.kind``; gauges have none."""
     aggregation: Aggregation
-    """Of histograms."""
+    """That of histograms."""
     bounds: Mapping[str, tuple[float, ...]]
-    """Of explicit buckets, by metric, where neither the reader nor a View has bounds."""
+    """Bounds of explicit buckets by metric, for when neither the reader nor a View has any."""
     exemplars: Callable[[], bool] = lambda: True
-    """Whether the provider has not switched exemplars off."""
+    """Whether the provider lets exemplars out."""
 
 
 Streams = Mapping[str, tuple[Stream, ...]]
-"""By metric; none where a View dropped it."""
+"""By metric; empty for one that a View drops."""
 
 PLAIN: Streams = {metric.name: (Stream(metric.name, metric.help),) for metric in METRICS}
 """Without any View."""
 
 
 def scope_metrics(now: Reading, base: Reading | None, wishes: Wishes, streams: Streams) -> sdk.ScopeMetrics:
-    """All metrics, in the catalogue's order; without those of which there are no series."""
+    """Return all metrics in the catalogue's order, without those that have no series."""
     found: list[sdk.Metric] = []
     for metric in METRICS:
         if streams[metric.name]:
@@ -123,7 +123,7 @@ def _changed(point: Point, delta: bool) -> reading.Value:
 
 
 def _merged(points: Iterable[Point], keys: frozenset[str], *, last: bool) -> list[Point]:
-    """The series that are left when only these attributes stay: sums; of gauges the last."""
+    """Merge the series so that only these attributes stay: to sums, or with ``last`` (gauges) to the last one."""
     merged: dict[tuple[tuple[str, str], ...], Point] = {}
     for point in points:
         attributes = {key: value for key, value in point.attributes.items() if key in keys}
@@ -146,7 +146,7 @@ def _merged(points: Iterable[Point], keys: frozenset[str], *, last: bool) -> lis
 
 
 def _plain(value: reading.Value) -> float | int:
-    """What a number stands for; of a histogram the sum, as OpenTelemetry's sum aggregation has it."""
+    """Return the number, or a histogram's sum, as OpenTelemetry's sum aggregation does."""
     return value.sum if isinstance(value, Histogram) else value
 
 
@@ -175,7 +175,7 @@ def _explicit(
 
 
 def _exemplars(value: Histogram, bucket_of: Callable[[float], int]) -> tuple[list[Any], ...]:
-    """What a point takes as its last argument, where there are any: of each bucket the latest."""
+    """Return a point's last argument, the latest exemplar of each bucket; empty without any."""
     if not value.exemplars or _EXEMPLAR is None:
         return ()
     return (
@@ -187,7 +187,7 @@ def _exemplars(value: Histogram, bucket_of: Callable[[float], int]) -> tuple[lis
 
 
 def _bounds(metric: Metric, aggregation: Aggregation, wishes: Wishes) -> tuple[float, ...]:
-    """Those that were asked for and can be had exactly; what cannot is left out, and said once."""
+    """Return those of the requested bounds that are exact. Others are left out, with one warning."""
     asked: tuple[float, ...] | None = None
     if isinstance(aggregation, ExplicitBucketHistogramAggregation):
         asked = getattr(aggregation, "_boundaries", None)
@@ -210,11 +210,11 @@ def exponential(
     value: Histogram,
     aggregation: ExponentialBucketHistogramAggregation,
 ) -> sdk.ExponentialHistogramDataPoint:
-    """A point at the finest exact scale that fits into the buckets that the aggregation allows."""
+    """Return a point at the finest exact scale that fits into the aggregation's maximum of buckets."""
     max_scale: int = getattr(aggregation, "_max_scale", _SCALE)
     max_size: int = getattr(aggregation, "_max_size", 160)
     buckets = value.exponential(min(_SCALE, max(0, max_scale)))
-    # Two at least: what lies on both sides of 1 never comes together. The scales end where the definition has them end.
+    # At least two buckets: values below and above 1 never share one. By definition scales end at -10.
     while buckets.scale > max(max_scale, -10) or len(buckets.counts) > max(2, max_size):
         buckets = halved(buckets)
     return sdk.ExponentialHistogramDataPoint(
@@ -235,7 +235,7 @@ def exponential(
 
 
 def halved(buckets: ExponentialBuckets) -> ExponentialBuckets:
-    """The same counts at the next coarser scale, where bucket ``i`` is ``2 i`` and ``2 i + 1`` of the finer one."""
+    """Return the counts at the next coarser scale, where bucket ``i`` is ``2 i`` and ``2 i + 1`` of the finer one."""
     odd = buckets.offset & 1
     counts = (*(0,) * odd, *buckets.counts, *(0,) * ((odd + len(buckets.counts)) & 1))
     pairs = tuple(counts[i] + counts[i + 1] for i in range(0, len(counts), 2))

@@ -1,7 +1,7 @@
-"""From snapshots to OpenTelemetry's points: attributes, the value now, the value at the last reading, and the times.
+"""Convert snapshots to OpenTelemetry's points: attributes, the value now and at the last reading, the times.
 
-Neither the API nor the SDK is needed here: the two ways into a ``MeterProvider`` share it. One reading serves all
-metrics, so that what arrives belongs together.
+Both ways into a ``MeterProvider`` use this, so it needs neither the API nor the SDK. One reading serves all metrics, so
+that their values belong together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from obsloop_exporters._common import encodable
 
 _UTILIZATION = "asyncio.eventloop.utilization"
 _FLOATS = {"s", "1"}
-"""The units of floats, even where one is just 0. (A series has one type; all else is whole.)"""
+"""The units whose values are floats, even a 0: a series has one type. All other values are whole."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,7 +30,7 @@ _told: set[str] = set()
 
 
 class Reading(NamedTuple):
-    """All figures of this process at one moment."""
+    """All metrics of this process at one moment."""
 
     time_ns: int
     """Unix time."""
@@ -44,21 +44,21 @@ class Point(NamedTuple):
     attributes: dict[str, str]
     value: Value
     before: Value | None
-    """The value at the reading before; None where it was zero, or where there was none."""
+    """The value at the reading before; None if it was zero, or without such a reading."""
     began_ns: int
-    """Unix time since which ``value`` counts; 0 where it is not known."""
+    """Unix time since which ``value`` counts; 0 if not known."""
     since_ns: int
     """Unix time since which the difference to ``before`` counts."""
 
 
 def take() -> Reading:
-    """The figures of this moment."""
+    """Take a reading now."""
     loops, process = obsloop.snapshots(), obsloop.process_snapshot()
     return Reading(time.time_ns(), loops, process)
 
 
 def points(metric: Metric, now: Reading, base: Reading | None) -> list[Point]:
-    """All series of ``metric``; what cannot be read is left out, and said once."""
+    """Return all series of ``metric``. Those that cannot be read are left out, with one warning."""
     found: list[Point] = []
     if metric.scope == "process":
         pairs = [(now.process, base and base.process)]
@@ -70,18 +70,18 @@ def points(metric: Metric, now: Reading, base: Reading | None) -> list[Point]:
 
 
 def attempt(what: str, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
-    """What ``read`` returns; None, and a line in the log the first time, where it raises."""
+    """Return what ``read`` returns. If it raises, log a warning the first time and return None."""
     try:
         return read(*args, **kwargs)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        say_once(f"left out of what OpenTelemetry is given: {what}: {error!r}", error, once=what)
+        say_once(f"left out of OpenTelemetry's metrics: {what}: {error!r}", error, once=what)
         return None
 
 
 def say_once(text: str, error: BaseException | None = None, *, once: str = "") -> None:
-    """A warning; the same one, or another for the same ``once``, is not said again."""
+    """Log a warning, once for each ``once``, which is by default the text."""
     once = once or text
     if once not in _told and len(_told) < 100:
         _told.add(once)
@@ -95,7 +95,7 @@ def say_once(text: str, error: BaseException | None = None, *, once: str = "") -
 
 def _points(metric: Metric, snapshot: Snapshot, before: Snapshot | None, base: Reading | None) -> list[Point]:
     began_ns = round(snapshot.began * 1e9)
-    if before is not None and before.began != snapshot.began:  # it has begun anew since: a fork
+    if before is not None and before.began != snapshot.began:  # the metrics began anew: a fork
         before = None
     since_ns = began_ns if base is None or before is None else base.time_ns
     own = {LOOP_NAME_LABEL: encodable(snapshot.loop_name)} if metric.scope == "loop" else {}
@@ -116,7 +116,7 @@ def _points(metric: Metric, snapshot: Snapshot, before: Snapshot | None, base: R
 
 
 def plus(a: Value, b: Value) -> Value:
-    """The sum; of histograms the histogram of both."""
+    """Return the sum, for histograms the histogram of both."""
     if isinstance(a, Histogram) and isinstance(b, Histogram):
         counts = tuple(map(add, a.bucket_counts, b.bucket_counts))
         return Histogram(a.partition, counts, a.sum + b.sum, a.exemplars + b.exemplars)
@@ -126,7 +126,7 @@ def plus(a: Value, b: Value) -> Value:
 
 
 def minus(a: Value, b: Value | None) -> Value:
-    """What has come to ``b`` to make it ``a``."""
+    """Return the difference of ``a`` to the earlier ``b``; ``a`` if there was none."""
     if b is None:
         return a
     if isinstance(a, Histogram) and isinstance(b, Histogram):

@@ -1,8 +1,8 @@
-"""The SDK's side: exporters and readers that are given obsloop's metrics beside what the program itself records.
+"""Add obsloop's metrics to what the SDK's exporters and readers get from the program.
 
-The SDK has no way in for histograms that are counted already. So they are added where a collection leaves it, between
-the reader and the exporter, in public data classes. The private names that this needs are all in ``readers``,
-``exporter_of``, ``wishes_of`` and ``exemplars_wanted``: each is looked for, not leant on.
+The SDK accepts no histograms that are counted already. So they are added where a collection leaves it, between the
+reader and the exporter, in public data classes. The SDK's private names that this needs are all in ``readers``,
+``exporter_of``, ``wishes_of`` and ``exemplars_wanted``. If one is missing, the code goes on without it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from obsloop_exporters._otel_points import PLAIN, SCOPE, Streams, Wishes, scope_
 from obsloop_exporters._otel_reading import Reading, attempt
 from obsloop_exporters._otel_views import streams_of
 
-# As instruments that are observed, which is what obsloop's figures are: "lowmemory" tells these from the others.
+# The classes of observable instruments, which suit obsloop's metrics: the preference "lowmemory" depends on them.
 _CLASSES: Mapping[str, type[Any]] = {
     "counter": sdk.ObservableCounter,
     "updowncounter": sdk.ObservableUpDownCounter,
@@ -43,7 +43,7 @@ Bounds = Mapping[str, tuple[float, ...]]
 
 
 class Figures:
-    """What one exporter or reader is given. Differences are to what arrived there last: nobody else disturbs them."""
+    """What one exporter or reader gets. Differences are to what arrived there last, independent of all others."""
 
     def __init__(self, wishes: Wishes, streams: Callable[[], Streams]) -> None:
         self._wishes = wishes
@@ -56,9 +56,9 @@ class Figures:
         self._lock = threading.RLock()
 
     def send(self, data: MetricsData, send: Callable[[MetricsData], bool]) -> None:
-        """``send`` the data with ours; it says whether they arrived. What did not is in the next difference."""
+        """Add obsloop's metrics to the data and ``send`` them. If that returns False, the next difference has them."""
         if self._pid != os.getpid():
-            # After fork the figures begin anew, and the lock may be held by a thread that is not here.
+            # After a fork the metrics begin anew, and a thread that is not in the child may hold the lock.
             self._begin()
         with self._lock:
             began = time.perf_counter()
@@ -76,7 +76,7 @@ class Figures:
         now = reading.take()
         ours = scope_metrics(now, self._arrived, self._wishes, self._streams())
         added = [
-            # What the SDK has under our scope is what kept the collection from being empty: it is in ours.
+            # Without the SDK's metrics of obsloop's scope: those are the anchors, which are in ``ours`` too.
             replace(one, scope_metrics=[*(s for s in one.scope_metrics if s.scope != SCOPE), *([ours] * (i == 0))])
             for i, one in enumerate(data.resource_metrics)
         ]
@@ -84,7 +84,7 @@ class Figures:
 
 
 class Exporter(MetricExporter):
-    """An exporter, given obsloop's metrics too. All else is as the exporter inside has it."""
+    """An exporter that adds obsloop's metrics. All else is that of the exporter inside."""
 
     def __init__(self, inside: MetricExporter, figures: Figures) -> None:
         super().__init__(
@@ -93,7 +93,7 @@ class Exporter(MetricExporter):
         )
         self.inside: Any = inside
         self.provider: Callable[[], object] = api.get_meter_provider
-        """Whose reader it belongs to, as far as is known: for the Views."""
+        """The provider whose reader it belongs to, as far as known; for the Views."""
         self._figures = figures
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
@@ -109,23 +109,23 @@ class Exporter(MetricExporter):
         return result
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """As inside."""
+        """Flush the exporter inside."""
         return bool(self.inside.force_flush(timeout_millis=timeout_millis))
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
-        """As inside."""
+        """Shut down the exporter inside."""
         self.inside.shutdown(timeout_millis=timeout_millis, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inside":  # not there yet: made without __init__, as by copy
+        if name == "inside":  # not set yet: made without __init__, as by copy
             raise AttributeError(name)
         return getattr(self.inside, name)
 
 
 class Attached:
-    """The readers of one provider that are given obsloop's metrics, until ``detach``.
+    """The readers of one provider that get obsloop's metrics, until ``detach``.
 
-    Its lock is held shortly and never while the SDK is called: collections come here with locks of the SDK's own.
+    Its lock is held shortly and never while the SDK is called: collections come here with locks of the SDK.
     """
 
     def __init__(self, provider: object) -> None:
@@ -134,10 +134,10 @@ class Attached:
         self._lock = threading.Lock()
         self._undo: dict[MetricReader, Callable[[], None]] = {}
         self._figures: dict[MetricReader, tuple[MetricExporter | None, Figures]] = {}
-        """Kept when detached: who attaches again counts on from what has arrived."""
+        """Kept after ``detach``: a reader that is attached again goes on from what has arrived."""
 
     def look(self, bounds: Bounds) -> bool:
-        """Attach to the readers that have come since the last look. False where they cannot be found."""
+        """Attach to the readers that are new since the last call. Return False if they cannot be found."""
         found = readers(self.provider)
         if found is None:
             return False
@@ -157,7 +157,7 @@ class Attached:
             self._undo = {}
 
     def forked(self) -> None:
-        """The lock may be held by a thread that is gone."""
+        """Replace the lock in a forked child: a thread that is gone may hold it."""
         self._lock = threading.Lock()
 
     def _attach(self, reader: MetricReader) -> Callable[[], None]:
@@ -182,7 +182,7 @@ class Attached:
         return undo
 
     def _hook(self, reader: Any, figures: Figures) -> Callable[[], None]:
-        """A reader without an exporter keeps what it is given: that it was given is that it arrived."""
+        """Hook a reader without an exporter, which keeps what it gets: so the data have always arrived."""
         receive = reader._receive_metrics
 
         def receive_ours(metrics_data: MetricsData, *args: object, **kwargs: object) -> None:
@@ -202,9 +202,9 @@ class Attached:
 
 
 def readers(provider: object) -> list[MetricReader] | None:
-    """The readers of a provider, those too that came after it was made; None where they cannot be found.
+    """Return the readers of a provider, also those added after it was made; None if they cannot be found.
 
-    The SDK has no public name for them. This is the one place that knows where they are.
+    The SDK has no public name for them. Only this function knows where they are.
     """
     if not isinstance(provider, MeterProvider):
         return None
@@ -219,13 +219,13 @@ def readers(provider: object) -> list[MetricReader] | None:
 
 
 def exporter_of(reader: MetricReader) -> MetricExporter | None:
-    """The exporter that a reader pushes to; None where it has none, and is asked for what it received."""
+    """Return the exporter that a reader pushes to; None if it has none, and keeps what it received."""
     found = getattr(reader, "_exporter", None)
     return found if isinstance(found, MetricExporter) else None
 
 
 def wishes_of(owner: MetricExporter | MetricReader, bounds: Bounds, provider: Callable[[], object]) -> Wishes:
-    """What an exporter or a reader prefers, by its arguments or the environment; cumulative where it says nothing."""
+    """Return what an exporter or a reader prefers, by its arguments or the environment; by default cumulative."""
     temporalities: Mapping[type, AggregationTemporality] = (
         getattr(owner, "_preferred_temporality", None) or getattr(owner, "_instrument_class_temporality", None) or {}
     )
@@ -246,10 +246,10 @@ def wishes_of(owner: MetricExporter | MetricReader, bounds: Bounds, provider: Ca
 
 
 def exemplars_wanted(provider: object) -> bool:
-    """Whether a provider lets exemplars out: not with ``OTEL_METRICS_EXEMPLAR_FILTER=always_off``, or that filter.
+    """Return whether a provider exports exemplars: not with ``OTEL_METRICS_EXEMPLAR_FILTER=always_off`` or that filter.
 
-    Ours are of sampled spans only, which "trace_based", the SDK's default, wants; "always_on" would be for values
-    without a trace, too.
+    obsloop's belong to sampled spans only. That suits "trace_based", the SDK's default; "always_on" would also take
+    values without a trace.
     """
     chosen = getattr(getattr(provider, "_sdk_config", None), "exemplar_filter", None)
     off = getattr(sdk, "AlwaysOffExemplarFilter", None)
@@ -257,7 +257,7 @@ def exemplars_wanted(provider: object) -> bool:
 
 
 def wrapped(inside: MetricExporter, bounds: Bounds) -> Exporter:
-    """An exporter for a provider that is yet to be made: it obeys Views if that turns out to be the global one."""
+    """Wrap an exporter for a provider that is not made yet. It obeys Views if that becomes the global one."""
     if isinstance(inside, Exporter):
         return inside
 

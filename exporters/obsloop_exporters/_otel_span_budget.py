@@ -1,4 +1,4 @@
-"""How many spans may be made: a token bucket, for what is rare may happen often one day."""
+"""Limit how many spans are made, with a token bucket: what is rare may happen often one day."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Budget:
-    """So many a minute on average, and so many at once. Of any thread's."""
+    """A budget of so many spans a minute on average, and so many at once. For any thread."""
 
     __slots__ = ("_at_ns", "_lock", "_most", "_tokens")
 
@@ -17,7 +17,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, number: int) -> bool:
-        """Take so many, or none. More than there can ever be are given on credit, when the bucket is full."""
+        """Take ``number`` tokens or none. Return whether it did. A full bucket gives more than it holds, on credit."""
         with self._lock:
             now_ns = time.monotonic_ns()
             self._tokens = min(self._most, self._tokens + (now_ns - self._at_ns) / 60e9 * self._most)
@@ -28,10 +28,10 @@ class Budget:
             return True
 
     def give_back(self, number: int) -> None:
-        """They were not needed."""
+        """Give back tokens that were not needed."""
         with self._lock:
             self._tokens += number
 
     def forked(self) -> None:
-        """In a forked child: whoever held the lock is gone."""
+        """Replace the lock in a forked child: a thread that is gone may hold it."""
         self._lock = threading.Lock()

@@ -1,7 +1,7 @@
-"""What OpenTelemetry's own asyncio instrumentation has a span for already, where it is there: no second one from us.
+"""Find out whether OpenTelemetry's own asyncio instrumentation makes a span already, so that obsloop makes none.
 
-It makes spans for the functions given to ``to_thread`` and the coroutines whose names it is told, and says so in no
-public attribute. Its threading instrumentation makes no spans.
+It makes spans for functions given to ``to_thread`` and for coroutines, by the names in its settings, which no public
+attribute shows. Its threading instrumentation makes no spans.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _WRAPPER = f"{_THEIRS}.AsyncioInstrumentor.trace_coroutine"
 
 
 def traced_to_thread(event: ExecutorJob) -> bool:
-    """Whether the job has a span of theirs, ``asyncio to_thread-NAME``."""
+    """Return whether the job has its span, ``asyncio to_thread-NAME``."""
     return event.via == "to_thread" and _last(event.name) in _names("_to_thread_name_to_trace")
 
 
 def traced_coroutine(event: TaskDone) -> bool:
-    """Whether the task's coroutine has a span of theirs, ``asyncio coro-NAME``.
+    """Return whether the task's coroutine has, or may have, its span, ``asyncio coro-NAME``.
 
-    What they wrap has the wrapper's name, and nothing tells whose coroutine was in it: where they are told any names, a
-    wrapped one may be one of them.
+    A coroutine that it wraps has the wrapper's name, and the coroutine inside is unknown. So if its settings have any
+    names, a wrapped one may be one of them.
     """
     names = _names("_coros_name_to_trace")
     return bool(names) and (event.name == _WRAPPER or _last(event.name) in names)

@@ -1,7 +1,7 @@
-"""Whose child a span is that is made when all is over: by the contexts that the event carries.
+"""Find the parent of a span that is made after its event is over, from the contexts that the event carries.
 
-A context is never entered; a copy of it is. The active span is the parent where it had begun by then and not ended;
-where it does not fit there is a link in place of a parent. What OpenTelemetry itself does is no news: no span for it.
+Only a copy of a context is entered. The active span is the parent if it had begun by then and not ended; else the span
+gets a link in place of a parent. OpenTelemetry's own work, such as an export, gets no span.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span
 
 _SAME_NS = 1_000_000
-"""Both clocks are read at different moments: so much earlier or later is the same moment."""
+"""The two clocks are read at different moments: times that differ by so much count as the same."""
 
-# What exporters set around their own requests. The key is made when the API is imported, under a private name.
+# Exporters set these around their own requests. The second key is made when the API is imported, and its name private.
 _SUPPRESSED = ("suppress_instrumentation", getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", None))
 
 
 class Origin(NamedTuple):
-    """What a span is begun with."""
+    """The arguments that begin a span."""
 
     context: Context
     start_ns: int
-    """Not before the parent's: viewers take what begins before its parent for a clock that is wrong, and move it."""
+    """Not before the parent's begin: viewers would take that for a wrong clock, and move the span."""
     links: tuple[Link, ...] = ()
 
 
 def origin(
     contexts: Iterable[contextvars.Context | None], start_ns: int, end_ns: int, *, outlived: bool = False
 ) -> Origin | None:
-    """Where a span from ``start_ns`` to ``end_ns`` belongs; None where there is to be none.
+    """Return where a span from ``start_ns`` to ``end_ns`` belongs; None if no span is wanted.
 
-    Of ``contexts``, in the order of preference, the first fits whose active span had begun by ``start_ns`` and not
-    ended. Else that one, the last first, in which half of the time or more was spent: a request that begins and ends
-    within one callback is what the callback was about. With ``outlived`` a parent that had ended by ``end_ns`` does not
-    fit.
+    ``contexts`` are in the order of preference. The first one fits whose active span had begun by ``start_ns`` and not
+    ended. Else, from the last to the first, one whose span has half of the time or more: a request that begins and ends
+    within one callback is what the callback was about. With ``outlived``, a parent that had ended by ``end_ns`` does
+    not fit.
     """
     current = [context.copy().run(otel_context.get_current) for context in contexts if context is not None]
     if any(context.get(key) for context in current for key in _SUPPRESSED if key is not None):
@@ -64,7 +64,7 @@ def _valid(span: Span) -> bool:
 
 
 def _began(span: Any, unknown_ns: int) -> int:
-    """The SDK's spans tell; of any other kind, one of another process's among them, it is taken to fit."""
+    """Return the begin of an SDK's span. For any other kind, such as one of another process, return ``unknown_ns``."""
     began_ns = getattr(span, "start_time", None)
     return began_ns if isinstance(began_ns, int) else unknown_ns
 
@@ -75,7 +75,7 @@ def _ended(span: Any, unknown_ns: int) -> int:
 
 
 def _over(span: Any, moment_ns: int) -> bool:
-    """Whether it had ended by then; of a kind that does not tell when, whether it has ended by now."""
+    """Return whether the span had ended by then; if it has no end time, whether it has ended by now."""
     if hasattr(span, "end_time"):
         return span.end_time is not None and _ended(span, moment_ns) <= moment_ns
     return not (isinstance(span, NonRecordingSpan) or span.is_recording())

@@ -1,7 +1,7 @@
-"""From an event to the span that tells of it: name, times, attributes, moments, status, and the parts it consists of.
+"""Shape an event as a span: name, times, attributes, moments, status, and the spans of its parts.
 
-Nothing is recorded here and no context is looked at. Names are OpenTelemetry's where there are conventions (``code.*``,
-``thread.*``, ``process.*``, ``error.type`` ...), else those of obsloop's catalogue. No arguments, no messages.
+Nothing is recorded here, and no context is read. Names follow OpenTelemetry's conventions (``code.*``, ``thread.*``,
+``process.*``, ``error.type`` ...) if there are any, else obsloop's catalogue. No arguments, no messages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CANCELLED = "asyncio.exceptions.CancelledError"
 
 
 class Moment(NamedTuple):
-    """An event of a span's."""
+    """An event of a span."""
 
     name: str
     at_ns: int
@@ -31,14 +31,14 @@ class Moment(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A span that is yet to be made. Times are Unix times."""
+    """A span that is not made yet. Times are Unix times."""
 
     name: str
     start_ns: int
     end_ns: int
     attributes: Attributes
     failed: bool = False
-    """Whether its status is an error; if not it is left unset, as instrumentations are to leave it."""
+    """Whether its status is an error. If not, the status stays unset, as it should in instrumentations."""
     kind: SpanKind = SpanKind.INTERNAL
     moments: tuple[Moment, ...] = ()
     parts: tuple[Shape, ...] = ()
@@ -46,7 +46,7 @@ class Shape(NamedTuple):
 
 
 def slow_callback(event: SlowCallback) -> Shape:
-    """``asyncio callback {function}``, with a moment for each of the watchdog's samples. In the loop's thread."""
+    """Shape ``asyncio callback {function}``, with a moment for each of the watchdog's samples. In the loop's thread."""
     thread = threading.current_thread()
     attributes = {
         **_common(event),
@@ -67,8 +67,8 @@ def slow_callback(event: SlowCallback) -> Shape:
 
 
 def executor_job(event: ExecutorJob) -> Shape:
-    """``asyncio executor {function}``, from its submission to its end, with the moment when a worker began it."""
-    began = event.outcome != "cancelled" or event.duration > 0  # what was cancelled in the queue never began
+    """Shape ``asyncio executor {function}``, from submission to end, with the moment when a worker began it."""
+    began = event.outcome != "cancelled" or event.duration > 0  # a job that was cancelled in the queue never began
     submitted_at = event.started_at - (event.schedule_delay if began else 0.0)
     attributes = {
         **_common(event),
@@ -92,7 +92,7 @@ def executor_job(event: ExecutorJob) -> Shape:
 
 
 def connection(event: ConnectionSetUp) -> Shape:
-    """``asyncio connection_setup {address}:{port}``; beneath it the look-up, each attempt, and the handshake."""
+    """Shape ``asyncio connection_setup {address}:{port}``; beneath it the look-up, each attempt, and the handshake."""
     peer = _peer(event.address, event.port)
     attributes = {
         **_common(event),
@@ -121,7 +121,7 @@ def connection(event: ConnectionSetUp) -> Shape:
 
 
 def subprocess_exit(event: SubprocessExit) -> Shape:
-    """``{program}``, from before the fork to the child's own end, as far as that is known; of kind CLIENT."""
+    """Shape ``{program}``, from before the fork to the child's own end, as far as that is known; of kind CLIENT."""
     attributes = {
         LOOP_NAME_LABEL: event.loop_name,
         "process.executable.name": event.name,
@@ -137,7 +137,7 @@ def subprocess_exit(event: SubprocessExit) -> Shape:
 
 
 def task(event: TaskDone) -> Shape:
-    """``asyncio task {coroutine}``, from its creation to its end."""
+    """Shape ``asyncio task {coroutine}``, from its creation to its end."""
     attributes = {
         **_common(event),
         "asyncio.task.name": event.task_name,
@@ -161,7 +161,7 @@ def _common(event: Event) -> dict[str, Any]:
 
 
 def _attempt(event: ConnectionSetUp, attempt: Attempt) -> Shape:
-    # What lost a race was cancelled, and nothing failed; what was cancelled with the whole did not arrive.
+    # An attempt that lost the race was cancelled, but did not fail. One cancelled with the whole set-up did.
     lost = attempt.error_type == _CANCELLED and not event.error_type
     attributes = {
         "network.peer.address": attempt.address,
@@ -190,7 +190,7 @@ def _shape(
     failed: bool = False,
     moments: tuple[Moment, ...] = (),
 ) -> Shape:
-    """One shape; what is None is left out of its attributes."""
+    """Return a shape without those attributes that are None."""
     start_ns = _ns(started_at)
     given: Attributes = {
         key: encodable(value) if isinstance(value, str) else value
@@ -207,7 +207,7 @@ def _peer(address: str, port: int) -> str:
 
 
 def _exit_error(returncode: int) -> str | None:
-    """The name of the signal that ended it, or its exit status; None where that is 0."""
+    """Return the name of the signal that ended it, or its exit status; None if that is 0."""
     if returncode >= 0:
         return str(returncode) if returncode else None
     try:
@@ -217,7 +217,7 @@ def _exit_error(returncode: int) -> str | None:
 
 
 def _text_of(frames: tuple[FrameSummary, ...]) -> str:
-    """As in a traceback, without the sources: no file is read in a loop's thread."""
+    """Return frames as in a traceback, without source lines: no file is read in a loop's thread."""
     lines = (f'  File "{f.filename}", line {f.lineno}, in {f.name}' if f.filename else f"  {f.name}" for f in frames)
     return encodable("\n".join(lines))
 

@@ -1,7 +1,8 @@
-"""Views: what the user's MeterProvider wants to be renamed, dropped, summed up or put into other buckets.
+"""Apply the Views of the program's MeterProvider: rename, drop, sum up, other buckets.
 
-The SDK applies Views to what is recorded through it. What obsloop adds is not, so they are read here and obeyed. They
-have no public names to be read by: where those that they have are not there, all is exported as it is, and said once.
+The SDK applies Views only to what is recorded through it, which obsloop's metrics are not. So they are read and applied
+here. They can be read by private names only: if those are missing, all metrics are exported unchanged, with one
+warning.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _known: weakref.WeakKeyDictionary[Any, Streams] = weakref.WeakKeyDictionary()
 
 
 def streams_of(provider: object | None) -> Streams:
-    """What each metric is exported as by ``provider``, whose Views do not change once it is made."""
+    """Return how each metric is exported by ``provider``. Its Views do not change after it is made."""
     if not isinstance(provider, sdk.MeterProvider):
         return PLAIN
     found = _known.get(provider)
@@ -56,7 +57,7 @@ def streams_of(provider: object | None) -> Streams:
             views: Sequence[Any] = provider._sdk_config.views
             found = {metric.name: _streams(metric, views) for metric in METRICS} if views else PLAIN
         except Exception as error:
-            say_once(f"the MeterProvider's Views cannot be read, and are not applied to obsloop's metrics: {error!r}")
+            say_once(f"the MeterProvider's Views cannot be read and are not applied to obsloop's metrics: {error!r}")
             found = PLAIN
         _known[provider] = found
     return found
@@ -74,8 +75,8 @@ def _stream(metric: Metric, view: Any) -> Stream:
         aggregation = None
     elif not isinstance(aggregation, _OBEYED[metric.kind]):
         say_once(
-            f"a View's {type(aggregation).__name__} does not fit a {metric.kind}, as {metric.name} is one: such metrics"
-            " are exported as without it",
+            f"a View's {type(aggregation).__name__} does not fit a {metric.kind} such as {metric.name}: it is ignored"
+            " for such metrics",
             once=f"{type(aggregation).__name__} {metric.kind}",
         )
         aggregation = None
@@ -89,7 +90,7 @@ def _stream(metric: Metric, view: Any) -> Stream:
 
 
 def _stand_in(metric: Metric) -> Any:
-    """What a View looks at, of the class that it may ask for; it is registered nowhere."""
+    """Return an instrument for a View to match, of the right class and not registered anywhere."""
     stand_in: Any = type("StandIn", (_CLASSES[metric.kind],), {"__init__": object.__init__})()
     stand_in.name, stand_in.unit, stand_in.instrumentation_scope = metric.name, metric.unit, SCOPE
     return stand_in

@@ -1,8 +1,7 @@
-"""From snapshots to the figures of one scrape: plain numbers and label values, checked, for each family.
+"""Convert snapshots to the values of one scrape: plain numbers and label values, checked, for each family.
 
-What can fail at a scrape fails here and takes only its own figures with it: one metric of one loop is left
-out, the rest is answered. An exception that left a collector would take the observed program's own metrics
-along. Nothing here knows a text format or prometheus_client.
+If a value cannot be read, only that metric of that loop is left out, and the rest is answered. An exception out of a
+collector would cost the program its own metrics too. Nothing here knows a text format or prometheus_client.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ class Buckets(NamedTuple):
     """Cumulative, one for each of ``Family.bound_texts``; the last is the count of all."""
     sum: float
     exemplars: Mapping[int, Exemplar] = {}
-    """By the place of the bucket among ``counts``."""
+    """By the bucket's index in ``counts``."""
 
 
 class Series(NamedTuple):
-    """One series: label values in the order of ``Family.label_names``, and the figure."""
+    """One series: label values in the order of ``Family.label_names``, and the value."""
 
     labels: tuple[str, ...]
     value: float | Buckets
@@ -47,18 +46,17 @@ Reading = list[tuple[Family, list[Series]]]
 
 
 class _Previous:
-    """What the last reading in this process saw."""
+    """The last reading of this process."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        # Held while snapshots are taken, so that readings are in order; re-entrant, since a signal handler
-        # may scrape.
+        # Held while snapshots are taken, so that readings are in order. Re-entrant, since a signal handler may scrape.
         self.lock = threading.RLock()
         self.snapshots: Mapping[str, Snapshot] = {}
 
 
 class Reader:
-    """One reader of obsloop's figures, from any thread; utilization is since this reader's last reading."""
+    """One reader of obsloop's metrics, for any thread. Utilization is since this reader's last reading."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self.families = tuple(families)
@@ -66,7 +64,7 @@ class Reader:
         self._told: set[str] = set()
 
     def read(self) -> Reading:
-        """All families of the catalogue, in its order; one whose figures are missing or wrong is empty."""
+        """Read all families of the catalogue, in its order. One whose values are missing or wrong is empty."""
         loops, previous = self._take()
         process = self._attempt("process_snapshot()", obsloop.process_snapshot)
         reading: Reading = []
@@ -83,10 +81,10 @@ class Reader:
         return reading
 
     def _take(self) -> tuple[Mapping[str, Snapshot], Mapping[str, Snapshot]]:
-        """The loops' figures now and at the last reading, which these now are."""
+        """Return the loops' snapshots of now, which are kept, and of the last reading."""
         state = self._previous
         if state.pid != os.getpid():
-            # After fork the figures begin anew, and the lock may be held by a thread that is not here.
+            # After a fork the metrics begin anew, and a thread that is not in the child may hold the lock.
             self._previous = state = _Previous()
         with state.lock:
             now = self._attempt("snapshots()", obsloop.snapshots)
@@ -113,7 +111,7 @@ class Reader:
 
 
 def _series(family: Family, snapshot: Snapshot, previous: Snapshot | None) -> list[Series]:
-    """Every series that ``snapshot`` has of ``family``."""
+    """Return every series that ``snapshot`` has of ``family``."""
     loop = (encodable(snapshot.loop_name),) if family.metric.scope == "loop" else ()
     if family.metric.name == _UTILIZATION:
         return [Series(loop, snapshot.utilization(previous))]

@@ -1,9 +1,8 @@
-"""The two text formats, written straight from a reading: Prometheus 0.0.4 (and 1.0.0) and OpenMetrics 1.0, which alone
-has exemplars.
+"""Write the two text formats from a reading: Prometheus 0.0.4 (and 1.0.0), and OpenMetrics 1.0 with exemplars.
 
-The same bytes as prometheus_client writes, and a test holds it to that, in a fraction of its time: it makes
-an object, sorts a dictionary and matches several patterns for each of hundreds of samples.
-Only names that need no escaping can be written here, and the catalogue has no others.
+The bytes are those of prometheus_client, as a test checks, in a fraction of its time: for each of hundreds of samples
+that makes an object, sorts a dictionary and matches several patterns. Names that need escaping cannot be written here;
+the catalogue has none.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from obsloop_exporters._reading import Buckets, Reading
 
 
 def render(reading: Reading, *, openmetrics: bool) -> bytes:
-    """A whole answer."""
+    """Return a whole answer."""
     parts: list[str] = []
     for family, all_series in reading:
         parts.append(_head(family, openmetrics))

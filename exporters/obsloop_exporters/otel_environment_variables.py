@@ -1,7 +1,7 @@
-"""The names of obsloop's variables, each an attribute with itself for its value, for the entry-point group
-``opentelemetry_environment_variables``: who lists what can be configured finds ours there.
+"""List obsloop's variables for the entry-point group ``opentelemetry_environment_variables``.
 
-(``opentelemetry-instrument`` itself makes options of those only that begin with ``OTEL_``.)
+Each name is an attribute with itself as its value, for tools that list what can be configured.
+(``opentelemetry-instrument`` itself makes options only of those that begin with ``OTEL_``.)
 """
 
 from obsloop import Settings, SpanSettings

@@ -1,8 +1,8 @@
-"""The door for ``opentelemetry-instrument``: observed loops, their metrics and their spans, without a flag or a line.
+"""Let ``opentelemetry-instrument`` observe loops and export their metrics and spans, without a flag or a line of code.
 
-Found by the entry-point group ``opentelemetry_instrumentor``, as OpenTelemetry's own instrumentations are;
-``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=obsloop`` leaves it out. It does what they do without deriving from their base
-class, which is in a package that the API does not need.
+It finds this by the entry-point group ``opentelemetry_instrumentor``, like OpenTelemetry's own instrumentations;
+``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=obsloop`` leaves it out. The class here does not derive from their base class,
+which is in a package that the API does not need.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _undo: list[Callable[[], object]] = []
 
 
 class ObsloopInstrumentor:
-    """What ``opentelemetry.instrumentation.instrumentor.BaseInstrumentor`` promises. All of them are one."""
+    """The methods of ``opentelemetry.instrumentation.instrumentor.BaseInstrumentor``. All instances share one state."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """None: asyncio is there."""
+        """Return no dependencies: asyncio is always installed."""
         return ()
 
     @property
     def is_instrumented_by_opentelemetry(self) -> bool:
-        """Whether it is on."""
+        """Whether obsloop is switched on here."""
         return bool(_undo)
 
     def instrument(self, *, tracer_provider: Any = None, meter_provider: Any = None, **_: Any) -> None:
         """Observe every plain loop that is made from now on, as under ``obsloop run``; export metrics and spans.
 
-        Without providers, through the global ones. A bad ``OBSLOOP_*`` variable is told in one line, and nothing is
-        done: the program and its other instrumentations go on.
+        Without providers, use the global ones. If an ``OBSLOOP_*`` variable is bad, log one line and do nothing: the
+        program and its other instrumentations go on.
         """
         if _undo:
             _log.warning("obsloop is on already")
@@ -54,7 +54,7 @@ class ObsloopInstrumentor:
         ])  # fmt: skip
 
     def uninstrument(self, **_: Any) -> None:
-        """Undo it. Loops that exist stay observed; nothing of them is exported any more."""
+        """Undo ``instrument``. Existing loops stay observed, but nothing of them is exported any more."""
         if not _undo:
             _log.warning("obsloop is off already")
         while _undo:

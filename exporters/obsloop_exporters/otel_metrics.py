@@ -1,12 +1,12 @@
-"""OpenTelemetry: every metric of obsloop's catalogue through the program's own MeterProvider.
+"""Export every metric of obsloop's catalogue through the program's own OpenTelemetry MeterProvider.
 
     obsloop_exporters.otel_metrics.install()
 
-works for the global MeterProvider, whoever makes it and whenever: the program itself or ``opentelemetry-instrument``.
-``install(provider)`` takes another one; ``wrap(exporter)`` is for a program that makes its exporter itself.
+works for the global MeterProvider, made at any time by the program or by ``opentelemetry-instrument``.
+``install(provider)`` takes another one. ``wrap(exporter)`` is for a program that makes its exporter itself.
 
-Only OpenTelemetry's API is needed. Where the provider is the SDK's, histograms are exact: exponential ones or explicit
-buckets, cumulative or delta, as each reader prefers, and as Views say. Nothing of it runs in a loop's thread.
+Only OpenTelemetry's API is needed. With a provider of the SDK, histograms are exact: exponential or explicit buckets,
+cumulative or delta, as each reader prefers and as Views say. Nothing of this runs in a loop's thread.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _lock = threading.RLock()
 
 
 class _Way:
-    """The way into one MeterProvider. Instruments cannot be taken back, so they ask here whether to say something."""
+    """The way into one MeterProvider. Instruments cannot be removed, so they ask here whether to have values."""
 
     def __init__(self, provider: MeterProvider | None) -> None:
         self._provider = provider
-        """None for the global one, which may be yet to come."""
+        """None for the global one, which the program may set later."""
         self._anchored = self._complete = False
         self._shared = Shared()
         self._leaf = threading.Lock()
-        """Nothing of OpenTelemetry's is called under it: collections come here with locks of the SDK's own."""
+        """Nothing of OpenTelemetry is called under this lock: collections come here with locks of the SDK."""
         self._attached: Attached | None = None
         self._told = False
         self.installed = self.wraps = False
@@ -80,20 +80,20 @@ class _Way:
             self._attached.forked()
 
     def _anchor_wanted(self) -> bool:
-        """Called at the beginning of each collection: the readers that are there by now are attached to, too."""
+        """Return whether the anchors have values. Called when a collection begins: attach to new readers, too."""
         if self.installed:
             attempt("the MeterProvider's readers", self._reached)
         return self.installed or self.wraps
 
     def _instruments_wanted(self) -> bool:
-        """Whether the API is the only way in. (While the provider is yet to come nobody collects.)"""
+        """Return whether the API is the only way in. (Without a provider there are no collections.)"""
         if not self.installed or attempt("the MeterProvider's readers", self._reached):
             return False
         if not self._told:
             self._told = True
             log.warning(
-                "the readers of %s.%s cannot be reached: obsloop's histograms go out as the counters NAME.bucket and"
-                " NAME.sum. Where the program makes the exporter, obsloop_exporters.otel_metrics.wrap(exporter) sends"
+                "the readers of %s.%s cannot be reached: obsloop's histograms are exported as the counters NAME.bucket"
+                " and NAME.sum. If the program makes the exporter, obsloop_exporters.otel_metrics.wrap(exporter) sends"
                 " true histograms.",
                 type(self.provider()).__module__,
                 type(self.provider()).__qualname__,
@@ -101,7 +101,7 @@ class _Way:
         return True
 
     def _reached(self) -> bool:
-        """Whether the provider's readers are given all, by the SDK's own data classes; attach to those that are new."""
+        """Attach to the provider's new readers. Return whether readers get all metrics, in the SDK's data classes."""
         if "opentelemetry.sdk.metrics" not in sys.modules:  # then the provider is not the SDK's
             return False
         from obsloop_exporters._otel_sdk import Attached  # noqa: PLC0415 - the SDK may be missing
@@ -114,7 +114,7 @@ class _Way:
 
 
 _ways: weakref.WeakSet[_Way] = weakref.WeakSet()
-"""Each lives as long as the instruments that ask it, and so as long as its provider."""
+"""A way lives as long as the instruments that ask it, and so as long as its provider."""
 
 
 def install(
@@ -123,16 +123,16 @@ def install(
     seconds_buckets: Iterable[float] | None = None,
     count_buckets: Iterable[float] | None = None,
 ) -> None:
-    """Export obsloop's figures through ``meter_provider``, or through the global one, whenever that is set.
+    """Export obsloop's metrics through ``meter_provider``, or through the global one, whenever that is set.
 
     Each reader gets what it prefers: exponential histograms at scale 2 or coarser, or explicit buckets; cumulative or
-    delta; Views are obeyed. ``seconds_buckets`` and ``count_buckets`` are the bounds of explicit buckets, of times and
-    of counts, where neither the reader nor a View has bounds, and without them each histogram has its own
-    (``obsloop.Metric.buckets``): each must be one that obsloop can give exactly (1, 2.5 or
-    5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten); ``ValueError`` says which there are.
+    delta. Views are obeyed. ``seconds_buckets`` and ``count_buckets`` are the bounds of explicit buckets, for times and
+    for counts, if neither the reader nor a View has bounds. Without them each histogram has its own
+    (``obsloop.Metric.buckets``). A bound must be exact for obsloop: 1, 2.5 or 5 times a power of ten seconds; a count
+    of 1, 2 or 5 times a power of ten. Another one raises ``ValueError``, which lists them.
 
-    Utilization is since the reader's last export that arrived. Calling it again changes nothing but the bounds of
-    readers that are yet to come.
+    Utilization is since the reader's last export that arrived. Calling this again changes only the bounds of readers
+    that are added later.
     """
     bounds = _bounds(seconds_buckets, count_buckets)
     with _lock:
@@ -142,7 +142,7 @@ def install(
 
 
 def uninstall(meter_provider: MeterProvider | None = None) -> None:
-    """Undo ``install``: the provider's readers are as they were, and its instruments of ours are silent."""
+    """Undo ``install``: the provider's readers are as they were, and obsloop's instruments have no values."""
     with _lock:
         _way(meter_provider).uninstall()
 
@@ -153,13 +153,13 @@ def wrap(
     seconds_buckets: Iterable[float] | None = None,
     count_buckets: Iterable[float] | None = None,
 ) -> MetricExporter:
-    """``exporter``, made to send obsloop's figures along: for a program that makes its exporter itself.
+    """Wrap ``exporter`` so that it also sends obsloop's metrics: for a program that makes its exporter itself.
 
         PeriodicExportingMetricReader(obsloop_exporters.otel_metrics.wrap(OTLPMetricExporter()))
 
-    Nothing else of the provider is touched. An SDK exports nothing where nothing was recorded: the global provider is
-    therefore given instruments that always have figures, and its Views are obeyed. For a provider that is not global
-    call ``install`` with it instead. For the bounds see there. Needs OpenTelemetry's SDK.
+    The global provider gets instruments that always have values, because an SDK exports nothing if nothing was
+    recorded; its Views are obeyed. Nothing else of it changes. For a provider that is not the global one, call
+    ``install`` with it instead. For the bounds see there. Needs OpenTelemetry's SDK.
     """
     try:
         from obsloop_exporters._otel_sdk import wrapped  # noqa: PLC0415 - the SDK may be missing
@@ -183,7 +183,7 @@ def _bounds(
 
 
 def _way(provider: MeterProvider | None) -> _Way:
-    """The one way into that provider: instruments are made once."""
+    """Return the one way into that provider, since instruments are made only once."""
     wanted = get_meter_provider() if provider is None else provider
     for way in _ways:
         if way.provider() is wanted:
@@ -194,7 +194,7 @@ def _way(provider: MeterProvider | None) -> _Way:
 
 
 def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
+    global _lock  # noqa: PLW0603 - a thread that is gone may hold the old one
     _lock = threading.RLock()
     for way in _ways:
         way.forked()

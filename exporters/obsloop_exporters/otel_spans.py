@@ -1,13 +1,13 @@
-"""OpenTelemetry: spans for what is rare, through the program's own TracerProvider.
+"""Make OpenTelemetry spans for rare events, through the program's own TracerProvider.
 
     obsloop_exporters.otel_spans.install()
 
-works for the global TracerProvider, whoever makes it and whenever; ``install(provider)`` takes another one. A slow
-callback, a slow or failed executor's job, connection or task, and each subprocess become a span when they are over,
-with their own times, beneath the span that was active for them. Spans are made in the loop's thread, which a processor
-that sends at once (``SimpleSpanProcessor``) would block: ``BatchSpanProcessor``, everybody's default, does not.
+works for the global TracerProvider, made at any time; ``install(provider)`` takes another one. Each slow callback, each
+slow or failed executor job, connection or task, and each subprocess becomes a span when it is over, with its own times,
+beneath the span that was active for it. Spans are made in the loop's thread. A processor that sends at once
+(``SimpleSpanProcessor``) would block it; ``BatchSpanProcessor``, the usual one, does not.
 
-Only OpenTelemetry's API is needed. More than ``OBSLOOP_SPANS_PER_MINUTE`` are counted, and not made.
+Only OpenTelemetry's API is needed. Spans beyond ``OBSLOOP_SPANS_PER_MINUTE`` are only counted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Spans(obsloop.Instrument):
 
     def __init__(self, provider: TracerProvider | None, settings: SpanSettings) -> None:
         self._provider = provider
-        """None for the global one, which may be yet to come."""
+        """None for the global one, which the program may set later."""
         self._tracer = trace.get_tracer("obsloop", obsloop.__version__, provider)
         self.settings = settings
         self.budget = Budget(settings.spans_per_minute)
@@ -55,26 +55,26 @@ class _Spans(obsloop.Instrument):
     # ---- the hooks ---------------------------------------------------------------------------------------------------
 
     def on_slow_callback(self, event: SlowCallback) -> None:
-        """Each has a span."""
+        """Make a span for each."""
         self._make(event, shapes.slow_callback, event.context, event.context_seen)
 
     def on_executor_job(self, event: ExecutorJob) -> None:
-        """One that took long, or raised."""
+        """Make a span for a job that took long, or raised."""
         slow = event.schedule_delay + event.duration >= self.settings.slow_job
         if (slow or event.outcome == "error") and not traced_to_thread(event):
             self._make(event, shapes.executor_job, event.context)
 
     def on_connection_set_up(self, event: ConnectionSetUp) -> None:
-        """One that took long, or failed."""
+        """Make a span for a connection that took long, or failed."""
         if event.duration >= self.settings.slow_connection or event.error_type:
             self._make(event, shapes.connection, event.context)
 
     def on_subprocess_exit(self, event: SubprocessExit) -> None:
-        """Each has a span."""
+        """Make a span for each."""
         self._make(event, shapes.subprocess_exit, event.context)
 
     def on_task_done(self, event: TaskDone) -> None:
-        """It is told of those only that took long or failed."""
+        """Make a span for a task. Only tasks that took long or failed come here."""
         if not traced_coroutine(event):
             self._make(event, shapes.task, event.context, outlived=True)
 
@@ -83,7 +83,7 @@ class _Spans(obsloop.Instrument):
     def _make(
         self, event: _E, shape_of: Callable[[_E], Shape], *contexts: contextvars.Context | None, outlived: bool = False
     ) -> None:
-        """The span of ``event``. A processor of the program's that raises is told of once, and we go on."""
+        """Make the span of ``event``. If a processor of the program raises, log that once and go on."""
         try:
             self._made(shape_of(event), contexts, outlived)
         except (SystemExit, KeyboardInterrupt):
@@ -91,7 +91,7 @@ class _Spans(obsloop.Instrument):
         except BaseException as error:
             obsloop.count_dropped_spans()
             what = type(event).__name__
-            say_once(f"no span for {what}: {error!r}; further ones are tried, and those lost counted", error, once=what)
+            say_once(f"no span for {what}: {error!r}. Lost spans are counted; later ones are tried.", error, once=what)
 
     def _made(self, shape: Shape, contexts: tuple[contextvars.Context | None, ...], outlived: bool) -> None:
         begins = origin(contexts, shape.start_ns, shape.end_ns, outlived=outlived)
@@ -105,10 +105,10 @@ class _Spans(obsloop.Instrument):
             self.budget.give_back(number)  # a sampler does not want it
 
     def _begin_and_end(self, shape: Shape, context: Context, links: Any = ()) -> bool:
-        """Make it and what is beneath it; whether it is recorded."""
+        """Make the span and those beneath it. Return whether it is recorded."""
         span = self._tracer.start_span(
             shape.name, context, shape.kind, shape.attributes, links, start_time=shape.start_ns
-        )  # not attached: what runs in this thread next is not beneath it
+        )  # not attached: later work of this thread does not belong beneath it
         recorded = span.is_recording()
         if recorded:
             if shape.failed:
@@ -128,8 +128,8 @@ _installed: list[_Spans] = []
 def install(tracer_provider: TracerProvider | None = None, *, settings: SpanSettings | None = None) -> None:
     """Make spans through ``tracer_provider``, or through the global one, whenever that is set.
 
-    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises ``SettingsError``. Calling it again changes
-    nothing but the settings.
+    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises ``SettingsError``. Calling this again changes
+    only the settings.
     """
     chosen = settings or SpanSettings.from_env()
     with _lock:
@@ -144,7 +144,7 @@ def install(tracer_provider: TracerProvider | None = None, *, settings: SpanSett
 
 
 def uninstall(tracer_provider: TracerProvider | None = None) -> None:
-    """Undo ``install``: nothing of obsloop's is recorded there any more."""
+    """Undo ``install``: obsloop records nothing there any more."""
     with _lock:
         spans = _of(tracer_provider)
         if spans is not None:
@@ -158,7 +158,7 @@ def _of(provider: TracerProvider | None) -> _Spans | None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - the old one may be held by a thread that is gone
+    global _lock  # noqa: PLW0603 - a thread that is gone may hold the old one
     _lock = threading.RLock()
     for spans in _installed:
         spans.budget.forked()

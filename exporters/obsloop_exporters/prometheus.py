@@ -1,10 +1,9 @@
-"""Prometheus: a collector for a registry that the program has, and the exporter of obsloop's own service.
+"""Export to Prometheus: a collector for the program's registry, and the exporter of obsloop's service.
 
     prometheus_client.REGISTRY.register(obsloop_exporters.prometheus.Collector())
 
-Families are built at a scrape, from snapshots; no prometheus_client instrument is touched while a loop runs.
-Here is only what faces prometheus_client: names and buckets are settled in ``_families``, figures are read in
-``_reading``.
+Families are built at a scrape, from snapshots; no prometheus_client instrument is touched while a loop runs. Only the
+part that faces prometheus_client is here: ``_families`` has names and buckets, ``_reading`` reads the values.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from obsloop_exporters._text import render
 __all__ = ["Collector", "Exporter"]
 
 _PLAIN, _OPENMETRICS = "text/plain", "application/openmetrics-text"
-# What a client gets that asks for nothing that is written here.
+# For a client that asks for none of the formats that are written here.
 _DEFAULT = f"{_PLAIN}; version=0.0.4; charset=utf-8"
-# The schemes that leave names like ours as they are. `dots` doubles their underscores, and then a counter no longer
-# ends in `_total`: prometheus_client writes such a page, and its own parser refuses it.
+# The schemes that leave names such as obsloop's unchanged. `dots` doubles their underscores, so that a counter no
+# longer ends in `_total`: prometheus_client writes such a page, and its own parser refuses it.
 _ESCAPINGS = ("underscores", "allow-utf-8", "values")
 
 
 class Collector:
     """A custom collector: every metric of obsloop's catalogue, for every loop name of this process.
 
-    ``seconds_buckets`` and ``count_buckets`` are the upper bounds of all histograms of times and of counts; where
-    they are not given, each histogram has its own (``obsloop.Metric.buckets``). Each must be one that obsloop can
-    give exactly (1, 2.5 or 5 times a power of ten seconds; a count of 1, 2 or 5 times a power of ten);
-    ``ValueError`` says which there are.
+    ``seconds_buckets`` and ``count_buckets`` are the upper bounds of all histograms of times and of counts. Without
+    them, each histogram has its own (``obsloop.Metric.buckets``). A bound must be exact for obsloop: 1, 2.5 or 5 times
+    a power of ten seconds; a count of 1, 2 or 5 times a power of ten. Another one raises ``ValueError``, which lists
+    them.
 
-    Utilization is since this collector's last scrape. Where several scrapers ask one collector they shorten
-    one another's interval: take the rate of ``asyncio_eventloop_time_seconds_total`` then.
+    Utilization is since this collector's last scrape. If several scrapers ask one collector, they shorten one another's
+    interval: use the rate of ``asyncio_eventloop_time_seconds_total`` then.
     """
 
     def __init__(
@@ -55,11 +54,11 @@ class Collector:
         self._reader = Reader(families(seconds_buckets, count_buckets))
 
     def describe(self) -> Iterator[Metric]:
-        """The families without figures: what a registry asks for at registration, before anything is read."""
+        """Return the families without values, for the registration, before anything is read."""
         return map(_empty, self._reader.families)
 
     def collect(self) -> Iterator[Metric]:
-        """The families with the figures of this moment. What cannot be read is left out, and logged once."""
+        """Yield the families with the values of now. A value that cannot be read is left out, and logged once."""
         for family, series in self._reader.read():
             metric = _empty(family)
             metric.samples = _samples(family, series)
@@ -67,22 +66,22 @@ class Collector:
 
 
 class Exporter:
-    """What obsloop's service asks for /metrics: the figures of one ``Collector`` and nothing else."""
+    """The exporter that obsloop's service asks for /metrics: the metrics of one ``Collector`` and nothing else."""
 
     def __init__(self) -> None:
         self._collector = Collector()
 
     def render(self, accept: str | None) -> tuple[str, bytes]:
-        """Content type and body, in the format that a client with the header ``Accept: accept`` likes best."""
+        """Return content type and body, in the format that a client with the header ``Accept: accept`` prefers."""
         content_type = negotiate(accept or "")
         return content_type, render(self._collector._reader.read(), openmetrics=content_type.startswith(_OPENMETRICS))
 
 
 def negotiate(accept: str) -> str:
-    """The content type of an answer, out of those that ``_text`` writes: text 0.0.4 and 1.0.0, OpenMetrics 1.0.0.
+    """Return the content type of an answer, one that ``_text`` writes: text 0.0.4 and 1.0.0, OpenMetrics 1.0.0.
 
-    A version or an escaping scheme that is not written here is never announced: the next choice of the header counts
-    then, and without one it is text 0.0.4, which every scraper reads.
+    If a choice asks for another version, the header's next choice counts. If none is left, the answer is text 0.0.4,
+    which every scraper reads. An escaping scheme that is not supported is never announced.
     """
     # The sort keeps the client's order among choices of the same weight.
     for media, parameters in sorted(map(_choice, accept.split(",")), key=_weight, reverse=True):
@@ -103,7 +102,7 @@ _Choice = tuple[str, dict[str, str]]
 
 
 def _choice(text: str) -> _Choice:
-    """Media type and parameters of one part of an Accept header."""
+    """Return media type and parameters of one part of an Accept header."""
     media, *rest = (part.strip() for part in text.split(";"))
     pairs = [part.partition("=") for part in rest]
     return media.lower(), {name.strip().lower(): value.strip().strip('"').lower() for name, _, value in pairs}
@@ -114,7 +113,7 @@ def _weight(choice: _Choice) -> float:
         weight = float(choice[1].get("q", 1.0))
     except ValueError:
         return 0.0
-    return weight if 0.0 <= weight <= 1.0 else 0.0  # and what is not a number
+    return weight if 0.0 <= weight <= 1.0 else 0.0  # also for NaN
 
 
 def _empty(family: Family) -> Metric:

@@ -516,7 +516,7 @@ def test_a_metric_that_cannot_be_read_is_left_out_and_said_once(monkeypatch, cap
             assert ITERATIONS not in found
             assert DELAY in found
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("left out of what OpenTelemetry is given: asyncio.eventloop.iterations: ValueError")
+    assert said.startswith("left out of OpenTelemetry's metrics: asyncio.eventloop.iterations: ValueError")
 
 
 def test_what_cannot_be_read_at_all_leaves_the_programs_own_metrics(monkeypatch, caplog):
@@ -532,7 +532,7 @@ def test_what_cannot_be_read_at_all_leaves_the_programs_own_metrics(monkeypatch,
         for _ in range(2):
             assert metrics(reader, "shop")["orders"].data.data_points[0].value == 3
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "left out of what OpenTelemetry is given: all of it: RuntimeError('no')"
+    assert said == "left out of OpenTelemetry's metrics: all of it: RuntimeError('no')"
 
 
 def test_our_own_cost_is_counted():
