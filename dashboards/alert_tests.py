@@ -1,7 +1,7 @@
-"""Two tests of each alert for `promtool test rules`: silent just below its threshold, firing just above.
+"""Make two tests of each alert for `promtool test rules`: silent just below its threshold, firing just above.
 
-The series that go in are made from the configuration's thresholds. Whether an alert fires is asked of `ALERTS`, the
-series that Prometheus keeps of its alerts: so its labels are compared too.
+The input series are made from the configuration's thresholds. The tests query `ALERTS`, the series that Prometheus
+keeps of its alerts: so the alert's labels are compared too.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Inputs = dict[str, str]
 
 
 def near(threshold: Threshold, above: bool) -> float:
-    """A value two per cent on one side of the threshold."""
+    """Return a value two per cent above or below the threshold."""
     return threshold.value * (1.02 if above else 0.98)
 
 
@@ -70,7 +70,7 @@ def _starved(above: bool) -> Inputs:
 
 
 def _leaking(above: bool) -> Inputs:
-    # From the second to the third hour the number goes up by the threshold, and stays.
+    # An hour before the end the number goes up by the threshold, and stays.
     more = round(near(config.LEAKING, above))
     return {_series("asyncio.task.active", ON): f"50x{MINUTES - 60} {50 + more}x59"}
 
@@ -85,7 +85,7 @@ def _paused(above: bool) -> Inputs:
 def _exceptions(above: bool) -> Inputs:
     labels = f'{ON},error_type="ValueError",origin="task"'
     rate = near(config.EXCEPTIONS, above)
-    # None for hours, then these.
+    # No errors for hours, then so many.
     return {_series("asyncio.eventloop.exceptions", labels): f"0x{MINUTES - 10} {_counter(rate, 9)}"}
 
 
@@ -122,7 +122,7 @@ CASES: dict[str, tuple[Callable[[bool], Inputs], dict[str, str]]] = {
 
 
 def document() -> dict[str, Any]:
-    """The file that promtool reads."""
+    """Return the file that promtool reads."""
     return {
         "rule_files": ["rules.yaml", "alerts.yaml"],
         "evaluation_interval": "1m",

@@ -1,7 +1,7 @@
-"""Alert rules: who is told what, from which threshold of the configuration on.
+"""Define the alert rules, with the configuration's thresholds.
 
-An alert is one loop's or one process' (its labels say which), has an entry of the runbook under its own name in lower
-case, and two tests of promtool (`alert_tests.py`).
+An alert is about one loop or one process, which its labels name. Each has an entry of the runbook under its name in
+lower case, and two tests of promtool (`alert_tests.py`).
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ class Alert:
 
     @property
     def runbook_url(self) -> str:
-        """Its entry; the anchor is what GitHub makes of the heading."""
+        """The runbook's entry. GitHub makes its anchor from the heading."""
         return f"{config.RUNBOOK}#{self.name.lower()}"
 
     def rule(self) -> dict[str, Any]:
-        """As Prometheus takes it."""
+        """Return the alert as Prometheus reads it."""
         return {
             "alert": self.name,
             "expr": promql(self.expr),
@@ -69,7 +69,7 @@ ALERTS: tuple[Alert, ...] = (
         "AsyncioLoopBlocked", "critical", config.BLOCKED,
         f"max by ({PER_LOOP}) (<asyncio.eventloop.blocked.time>) {_above(config.BLOCKED)}",
         "The " + LOOP_WHO + " is blocked now",
-        "One callback has held the loop for {{ $value | humanizeDuration }}; nothing else on it runs meanwhile.",
+        "One callback has held the loop for {{ $value | humanizeDuration }}. Nothing else on the loop runs meanwhile.",
     ),
     Alert(
         "AsyncioScheduleDelayHigh", "critical", config.DELAY_FAST, _burning(config.DELAY_FAST, "1h", "5m"),
@@ -87,13 +87,13 @@ ALERTS: tuple[Alert, ...] = (
         "AsyncioLoopSaturated", "warning", config.SATURATED,
         f"loop:asyncio_eventloop_utilization:ratio_rate5m {_above(config.SATURATED)}",
         "The " + LOOP_WHO + " is near saturation",
-        "It was busy for {{ $value | humanizePercentage }} of the last five minutes; what comes on top of that queues.",
+        "It was busy for {{ $value | humanizePercentage }} of the last five minutes. More load only makes it queue.",
     ),
     Alert(
         "AsyncioExecutorStarved", "critical", config.STARVED,
         f"max by ({_JOB}) (<asyncio.executor.oldest_job.age>) {_above(config.STARVED)}"
         f" and sum by ({_JOB}) (<asyncio.executor.queue.length>) > 0",
-        "The executor {{ $labels.executor }} is starved, of the " + LOOP_WHO,
+        "The executor {{ $labels.executor }} is starved on the " + LOOP_WHO,
         "Jobs queue, and the oldest one that has not ended is {{ $value | humanizeDuration }} old.",
     ),
     Alert(
@@ -101,43 +101,43 @@ ALERTS: tuple[Alert, ...] = (
         "min_over_time(<asyncio.task.active>[30m]) - max_over_time(<asyncio.task.active>[30m] offset 1h)"
         f" {_above(config.LEAKING)}",
         "Tasks pile up on the " + LOOP_WHO,
-        "At its lowest the number of live tasks is {{ $value | humanize }} above the highest of an hour ago.",
+        "The lowest number of live tasks is now {{ $value | humanize }} above the highest of an hour ago.",
     ),
     Alert(
         "AsyncioTransportsPaused", "warning", config.PAUSED,
         f"{_PAUSED} / ({_OPEN} > 0) {_above(config.PAUSED)}",
         "Peers do not read what the " + LOOP_WHO + " writes",
-        "On average {{ $value | humanizePercentage }} of its open transports had their protocols paused.",
+        "On average {{ $value | humanizePercentage }} of its open transports had paused their protocols.",
     ),
     Alert(
         "AsyncioExceptionsRising", "warning", config.EXCEPTIONS,
-        # `unless`, since an hour ago there may have been none, and then there is no series to compare with.
+        # `unless`, since without errors an hour ago there is no series to compare with.
         f"{_ERRORS} {_above(config.EXCEPTIONS)} unless {_ERRORS} <= {config.EXCEPTIONS_TIMES:g} * {_ERRORS_BEFORE}",
-        "Errors that nobody catches are rising on the " + LOOP_WHO,
-        "{{ $value | humanize }} in a second reach the loop's exception handler, and an hour ago far fewer did.",
+        "Uncaught errors are rising on the " + LOOP_WHO,
+        "{{ $value | humanize }} errors a second reach the loop's exception handler, far more than an hour ago.",
     ),
     Alert(
         "AsyncioObserverDropping", "warning", config.DROPPED,
         f"sum by (job, instance, what) (increase(<obsloop.dropped>[15m])) {_above(config.DROPPED)}",
-        "obsloop loses figures ({{ $labels.what }}) in " + WHO,
+        "obsloop loses metrics ({{ $labels.what }}) in " + WHO,
         "{{ $value | humanize }} in a quarter of an hour were counted under _OTHER or lost.",
     ),
     Alert(
         "AsyncioObserverDisabled", "warning", config.DISABLED,
         f"sum by (job, instance, what) (<obsloop.instrument.disabled>) {_above(config.DISABLED)}",
         "An instrument's hook {{ $labels.what }} is disabled in " + WHO,
-        "{{ $value | humanize }} hooks raised and are off until the process ends; its log says why.",
+        "{{ $value | humanize }} hooks raised and are off until the process ends. The process' log says why.",
     ),
     Alert(
         "AsyncioTargetGone", "critical", config.GONE,
         f"up == 0 and on (job, instance) count by (job, instance) (last_over_time({_RUNS}[1h]))"
         f" or (count by (job) (last_over_time({_RUNS}[1h])) unless on (job) count by (job) (up))",
-        "No figures of {{ $labels.job }} {{ $labels.instance }} arrive",
-        "It had a loop within the last hour, and now it is not scraped.",
+        "No metrics of {{ $labels.job }} {{ $labels.instance }} arrive",
+        "It had a loop within the last hour, but now it is not scraped.",
     ),
 )  # fmt: skip
 
 
 def groups() -> list[dict[str, Any]]:
-    """The rule group, as Prometheus takes it."""
+    """Return the rule group as Prometheus reads it."""
     return [{"name": "obsloop.alerts", "rules": [alert.rule() for alert in ALERTS]}]

@@ -1,9 +1,9 @@
-"""Makes dashboards/generated/ from the catalogue and config.py: dashboards, rules, alerts, tests, the page of metrics.
+"""Make dashboards/generated/ from the catalogue and config.py: dashboards, rules, alerts, tests, the page of metrics.
 
     python dashboards/build.py [--check]
 
-`--check` writes nothing, and fails when a committed file is not what would be written. Needs prometheus_client (extra
-`prometheus`): names come from the exporter's own mapping, and it writes the values of `le` with that package.
+`--check` writes nothing, and fails if a committed file differs from what would be written. Needs prometheus_client
+(extra `prometheus`): names come from the exporter's mapping, which writes the values of `le` with that package.
 """
 
 import argparse
@@ -32,9 +32,9 @@ HEAD = "Made by dashboards/build.py from config.py and {source}: change those."
 
 
 def main() -> int:
-    """Write the files, or say which are stale; the exit code."""
+    """Write the files, or print which are stale. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     parser.add_argument("--out", type=Path, default=GENERATED, help="the folder (default: dashboards/generated)")
     options = parser.parse_args()
     try:
@@ -61,13 +61,13 @@ def main() -> int:
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """Each file's name and text."""
+    """Yield each file's name and text."""
     yield f"{config.OVERVIEW_UID}.json", _json(dashboard(
         config.OVERVIEW_UID, "asyncio: is the loop healthy?",
-        "What the event loops of the chosen jobs do, in the order in which one asks.", overview.ROWS,
+        "What the event loops of the chosen jobs do, in the order of the usual questions.", overview.ROWS,
     ))  # fmt: skip
     yield f"{config.LOOPS_UID}.json", _json(dashboard(
-        config.LOOPS_UID, "asyncio: one loop, one worker", "For digging: every histogram, every kind.", loops.ROWS,
+        config.LOOPS_UID, "asyncio: one loop, one worker", "Details: every histogram, every kind.", loops.ROWS,
     ))  # fmt: skip
     yield "rules.yaml", yaml_text.text({"groups": rules.groups()}, HEAD.format(source="rules.py"))
     yield "alerts.yaml", yaml_text.text({"groups": alerts.groups()}, HEAD.format(source="alerts.py"))

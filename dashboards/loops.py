@@ -1,11 +1,11 @@
-"""The second dashboard, for digging: each histogram as a heatmap, each loop and worker by itself."""
+"""Define the second dashboard, for details: each histogram as a heatmap, each loop and worker on its own."""
 
 from overview import BY, NAME, p99, rate
 from panels import Panel, Row
 
 
 def heat(title: str, metric: str, description: str = "", unit: str = "s", condition: str = "") -> Panel:
-    """How a histogram moves."""
+    """Return a heatmap of a histogram over time."""
     query = f"sum by (le) (rate(<{metric}:bucket>[$__rate_interval]))"
     return Panel(title, ((query, "{{le}}"),), description, "heatmap", unit, traces=True, condition=condition)
 
@@ -15,7 +15,7 @@ _CHILD = "a subprocess has ended"
 
 ROWS = (
     Row("The loop", (
-        heat("Schedule delay", "asyncio.eventloop.schedule.delay", "From ready to begun."),
+        heat("Schedule delay", "asyncio.eventloop.schedule.delay", "From ready to running."),
         heat("Callbacks", "asyncio.eventloop.callback.duration", "Their durations."),
         heat("Iterations", "asyncio.eventloop.iteration.duration", "From one poll to the next."),
         heat("Timer lateness", "asyncio.eventloop.timer.lateness"),
@@ -44,8 +44,8 @@ ROWS = (
         heat("First step", "asyncio.task.first_step.delay"),
         Panel("Created", ((rate("asyncio.task.created", BY), NAME),), unit="cps"),
         Panel("Lints", (("sum by (lint) (increase(<asyncio.task.lint>[$__rate_interval]))", "{{lint}}"),),
-              "What was found to be wrong with tasks; which they are is in the log and in the service's /tasks.",
-              unit="short", condition="something was found"),
+              "Tasks with which something is wrong; the log and the service's /tasks name them.",
+              unit="short", condition="a lint found something"),
     )),
     Row("Executors", (
         heat("Wait for a worker", "asyncio.executor.job.queue_duration", condition=_JOB),

@@ -1,6 +1,6 @@
-"""Grafana's classic dashboard model in a few functions: panels on a grid, their links, the dashboard around them.
+"""Build Grafana's classic dashboard model: panels on a grid, their links, the dashboard around them.
 
-Only what Grafana 11 writes itself; nothing here knows a metric.
+Only fields that Grafana 11 writes itself. Nothing here knows a metric.
 """
 
 import json
@@ -17,7 +17,7 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 TARGET = 'job=~"$job",instance=~"$instance"'
 OF_LOOP = f'{LOOP}=~"$loop"'
 WIDTH = 24
-# What Explore opens: the spans of slow callbacks in the trace store that the dashboard's variable names.
+# The query that Explore opens: the spans of slow callbacks, in the trace store that the dashboard's variable names.
 _TRACES = {
     "obsloop": {
         "datasource": "TRACES",
@@ -42,19 +42,19 @@ class Panel:
     limit: float | None = None
     """A red line: the configuration's threshold."""
     alert: str = ""
-    """The alert whose entry of the runbook the panel leads to."""
+    """The panel links to the runbook's entry for this alert."""
     traces: bool = False
-    """Whether slow callbacks' spans say more."""
+    """Whether the panel links to the spans of slow callbacks."""
     condition: str = ""
-    """What must have happened for there to be data; empty where there always is."""
+    """The event before which the panel is empty; none if it always has data."""
     colours: dict[str, str] = field(default_factory=dict[str, str])
-    """Of series that mean something, by their name in the legend; the others get Grafana's, in order."""
+    """Colours with a meaning, by the series' name in the legend; other series get Grafana's, in order."""
     headings: dict[str, str] = field(default_factory=dict[str, str])
-    """Of a table's columns, by the label that is in it; what it counts is `Value`."""
+    """A table's headings, by the label in the column; the counted column is `Value`."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def expressions(self) -> list[str]:
-        """Its queries, as Grafana sends them."""
+        """Return its queries as Grafana sends them."""
         return [promql(query, TARGET, OF_LOOP) for query, _ in self.queries]
 
 
@@ -67,7 +67,7 @@ class Row:
 
 
 def dashboard(uid: str, title: str, description: str, rows: tuple[Row, ...]) -> dict[str, Any]:
-    """The whole of it, as JSON takes it."""
+    """Return a whole dashboard, ready for JSON."""
     return {
         "uid": uid,
         "title": title,
@@ -211,11 +211,11 @@ def _custom(panel: Panel) -> dict[str, Any]:
 
 
 def _scale(panel: Panel) -> dict[str, Any]:
-    """Nothing here is below 0, and a share not above 1: an axis that begins elsewhere makes noise look like news."""
+    """Return the axis: from 0, for a share to 1. With any other axis, noise looks like a change."""
     if panel.kind == "timeseries":
         return {"min": 0, "max": 1} if panel.unit == "percentunit" else {"min": 0}
     if panel.kind == "table":
-        return {"decimals": 0}  # `increase` extrapolates to fractions of what is counted in whole numbers
+        return {"decimals": 0}  # `increase` extrapolates whole numbers to fractions
     return {}
 
 
@@ -227,7 +227,7 @@ def _coloured(name: str, colour: str) -> dict[str, Any]:
 
 
 def _columns(panel: Panel) -> list[dict[str, Any]]:
-    """All queries in one table, without the time that each row has, and with headings that people read."""
+    """Return transformations that merge all queries into one table, without the column of times, with headings."""
     organized = {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": panel.headings}
     return [{"id": "merge", "options": {}}, {"id": "organize", "options": organized}]
 

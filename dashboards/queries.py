@@ -1,8 +1,8 @@
-"""Queries with metrics of the catalogue in them, and their way to PromQL.
+"""Translate queries that name metrics of the catalogue to PromQL.
 
 A metric is written `<asyncio.eventloop.time>`, a part of a histogram `<dns.lookup.duration:count>`, with matchers
-`<asyncio.eventloop.time|state="idle">`. The Prometheus name comes from the exporter's own mapping. What is not in the
-catalogue, a part that it has not, or a label that it has not, is an error: no query can name what nobody measures.
+`<asyncio.eventloop.time|state="idle">`. The Prometheus name comes from the exporter's own mapping. An unknown metric,
+part or label is an error: so no query can name a metric that obsloop does not have.
 """
 
 import re
@@ -19,17 +19,17 @@ _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(?:[^"\\]|\\.)*"')
 
 
 class QueryError(ValueError):
-    """A query names what is not there; the message says what, and what there is."""
+    """A query names something unknown. The message says what, and what is known."""
 
 
 @cache
 def known() -> dict[str, Family]:
-    """The exporter's families by the catalogue's name."""
+    """Return the exporter's families by the catalogue's name."""
     return {family.metric.name: family for family in families()}
 
 
 def family(name: str) -> Family:
-    """The family of a metric."""
+    """Return the family of a metric."""
     try:
         return known()[name]
     except KeyError:
@@ -37,7 +37,7 @@ def family(name: str) -> Family:
 
 
 def metric(name: str, part: str = "") -> str:
-    """The name of its series in Prometheus."""
+    """Return the name of a metric's series in Prometheus."""
     found = family(name)
     if part not in PARTS[found.type]:
         raise QueryError(f"{name} is a {found.type}: expected the part {' or '.join(map(repr, PARTS[found.type]))}")
@@ -47,7 +47,7 @@ def metric(name: str, part: str = "") -> str:
 
 
 def promql(text: str, target: str = "", loop: str = "") -> str:
-    """`text` as PromQL; `target` and `loop` are matchers for every series, and for every series of a loop."""
+    """Return `text` as PromQL. `target` holds matchers for every series, `loop` for every series of a loop."""
     labels: set[str] = set()
 
     def replace(found: re.Match[str]) -> str:
@@ -71,5 +71,5 @@ def promql(text: str, target: str = "", loop: str = "") -> str:
 
 
 def metrics(text: str) -> list[str]:
-    """The catalogue's names in `text`."""
+    """Return the catalogue's names in `text`."""
     return [found[1] for found in _SIGNAL.finditer(text)]

@@ -1,4 +1,4 @@
-"""The reference page of metrics, from the catalogue."""
+"""Write the reference page of metrics from the catalogue."""
 
 from queries import LOOP, known, metric
 
@@ -7,14 +7,14 @@ HEAD = """\
 
 <!-- Made by dashboards/build.py from obsloop/metrics/catalog.py: change that. -->
 
-What obsloop measures: OpenTelemetry's name, Prometheus' name, labels with their values or how many there can be (then
-`_OTHER`), and what it means. Every metric of a loop carries `asyncio.eventloop.name` (`{loop}`) besides. A histogram's
-series end in `_bucket`, `_count` and `_sum`.
+All metrics of obsloop: the name in OpenTelemetry, what it means, the name in Prometheus, and the labels with their
+values or their greatest number (further values are `_OTHER`). Every metric of a loop also has the label
+`asyncio.eventloop.name` (`{loop}`). A histogram's series end in `_bucket`, `_count` and `_sum`.
 """
 
 
 def text() -> str:
-    """The page."""
+    """Return the page."""
     parts = [HEAD.format(loop=LOOP)]
     for family in known().values():
         one = family.metric

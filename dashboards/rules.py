@@ -1,7 +1,7 @@
-"""Recording rules: what dashboards and alerts ask for again and again, and what a server above this one keeps.
+"""Define recording rules: queries that dashboards and alerts repeat, and series for a server above this one.
 
-Names are Prometheus' own way, level:metric:operation. `loop:` is one loop of one process (job, instance and the loop's
-name), `job:` all loops of a job: federate or remote-write the latter and leave the rest.
+Names follow Prometheus' pattern, level:metric:operation. `loop:` is one loop of one process (job, instance and the
+loop's name), `job:` all loops of a job. Federate or remote-write only the latter.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ BAD = "asyncio_eventloop_schedule_delay:bad_ratio_rate"
 
 
 def groups() -> list[dict[str, Any]]:
-    """The rule groups, as Prometheus takes them."""
+    """Return the rule groups as Prometheus reads them."""
     return [
         {"name": "obsloop.loops", "interval": "30s", "rules": [*_busy(), *_delays(), *_rates()]},
-        # Long windows over many series: less often.
+        # Less often, since they have long windows over many series.
         {"name": "obsloop.delays", "interval": "1m", "rules": [_bad("loop", window) for window in DELAY_WINDOWS]},
     ]
 

@@ -1,6 +1,6 @@
-"""Enough YAML to write rules: mappings, lists and scalars in block style; strings as JSON has them, which YAML reads.
+"""Write enough YAML for rules: mappings, lists and scalars in block style, strings as in JSON, which YAML can read.
 
-Written here, so that building needs no YAML package; the tests read it back with one.
+So building needs no YAML package. The tests read the result with one.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def text(value: dict[str, Any], head: str) -> str:
-    """A document, with a comment above it."""
+    """Return a document with a comment above it."""
     comments = "".join(f"# {line}\n" for line in head.splitlines())
     return comments + "\n".join(_mapping(value, "")) + "\n"
 
