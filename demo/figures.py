@@ -1,7 +1,7 @@
-"""From the text of /metrics to the demo's table: what a scraper, a few rates and a quantile make of it.
+"""Make the demo's table from the text of /metrics, with a few rates and a quantile.
 
-Every figure is a counter or a histogram that only grows, so a line of the table is the difference between two
-readings. Nothing here knows obsloop; the names of the figures are all that is used.
+Every metric is a counter or a histogram that only grows, so a line of the table is the difference between two
+readings. Nothing here knows obsloop but for the names of its metrics.
 """
 
 import math
@@ -35,7 +35,7 @@ steps/s    task steps, timers, readers and other callbacks a second"""
 
 @dataclass
 class Reading:
-    """The figures that the table needs, as they were at one moment. Seconds; buckets by upper bound, cumulative."""
+    """The values that the table needs, at one moment. In seconds; buckets by upper bound, cumulative."""
 
     at: float
     states: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -46,11 +46,11 @@ class Reading:
 
     @property
     def ran(self) -> float:
-        """How long the loop ran: its states add up to that."""
+        """How long the loop ran: the sum of its states."""
         return sum(self.states.values())
 
     def since(self, before: "Reading") -> "Reading":
-        """What came to pass between two readings."""
+        """Return the difference between two readings."""
         return Reading(
             self.at - before.at,
             {key: value - before.states.get(key, 0.0) for key, value in self.states.items()},
@@ -61,7 +61,7 @@ class Reading:
 
 
 def read(text: str, at: float) -> Reading:
-    """The figures in an answer of /metrics, which came at the monotonic time `at`."""
+    """Read an answer of /metrics, which came at the monotonic time `at`."""
     reading = Reading(at)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -79,7 +79,7 @@ def read(text: str, at: float) -> Reading:
 
 
 def quantile(buckets: dict[float, float], q: float) -> float:
-    """The upper bound of the bucket that the quantile is in; NaN where there is nothing."""
+    """Return the upper bound of the quantile's bucket; NaN if all are empty."""
     total = buckets.get(math.inf, 0.0)
     if not total:
         return math.nan
@@ -87,7 +87,7 @@ def quantile(buckets: dict[float, float], q: float) -> float:
 
 
 def line(second: float, load: str, before: Reading, now: Reading, blocked: float) -> str:
-    """One line of the table: what came to pass between two readings."""
+    """Return one line of the table: the difference between two readings."""
     passed = now.since(before)
     ran = passed.ran or math.nan
     idle, calls, gc = (passed.states.get(state, 0.0) / ran for state in ("idle", "callback", "gc"))
@@ -101,14 +101,14 @@ def line(second: float, load: str, before: Reading, now: Reading, blocked: float
 
 
 def summary(first: Reading, last: Reading) -> str:
-    """The legend, and that the books balance: the states' sum is the time that passed."""
+    """Return the legend, and the sum of the states, which is the time that passed."""
     passed = last.since(first)
     shares = ", ".join(f"{state} {seconds:.2f}" for state, seconds in passed.states.items())
     return f"{_LEGEND}\n\nIn {passed.at:.2f} s the loop ran {passed.ran:.2f} s: {shares} s."
 
 
 def blockers(slow: dict[str, Any]) -> str:
-    """Who blocked the loop, from /slow: one line for each place and cause, the one that took most in all first."""
+    """Return what blocked the loop, from /slow: one line for each place and cause, the longest sum first."""
     found: dict[tuple[str, str], list[float]] = {}
     for event in slow["events"]:
         if event["event"] == "loop_blocked":

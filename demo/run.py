@@ -1,9 +1,9 @@
-"""The demo: starts app.py under `obsloop run`, sends it requests, prints the loop's figures as they move.
+"""Run the demo: start app.py under `obsloop run`, send it requests, print the loop's metrics as they change.
 
     python demo/run.py [--seconds 30] [--port 8000] [--metrics-port 9464]
 
-All that the table shows comes from /metrics, as anybody could scrape it; figures.py makes it. Here are the observed
-process, the load, and the clean end: by time, by Ctrl-C (both exit code 0), or because something is wrong (1).
+All that the table shows comes from /metrics, as any scraper gets it; figures.py makes the table. This file has the
+observed process, the load, and a clean end: after the time, by Ctrl-C (both exit code 0), or after an error (1).
 """
 
 import argparse
@@ -32,18 +32,18 @@ PHASES = (
     ("+ computing", "/compute", 0.04),
     ("+ blocking", "/block", 1.5),
 )
-#: Seconds between two looks at the gauge "blocked for so long now", which shows only what lasts.
+#: Seconds between two readings of the gauge "blocked for so long now", which shows a block only while it lasts.
 LOOK_EVERY = 0.15
 #: Seconds that the application may take to start, and to stop.
 START, STOP = 60.0, 10.0
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo cannot go on. The message says why."""
 
 
 def main() -> int:
-    """Run the demo; return its exit code."""
+    """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long (default 30)")
     parser.add_argument("--port", type=int, default=8000, help="the application's port (default 8000)")
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 async def until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`; on Ctrl-C, `kill` and a closed terminal let it clean up and end."""
+    """Await `work`. On Ctrl-C, `kill` or a closed terminal, let it clean up and end."""
     task = asyncio.ensure_future(work)
     signalled = asyncio.Event()
 
@@ -71,16 +71,16 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
     try:
         await task
     except (asyncio.CancelledError, DemoError):
-        # A terminal sends Ctrl-C to the application as well: then requests fail, and that is no error.
+        # A terminal sends Ctrl-C to the application too. The requests that fail then are no error.
         if not signalled.is_set():
             raise
 
 
 async def demo(seconds: float, port: int, metrics_port: int) -> None:
-    """Start the application, load it, print its figures, stop it."""
+    """Start the application, send it requests, print its metrics, stop it."""
     async with application(port, metrics_port) as (app, metrics):
         paths = [f"curl {metrics}/{path}" for path in ("metrics", "healthz", "slow", "tasks")]
-        print(f"\nLook at it:    {paths[0]}", *paths[1:], sep="\n               ")
+        print(f"\nObserve it:    {paths[0]}", *paths[1:], sep="\n               ")
         print(f"Block it:      curl '{app}/block?seconds=3'\n\n{HEADER}", flush=True)
         async with httpx.AsyncClient(base_url=app, timeout=60.0) as client:
             try:
@@ -94,12 +94,12 @@ async def demo(seconds: float, port: int, metrics_port: int) -> None:
 
 
 def first_of(error: Exception) -> Exception:
-    """The first error in a group of groups."""
+    """Return the first error in a group of groups."""
     return first_of(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 async def load_and_print(client: httpx.AsyncClient, metrics: str, seconds: float) -> None:
-    """Ask the application for one more route each phase; print a line a second, and at the end what it came to."""
+    """Request one more route in each phase. Print a line every second, and a summary at the end."""
     first = before = await scrape(client, metrics)
     begin = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -119,7 +119,7 @@ async def load_and_print(client: httpx.AsyncClient, metrics: str, seconds: float
 
 
 async def ask(client: httpx.AsyncClient, route: str, pause: float) -> None:
-    """Ask for `route` every `pause` seconds, answered or not: real clients do not wait for one another."""
+    """Request `route` every `pause` seconds, answered or not: real clients do not wait for one another."""
     async with asyncio.TaskGroup() as group:
         while True:
             group.create_task(answer(client, route))
@@ -127,12 +127,12 @@ async def ask(client: httpx.AsyncClient, route: str, pause: float) -> None:
 
 
 async def answer(client: httpx.AsyncClient, route: str) -> None:
-    """One request."""
+    """Send one request."""
     (await client.get(route)).raise_for_status()
 
 
 async def look(client: httpx.AsyncClient, metrics: str, until: float) -> tuple[Reading, float]:
-    """The figures at `until`, and the longest block that was to be seen while it lasted."""
+    """Return the values at `until`, and the longest block that /metrics showed until then."""
     longest = 0.0
     while True:
         reading = await scrape(client, metrics)
@@ -143,7 +143,7 @@ async def look(client: httpx.AsyncClient, metrics: str, until: float) -> tuple[R
 
 
 async def scrape(client: httpx.AsyncClient, metrics: str) -> Reading:
-    """The figures now."""
+    """Return the values of now."""
     response = await client.get(metrics)
     at = time.monotonic()
     if response.is_error:
@@ -153,15 +153,15 @@ async def scrape(client: httpx.AsyncClient, metrics: str) -> Reading:
 
 @contextlib.asynccontextmanager
 async def application(port: int, metrics_port: int) -> AsyncIterator[tuple[str, str]]:
-    """The application under `obsloop run`, ready; its URL and that of its figures. It is gone afterwards."""
-    # As one would type it; 0 lets each of them take a free port.
+    """Run the application under `obsloop run`; yield its URL and that of its metrics. Stop it afterwards."""
+    # As a user would type it. With port 0, each of the two takes a free one.
     words = ["run", "--address", f"{HOST}:{free(metrics_port)}"]
     words += ["uvicorn", "app:app", "--port", str(free(port)), "--no-access-log"]
     print(f"$ cd {HERE.name} && obsloop {shlex.join(words)}", flush=True)
-    # Beside this interpreter: an environment need not be activated for its commands to be called by path.
+    # Beside this interpreter, since its environment may not be activated.
     command = Path(sys.executable).with_name("obsloop")
     if not command.exists():
-        raise DemoError(f"{command} is not there; run `make demo`, which installs what the demo needs")
+        raise DemoError(f"{command} does not exist. Run `make demo`, which installs what the demo needs.")
     process = await asyncio.create_subprocess_exec(command, *words, cwd=HERE, stdout=PIPE, stderr=STDOUT)
     echo: asyncio.Task[None] | None = None
     try:
@@ -177,7 +177,7 @@ async def application(port: int, metrics_port: int) -> AsyncIterator[tuple[str, 
 
 
 async def started(process: Process) -> tuple[str, str]:
-    """The two URLs, from what the application's own output says."""
+    """Return the two URLs, from the application's own output."""
     found: dict[str, str] = {}
     patterns = {"metrics": r"^obsloop: serving (http://\S+)/metrics", "app": r"Uvicorn running on (http://\S+)"}
     async for text in lines(process):
@@ -187,17 +187,17 @@ async def started(process: Process) -> tuple[str, str]:
                 found[name] = match[1]
         if len(found) == len(patterns):
             return found["app"], found["metrics"]
-    raise DemoError("the application ended before it was ready; its own words are above")
+    raise DemoError("the application ended before it was ready. Its output is above.")
 
 
 async def echo_lines(process: Process) -> None:
-    """Show what the application says later: it is silent unless something is wrong."""
+    """Print the application's later output. It prints nothing unless something is wrong."""
     async for text in lines(process):
         print(f"  {text}", flush=True)
 
 
 async def lines(process: Process) -> AsyncIterator[str]:
-    """The application's output, line by line, without what a terminal would colour."""
+    """Yield the application's output, line by line, without colours."""
     stream = process.stdout
     if stream is None:
         raise TypeError("a process without a pipe")
@@ -206,21 +206,23 @@ async def lines(process: Process) -> AsyncIterator[str]:
 
 
 async def stop(process: Process) -> None:
-    """End the application: as `kill` does, and if it does not heed that, by force."""
+    """End the application as `kill` does; if it does not end, by force."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
         await asyncio.wait_for(process.wait(), STOP)
-    except (TimeoutError, asyncio.CancelledError):  # it hangs, or somebody presses Ctrl-C again
+    except (TimeoutError, asyncio.CancelledError):  # it hangs, or the user presses Ctrl-C again
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
 
 
 def free(port: int) -> int:
-    """`port`, or 0 where another program has it."""
+    """Return `port`, or 0 if another program has it."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closing connection is no owner
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # like a server: a closing connection does not count
         try:
             probe.bind((HOST, port))
         except OSError as error:
