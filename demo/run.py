@@ -220,9 +220,7 @@ async def stop(process: Process) -> None:
 def free(port: int) -> int:
     """Return `port`, or 0 if another program has it."""
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # like a server: a closing connection does not count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like servers: closing connections do not count
         try:
             probe.bind((HOST, port))
         except OSError as error:
