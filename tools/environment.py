@@ -1,11 +1,10 @@
-"""Makes an environment of the project's own and installs the project into it, editable, with extras.
+"""Make an environment and install the project into it, editable, with extras.
 
     python3 tools/environment.py DIR EXTRA [EXTRA ...]
 
-For the interpreter that runs this. Quick when there is nothing to do: the environment is made again for another
-interpreter only, brought up to date when pyproject.toml or the compiled core has changed, and extended when more
-extras are asked for. Standard library only, and readable by interpreters that are too old, so that the error they get
-is ours.
+It is for the interpreter that runs this. Quick if there is nothing to do: the environment is made again only for
+another interpreter, updated if pyproject.toml or the compiled core has changed, and extended if more extras are given.
+Standard library only. Interpreters that are too old can read this file, so that it can print the error message.
 """
 
 # ruff: noqa: S603  (it runs the interpreter that runs it)
@@ -26,10 +25,10 @@ OLDEST = (3, 11)
 
 
 def main(folder: str, extras: list[str]) -> None:
-    """Make or bring up to date the environment in `folder`; exit with a message when that cannot be."""
+    """Make or update the environment in `folder`. Exit with a message if that fails."""
     if sys.version_info < OLDEST:
         sys.exit(
-            f"obsloop needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}.\n"
+            f"obsloop needs Python 3.11 or newer, but {sys.executable} is {sys.version.split()[0]}.\n"
             "Choose another: make ... PYTHON=python3.12"
         )
     python = os.path.join(folder, "bin", "python")
@@ -49,7 +48,7 @@ def main(folder: str, extras: list[str]) -> None:
 
 
 def create(folder: str, python: str) -> None:
-    """Make a new environment. Debian's Python has no ensurepip and no pip without other packages: then bring a pip."""
+    """Make a new environment. If the interpreter has no ensurepip and no pip (Debian's), install a pip."""
     print(f"Making the environment {folder} (Python {sys.version.split()[0]}) ...", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     bring = False
@@ -67,7 +66,7 @@ def create(folder: str, python: str) -> None:
 
 
 def bring_pip(folder: str, python: str) -> None:
-    """Put a pip into an environment, where the interpreter that it was made from has none."""
+    """Put a pip into an environment whose interpreter has none."""
     import parts  # noqa: PLC0415 - an interpreter that is too old cannot read it
 
     try:
@@ -75,7 +74,7 @@ def bring_pip(folder: str, python: str) -> None:
     except parts.NotToBeHad as reason:
         shutil.rmtree(folder, ignore_errors=True)
         sys.exit(
-            f"{sys.executable} has neither ensurepip nor pip, and an environment needs one of them: {reason}\n"
+            f"{sys.executable} has neither ensurepip nor pip, but an environment needs one of them: {reason}\n"
             "On Debian and Ubuntu: apt-get install python3-venv"
         )
     if subprocess.call([python, pip, "install", "--quiet", "--upgrade", "pip"]):
@@ -84,12 +83,12 @@ def bring_pip(folder: str, python: str) -> None:
 
 
 def pip_of(python: str) -> list[str]:
-    """The command that installs into an environment: its own pip, else that of the interpreter it was made from."""
+    """Return the command that installs into an environment: its own pip, else that of this interpreter."""
     return [python, "-m", "pip"] if can(python, "pip") else [sys.executable, "-m", "pip", "--python", python]
 
 
 def identity(python: str) -> bytes | None:
-    """Which interpreter it is, the same in all its environments; None where there is none."""
+    """Return which interpreter it is, the same for all its environments; None if there is none."""
     try:
         return subprocess.check_output([python, "-c", "import sys; print(sys.base_prefix, sys.version)"])
     except (OSError, subprocess.CalledProcessError):
@@ -97,12 +96,12 @@ def identity(python: str) -> bytes | None:
 
 
 def can(python: str, module: str) -> bool:
-    """Whether the interpreter has the module."""
+    """Return whether the interpreter has the module."""
     return subprocess.call([python, "-c", "import " + module], stderr=subprocess.DEVNULL) == 0
 
 
 def project() -> str:
-    """What the installation depends on: where the project is, its declarations, and what is compiled."""
+    """Return a digest of what the installation depends on: the project's place, declarations and compiled sources."""
     digest = hashlib.sha256(ROOT.encode())
     package = os.path.join(glob.escape(ROOT), "obsloop", "**")
     compiled = [
@@ -116,7 +115,7 @@ def project() -> str:
 
 
 def read(note: str) -> dict[str, Any]:
-    """What is installed in the environment; empty when that is not known."""
+    """Return what is installed in the environment; empty if not known."""
     try:
         with open(note) as file:
             found: dict[str, Any] = json.load(file)

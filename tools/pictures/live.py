@@ -1,6 +1,6 @@
-"""What is real in the pictures: two workers under load, and a Prometheus that scrapes them, all on loopback.
+"""Run what the pictures show: two workers under load, and a Prometheus that scrapes them, all on loopback.
 
-The load has a story, so that the curves have a shape: an ordinary day, reports that queue, somebody's synchronous code.
+The load follows a story, so that the curves have a shape: an ordinary day, reports that queue, synchronous code.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from mapping import Window
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
 SCRAPE = 1
-"""Seconds from one scrape to the next: minutes here are to look like hours."""
-# How often each route is asked for in a second, from and to which part of the time, of which worker (2 has more to do).
+"""Seconds from one scrape to the next, so that minutes look like hours."""
+# Route, requests a second, begin and end as parts of the whole time, workers (2 has more to do).
 STORY: tuple[tuple[str, float, float, float, tuple[int, ...]], ...] = (
     ("/wait?seconds=0.1", 12.0, 0.0, 1.0, (1, 2)),
     ("/wait?seconds=1.5", 4.0, 0.0, 1.0, (1, 2)),
@@ -53,12 +53,12 @@ STORY: tuple[tuple[str, float, float, float, tuple[int, ...]], ...] = (
 
 
 class LiveError(Exception):
-    """What is needed is missing, or did not start; the message says what."""
+    """A program is missing, or did not start. The message says which."""
 
 
 @contextlib.contextmanager
 def running(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone afterwards; Prometheus writes down what it has when it is asked to end."""
+    """Run a process, and end it afterwards by SIGTERM, at which Prometheus saves its data."""
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, **options)
         try:
@@ -73,14 +73,14 @@ def running(command: list[str], log: Path, **options: Any) -> Iterator[subproces
 
 
 def free_port() -> int:
-    """One that nobody has."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 class Prometheus:
-    """Debian's, with its data in the folder: the same data can be asked again later."""
+    """Debian's Prometheus, with its data in the folder, so that later queries can read the same data."""
 
     def __init__(self, folder: Path, targets: dict[str, int]) -> None:
         found = shutil.which("prometheus")
@@ -100,13 +100,13 @@ class Prometheus:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Prometheus"]:
-        """Ready to be asked."""
+        """Run it; it is ready for queries."""
         with running(self.command, self.folder / "prometheus.log") as process:
             wait(f"http://{HOST}:{self.port}/-/ready", process, self.folder / "prometheus.log")
             yield self
 
     def ask(self, query: str, window: Window, instant: bool) -> list[dict[str, Any]]:
-        """Its answer, over the window or at its end."""
+        """Return the answer to a query, over the window or at its end."""
         if instant:
             path, times = "query", {"time": window.end}
         else:
@@ -116,11 +116,11 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=30) as answer:
                 return list(json.load(answer)["data"]["result"])
         except urllib.error.HTTPError as error:
-            raise LiveError(f"Prometheus does not take {query!r}: {error.read().decode()}") from None
+            raise LiveError(f"Prometheus refuses {query!r}: {error.read().decode()}") from None
 
 
 def wait(url: str, process: "subprocess.Popen[bytes]", log: Path, limit: float = 60.0) -> None:
-    """Until `url` answers."""
+    """Wait until `url` answers. Raise LiveError after `limit` seconds, or if the process ends."""
     end = time.monotonic() + limit
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
@@ -130,11 +130,11 @@ def wait(url: str, process: "subprocess.Popen[bytes]", log: Path, limit: float =
 
 
 def collect(folder: Path, seconds: float) -> None:
-    """Run the workers, the load and Prometheus for so long; what it scraped stays in `folder`."""
+    """Run the workers, the load and Prometheus for so many seconds. The scraped data stay in `folder`."""
     ports = {name: (free_port(), free_port()) for name in ("worker-1", "worker-2")}
     command = Path(sys.executable).with_name("obsloop")
     if not command.exists():
-        raise LiveError(f"{command} is not there; run `make pictures`, which installs what is needed")
+        raise LiveError(f"{command} does not exist. Run `make pictures`, which installs what is needed.")
     with contextlib.ExitStack() as stack:
         for name, (port, metrics) in ports.items():
             words = [str(command), "run", "--address", f"{HOST}:{metrics}", "uvicorn", "program:app"]
@@ -148,7 +148,7 @@ def collect(folder: Path, seconds: float) -> None:
 
 
 async def load(ports: list[int], seconds: float) -> None:
-    """The story, asked of the workers; a server that speaks TLS, for them to connect to; a client that reads slowly."""
+    """Play the story on the workers, with a TLS server that they connect to, and a client that reads slowly."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
@@ -173,7 +173,7 @@ async def load(ports: list[int], seconds: float) -> None:
 
 
 async def ask(client: httpx.AsyncClient, address: str, rate: float, span: tuple[float, float]) -> None:
-    """Ask for `address` so often, answered or not, in some disorder, and a little more or less in waves."""
+    """Request `address` at this rate, answered or not, at random intervals, a little more and less in waves."""
     chance = random.Random(address)
     await asyncio.sleep(max(0.0, span[0] - time.monotonic()))
     async with asyncio.TaskGroup() as group:
@@ -184,13 +184,13 @@ async def ask(client: httpx.AsyncClient, address: str, rate: float, span: tuple[
 
 
 async def answer(client: httpx.AsyncClient, address: str) -> None:
-    """One request; a worker that is very busy may let it down."""
+    """Send one request. It may fail if the worker is very busy."""
     with contextlib.suppress(httpx.TransportError):
         await client.get(address)
 
 
 async def slow_reader(port: int) -> None:
-    """Downloads, and reads a little at a time: the worker's transport is paused meanwhile."""
+    """Download, reading a little at a time: the worker's transport is paused meanwhile."""
     while True:
         await asyncio.sleep(20)
         reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 14)

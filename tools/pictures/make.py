@@ -1,9 +1,9 @@
-"""Draws the Grafana dashboards from live data, with Perses's panel components in headless Chromium.
+"""Draw the Grafana dashboards from live data, with Perses's panel components in headless Chromium.
 
     python tools/pictures/make.py [--minutes 5] [--again]
 
 Writes dashboards/pictures/overview-{dark,light}.png, which the README shows, and each row of each dashboard into
-build/pictures/, to be looked at. `--again` draws what the last run has scraped, without running anything for it.
+build/pictures/, for you to check. `--again` draws the data of the last run, without running workers and load.
 """
 
 import argparse
@@ -32,17 +32,17 @@ BOARDS = ("obsloop-overview", "obsloop-loops")
 KEPT = ROOT / "dashboards" / "pictures"
 WIDTH = 1200
 LARGEST = 150_000
-"""Bytes of a picture that is kept."""
+"""The most bytes of a picture that is kept."""
 RATE_INTERVAL = 15
-"""Seconds; Grafana takes four scrapes or more, and a p99 of four seconds is mostly chance."""
+"""Seconds. Grafana takes four scrapes or more; a p99 over four seconds is mostly chance."""
 
 
 def main() -> int:
-    """Scrape, draw, keep two; the exit code."""
+    """Scrape, draw, keep two pictures. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0, help="how long the load lasts (default 5)")
-    parser.add_argument("--again", action="store_true", help="draw what the last run has scraped")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "pictures", help="for what is not kept")
+    parser.add_argument("--again", action="store_true", help="draw the data of the last run")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "pictures", help="for data and other pictures")
     options = parser.parse_args()
     folder = options.folder.resolve()
     try:
@@ -52,12 +52,12 @@ def main() -> int:
         if not options.again:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        bundle(folder)  # what may be missing is told before the minutes of load
+        bundle(folder)  # first, so that missing packages are reported before the minutes of load
         if not options.again:
             print(f"Two workers, their load and Prometheus run for {options.minutes:g} minutes ...", flush=True)
             begun = int(time.time())
             collect(folder, options.minutes * 60)
-            # Rates of the first seconds are of fewer; the last scrapes may be of a worker that ends.
+            # The first rates have too few scrapes; during the last scrapes a worker may end.
             (folder / "window.json").write_text(json.dumps([begun + 2 * RATE_INTERVAL, int(time.time()) - 2]))
         ask_everything(folder)
         shoot(folder, chromium)
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def ask_everything(folder: Path) -> None:
-    """Every panel's queries, asked of Prometheus, as the page wants them."""
+    """Send every panel's queries to Prometheus, and write the answers for the page."""
     start, end = json.loads((folder / "window.json").read_text())
     step = max(SCRAPE, (end - start) // 150)
     window = Window(end - (end - start) // step * step, end, step, max(RATE_INTERVAL, 4 * SCRAPE))
@@ -87,26 +87,26 @@ def ask_everything(folder: Path) -> None:
 
 
 def bundle(folder: Path) -> None:
-    """The page and Perses, in one file."""
+    """Bundle the page and Perses into one file."""
     installed = HERE / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
         run(["npm", "ci", "--no-audit", "--no-fund"])
     run([
         str(HERE / "node_modules" / ".bin" / "esbuild"), "page.jsx", "--bundle", "--minify", "--jsx=automatic",
         "--loader:.woff2=dataurl", "--loader:.woff=empty", '--define:process.env.NODE_ENV="production"',
-        # Perses loads plugins at run time with it; ours are in the bundle.
+        # Perses loads plugins at run time with it; here they are in the bundle.
         "--external:@perses-dev/explore", "--log-level=warning", f"--outfile={folder / 'page.js'}",
     ])  # fmt: skip
     (folder / "index.html").write_text(
         '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><link rel="stylesheet" href="page.css">'
-        # Two lines of a legend are to fit into the height that Perses gives it.
+        # So that two lines of a legend fit into the height that Perses gives it.
         "<style>ul .MuiListItemText-root { margin-top: 0; margin-bottom: 0 }</style>"
         '<div id="page"></div><script src="page.js"></script>\n'
     )
 
 
 def browser() -> str:
-    """Where Chromium is."""
+    """Return the path of Chromium."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         raise LiveError("chromium is missing: install the package `chromium`")
@@ -114,7 +114,7 @@ def browser() -> str:
 
 
 def shoot(folder: Path, chromium: str) -> None:
-    """A picture of each row, dark and light, and of what is kept."""
+    """Take a picture of each row, dark and light, and those that are kept."""
     handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -137,7 +137,7 @@ def shoot(folder: Path, chromium: str) -> None:
 
 
 def keep(folder: Path) -> None:
-    """The two for the README, with fewer colours: what is drawn has few."""
+    """Save the two pictures for the README, with fewer colours: a dashboard has few."""
     KEPT.mkdir(exist_ok=True)
     for mode in ("dark", "light"):
         path = KEPT / f"overview-{mode}.png"
@@ -146,11 +146,11 @@ def keep(folder: Path) -> None:
         size = path.stat().st_size
         print(f"{path.relative_to(ROOT)}: {picture.width} x {picture.height}, {size:,} bytes", flush=True)
         if size > LARGEST:
-            raise LiveError(f"{path} has {size:,} bytes, and {LARGEST:,} are allowed: show fewer rows or colours")
+            raise LiveError(f"{path} has {size:,} bytes, but only {LARGEST:,} are allowed: show fewer rows or colours")
 
 
 def fewer(picture: Image.Image) -> Image.Image:
-    """In the 256 colours that it has most of. Quantizers mix grounds that are alike, and lose those of thin lines."""
+    """Reduce a picture to its 256 most frequent colours. Quantizers mix similar grounds, and lose thin lines' colours."""
     data = picture.tobytes()
     counted = Counter(data[at : at + 3] for at in range(0, len(data), 3))
     kept = [colour for colour, _ in counted.most_common(256)]
@@ -166,14 +166,14 @@ def fewer(picture: Image.Image) -> Image.Image:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Files, and no lines about them."""
+    """A handler that serves files without logging."""
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def run(command: list[str], given: str | None = None) -> None:
-    """A command in this folder; what it says is an error's text when it fails."""
+    """Run a command in this folder. If it fails, raise LiveError with its output."""
     if shutil.which(command[0]) is None:
         raise LiveError(f"{command[0]} is missing: install the packages `nodejs` and `npm`")
     done = subprocess.run(command, cwd=HERE, input=given, text=True, capture_output=True, check=False)

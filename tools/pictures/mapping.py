@@ -1,8 +1,7 @@
-"""From Grafana's panels to Perses's: what each panel of a dashboard asks, and what Perses's component is given for it.
+"""Map Grafana's panels to Perses's: their queries, and the properties of Perses's components.
 
-Everything that is decided about a panel is decided here, from the committed JSON and from Prometheus' answers; the page
-only hands it on. A type, a unit or a colour that is not known here is an error, and a test asks for each that the
-dashboards have.
+Everything about a panel is decided here, from the committed JSON and Prometheus' answers; the page only passes it on. A
+type, a unit or a colour that is not known here is an error. A test checks all that the dashboards use.
 """
 
 import math
@@ -14,7 +13,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-# Grafana's unit -> Perses's format. Its shortest unit of time is the millisecond.
+# Grafana's unit -> Perses's format. Perses's shortest unit of time is the millisecond.
 UNITS: dict[str, Json] = {
     "s": {"unit": "seconds"},
     "percentunit": {"unit": "percent-decimal"},
@@ -32,12 +31,12 @@ _LEGEND_LABEL = re.compile(r"{{\s*(\w+)\s*}}")
 
 
 class UnknownError(ValueError):
-    """A panel has what cannot be drawn; the message says what, and where to add it."""
+    """A panel cannot be drawn. The message says why, and where to add what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time that is shown, in seconds since the epoch, and how finely."""
+    """The time range and step that are shown, in seconds (since the epoch)."""
 
     start: int
     end: int
@@ -45,7 +44,7 @@ class Window:
     rate_interval: int
 
     def fill_in(self, query: str) -> str:
-        """A panel's query, with what Grafana's variables stand for: everything."""
+        """Fill in the variables of Grafana in a panel's query, so that they match everything."""
         for name, value in (
             ("$__rate_interval", f"{self.rate_interval}s"),
             ("$__range", f"{self.end - self.start}s"),
@@ -60,23 +59,23 @@ class Window:
 
     @property
     def times(self) -> range:
-        """When there may be a point."""
+        """The times at which there may be a point."""
         return range(self.start, self.end + 1, self.step)
 
 
 Ask = Callable[[str, bool], list[Json]]
-"""Prometheus' answer to a query (the list called `result`), over the window, or at its end where `instant`."""
+"""Return Prometheus' answer to a query (the list called `result`), over the window; with `instant`, at its end."""
 
 
 def rows(board: Json, window: Window, ask: Ask) -> list[Json]:
-    """The dashboard's rows, each with its panels, ready to be drawn."""
+    """Return the dashboard's rows, each with its panels, ready to be drawn."""
     found: list[Json] = []
     for panel in board["panels"]:
         if panel["type"] == "row":
             found.append({"title": panel["title"], "panels": []})
         else:
             found[-1]["panels"].append(drawn(panel, window, ask))
-    for row in found:  # places are counted from the row's own top
+    for row in found:  # make places relative to the row's top
         top = min(panel["place"]["y"] for panel in row["panels"])
         for panel in row["panels"]:
             panel["place"]["y"] -= top
@@ -84,7 +83,7 @@ def rows(board: Json, window: Window, ask: Ask) -> list[Json]:
 
 
 def drawn(panel: Json, window: Window, ask: Ask) -> Json:
-    """One panel: its component, the options of that, and the data."""
+    """Return one panel: its component, the component's options, and the data."""
     try:
         spec = SPECS[panel["type"]](panel)
     except KeyError as missing:
@@ -97,7 +96,7 @@ def drawn(panel: Json, window: Window, ask: Ask) -> Json:
         return {**made, "heat": heat(answers[0][1], window)}
     results = [list(series(target["legendFormat"], answer)) for target, answer in answers]
     if panel["type"] == "timeseries":
-        # Perses colours by query: a series with a colour of its own stands for one.
+        # Perses colours by query: so each series becomes a query of its own.
         results = [[one] for one in ranked(panel, chain.from_iterable(results))]
         names = [one["formattedName"] for (one,) in results]
         spec["querySettings"] = [
@@ -109,7 +108,7 @@ def drawn(panel: Json, window: Window, ask: Ask) -> Json:
 
 
 def fixed(panel: Json) -> dict[str, str]:
-    """The colours that series have by their names. An override of another kind is not known here."""
+    """Return the colours of series by their names. An override of another kind raises UnknownError."""
     found: dict[str, str] = {}
     for override in panel["fieldConfig"]["overrides"]:
         matcher, properties = override["matcher"], override["properties"]
@@ -120,18 +119,18 @@ def fixed(panel: Json) -> dict[str, str]:
 
 
 def colour(name: str) -> str:
-    """Of Grafana's name for it, or as it is."""
+    """Return the colour that Grafana's name stands for; a colour with # is returned as it is."""
     return name if name.startswith("#") else COLOURS[name]
 
 
 def unit(panel: Json) -> Json:
-    """Perses's format for the panel's unit."""
+    """Return Perses's format for the panel's unit."""
     defaults = panel["fieldConfig"]["defaults"]
     return {**UNITS[defaults["unit"]], **({"decimalPlaces": defaults["decimals"]} if "decimals" in defaults else {})}
 
 
 def thresholds(panel: Json) -> Json:
-    """The steps with their colours; the first step's colour is that of everything below the others."""
+    """Return the steps with their colours. The first step's colour is for everything below the others."""
     first, *others = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     return {
         "mode": "absolute",
@@ -141,7 +140,7 @@ def thresholds(panel: Json) -> Json:
 
 
 def timeseries(panel: Json) -> Json:
-    """Lines, or areas on top of one another."""
+    """Return the options for lines, or for stacked areas."""
     custom = panel["fieldConfig"]["defaults"]["custom"]
     axis = {"show": True, "format": unit(panel)}
     axis.update({name: value for name, value in panel["fieldConfig"]["defaults"].items() if name in ("min", "max")})
@@ -168,7 +167,7 @@ def timeseries(panel: Json) -> Json:
 
 
 def stat(panel: Json) -> Json:
-    """One figure, its colour by the thresholds, and a line behind it."""
+    """Return the options for one number, coloured by the thresholds, with a line behind it."""
     return {
         "calculation": {"lastNotNull": "last-number"}[panel["options"]["reduceOptions"]["calcs"][0]],
         "format": unit(panel),
@@ -178,7 +177,7 @@ def stat(panel: Json) -> Json:
 
 
 def table(panel: Json) -> Json:
-    """Columns as Grafana's transformations leave them: some are hidden, some have another heading."""
+    """Return the columns as Grafana's transformations leave them: some are hidden, some have another heading."""
     hidden: Json = {}
     renamed: Json = {}
     for transformation in panel["transformations"]:
@@ -203,7 +202,7 @@ def table(panel: Json) -> Json:
 
 
 def heatmap(panel: Json) -> Json:
-    """Perses has one gradient of its own for all."""
+    """Return the options for a heatmap. Perses has one gradient for all."""
     return {"yAxisFormat": unit(panel), "countFormat": UNITS["short"], "showVisualMap": False}
 
 
@@ -213,7 +212,7 @@ SPECS: dict[str, Callable[[Json], Json]] = {
 
 
 def series(legend: str, answer: list[Json]) -> Iterator[Json]:
-    """Prometheus' series as Perses has them: milliseconds, numbers, and a name for the legend."""
+    """Yield Prometheus' series as Perses reads them: milliseconds, numbers, and a name for the legend."""
     for one in sorted(answer, key=lambda found: sorted(found["metric"].items())):
         labels = one["metric"]
         name = _LEGEND_LABEL.sub(lambda found, labels=labels: labels.get(found[1], ""), legend)
@@ -227,7 +226,7 @@ def series(legend: str, answer: list[Json]) -> Iterator[Json]:
 
 
 def ranked(panel: Json, found: Iterable[Json]) -> list[Json]:
-    """The series as a legend that is a table has them: Perses does not sort it by itself."""
+    """Return the series in the order of a legend that is a table, which Perses does not sort."""
     legend = panel["options"]["legend"]
     if "sortBy" not in legend:
         return list(found)
@@ -242,13 +241,13 @@ def ranked(panel: Json, found: Iterable[Json]) -> list[Json]:
 
 
 def number(text: str) -> float | None:
-    """What JSON can have: a rate of nothing by nothing is no number."""
+    """Return a number for JSON, None for NaN and infinity: a ratio of two zeros is no number."""
     value = float(text)
     return value if math.isfinite(value) else None
 
 
 def heat(answer: list[Json], window: Window) -> Json:
-    """Classic buckets as cells: what each has that the one below has not. Empty rows at both ends are left out."""
+    """Return classic buckets as cells, each without the count of the bucket below. Omit empty rows at both ends."""
     cumulative: dict[float, dict[float, float]] = {}
     for one in answer:
         cumulative[float(one["metric"]["le"])] = {float(at): float(value) for at, value in one["values"]}
@@ -260,6 +259,6 @@ def heat(answer: list[Json], window: Window) -> Json:
     used = [index for index, row in enumerate(counts) if any(value > 1e-9 for value in row)]
     kept = range(used[0], used[-1] + 1) if used else range(0)
     cells = [[x, y - kept.start, value] for y in kept for x, value in enumerate(counts[y]) if value > 1e-9]
-    # JSON has no infinity: the last bucket, which has no bound, is null there.
+    # JSON has no infinity, so the bound of the last bucket is null.
     named = [bounds[y] if math.isfinite(bounds[y]) else None for y in kept]
     return {"times": [at * 1000 for at in window.times], "bounds": named, "cells": cells}

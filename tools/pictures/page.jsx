@@ -1,5 +1,5 @@
-// The page: hands each panel of data.json to Perses's component for it, and puts them where Grafana's grid has them.
-// What is decided about a panel is decided in mapping.py. The frame around a panel (its title) is this page's own.
+// The page: gives each panel of data.json to its component of Perses, at its place in Grafana's grid.
+// mapping.py decides everything about a panel; only the frame around it (with its title) is this page's.
 import React from 'react';
 import { createRoot } from 'react-dom/client';
 import { platformApi } from 'zrender/lib/core/platform.js';
@@ -11,11 +11,11 @@ import { StatChartPanel } from '@perses-dev/stat-chart-plugin/lib/StatChartPanel
 import { TablePanel } from '@perses-dev/table-plugin/lib/TablePanel';
 import { TimeSeriesChartPanel } from '@perses-dev/timeseries-chart-plugin/lib/TimeSeriesChartPanel';
 
-// Grafana's classic palette, in its order: the colours that it gives to series which have none of their own.
+// Grafana's classic palette, in its order, for series without a colour of their own.
 const PALETTE = [
   '#7EB26D', '#EAB839', '#6ED0E0', '#EF843C', '#E24D42', '#1F78C1', '#BA43A9', '#705DA0', '#508642', '#CCA300',
 ];
-const UNIT = 38; // of Grafana's grid: 30 pixels, and 8 between two panels
+const UNIT = 38; // a row of Grafana's grid: 30 pixels, and 8 between two panels
 const GAP = 8;
 const TITLE = 30;
 
@@ -25,7 +25,7 @@ const ground = mode === 'dark' ? '#111217' : '#f4f5f5';
 const card = mode === 'dark' ? '#181b1f' : '#ffffff';
 const line = mode === 'dark' ? '#2b2d33' : '#dfe1e4';
 
-// ECharts takes the width of a Chinese character for the height of a line, and cuts labels off where no font has it.
+// ECharts takes the width of a Chinese character as the height of a line, and cuts labels off if no font has it.
 const measureText = platformApi.measureText;
 platformApi.measureText = (text, font) => (text === '国' ? { width: parseFloat(/([\d.]+)px/.exec(font)?.[1] ?? 12) } : measureText(text, font));
 
@@ -53,7 +53,7 @@ function Content({ panel, window: shown, size }) {
   return <Component spec={widened(panel, size)} contentDimensions={size} queryResults={queryResults} />;
 }
 
-// A table's columns without a width share what the others leave; Perses would give each the same.
+// A table's columns without a width share the rest of the width; Perses would give all columns the same.
 function widened({ kind, spec }, size) {
   if (kind !== 'table') return spec;
   const shown = spec.columnSettings.filter((column) => !column.hide);
@@ -99,7 +99,7 @@ async function main() {
   const data = await (await fetch('data.json')).json();
   const board = data.boards[wanted.get('board')];
   const theme = getTheme(mode);
-  theme.palette.background.default = card; // what legends are drawn on
+  theme.palette.background.default = card; // the background of legends
   const charts = generateChartsTheme(theme, { echartsTheme: { color: PALETTE } });
   const column = document.documentElement.clientWidth / 24;
   createRoot(document.getElementById('page')).render(
@@ -119,7 +119,7 @@ async function main() {
     </ThemeProvider>,
   );
   await document.fonts.ready;
-  // Charts measure themselves after they are laid out, legends after that.
+  // Charts measure themselves after their layout, legends after that.
   setTimeout(() => { window.drawn = true; }, 1500);
 }
 

@@ -1,6 +1,6 @@
-"""The program of the pictures: the demo's application, and a route for each thing that the dashboards have a panel for.
+"""Serve the pictures' application: the demo's, and a route for each thing that has a panel on the dashboards.
 
-Started by live.py as `obsloop run uvicorn program:app`. All that goes wrong here does so on purpose.
+live.py starts it as `obsloop run uvicorn program:app`. All that goes wrong here does so on purpose.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _background: set[asyncio.Task[Any]] = set()
 
 
 def in_background(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """A task that is kept until it is done."""
+    """Create a task, and keep it until it is done."""
     task = asyncio.get_running_loop().create_task(work)
     _background.add(task)
     task.add_done_callback(_background.discard)
@@ -34,7 +34,7 @@ def in_background(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 @app.get("/report")
 async def report(seconds: float = 0.2) -> dict[str, str]:
-    """A job for one of four workers: where more come than they can do, a queue grows."""
+    """Give a job to one of four workers: if more come than they can do, a queue grows."""
     loop = asyncio.get_running_loop()
     if not hasattr(app.state, "workers"):
         app.state.workers = ThreadPoolExecutor(4, thread_name_prefix="reports")
@@ -43,7 +43,7 @@ async def report(seconds: float = 0.2) -> dict[str, str]:
 
 
 async def encrypt_upload(seconds: float) -> None:
-    """Computes on the loop for long: the cause is cpu."""
+    """Compute on the loop for long: the cause is cpu."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         sum(range(1000))
@@ -51,33 +51,33 @@ async def encrypt_upload(seconds: float) -> None:
 
 @app.get("/encrypt")
 async def encrypt(seconds: float = 0.3) -> dict[str, str]:
-    """Answers at once, and does the work in a task of its own."""
+    """Answer at once, and do the work in a task of its own."""
     in_background(encrypt_upload(seconds))
     return {"did": "will be encrypted"}
 
 
 def write_audit_log(seconds: float) -> None:
-    """A plain callback that waits for a disk."""
+    """Wait for a disk, in a plain callback."""
     time.sleep(seconds)
 
 
 @app.get("/note")
 async def note(seconds: float = 0.12) -> dict[str, str]:
-    """Leaves a callback behind that is slow."""
+    """Leave a slow callback behind."""
     asyncio.get_running_loop().call_soon(write_audit_log, seconds)
     return {"did": "will be noted"}
 
 
 @app.get("/native")
 async def native(size: int = 8_000_000) -> dict[str, str]:
-    """A worker that holds the interpreter's lock for long."""
+    """Let a worker thread hold the interpreter's lock for long."""
     await asyncio.to_thread(sum, range(size))
     return {"did": "held the lock"}
 
 
 @app.get("/many")
 async def many(callbacks: int = 40, seconds: float = 0.005) -> dict[str, str]:
-    """Many short callbacks in one iteration block as one long one does."""
+    """Run many short callbacks in one iteration, which block like one long one."""
     for _ in range(callbacks):
         asyncio.get_running_loop().call_soon(time.sleep, seconds)
     return {"did": "queued"}
@@ -85,7 +85,7 @@ async def many(callbacks: int = 40, seconds: float = 0.005) -> dict[str, str]:
 
 @app.get("/fail")
 async def fail() -> dict[str, str]:
-    """An error in a callback, one in a task that nobody awaits, and a task that is cancelled."""
+    """Raise an error in a callback and one in a task that no code awaits, and cancel a task."""
     loop = asyncio.get_running_loop()
     loop.call_soon(int, "nonsense")
 
@@ -99,7 +99,7 @@ async def fail() -> dict[str, str]:
 
 @app.get("/reach")
 async def reach(port: int, tls_port: int) -> dict[str, str]:
-    """Connects by name, in TLS, and to where nobody listens, where no TLS is spoken, by a port that is no name."""
+    """Connect by name, and with TLS; fail at a closed port, at a port without TLS, and by an unknown port name."""
     loop = asyncio.get_running_loop()
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
@@ -118,7 +118,7 @@ async def reach(port: int, tls_port: int) -> dict[str, str]:
 
 @app.get("/child")
 async def child() -> dict[str, str]:
-    """A subprocess, and a signal to ourselves."""
+    """Run a subprocess, and send this process a signal."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, int)
     os.kill(os.getpid(), signal.SIGUSR1)
     process = await asyncio.create_subprocess_exec("sleep", "0.2")
@@ -127,7 +127,7 @@ async def child() -> dict[str, str]:
 
 @app.get("/download")
 async def download(chunks: int = 64, size: int = 262_144) -> StreamingResponse:
-    """Much, for whoever reads slowly."""
+    """Send much data, for clients that read slowly."""
 
     async def parts() -> AsyncIterator[bytes]:
         for _ in range(chunks):
@@ -138,8 +138,8 @@ async def download(chunks: int = 64, size: int = 262_144) -> StreamingResponse:
 
 @app.get("/refuse")
 async def refuse() -> dict[str, str]:
-    """A server whose accept fails: its socket is shut down under it."""
-    port = getattr(app.state, "refusing", 0)  # the same each time, as a server has it
+    """Run a server whose accept fails, because its socket is shut down."""
+    port = getattr(app.state, "refusing", 0)  # the same each time, as for a real server
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", port)
     app.state.refusing = server.sockets[0].getsockname()[1]
     server.sockets[0].shutdown(socket.SHUT_RDWR)

@@ -1,5 +1,5 @@
-// Takes the pictures: node shoot.mjs CHROMIUM < shots.json, a list of {url, width, parts}: each part is a file and the
-// selectors of what is in it.
+// Takes the pictures: node shoot.mjs CHROMIUM < shots.json, a list of {url, width, parts}. Each part has a file, and the
+// selectors of the elements in it.
 import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
