@@ -2,7 +2,7 @@
 
     python demo/run.py [--seconds 30] [--port 8000] [--metrics-port 9464]
 
-All that the table shows comes from /metrics, as any scraper gets it; figures.py makes the table. This file has the
+All that the table shows comes from /metrics, as any scraper gets it; table.py makes the table. This file has the
 observed process, the load, and a clean end: after the time, by Ctrl-C (both exit code 0), or after an error (1).
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from figures import HEADER, Reading, blockers, line, read, summary
+from table import HEADER, Reading, blockers, line, read, summary
 
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Where the stack's alerts go: a webhook that prints one line for each, and tells nobody.
+"""Where the stack's alerts go: a webhook that prints one line for each, and notifies no person.
 
     python alerts.py [--host 0.0.0.0] [--port 9094]
 

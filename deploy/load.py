@@ -31,7 +31,7 @@ async def ask(client: httpx.AsyncClient, route: str, pause: float) -> None:
 
 
 async def answer(client: httpx.AsyncClient, route: str) -> None:
-    """One request. What goes wrong with it is in the application's figures."""
+    """One request. The application's metrics show what goes wrong with it."""
     try:
         await client.get(route)
     except httpx.HTTPError:

@@ -1,12 +1,12 @@
-"""Several uvicorn workers behind one port, each with a port of its own for its figures: what a scraper needs.
+"""Several uvicorn workers behind one port, each with a port of its own for its metrics: what a scraper needs.
 
     python workers.py --workers 2 [--host 127.0.0.1] [--port 8000] [--metrics-port 9464] [--metrics-host HOST] app:app
 
-`uvicorn --workers` serves as well, but nobody can tell its workers apart from outside, and of those only the first gets
-the port that was asked for. A loop's figures belong to one process, so each worker is a target of its own: worker 0 is
+`uvicorn --workers` serves as well, but its workers look the same from outside, and of those only the first gets
+the port that was asked for. A loop's metrics belong to one process, so each worker is a target of its own: worker 0 is
 at `--metrics-port`, worker 1 at the next port, and so on. The listening socket is one, as uvicorn's is. A worker that
-ends takes the others with it, and whoever runs containers starts them again: a target that is gone is not unseen.
-`opentelemetry-instrument` in front of this would see nobody but the parent; `--instrument` puts it in front of each.
+ends takes the others with it, and the container platform starts them again: a target that is gone is not unseen.
+`opentelemetry-instrument` in front of this would see only the parent; `--instrument` puts it in front of each.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 import time
 from types import FrameType
 
-#: Seconds that workers have for their last requests once they were told to end.
+#: Seconds that workers have for their last requests after they were asked to end.
 GRACE = 20.0
 #: The descriptor of the listening socket, for the worker only.
 LISTENER = "WORKERS_LISTENER"
@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("app", help="MODULE:NAME of the application")
     parser.add_argument("--workers", type=int, default=2, help="how many (default 2)")
-    parser.add_argument("--host", default="127.0.0.1", help="of the application and of the figures (default 127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", help="of the application and of the metrics (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="the application's port (default 8000)")
     parser.add_argument("--metrics-port", type=int, default=9464, help="worker 0's; the others follow (default 9464)")
     parser.add_argument("--metrics-host", help="for /metrics and /healthz only; all paths are at 127.0.0.1 then")
@@ -48,7 +48,7 @@ def serve(app: str, descriptor: int) -> int:
 
     sys.path.insert(0, os.getcwd())  # the application is looked for here, as uvicorn's own command does
     config = uvicorn.Config(app, loop="obsloop:new_event_loop", access_log=False)
-    # Not uvicorn's `fd`: it takes whatever it is given for a Unix socket, and so would all figures.
+    # Not uvicorn's `fd`: it takes whatever it is given for a Unix socket, and so would all metrics.
     server = uvicorn.Server(config)
     server.run(sockets=[socket.socket(fileno=descriptor)])
     return 0 if server.started else 1
@@ -68,7 +68,7 @@ def supervise(options: argparse.Namespace) -> int:
         print(f"workers: {options.app} at http://{options.host}:{listener.getsockname()[1]}", flush=True)
         for index, process in enumerate(workers):
             address = f"http://{options.metrics_host or options.host}:{options.metrics_port + index}/metrics"
-            print(f"workers: worker {index} is process {process.pid}, its figures are at {address}", flush=True)
+            print(f"workers: worker {index} is process {process.pid}, its metrics are at {address}", flush=True)
         while not asked and all(process.poll() is None for process in workers):
             time.sleep(0.2)  # a signal's handler runs at once; that it was asked for is seen here
     ended = [index for index, process in enumerate(workers) if process.poll() is not None]

@@ -89,20 +89,20 @@ class _Request:
 
     async def send(self, message: _Message) -> None:
         """Send a message of the application. One of its inner tasks may call this."""
-        told = [message]
-        _guarded(self._look_at, told)
-        await self._send(told[0])
+        box = [message]
+        _guarded(self._look_at, box)
+        await self._send(box[0])
 
-    def _look_at(self, told: list[_Message]) -> None:
+    def _look_at(self, box: list[_Message]) -> None:
         """Replace the message in the list by the one to send. The application's own object is not changed."""
-        message = told[0]
+        message = box[0]
         kind = message["type"]
         if kind == "http.response.start":
             self._trailers = bool(message.get("trailers"))
             if self._header:
                 ours = (b"server-timing", _server_timing_of(self._measure.times()))
                 headers: Iterable[Any] = message.get("headers") or ()
-                told[0] = {**message, "headers": [*headers, ours]}
+                box[0] = {**message, "headers": [*headers, ours]}
         elif self._span is not None and _is_last(message, self._trailers):
             _set_attributes(self._span, self._measure.times())
 

@@ -119,7 +119,7 @@ def core_with(python: Path, core: str) -> str:
 
 
 def run_both(python: Path, result: Result, clients: bool) -> bool:
-    """Run pytest and, beside it, the conformance suite, whose output comes after: both wait more than they compute."""
+    """Run pytest and the conformance suite side by side, since both wait more than they compute."""
     with ThreadPoolExecutor(1) as pool:
         conformance = pool.submit(run_conformance, python, result)
         tests_ok = run_pytest(python, result, clients)
@@ -129,7 +129,7 @@ def run_both(python: Path, result: Result, clients: bool) -> bool:
 
 
 def run_pytest(python: Path, result: Result, clients: bool) -> bool:
-    """pytest, shown as it runs, with tests/clients or without; its last line becomes the counts."""
+    """Run pytest, with tests/clients or without, and show its output. Its last line gives the counts."""
     with subprocess.Popen(
         [python, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", "tests"],
         cwd=ROOT,

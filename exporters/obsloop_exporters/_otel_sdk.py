@@ -42,7 +42,7 @@ _CLASSES: Mapping[str, type[Any]] = {
 Bounds = Mapping[str, tuple[float, ...]]
 
 
-class Figures:
+class Collected:
     """What one exporter or reader gets. Differences are to what arrived there last, independent of all others."""
 
     def __init__(self, wishes: Wishes, streams: Callable[[], Streams]) -> None:
@@ -86,7 +86,7 @@ class Figures:
 class Exporter(MetricExporter):
     """An exporter that adds obsloop's metrics. All else is that of the exporter inside."""
 
-    def __init__(self, inside: MetricExporter, figures: Figures) -> None:
+    def __init__(self, inside: MetricExporter, collected: Collected) -> None:
         super().__init__(
             preferred_temporality=getattr(inside, "_preferred_temporality", None),
             preferred_aggregation=getattr(inside, "_preferred_aggregation", None),
@@ -94,7 +94,7 @@ class Exporter(MetricExporter):
         self.inside: Any = inside
         self.provider: Callable[[], object] = api.get_meter_provider
         """The provider whose reader it belongs to, as far as known; for the Views."""
-        self._figures = figures
+        self._collected = collected
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         """Send the SDK's data and obsloop's. A failure is counted, and the next export covers it."""
@@ -105,7 +105,7 @@ class Exporter(MetricExporter):
             result = self.inside.export(data, timeout_millis=timeout_millis, **kwargs)
             return result is not MetricExportResult.FAILURE
 
-        self._figures.send(metrics_data, send)
+        self._collected.send(metrics_data, send)
         return result
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -133,7 +133,7 @@ class Attached:
         self.bounds: Bounds = {}
         self._lock = threading.Lock()
         self._undo: dict[MetricReader, Callable[[], None]] = {}
-        self._figures: dict[MetricReader, tuple[MetricExporter | None, Figures]] = {}
+        self._collected: dict[MetricReader, tuple[MetricExporter | None, Collected]] = {}
         """Kept after ``detach``: a reader that is attached again goes on from what has arrived."""
 
     def look(self, bounds: Bounds) -> bool:
@@ -144,8 +144,8 @@ class Attached:
         if len(found) != len(self._undo) or not all(reader in self._undo for reader in found):
             with self._lock:
                 self.bounds = bounds
-                for gone in self._figures.keys() - set(found):
-                    del self._figures[gone]
+                for gone in self._collected.keys() - set(found):
+                    del self._collected[gone]
                 self._undo = {reader: self._undo.get(reader) or self._attach(reader) for reader in found}
         return True
 
@@ -165,10 +165,10 @@ class Attached:
         if isinstance(inside, Exporter):  # by `wrap`
             inside.provider = lambda: self.provider
             return lambda: None
-        there = self._figures.get(reader)
+        there = self._collected.get(reader)
         if there is None or there[0] is not inside:
             wishes = wishes_of(reader if inside is None else inside, self.bounds, lambda: self.provider)
-            there = self._figures[reader] = inside, Figures(wishes, lambda: streams_of(self.provider))
+            there = self._collected[reader] = inside, Collected(wishes, lambda: streams_of(self.provider))
         owner: Any = reader
         if inside is None:
             return self._hook(owner, there[1])
@@ -181,7 +181,7 @@ class Attached:
 
         return undo
 
-    def _hook(self, reader: Any, figures: Figures) -> Callable[[], None]:
+    def _hook(self, reader: Any, collected: Collected) -> Callable[[], None]:
         """Hook a reader without an exporter, which keeps what it gets: so the data have always arrived."""
         receive = reader._receive_metrics
 
@@ -190,7 +190,7 @@ class Attached:
                 receive(data, *args, **kwargs)
                 return True
 
-            figures.send(metrics_data, send)
+            collected.send(metrics_data, send)
 
         reader._receive_metrics = receive_ours
 
@@ -270,5 +270,5 @@ def wrapped(inside: MetricExporter, bounds: Bounds) -> Exporter:
         found = provider()
         return PLAIN if found is None else streams_of(found)
 
-    exporter = Exporter(inside, Figures(wishes_of(inside, bounds, provider), streams))
+    exporter = Exporter(inside, Collected(wishes_of(inside, bounds, provider), streams))
     return exporter

@@ -180,9 +180,9 @@ def measure(counters: Counters, native_id: int, queue: SchedStat | None = None) 
         idle_ns += max(0, now_ns - tick_ns)
     cpu_ns = cpu_time_ns(native_id)
     if queue is None and cpu_ns is not None:
-        told = scheduling(native_id)
+        stat = scheduling(native_id)
         queue = (
-            SchedStat(now_ns, idle_ns, cpu_ns, told.wait_ns, told.slices, counters.waits) if told is not None else None
+            SchedStat(now_ns, idle_ns, cpu_ns, stat.wait_ns, stat.slices, counters.waits) if stat is not None else None
         )
     return Usage(now_ns, began_ns, tick_ns, idle_ns, gc_ns, cpu_ns, queue)
 
@@ -221,10 +221,10 @@ def known(obs: Any, counters: Counters) -> UsageHistory | None:
     If any is from before the present iteration, one of the two is.
     """
     own: UsageHistory | None = obs.usage
-    told = counters.looks()
-    if told is None:
+    stat = counters.looks()
+    if stat is None:
         return own
-    native_id, looks = told
+    native_id, looks = stat
     found: list[Usage] = []
     queues: list[SchedStat] = []
     if own is not None and own.native_id == native_id:
@@ -341,13 +341,13 @@ def _compared(sleep: _Sleep, now_ns: int, slices: int | None, *, awake: bool) ->
     late_ns = now_ns - planned_ns
     wait_ns = 0
     if not awake or late_ns >= WORTH_ASKING_NS:
-        told, known = scheduling(sleep.native_id), _watchdog.known
-        if told is not None:
-            slices = told.slices
+        stat, known = scheduling(sleep.native_id), _watchdog.known
+        if stat is not None:
+            slices = stat.slices
             if known is not None:
-                wait_ns = min(max(0, late_ns), told.wait_ns - known.wait_ns)
+                wait_ns = min(max(0, late_ns), stat.wait_ns - known.wait_ns)
             if awake:
-                _watchdog.known = told
+                _watchdog.known = stat
     woken = slices - slept if slices is not None and slept is not None else 0
     return LateWakeup(planned_ns, now_ns, wait_ns, woken) if late_ns >= LATE_NS or woken > 0 else None
 

@@ -86,10 +86,10 @@ class Session:
                 result = yield
             failed = bool(getattr(item, "_excinfo", None))  # a TestCase's own failure, which pytest raises later
         except (Exception, pytest.fail.Exception):
-            _explain(item, watch, told=False)
+            _explain(item, watch, reported=False)
             raise
         if watch.blocks:
-            _explain(item, watch, told=not failed)
+            _explain(item, watch, reported=not failed)
             if not failed:
                 pytest.fail(watch.message(item.config.rootpath), pytrace=False)
         return result
@@ -237,10 +237,10 @@ def _nearest(block: SlowIteration, events: list[Any]) -> Any:
 # --- in words
 
 
-def _explain(item: pytest.Item, watch: _Watch, *, told: bool) -> None:
-    """Add the section to the test's report. With ``told``, the failure has the message already."""
+def _explain(item: pytest.Item, watch: _Watch, *, reported: bool) -> None:
+    """Add the section to the test's report. With ``reported``, the failure has the message already."""
     root = item.config.rootpath
-    parts = [] if told or not watch.blocks else [watch.message(root)]
+    parts = [] if reported or not watch.blocks else [watch.message(root)]
     if details := watch.details(root):
         parts.append(details)
     if parts:

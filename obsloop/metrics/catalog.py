@@ -360,9 +360,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "obsloop.dropped", "counter", "{item}",
         "What obsloop itself dropped: what was counted under _OTHER, by the label that had too many values; snapshots"
-        " that a busy writer kept from being consistent; coroutine functions without a name of their own; exports that failed;"
-        " spans over the limit per minute; creations of tasks, and tasks with something wrong, for which there was no"
-        " more room.",
+        " that a busy writer kept from being consistent; coroutine functions without a name of their own; exports that"
+        " failed; spans over the limit per minute; creations of tasks, and tasks with something wrong, for which there"
+        " was no more room.",
         (Label("what", DROPPED),), "process",
     ),
     Metric(

@@ -41,7 +41,7 @@ def tasks(request: Request) -> Response:
 
 def report() -> dict[str, Any]:
     """Return the live tasks and the findings for JSON."""
-    found, told = listing(), runner.kept()
+    found, kept = listing(), runner.kept()
     return {
         "process": os.getpid(),
         "taken_at": moment(time.time()),
@@ -49,8 +49,8 @@ def report() -> dict[str, Any]:
         "unseen": found.unseen,
         "not_looked_at": found.not_looked_at,
         "tasks": [_shape(task) for task in gc_pause.breathing(found.tasks)],
-        "older_lints": told.older,
-        "lints": [_finding(event) for event in told.events],
+        "older_lints": kept.older,
+        "lints": [_finding(event) for event in kept.events],
     }
 
 

@@ -150,7 +150,7 @@ def keep(folder: Path) -> None:
 
 
 def fewer(picture: Image.Image) -> Image.Image:
-    """Reduce a picture to its 256 most frequent colours. Quantizers mix similar grounds, and lose thin lines' colours."""
+    """Reduce a picture to its 256 most frequent colours. Quantizers mix similar grounds, and lose thin lines."""
     data = picture.tobytes()
     counted = Counter(data[at : at + 3] for at in range(0, len(data), 3))
     kept = [colour for colour, _ in counted.most_common(256)]

@@ -19,14 +19,14 @@ cdef class Measurement:
 cdef enum:
     CHUNK_BITS = 10                 # records come in chunks that are never moved
     CHUNK_SIZE = 1 << CHUNK_BITS
-    NOBODY = 0xFFFFFFFF
+    NO_RECORD = 0xFFFFFFFF
 
 
 cdef class TaskTable:
     """See ``pure.task_table.TaskTable``."""
 
     def __cinit__(self):
-        self.free = NOBODY
+        self.free = NO_RECORD
 
     def __dealloc__(self):
         self.clear()
@@ -46,7 +46,7 @@ cdef class TaskTable:
         self.slots = NULL
         self.present = NULL
         self.n_chunks = self.n_live = self.mask = 0
-        self.free = NOBODY
+        self.free = NO_RECORD
         return 0
 
     cdef inline uint32_t home(self, PyObject *task) noexcept:
@@ -111,7 +111,7 @@ cdef class TaskTable:
         cdef Record *record
         if self.slots is NULL or 5 * <uint64_t>self.n_live >= 4 * <uint64_t>self.mask:
             self.grow()
-        if self.free == NOBODY:
+        if self.free == NO_RECORD:
             self.more()
         number = self.free
         record = self.at(number)

@@ -47,7 +47,7 @@ _throttle = Throttle()
 _kept: deque[tuple[int, TaskLint]] = deque(maxlen=KEPT)
 
 
-class _Told:
+class _Reported:
     """How much of a group has been reported."""
 
     __slots__ = ("at", "level")
@@ -61,47 +61,47 @@ class _Told:
 class Groups:
     """The hysteresis of one lint."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_reported",)
 
     def __init__(self) -> None:
-        self._told: dict[Key, _Told] = {}
+        self._reported: dict[Key, _Reported] = {}
 
     def is_news(self, key: Key, n: int) -> bool:
         """Return whether to report the group, which has ``n`` members now."""
-        told = self._told.get(key)
+        reported = self._reported.get(key)
         now = clock.seconds()
-        if told is None:
+        if reported is None:
             if n < 1:
                 return False
-            if len(self._told) >= MAX_GROUPS:
+            if len(self._reported) >= MAX_GROUPS:
                 self._forget_settled(now)
-            if len(self._told) >= MAX_GROUPS:
+            if len(self._reported) >= MAX_GROUPS:
                 dropped["task_lint"] += 1
                 return False
-            told = self._told[key] = _Told()
-        elif n <= told.level // 2:
-            told.level = n
+            reported = self._reported[key] = _Reported()
+        elif n <= reported.level // 2:
+            reported.level = n
             return False
-        elif n < 2 * told.level or (not told.level and now - told.at < AGAIN_SECONDS):
+        elif n < 2 * reported.level or (not reported.level and now - reported.at < AGAIN_SECONDS):
             return False
-        told.level, told.at = n, now
+        reported.level, reported.at = n, now
         return True
 
     def level(self, key: Key) -> int:
         """Return the number reported last, or what it has fallen to; 0 if none was reported or the group is over."""
-        told = self._told.get(key)
-        return 0 if told is None else told.level
+        reported = self._reported.get(key)
+        return 0 if reported is None else reported.level
 
     def settle(self, present: set[Key]) -> None:
         """Note that all other groups are empty."""
-        for key in list(self._told):
+        for key in list(self._reported):
             if key not in present:
                 self.is_news(key, 0)
 
     def _forget_settled(self, now: float) -> None:
-        for key, told in list(self._told.items()):
-            if not told.level and now - told.at >= AGAIN_SECONDS:
-                self._told.pop(key, None)
+        for key, reported in list(self._reported.items()):
+            if not reported.level and now - reported.at >= AGAIN_SECONDS:
+                self._reported.pop(key, None)
 
 
 def add(obs: Any, lint: str, n: int = 1) -> None:

@@ -57,7 +57,7 @@ class Count(NamedTuple):
 
 
 class _Suspect:
-    __slots__ = ("future_id", "held", "looks", "ref", "since_ns", "told")
+    __slots__ = ("future_id", "held", "looks", "ref", "reported", "since_ns")
 
     def __init__(self, ref: Any, future_id: int, since_ns: int, *, held: bool) -> None:
         self.ref = ref
@@ -65,7 +65,7 @@ class _Suspect:
         self.since_ns = since_ns
         self.looks = 0
         self.held = held
-        self.told = False
+        self.reported = False
 
 
 class NeverWoken:
@@ -136,8 +136,8 @@ class NeverWoken:
             obs = loop._obsloop
             if (now.began_ns - suspect.since_ns) / 1e9 < obs.settings.never_woken_after:
                 continue
-            if not suspect.told:
-                suspect.told = True
+            if not suspect.reported:
+                suspect.reported = True
                 findings.add(obs, LINT)
             key = scan.key_of(run, scan.coroutine_of(suspect.ref()))
             found.setdefault(key, []).append(suspect)
@@ -157,14 +157,14 @@ class NeverWoken:
             findings.tell(loop._obsloop, LINT, site, message, n=len(suspects), seconds=seconds, detail=where)
         self._groups.settle(set(found))
 
-    def is_told(self, task: Any) -> bool:
+    def is_reported(self, task: Any) -> bool:
         """Return whether this task has been reported already."""
         suspect = self._suspects.get(id(task))
-        return suspect is not None and suspect.told
+        return suspect is not None and suspect.reported
 
     def destroyed(self, loop: Any, task: Any) -> None:
         """Report a task that was collected as garbage while it waited, as asyncio says: nothing could have woken it."""
-        if loop.is_running() and not self.is_told(task):
+        if loop.is_running() and not self.is_reported(task):
             obs = loop._obsloop
             findings.add(obs, LINT)
             site = coroutines.site_of_task(task)

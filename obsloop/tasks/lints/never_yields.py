@@ -48,29 +48,29 @@ def limit_ns(obs: Any) -> int:
 class Steps:
     """Steps that last too long: checked whenever the watchdog checks."""
 
-    __slots__ = ("_groups", "_told")
+    __slots__ = ("_groups", "_reported")
 
     def __init__(self) -> None:
         self._groups = findings.Groups()
-        self._told: dict[int, int] = {}
+        self._reported: dict[int, int] = {}
         """By the ``id`` of a run's counters: when the step began that was counted."""
 
     def look(self, runs: dict[int, Run], now_ns: int) -> int:
         """Check what these loops do at this moment. Return when there may be something to find."""
-        for key in list(self._told):
+        for key in list(self._reported):
             if all(id(run.counters) != key for run in runs.values()):
-                self._told.pop(key, None)
+                self._reported.pop(key, None)
         due_ns = now_ns + LEAST_NS
         for run in runs.values():
             counters, loop = run.counters, run.loop()
             began_ns = counters.tick_ns
-            if loop is None or counters.state != IN_CALLBACK or self._told.get(id(counters)) == began_ns:
+            if loop is None or counters.state != IN_CALLBACK or self._reported.get(id(counters)) == began_ns:
                 continue
             limit = limit_ns(loop._obsloop)
             if now_ns - began_ns < limit:
                 due_ns = min(due_ns, began_ns + limit)
             elif self._see(run, loop, began_ns, now_ns):
-                self._told[id(counters)] = began_ns
+                self._reported[id(counters)] = began_ns
         return due_ns
 
     def _see(self, run: Run, loop: Any, began_ns: int, now_ns: int) -> bool:
@@ -113,13 +113,13 @@ def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | 
 class _Ready:
     """A task that may be always ready."""
 
-    __slots__ = ("looks", "ref", "since_ns", "told")
+    __slots__ = ("looks", "ref", "reported", "since_ns")
 
     def __init__(self, ref: Any, since_ns: int) -> None:
         self.ref = ref
         self.since_ns = since_ns
         self.looks = 1
-        self.told = False
+        self.reported = False
 
 
 class AlwaysReady:
@@ -176,8 +176,8 @@ class AlwaysReady:
             obs = loop._obsloop
             if now.began_ns - entry.since_ns < PATIENCE * limit_ns(obs):
                 continue
-            if not entry.told:
-                entry.told = True
+            if not entry.reported:
+                entry.reported = True
                 findings.add(obs, LINT)
             key = scan.key_of(run, scan.coroutine_of(task))
             found.setdefault(key, []).append(entry)
