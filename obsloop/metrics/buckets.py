@@ -10,7 +10,7 @@ This module is not on the hot path: ``hotpath.pure`` takes ``bounds`` and ``fast
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isqrt
 
 SCALE = 2
@@ -95,3 +95,8 @@ COUNTS = Buckets(
     decimals=[m * 10**k for k in range(6) for m in (1, 2, 5)] + [10**6],
 )
 """For depths of queues: counted and exported as they are; zero has a bucket of its own."""
+
+
+def added_up(blocks: Iterable[list[int]]) -> list[int]:
+    """Return the sum of blocks of equal length, number by number."""
+    return [sum(column) for column in zip(*blocks, strict=True)]

@@ -6,13 +6,12 @@ A snapshot is made in the thread that asks for it. It does not disturb the loops
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from types import MappingProxyType
 
 from obsloop import instruments
 from obsloop.hotpath.displaced import is_displaced
 from obsloop.metrics import registry, self_metrics
-from obsloop.metrics.buckets import COUNTS, SECONDS
+from obsloop.metrics.buckets import COUNTS, SECONDS, added_up
 from obsloop.metrics.catalog import BOUNDED, STATES
 from obsloop.metrics.counters import KINDS, STRIDE, read
 from obsloop.metrics.registry import LoopMetrics
@@ -31,9 +30,9 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
     readings = [read(counters, ours=id(counters) not in displaced) for counters in blocks]
     self_metrics.dropped["torn_snapshot"] += sum(not r.consistent for r in readings)
     loops = [loop for loop, _ in lent]
-    durations = _add(r.durations for r in readings)
-    delays = _add(r.delays for r in readings)
-    iteration = _add(r.iteration for r in readings)
+    durations = added_up(r.durations for r in readings)
+    delays = added_up(r.delays for r in readings)
+    iteration = added_up(r.iteration for r in readings)
     blocked_time = max((r.blocked_ns for r in readings), default=0) / 1e9
     by_kind = {(kind,): slice(i * STRIDE, (i + 1) * STRIDE) for i, kind in enumerate(KINDS)}
     timer = by_kind["timer",]
@@ -52,11 +51,11 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
         "asyncio.eventloop.iterations": {(): sum(iteration[1:])},
         "asyncio.eventloop.events": {(): total("events")},
         "asyncio.eventloop.events_waiting": {(): total("events_waiting")},
-        "asyncio.eventloop.poll.duration": {(): seconds(_add(r.poll for r in readings))},
+        "asyncio.eventloop.poll.duration": {(): seconds(added_up(r.poll for r in readings))},
         "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
         "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
         "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
-        "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, _add(r.depth for r in readings))},
+        "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, added_up(r.depth for r in readings))},
         "asyncio.eventloop.timer.count": {(): sum(len(getattr(loop, "_scheduled", ())) for loop in loops)},
         "asyncio.eventloop.timer.cancelled": {(): sum(getattr(loop, "_timer_cancelled_count", 0) for loop in loops)},
         # A timer is ready when it is due: its lateness is the delay of its kind.
@@ -73,10 +72,6 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
     running = any(r.running for r in readings)
     metrics.exemplars.put_into(data)
     return Snapshot(metrics.name, running, blocked_time, frozen(data), metrics.began, MappingProxyType(coroutines))
-
-
-def _add(blocks: Iterable[list[int]]) -> list[int]:
-    return [sum(column) for column in zip(*blocks, strict=True)]
 
 
 def snapshots() -> dict[str, Snapshot]:

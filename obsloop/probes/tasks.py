@@ -30,7 +30,7 @@ from obsloop.introspect import coroutines, error_names
 from obsloop.introspect.attributes import class_of
 from obsloop.introspect.coroutines import TASKS
 from obsloop.metrics import coroutine_times as _coroutines
-from obsloop.metrics.buckets import SECONDS
+from obsloop.metrics.buckets import SECONDS, added_up
 from obsloop.metrics.coroutine_times import TopCoroutines
 from obsloop.metrics.counters import FINISHES, Reading
 from obsloop.metrics.snapshot import CoroutineTime, Histogram, Value
@@ -183,11 +183,8 @@ def collect(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tup
     oldest_ns = min(
         (created_ns for task_table in task_tables if (created_ns := task_table.oldest_ns())), default=now_ns
     )
-    finished = [sum(column) for column in zip(*(r.tasks_finished for r in readings), strict=True)]
-    delays, durations = (
-        Histogram.from_block(SECONDS, [sum(column) for column in zip(*(getattr(r, f) for r in readings), strict=True)])
-        for f in _FIELDS
-    )
+    finished = added_up(r.tasks_finished for r in readings)
+    delays, durations = (Histogram.from_block(SECONDS, added_up(getattr(r, f) for r in readings)) for f in _FIELDS)
     return {
         "asyncio.task.created": {(): sum(r.tasks_created for r in readings)},
         "asyncio.task.finished": {(how,): n for how, n in zip(FINISHES, finished, strict=True)},

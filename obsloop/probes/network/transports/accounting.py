@@ -20,6 +20,7 @@ from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import protocols
 from obsloop.introspect.attributes import class_of
 from obsloop.introspect.error_names import type_name
+from obsloop.metrics.buckets import added_up
 from obsloop.metrics.counters import NETWORKS
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def collect(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, d
             active[key] += n
         buffered += flows.buffered
         paused_ns += flows.paused_ns()
-    io_bytes = [sum(column) for column in zip(*(r.io_bytes for r in readings), strict=True)]
+    io_bytes = added_up(r.io_bytes for r in readings)
     return {
         "asyncio.transport.active": {**active},
         "asyncio.transport.io": {
