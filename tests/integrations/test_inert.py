@@ -96,7 +96,7 @@ def test_it_can_be_switched_off(judge):
 
 def test_it_is_announced(judge):
     """To those who ask pytest which options and markers there are."""
-    judge("", "--markers").stdout.fnmatch_lines(["@pytest.mark.obsloop(max_block=SECONDS): fail the test when *"])
+    judge("", "--markers").stdout.fnmatch_lines(["@pytest.mark.obsloop(max_block=SECONDS): fail the test if *"])
     judge("", "--help").stdout.fnmatch_lines(["*--obsloop-max-block=SECONDS*", "*obsloop_max_block (string)*"])
 
 

@@ -53,13 +53,13 @@ WAYS = """
 """
 
 
-def test_each_way_to_a_loop_is_judged(judge):
+def test_each_way_to_a_loop_is_judged(judge_with_every_plugin):
     """And each of these tests blocks its loop."""
-    judge(WAYS, "--obsloop-max-block=0.25").assert_outcomes(failed=8)
+    judge_with_every_plugin(WAYS, "--obsloop-max-block=0.25").assert_outcomes(failed=8)
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_pytest_asyncio_with_loops_of_every_scope(judge, mode):
+def test_pytest_asyncio_with_loops_of_every_scope(judge_with_every_plugin, mode):
     """Each second test blocks; their fixtures may."""
     pytest.importorskip("pytest_asyncio")
     text = """
@@ -92,7 +92,7 @@ def test_pytest_asyncio_with_loops_of_every_scope(judge, mode):
     async def test_blocks_{scope}():
         time.sleep(0.3)
     """
-    result = judge(text, "--obsloop-max-block=0.25", f"--asyncio-mode={mode}")
+    result = judge_with_every_plugin(text, "--obsloop-max-block=0.25", f"--asyncio-mode={mode}")
     result.assert_outcomes(passed=3, failed=3)
     for scope in ("function", "module", "session"):
         result.stdout.fnmatch_lines_random(
@@ -103,9 +103,9 @@ def test_pytest_asyncio_with_loops_of_every_scope(judge, mode):
         )
 
 
-def test_anyio_on_asyncio_is_judged_and_on_trio_is_not(judge):
+def test_anyio_on_asyncio_is_judged_and_on_trio_is_not(judge_with_every_plugin):
     """trio has no asyncio loop: nothing is observed there and nothing fails."""
-    result = judge(
+    result = judge_with_every_plugin(
         """
         import time, anyio, pytest
 
@@ -129,10 +129,10 @@ def test_anyio_on_asyncio_is_judged_and_on_trio_is_not(judge):
     )
 
 
-def test_uvloop_stays_uvloop(judge):
+def test_uvloop_stays_uvloop(judge_with_every_plugin):
     """A project that tests on uvloop still does; what happens there is not judged, and the header says so."""
     pytest.importorskip("uvloop", reason="uvloop has no wheel for this interpreter")
-    result = judge(
+    result = judge_with_every_plugin(
         """
         import asyncio, time, pytest, uvloop
 
@@ -158,7 +158,7 @@ def test_uvloop_stays_uvloop(judge):
     )
 
 
-def test_in_the_workers_of_xdist(judge):
+def test_in_the_workers_of_xdist(judge_with_every_plugin):
     """Each worker judges its own tests, by option and by marker; a bad marker is told there too."""
     pytest.importorskip("xdist")
     text = """
@@ -174,7 +174,7 @@ def test_in_the_workers_of_xdist(judge):
     def test_may():
         asyncio.run(main())
     """
-    result = judge(text, "--obsloop-max-block=0.25", "-n2")
+    result = judge_with_every_plugin(text, "--obsloop-max-block=0.25", "-n2")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["obsloop: the loop was blocked for 0.*"])
     bad = (
@@ -184,12 +184,12 @@ def test_in_the_workers_of_xdist(judge):
     def test_it(): pass
     """
     )
-    result = judge(bad, "-n2")
+    result = judge_with_every_plugin(bad, "-n2")
     assert result.ret != pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["test_story.py::test_it: bad marker obsloop(): expected *"])
 
 
-def test_under_obsloop_run_it_judges_as_well(judge, pytester):
+def test_under_obsloop_run_it_judges_as_well(judge_with_every_plugin, pytester):
     """There loops are observed already, and stay so after pytest's end."""
     pytester.makepyfile(
         test_story="""
