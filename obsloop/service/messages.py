@@ -90,6 +90,8 @@ def parse_head(head: bytes) -> Request:
         if not colon or not _FIELD_NAME.match(name):
             raise RequestError(400, "A header line is not of the form: Name: value")
         name, value = name.lower(), value.strip()
+        if name == "host" and name in headers:  # as RFC 9112 wants it: else a second one could hide behind the first
+            raise RequestError(400, "The request has more than one Host header.")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if method not in ("GET", "HEAD"):
         raise RequestError(405, "This service answers GET and HEAD only: it changes nothing.", ("Allow", "GET, HEAD"))

@@ -67,6 +67,11 @@ def test_a_name_that_was_pointed_here_gets_nothing(loopback, host):
     assert "OBSLOOP_ALLOWED_HOSTS" in answer
 
 
+def test_a_second_host_is_refused(loopback):
+    """RFC 9112: joined with a comma, a foreign name could hide behind the port of a local one."""
+    assert ask(loopback, "Host: localhost:1", "Host: evil.example")[0] == 400
+
+
 def test_the_host_in_the_target_counts(loopback):
     """RFC 9112: where the target has a host, the header is ignored."""
     assert ask(loopback, "Host: localhost", target="http://evil.example/ok")[0] == 421
