@@ -158,9 +158,10 @@ def test_a_block_in_a_servicer_is_found(program):
     with Recorder() as events:
         assert program.run(main()) == b"done"
     if figures := program.figures:
-        (event,) = (event for event in events.slow_callbacks if event.duration >= BLOCK)
+        # A busy machine makes others slow, too: the first look-ups of a channel, say.
+        (event,) = (event for event in events.slow_callbacks if event.detail.endswith(" in block"))
+        assert event.duration >= BLOCK
         assert event.kind == "task_step"
         assert event.name.startswith("grpc.")
-        assert event.detail.endswith(" in block")
         assert Path(__file__).name in event.detail
-        assert figures.slow(event.name.rpartition(".")[2]) == 1
+        assert figures.slow(event.name.rpartition(".")[2]) >= 1
