@@ -133,7 +133,7 @@ def test_every_metric_has_a_name_here_and_every_name_a_metric():
 
 
 def test_what_is_exported_is_the_catalogue_and_nothing_else(scraped):
-    """A program that does everything shows each metric of the catalogue, and no family besides."""
+    """A program that does everything shows each metric of the catalogue, and no other family."""
     assert list(scraped) == [EXPECTED[metric.name][0] for metric in obsloop.METRICS]
     assert [name for name, family in scraped.items() if not family.samples] == []
 
