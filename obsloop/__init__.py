@@ -27,7 +27,9 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     protocols.py         a transport's protocol, and its peer
 #     callbacks.py         from a handle to a name that a person understands
 #     frames.py            read another thread's frames in one step
+#     own_code.py          the program's own code or a library's: the culprit of a block
 #     stacks.py            those frames as text, from the loop's callback on
+#     places.py            a file and a line, short enough to read
 #     spans.py             the OpenTelemetry span in which something ran
 #     error_names.py       names of exceptions, for the label `error.type`
 #   instruments.py         Instrument: add, remove, call
@@ -108,6 +110,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #         factory.py       how a loop makes them
 #   blocking/              slow callbacks, blocked loops, and why
 #     slow.py              a callback or an iteration was slow: where its time went
+#     blame.py             who blocked the loop, and for how long
 #     watchdog.py          the watchdog's thread
 #     wakeup.py            the watchdog sleeps here
 #     detector.py          is this loop blocked?
@@ -118,7 +121,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     usage.py             what a thread used of the machine
 #     exemplars.py         traces of slow callbacks, and of callbacks that waited behind them
 #     recent.py            the most recent events, for /slow
-#     log.py               lines about loops that are blocked for long
+#     log.py               log lines about blocks
 #   service/               HTTP, in threads of its own
 #     lifecycle.py         start and stop the service; forks
 #     server.py            one selector for all clients

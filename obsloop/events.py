@@ -20,6 +20,7 @@ __all__ = [
     "PHASES",
     "ROLES",
     "Attempt",
+    "BlockEvent",
     "CallbackError",
     "ConnectionSetUp",
     "Event",
@@ -92,7 +93,26 @@ class Event:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SlowCallback(Event):
+class BlockEvent(Event):
+    """The fields of all events about a loop that is or was blocked: who blocked it.
+
+    The culprit is the innermost line of the program's own code, as the watchdog's samples saw it for most of the time.
+    Own code is neither installed, nor the standard library, nor obsloop (see the settings ``own_packages`` and
+    ``foreign_packages``). Without own code, it is the innermost line of a library.
+    """
+
+    culprit_function: str = ""
+    """The function, with its module and class: ``shop.orders.export``."""
+    culprit_filename: str = ""
+    """Its file; empty if it has no Python source."""
+    culprit_lineno: int = 0
+    """The line that ran; the function's first line if there was no sample. 0 if it has no Python source."""
+    culprit_seen: bool = False
+    """Whether a sample saw it. If not, the culprit is the callback's or the coroutine's own function."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SlowCallback(BlockEvent):
     """One callback took ``loop.slow_callback_duration`` or longer. Emitted in the loop's thread, when it returned."""
 
     cpu_time: float | None = None
@@ -106,7 +126,7 @@ class SlowCallback(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SlowIteration(Event):
+class SlowIteration(BlockEvent):
     """The callbacks of one iteration together took too long. Emitted in the loop's thread, at the iteration's end.
 
     Name and place are those of the callback that took most of the time.
@@ -118,7 +138,7 @@ class SlowIteration(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LoopBlocked(Event):
+class LoopBlocked(BlockEvent):
     """The loop has not polled for too long, and still does not. Emitted in the watchdog's thread, once per episode.
 
     Name and place are those of the callback that ran at the first sample; ``duration`` is the block's length by then.
@@ -128,7 +148,7 @@ class LoopBlocked(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LoopUnblocked(Event):
+class LoopUnblocked(BlockEvent):
     """The loop moved on after a ``LoopBlocked``. Same fields, with the whole duration, all samples and the final cause.
 
     Emitted in the watchdog's thread.

@@ -142,6 +142,7 @@ def program(source: str, *options: str, path: Iterable[str] = (), **environ: str
     """Run `source` in an interpreter of its own, with our import path and, of our variables, the choice of core."""
     head = f"import sys; sys.path[:] = {[*path, *sys.path]!r}\n"
     env = {k: v for k, v in os.environ.items() if k == "OBSLOOP_PURE" or not k.startswith(("PYTHON", "OBSLOOP_"))}
+    env["OBSLOOP_LOG_BLOCKED_AFTER"] = "3600"  # a busy machine blocks any loop for half a second: it would be logged
     return subprocess.run(
         [sys.executable, *options, "-c", head + textwrap.dedent(source)],
         env=env | environ,

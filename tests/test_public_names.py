@@ -16,9 +16,9 @@ PUBLIC = {
     "observe_new_loops", "process_snapshot", "remove_instrument", "run", "snapshots", "task_times",
 }  # fmt: skip
 PUBLIC_EVENTS = {
-    "Attempt", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event", "ExecutorJob",
-    "LINTS", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback", "SlowIteration",
-    "SubprocessExit", "TaskDone", "TaskLint", "TransportClosed",
+    "Attempt", "BlockEvent", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event",
+    "ExecutorJob", "LINTS", "LoopBlocked", "LoopUnblocked", "OUTCOMES", "PHASES", "ROLES", "Sample", "SlowCallback",
+    "SlowIteration", "SubprocessExit", "TaskDone", "TaskLint", "TransportClosed",
 }  # fmt: skip
 PUBLIC_ASGI = {"Middleware"}
 PUBLIC_TESTING = {"Recorder", "StepClock"}

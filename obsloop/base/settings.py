@@ -24,6 +24,8 @@ _KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|
 _MAX_NAME = 100
 _MAX_HOSTS = 64
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+_MAX_PACKAGES = 64
+_PACKAGE = re.compile(r"\w+(\.\w+)*")
 _MOST_A_MINUTE = 1_000_000
 
 _AnySettings = TypeVar("_AnySettings", bound="Settings | SpanSettings")
@@ -51,13 +53,23 @@ class Settings:
     addresses."""
     unhealthy_after: float = 1.0
     """Seconds in one callback after which ``/healthz`` and a log line say that the loop is blocked."""
+    slow_callback: float | None = None
+    """Seconds after which a callback is slow, and its loop blocked: sets the loop's ``slow_callback_duration``. The
+    program may set that attribute itself later. Default: asyncio's own, 0.1."""
     slow_iteration: float | None = None
     """Seconds after which an iteration is slow. Default: the loop's ``slow_callback_duration``."""
     slow_task: float = 10.0
     """Seconds from creation to end after which a task is reported to instruments (``on_task_done``). A task that failed
     is reported at any age."""
+    log_blocked_after: float = 0.5
+    """Seconds of a block from which on it is logged when it is over: one line per culprit in ten seconds."""
     log_slow_callbacks: bool = False
-    """Whether slow callbacks and iterations are also logged outside debug mode. In debug mode, asyncio logs them."""
+    """Whether every block is logged, from the loop's ``slow_callback_duration`` on."""
+    own_packages: str | None = None
+    """Packages that count as the program's own code although they are installed, with commas between them:
+    ``shop, shop_common``. A block is blamed on the innermost line of own code."""
+    foreign_packages: str | None = None
+    """Packages that count as libraries although they are not installed: ``vendored``."""
     watchdog: bool = True
     """Whether a thread, the watchdog, checks for loops that are blocked now."""
     lints: bool = True
@@ -172,7 +184,9 @@ def _octal(text: str) -> int | str:
 _READ: dict[str, Callable[[str], Any]] = {
     "socket_mode": _octal,
     "unhealthy_after": _number,
+    "slow_callback": _number,
     "slow_iteration": _number,
+    "log_blocked_after": _number,
     "slow_task": _number,
     "log_slow_callbacks": _yes_or_no,
     "watchdog": _yes_or_no,
@@ -235,6 +249,15 @@ def _check_hosts(value: Any) -> str:
     )
 
 
+def _check_packages(value: Any) -> str:
+    if value is None:
+        return ""
+    names = value.split(",") if isinstance(value, str) else []
+    if 0 < len(names) <= _MAX_PACKAGES and all(_PACKAGE.fullmatch(name.strip()) for name in names):
+        return ""
+    return f"expected up to {_MAX_PACKAGES} names of packages with commas between them, such as shop, shop.views"
+
+
 def _check_seconds(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
         return ""
@@ -271,7 +294,11 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "socket_mode": _check_socket_mode,
     "allowed_hosts": _check_hosts,
     "unhealthy_after": _check_seconds,
+    "slow_callback": _check_seconds_or_none,
     "slow_iteration": _check_seconds_or_none,
+    "log_blocked_after": _check_seconds,
+    "own_packages": _check_packages,
+    "foreign_packages": _check_packages,
     "slow_task": _check_seconds,
     "log_slow_callbacks": _check_yes_or_no,
     "watchdog": _check_yes_or_no,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from obsloop.base import clock
 from obsloop.blocking import cause as causes, log, usage
+from obsloop.blocking.endings import Open, forget_taken, lost, name_of, open_episodes
 from obsloop.blocking.episodes import MAX_SAMPLES, Episode, Story
+from obsloop.blocking.sighting import see
 from obsloop.hotpath import held
 from obsloop.hotpath.displaced import is_displaced
 from obsloop.introspect import frames as _frames
@@ -18,8 +20,6 @@ from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, NEVER_NS
 
 if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
-from obsloop.blocking.endings import Open, forget_taken, lost, name_of, open_episodes
-from obsloop.blocking.sighting import see
 
 FLOOR_NS = 5_000_000  # between two checks
 MIN_THRESHOLD_NS = 10_000_000  # for blocks that last; a shorter one is seen at its end
@@ -105,7 +105,7 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
     samples = ((now_ns - began_ns) / 1e9, frames)
     episode = Episode(began_ns, story, sighting, samples, cause)
     episode.queue = usage.measure(counters, run.native_id).queue
-    unhealthy_ns = 0 if obs.settings.log_slow_callbacks else int(obs.settings.unhealthy_after * 1e9)
+    unhealthy_ns = int(obs.settings.unhealthy_after * 1e9)
     episode.plan(now_ns, unhealthy_ns)
     # The sample took a while. No call from here on until the episode is open: the loop's thread cannot come between.
     known = obs.usage
@@ -120,9 +120,9 @@ def _see_first(run: Run, loop: Any, began_ns: int, callback_ns: int, now_ns: int
     counters.slow_iteration_ns = 0
     open_episodes.append(Open(run, obs, episode))
     event = story.blocked(now_ns - began_ns, cause, tuple(episode.samples))
-    if not unhealthy_ns or now_ns - began_ns >= unhealthy_ns:
+    if now_ns - began_ns >= unhealthy_ns:
         episode.logged = True
-        log.blocked(event, event.duration, cause, sighting.where, over=False)
+        log.lasting(event)
     return episode
 
 
@@ -142,8 +142,7 @@ def _go_on(run: Run, loop: Any, episode: Episode, now_ns: int) -> int:
     if not episode.logged and duration_ns >= unhealthy_ns:
         episode.logged = True
         episode.cause = causes.why(obs, run.counters, episode.began_ns, now_ns)
-        event = episode.story.event(duration_ns, episode.cause, tuple(episode.samples))
-        log.blocked(event, duration_ns / 1e9, episode.cause, episode.sighting.where, over=False)
+        log.lasting(episode.story.event(duration_ns, episode.cause, tuple(episode.samples)))
     episode.plan(now_ns, unhealthy_ns)
     return episode.next_ns
 

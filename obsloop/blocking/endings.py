@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
 from obsloop.blocking import episodes, log
+from obsloop.blocking.blame import Share
 from obsloop.blocking.episodes import Episode, Sighting, Story
-from obsloop.introspect.functions import Site
 
 if TYPE_CHECKING:
+    from obsloop.base.settings import Settings
     from obsloop.events import Sample
+    from obsloop.introspect.own_code import Culprit
     from obsloop.metrics.runs import Run
 REST_NS = 1_000_000_000  # between two checks with the GIL, where healthy loops are checked without it
 _MAX_ENDED = 256  # more unseen blocks at once are only counted
@@ -28,7 +30,9 @@ class Ended(NamedTuple):
     episode: Episode | None
     duration_ns: int
     cause: str
-    unhealthy_ns: float
+    culprit: Culprit
+    detail: str
+    settings: Settings
 
 
 class Open(NamedTuple):
@@ -43,10 +47,15 @@ ended_episodes: deque[Ended] = deque()
 open_episodes: list[Open] = []
 
 
-def seen(obs: Any, started_ns: int, ended_ns: int) -> Sighting | None:
-    """Return what the watchdog saw for most of the time from ``started_ns`` to ``ended_ns``. In the loop's thread."""
+def seen(obs: Any, started_ns: int, ended_ns: int, name: str | None = None) -> Sighting | None:
+    """Return what the watchdog saw for most of the time from ``started_ns`` to ``ended_ns``. In the loop's thread.
+
+    With a ``name``, return what it saw of the callback or coroutine with this name.
+    """
     episode: Episode | None = obs.episode
-    return None if episode is None else episodes.longest_sighting(episode.sightings.copy(), started_ns, ended_ns)
+    if episode is None:
+        return None
+    return episodes.longest_sighting(episode.sightings.copy(), started_ns, ended_ns, name)
 
 
 def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
@@ -58,40 +67,54 @@ def samples_of(obs: Any, started_ns: int) -> tuple[Sample, ...]:
     return tuple((seconds - before, frames) for seconds, frames in episode.samples.copy() if seconds >= before)
 
 
-def end_of_iteration(
-    obs: Any, began_ns: int, ended_ns: int, site: Site, kind: str, schedule_delay: float, cause: str
-) -> None:
-    """Close the episode of ``obs``, or count a block that was not seen. In the loop's thread."""
+def end_of_iteration(obs: Any, began_ns: int, ended_ns: int, sighting: Sighting, shares: list[Share]) -> None:
+    """Close the episode of ``obs``, or count a block that was not seen. In the loop's thread.
+
+    ``sighting`` is what is known without the watchdog, ``shares`` who took the time, the largest share first.
+    """
     episode: Episode | None = obs.episode
     obs.episode = None  # no call since it was read: the watchdog cannot have come between
     if episode is None:
-        sighting = episodes.at_its_end(ended_ns, site, kind, schedule_delay)
         story = Story(name_of(obs), obs.instruments, sighting, clock.epoch(began_ns))
-        _count(obs, Ended(story, None, ended_ns - began_ns, cause, obs.settings.unhealthy_after * 1e9))
+        _count(obs, story, None, ended_ns - began_ns, sighting, shares)
     else:
-        _close(obs, episode, ended_ns, cause)
+        _close(obs, episode, began_ns, ended_ns, shares)
 
 
 def lost(obs: Any, episode: Episode, ended_ns: int) -> None:
     """Close an episode that is over but whose loop has not reported the end. In the watchdog's thread."""
     if obs.episode is episode:
         obs.episode = None  # no call since it was compared: the loop's thread cannot have come between
-        _close(obs, episode, ended_ns, episode.cause)
+        _close(obs, episode, episode.began_ns, ended_ns, [])
 
 
-def _close(obs: Any, episode: Episode, ended_ns: int, cause: str) -> None:
-    cause = episode.cause if cause == "unknown" else cause
+def _close(obs: Any, episode: Episode, began_ns: int, ended_ns: int, shares: list[Share]) -> None:
+    """Count an episode that the watchdog saw. Without shares, who was seen for longest has all the time."""
+    sightings = episode.sightings.copy()
+    name = shares[0].culprit.function if shares else None
+    by_name = [sighting for sighting in sightings if sighting.culprit.function == name]
+    sighting = episodes.longest_sighting(by_name or sightings, began_ns, ended_ns) or episode.sighting
     duration_ns = max(0, ended_ns - episode.began_ns)
-    _count(obs, Ended(episode.story, episode, duration_ns, cause, obs.settings.unhealthy_after * 1e9))
+    if not shares:
+        shares = [Share(sighting.culprit, episode.cause, duration_ns)]
+    known = [share._replace(cause=episode.cause) if share.cause == "unknown" else share for share in shares]
+    _count(obs, episode.story, episode, duration_ns, sighting, known)
 
 
-def _count(obs: Any, ended: Ended) -> None:
+def _count(
+    obs: Any, story: Story, episode: Episode | None, duration_ns: int, sighting: Sighting, shares: list[Share]
+) -> None:
     """Count the block and queue it for the watchdog. If that is far behind, an unseen block is only counted."""
     labelled = obs.metrics.labelled
-    labelled.count("asyncio.eventloop.block.episodes", ended.cause)
-    labelled.time("asyncio.eventloop.block.duration", ended.duration_ns, ended.cause)
-    if len(ended_episodes) < _MAX_ENDED or ended.episode is not None:
-        ended_episodes.append(ended)
+    first = shares[0]
+    labelled.count("asyncio.eventloop.block.episodes", first.cause)
+    labelled.time("asyncio.eventloop.block.duration", duration_ns, first.cause)
+    for share in shares:
+        labelled.count("asyncio.eventloop.block.time", share.culprit.function, share.cause, n=share.ns)
+    if len(ended_episodes) < _MAX_ENDED or episode is not None:
+        ended_episodes.append(
+            Ended(story, episode, duration_ns, first.cause, first.culprit, sighting.detail, obs.settings)
+        )
 
 
 def name_of(obs: Any) -> str:
@@ -102,15 +125,14 @@ def report() -> None:
     """Emit the events of the blocks that have ended."""
     while ended_episodes:
         ended = ended_episodes.popleft()
-        story, episode, duration_ns, cause, unhealthy_ns = ended
+        story, episode, duration_ns, cause, culprit, detail, settings = ended
         samples = tuple(episode.samples) if episode is not None else ()
         if episode is None:
-            event = story.blocked(duration_ns, cause, samples)
-            if duration_ns >= unhealthy_ns:
-                log.blocked(event, event.duration, cause, "", over=True)
+            story.blocked(duration_ns, cause, samples)
         else:
             open_episodes[:] = [entry for entry in open_episodes if entry.episode is not episode]
-        story.unblocked(duration_ns, cause, samples)
+        event = story.unblocked(duration_ns, cause, samples, culprit, detail)
+        log.ended(event, settings, samples)
 
 
 def forget_taken(episode: Episode) -> None:

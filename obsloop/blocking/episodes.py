@@ -12,6 +12,7 @@ from obsloop.blocking.usage import SchedStat
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample
 from obsloop.instruments import Instruments, emit
 from obsloop.introspect.functions import Site
+from obsloop.introspect.own_code import Culprit
 from obsloop.introspect.spans import Ids
 
 MAX_SAMPLES = 16
@@ -26,9 +27,8 @@ class Sighting(NamedTuple):
     site: Site
     kind: str
     detail: str
-    """The site's own, the line it was at, and the active span."""
-    where: str
-    """The line alone: ``at app.py:12 in fetch``."""
+    """The site's own, what the culprit's line had called, and the active span."""
+    culprit: Culprit
     schedule_delay: float
     ids: Ids | None = None
     """The ids of the active span, if that is sampled."""
@@ -49,9 +49,12 @@ class Story(NamedTuple):
         emit(self.instruments, "on_loop_blocked", event)
         return event
 
-    def unblocked(self, duration_ns: int, cause: str, samples: tuple[Sample, ...]) -> LoopUnblocked:
-        """Emit that the loop moved on."""
-        event = LoopUnblocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **self._common())
+    def unblocked(
+        self, duration_ns: int, cause: str, samples: tuple[Sample, ...], culprit: Culprit, detail: str
+    ) -> LoopUnblocked:
+        """Emit that the loop moved on. By now it is known who took most of the time."""
+        common = {**self._common(), **culprit.fields(), "detail": detail}
+        event = LoopUnblocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **common)
         recent.note(event)
         emit(self.instruments, "on_loop_unblocked", event)
         return event
@@ -66,6 +69,7 @@ class Story(NamedTuple):
             "loop_name": self.loop_name,
             "kind": self.sighting.kind,
             **site.fields(),
+            **self.sighting.culprit.fields(),
             "detail": self.sighting.detail,
             "schedule_delay": self.sighting.schedule_delay,
             "started_at": self.started_at,
@@ -116,26 +120,37 @@ class Episode:
             self.next_ns = min(self.next_ns, self.began_ns + unhealthy_ns)
 
 
-def longest_sighting(sightings: list[Sighting], started_ns: int, ended_ns: int) -> Sighting | None:
-    """Return the sighting, from ``started_ns`` to ``ended_ns``, whose place lasted longest; None without any.
+def longest_sighting(
+    sightings: list[Sighting], started_ns: int, ended_ns: int, name: str | None = None
+) -> Sighting | None:
+    """Return the sighting, from ``started_ns`` to ``ended_ns``, whose culprit lasted longest; None without any.
 
-    Each sighting stands for the time around it, up to the middle between it and the next. The last one alone would not
-    do: it may show the line after the block.
+    With a ``name``, only sightings of the callback or coroutine with this name count. Each sighting stands for the time
+    around it, up to the middle between it and the next. The last one alone would not do: it may show the line after the
+    block. First the function that lasted longest is chosen, then its line.
     """
     within = [sighting for sighting in sightings if started_ns <= sighting.at_ns]
-    spent: dict[tuple[str, str], int] = {}
-    last: dict[tuple[str, str], Sighting] = {}
+    by_function: dict[tuple[str, str], int] = {}
+    by_line: dict[tuple[str, str, int], int] = {}
+    last: dict[tuple[str, str, int], Sighting] = {}
     from_ns = started_ns
     for i, sighting in enumerate(within):
         to_ns = (sighting.at_ns + within[i + 1].at_ns) // 2 if i + 1 < len(within) else ended_ns
-        place = sighting.site.name, sighting.where
-        spent[place] = spent.get(place, 0) + max(0, to_ns - from_ns)
-        last[place] = sighting
-        from_ns = to_ns
-    return last[max(spent, key=lambda place: spent[place])] if spent else None
+        spent_ns, from_ns = max(0, to_ns - from_ns), to_ns
+        if name is not None and sighting.site.name != name:
+            continue
+        function = sighting.site.name, sighting.culprit.function
+        line = (*function, sighting.culprit.lineno)
+        by_function[function] = by_function.get(function, 0) + spent_ns
+        by_line[line] = by_line.get(line, 0) + spent_ns
+        last[line] = sighting
+    if not by_function:
+        return None
+    longest = max(by_function, key=lambda function: by_function[function])
+    return last[max((line for line in by_line if line[:2] == longest), key=lambda line: by_line[line])]
 
 
-def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float) -> Sighting:
+def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float, culprit: Culprit) -> Sighting:
     """Return what is known of an episode that the watchdog did not see while it lasted."""
     detail = f"{site.detail}; {_SEEN_AT_END}" if site.detail else _SEEN_AT_END
-    return Sighting(ended_ns, site, kind, detail, "", schedule_delay)
+    return Sighting(ended_ns, site, kind, detail, culprit, schedule_delay)

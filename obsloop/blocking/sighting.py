@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.blocking.episodes import Sighting
 from obsloop.hotpath import backend, held
-from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, spans, stacks
+from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, own_code, spans, stacks
 from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import IN_CALLBACK, KIND_OF_BLOCK, STRIDE
 
@@ -38,7 +38,7 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, 
     tick_ns, state = counters.tick_ns, counters.state
     if tick_ns != before_ns:
         return None  # the frames may belong to one callback and the handle to the next: try again later
-    stack = stacks.take(frames)
+    stack = stacks.take(frames, loop._obsloop.own_code)
     if stack.ours:
         return None
     if handle is None and stack.outermost is None and not frames.cut and state == IN_CALLBACK and backend.METHODS:
@@ -57,9 +57,10 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, 
         site, kind = coroutines.site_of_task(task), "task_step"
     elif site in (_THE_LOOP, functions.CANCELLED) and stack.outermost is not None:
         site = stack.outermost
-    where = stacks.where(stack.frames)
+    culprit = own_code.culprit_of(stack.innermost_first, site)
     context = spans.context(handle, task)
     kept.append(context)
     span, ids = spans.span(context, kept)
-    detail = "; ".join(text for text in (site.detail, where, span) if text)
-    return Sighting(now_ns, site, kind, detail, where, delay_ns / 1e9, ids), stack.frames
+    called = own_code.called_by(stack.innermost_first, culprit)
+    detail = "; ".join(text for text in (site.detail, called, span) if text)
+    return Sighting(now_ns, site, kind, detail, culprit, delay_ns / 1e9, ids), stack.frames

@@ -5,30 +5,29 @@ The loop's thread calls this, through ``hotpath.observer``, only after something
 
 from __future__ import annotations
 
-import logging
 from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from obsloop.base.clock import epoch
-from obsloop.base.guarded import harmless
-from obsloop.blocking import cause, endings, exemplars, recent, watchdog
+from obsloop.blocking import blame, cause, endings, episodes, exemplars, log, recent, watchdog
+from obsloop.blocking.blame import Blame, Share
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import callbacks, spans
-from obsloop.introspect.attributes import printable
 from obsloop.introspect.functions import Site
+from obsloop.introspect.own_code import Culprit
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
 
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Counters
 
-_log = logging.getLogger("obsloop")
-
 _TOP = 10
 _MAX_NAMES = 1000
 _OTHERS = Site("(others)", "", 0)
+_LEAST_SHARE = 10
+"""One in so many of an iteration's time makes a name share in the blame, where no single callback was slow."""
 
 
 class ProfileEntry:
@@ -48,7 +47,7 @@ class IterationProfile:
     threshold the iteration is sampled too: the next callback's name stands for the chunk of callbacks that follows.
     """
 
-    __slots__ = ("_by_name", "_chunk", "_chunk_from_ns", "_noted_ns", "began_ns", "slow_seen")
+    __slots__ = ("_by_name", "_chunk", "_chunk_from_ns", "_noted_ns", "began_ns", "blame")
 
     def __init__(self) -> None:
         self.restart(0)
@@ -56,8 +55,8 @@ class IterationProfile:
     def restart(self, began_ns: int) -> None:
         """Begin anew, for the iteration that began at ``began_ns``."""
         self.began_ns = began_ns
-        self.slow_seen = False
-        """Whether one of its callbacks alone was slow."""
+        self.blame = Blame()
+        """Its slow callbacks."""
         self._by_name: dict[str, ProfileEntry] = {}
         self._chunk: ProfileEntry | None = None
         self._chunk_from_ns = self._noted_ns = 0
@@ -131,14 +130,16 @@ def callback(
         exemplars.callback(metrics.exemplars, counters, kind, spent_ns, delay_ns, ids)
     if not slow:
         return
-    profile.slow_seen = True
     counters.slow_iteration_ns = 0  # it blocked the loop: report this iteration's end, whatever the threshold is
-    metrics.labelled.count("asyncio.eventloop.callback.slow", site.name)
     why, cpu_time = cause.why_and_cpu(obs, counters, start_ns, end_ns)
+    culprit = seen.culprit if seen is not None else blame.unseen(obs, handle, site)
+    profile.blame.add(culprit, why, spent_ns)
+    metrics.labelled.count("asyncio.eventloop.callback.slow", culprit.function)
     event = SlowCallback(
         loop_name=metrics.name,
         kind=kind_name,
         **site.fields(),
+        **culprit.fields(),
         duration=spent_ns / 1e9,
         schedule_delay=delay_ns / 1e9,
         started_at=epoch(start_ns),
@@ -156,8 +157,6 @@ def callback(
             context_seen=held.context_since(obs, start_ns),
         )
         emit(obs.instruments, "on_slow_callback", event)
-    if obs.settings.log_slow_callbacks and not loop.get_debug():  # in debug mode asyncio logs it
-        log(event, "slow callback")
     exemplars.behind(loop, metrics.exemplars, counters)  # last: the handles behind wait until now
 
 
@@ -180,14 +179,15 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
     first = ranked[0][2] if ranked else None
     site = first.site if first is not None else Site("", "", 0)
     kind, delay_ns = (first.kind, first.delay_ns) if first is not None else ("other", 0)
+    shares = _shares(obs, profile, ranked, began_ns, end_ns, why)
+    culprit = shares[0].culprit
     if spent_ns >= obs.slow_iteration_ns:
-        seen = endings.seen(obs, began_ns, end_ns)
-        if seen is not None and seen.site.name != site.name:
-            seen = None  # another of its callbacks
+        seen = endings.seen(obs, began_ns, end_ns, site.name)
         event = SlowIteration(
             loop_name=obs.metrics_of(loop).name,
             kind=kind,
             **site.fields(),
+            **culprit.fields(),
             duration=spent_ns / 1e9,
             schedule_delay=delay_ns / 1e9,
             started_at=epoch(began_ns),
@@ -196,13 +196,37 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
             top=tuple((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked),
         )
         emit(obs.instruments, "on_slow_iteration", event)
-        if not profile.slow_seen:  # else its slow callbacks are reported already
+        if not profile.blame:  # else its slow callbacks are reported already
             recent.note(event)
-            if obs.settings.log_slow_callbacks:
-                log(event, "slow iteration")
+        if not obs.settings.watchdog:  # else the watchdog logs it
+            log.ended(event, obs.settings)
     if obs.settings.watchdog:
-        watchdog.iteration_ended(loop, obs, counters, began_ns, end_ns, site, kind, delay_ns / 1e9, why)
+        sighting = episodes.at_its_end(end_ns, site, kind, delay_ns / 1e9, culprit)
+        watchdog.iteration_ended(loop, obs, counters, began_ns, end_ns, sighting, shares)
     profile.restart(0)
+
+
+def _shares(
+    obs: Any,
+    profile: IterationProfile,
+    ranked: list[tuple[int, int, ProfileEntry]],
+    began_ns: int,
+    end_ns: int,
+    why: str,
+) -> list[Share]:
+    """Return who took this iteration's time: the culprits of its slow callbacks or, without any, the names on top."""
+    spent_ns = end_ns - began_ns
+    if profile.blame:
+        return profile.blame.shares(spent_ns)
+    found: list[Share] = []
+    for ns, _, note in ranked:
+        if ns * _LEAST_SHARE < spent_ns and found:
+            break
+        seen = endings.seen(obs, began_ns, end_ns, note.site.name)
+        site = note.site
+        culprit = seen.culprit if seen is not None else Culprit(site.name, site.filename, site.lineno, seen=False)
+        found.append(Share(culprit, why, ns))
+    return blame.in_proportion(found, spent_ns) or [Share(Culprit("", "", 0, seen=False), why, spent_ns)]
 
 
 def sample(loop: Any, counters: Counters, began_ns: int, handle: Any, calls: int) -> None:
@@ -211,16 +235,3 @@ def sample(loop: Any, counters: Counters, began_ns: int, handle: Any, calls: int
     kind = KIND_OF_BLOCK[(marks.marks(handle) or obs.foreign.get(id(handle)) or (OTHER,))[0] // STRIDE]
     obs.profile.of(began_ns).sample(callbacks.site_of_handle(handle), kind, counters.tick_ns, calls)
     exemplars.next_one(loop, obs.metrics_of(loop).exemplars, counters, handle, counters.tick_ns)
-
-
-def log(event: SlowCallback | SlowIteration, what: str) -> None:
-    """Log one line, on the logger ``obsloop``."""
-    top = event.top if isinstance(event, SlowIteration) else ()
-    with harmless:  # a logging handler of the program's may raise
-        _log.warning(
-            "%s on loop %s: %s took %.3f s (%s:%d; kind %s, waited %.3f s, cause %s)%s%s",
-            what, printable(event.loop_name), printable(event.name), event.duration, printable(event.filename),
-            event.lineno, event.kind, event.schedule_delay, event.cause,
-            f"; {printable(event.detail)}" if event.detail else "",
-            "".join(f"; {printable(name)} {seconds:.3f} s in {calls} calls" for name, seconds, calls in top[:3]),
-        )  # fmt: skip

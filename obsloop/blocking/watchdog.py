@@ -20,18 +20,19 @@ from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import guarded
 from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
 from obsloop.blocking import usage
+from obsloop.blocking.detector import FLOOR_NS, MIN_THRESHOLD_NS, close_gone, look, wants_watching
+from obsloop.blocking.endings import REST_NS, end_of_iteration, ended_episodes, open_episodes, report, samples_of, seen
+from obsloop.blocking.wakeup import Wakeup
 from obsloop.hotpath import backend
-from obsloop.introspect.functions import Site
 from obsloop.metrics import runs, self_metrics
 from obsloop.metrics.counters import NEVER_NS
 from obsloop.tasks.lints import runner
 
 if TYPE_CHECKING:
+    from obsloop.blocking.blame import Share
+    from obsloop.blocking.episodes import Sighting
     from obsloop.metrics.counters import Counters
     from obsloop.metrics.runs import Run
-from obsloop.blocking.detector import FLOOR_NS, MIN_THRESHOLD_NS, close_gone, look, wants_watching
-from obsloop.blocking.endings import REST_NS, end_of_iteration, ended_episodes, open_episodes, report, samples_of, seen
-from obsloop.blocking.wakeup import Wakeup
 
 __all__ = ["closed", "iteration_ended", "samples_of", "seen", "self_time_ns"]
 _LONGEST_NS = 100_000_000  # between two checks: a loop may have begun to run, or a threshold may have changed
@@ -116,10 +117,8 @@ def iteration_ended(
     counters: Counters,
     began_ns: int,
     ended_ns: int,
-    site: Site,
-    kind: str,
-    schedule_delay: float,
-    cause: str,
+    sighting: Sighting,
+    shares: list[Share],
 ) -> None:
     """Count a block at the end of its iteration, and have the watchdog emit its events.
 
@@ -129,7 +128,7 @@ def iteration_ended(
     if slow or obs.episode is not None:
         run = runs.runs.get(threading.get_ident())
         usage.iteration_ended(obs, counters, began_ns, run.native_id if run is not None else threading.get_native_id())
-        end_of_iteration(obs, began_ns, ended_ns, site, kind, schedule_delay, cause)
+        end_of_iteration(obs, began_ns, ended_ns, sighting, shares)
     life = _life
     if life is None:
         guarded(_start)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextvars import Context
 from types import (
     BuiltinMethodType,
+    CodeType,
     FunctionType,
     MethodType,
     ModuleType,
@@ -30,10 +31,19 @@ from obsloop.introspect.attributes import (
     qualname_of,
     text,
 )
-from obsloop.introspect.coroutines import TASKS, of_coroutine, of_task
+from obsloop.introspect.coroutines import (
+    TASKS,
+    awaited_by,
+    coroutine_of,
+    generator_in,
+    of_coroutine,
+    of_task,
+    prefix_of,
+)
 from obsloop.introspect.functions import (
     CANCELLED,
     CYTHON_FUNCTIONS,
+    DEEPEST,
     Site,
     bounded,
     innermost_function,
@@ -41,6 +51,7 @@ from obsloop.introspect.functions import (
     of_function,
     place_of,
 )
+from obsloop.introspect.own_code import OwnCode
 from obsloop.introspect.protocols import BETWEEN, THROUGH, listens_on, of_protocol, peer_of, protocol_method
 
 private_sslproto: Any = sslproto
@@ -61,6 +72,27 @@ def site_of_callback(callback: Any, args: tuple[Any, ...] = ()) -> Site:
         return bounded(_of_callback(callback, args if class_of(args) is tuple else ()))
     except Exception:
         return least(callback)
+
+
+def own_coroutine(handle: Any, rule: OwnCode) -> Site | None:
+    """Return the site of the outermost coroutine of the program's own in the task whose step ``handle`` is.
+
+    None if there is none, or if ``handle`` is no task's step.
+    """
+    try:
+        task = get(get(handle, "_callback"), "__self__")
+        coro = coroutine_of(task) if is_a(task, TASKS) else None
+        for _ in range(DEEPEST):
+            if coro is None:
+                return None
+            coro = generator_in(coro)
+            code = get(coro, f"{prefix_of(coro)}_code")
+            if class_of(code) is CodeType and rule.is_own(code.co_filename):
+                return bounded(of_coroutine(coro))
+            coro = awaited_by(coro)
+    except Exception:  # noqa: S110  an object of an unknown kind
+        pass
+    return None
 
 
 _STEPS = ("__step", "__wakeup", "task_wakeup")

@@ -89,11 +89,10 @@ def waiting_at(coro: Any) -> tuple[str, int, str]:
             if coro is None:
                 break
             coro = generator_in(coro)
-            prefix = prefix_of(coro)
             place = place_in(coro)
             if place is not None:
                 found = place[0].co_filename, place[1], clean(place[0].co_qualname)
-            coro = get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+            coro = awaited_by(coro)
     except Exception:  # noqa: S110  the chain ends in an object of an unknown kind: return the last frame found
         pass
     return found
@@ -147,6 +146,12 @@ def prefix_of(coro: Any) -> str:
         if class_of(coro) is cls:
             return prefix
     return "gi" if find(class_of(coro), "gi_frame") is not None else "cr"  # Cython's, or no coroutine at all
+
+
+def awaited_by(coro: Any) -> Any:
+    """Return what this coroutine or generator awaits or iterates; None if it does not wait."""
+    prefix = prefix_of(coro)
+    return get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
 
 
 def of_coroutine(coro: Any) -> Site:

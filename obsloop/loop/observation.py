@@ -19,6 +19,7 @@ from obsloop.blocking.slow import IterationProfile
 from obsloop.hotpath import backend, marks as _marks
 from obsloop.hotpath.held import Held, drop
 from obsloop.instruments import Instruments
+from obsloop.introspect.own_code import OwnCode
 from obsloop.loop import exceptions
 from obsloop.metrics import registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
@@ -48,6 +49,7 @@ class Observation:
         "instruments",
         "iterating",
         "metrics",
+        "own_code",
         "processes",
         "profile",
         "sending",
@@ -69,6 +71,7 @@ class Observation:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.instruments = Instruments()
+        self.own_code = OwnCode(settings.own_packages, settings.foreign_packages)
         self.exception_handler: Any = None
         """The program's own, which obsloop's calls."""
         self.executors: dict[int, Pool] = {}
@@ -239,7 +242,8 @@ class Observed(SelectorEventLoop):
 def observe(loop: Any, settings: Settings) -> None:
     """Give ``loop`` its ``Observation``, and start the service if the settings have an address."""
     obs = Observation(settings)
-    loop._obsloop_slow = loop.slow_callback_duration
+    seconds = settings.slow_callback
+    loop._obsloop_slow = loop.slow_callback_duration if seconds is None else seconds
     obs.slow_ns = nanoseconds(loop._obsloop_slow)
     obs.exception_handler, loop._exception_handler = loop._exception_handler, exceptions.on_exception
     obs.tasks = backend.new_task_table(loop)

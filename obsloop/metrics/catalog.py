@@ -147,7 +147,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.eventloop.callback.slow", "counter", "{callback}",
-        "Callbacks that took slow_callback_duration or longer, by coroutine or function.",
+        "Callbacks that took slow_callback_duration or longer, by culprit: the program's innermost function that the"
+        " watchdog saw, else the coroutine or function that the loop called.",
         (_SITE,), labelled=True,
     ),
     Metric(
@@ -160,6 +161,12 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.eventloop.block.duration", "histogram", "s",
         "How long the loop was blocked, from the return of select to its next call, by cause.", (_CAUSE,),
         labelled=True, buckets=BLOCKED,
+    ),
+    Metric(
+        "asyncio.eventloop.block.time", "counter", "s",
+        "Time that the loop was blocked, by culprit and cause. An iteration's time is shared out among the culprits of"
+        " its slow callbacks: the program's innermost functions that the watchdog saw.",
+        (_SITE, _CAUSE), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.exceptions", "counter", "{exception}",

@@ -19,6 +19,14 @@ BLOCK = 0.3
 """Seconds that a loop is blocked in most tests: three times what asyncio calls slow."""
 
 
+def until(condition, seconds: float = 20.0) -> None:
+    """Wait until `condition()` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def compute(seconds: float) -> None:
     """Use that much CPU time, however long it takes."""
     end = time.thread_time() + seconds

@@ -54,7 +54,6 @@ def test_a_name_cannot_forge_a_line_of_the_log(caplog):
     block_in(f"app.py\n{FORGED}\x1b[2J", lambda: any("blocked for" in r.getMessage() for r in caplog.records))
     lines = [line for record in caplog.records for line in record.getMessage().split("\n")]
     assert any("blocked for" in line for line in lines)
-    assert any("slow callback" in line for line in lines)
     assert any(FORGED in line for line in lines)
     assert not [line for line in lines if line.startswith(FORGED)]
     assert "\x1b" not in "".join(lines)

@@ -83,7 +83,7 @@ def test_what_is_on_the_stack_is_not_kept():
 
 def test_no_stack_at_all():
     """The thread is gone."""
-    assert stacks.take(frames.of_frame(None)) == stacks.Stack((), None, False)
+    assert stacks.take(frames.of_frame(None)) == stacks.Stack((), None, False, [])
 
 
 def test_the_span_comes_from_a_copy_of_the_context(monkeypatch):

@@ -21,26 +21,24 @@ from obsloop.blocking import episodes, watchdog
 from obsloop.events import LoopBlocked, LoopUnblocked
 from obsloop.hotpath import backend
 from obsloop.introspect.functions import Site
+from obsloop.introspect.own_code import Culprit
 from obsloop.testing import Recorder, StepClock
 from tests.support import output
 
-from .support import BLOCK, block, compute, pair
+from .support import BLOCK, block, compute, pair, until
 
 EPISODES = "asyncio.eventloop.block.episodes"
 DURATION = "asyncio.eventloop.block.duration"
 
 
-def until(condition, seconds: float = 20.0) -> None:
-    """Wait until `condition()` holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def sleeper() -> None:
     """Blocks the loop."""
     time.sleep(BLOCK)
+
+
+def long_sleeper(seconds: float) -> None:
+    """Blocks the loop for so long."""
+    time.sleep(seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +58,10 @@ def test_a_block_is_told_while_it_lasts_and_when_it_is_over():
     assert unblocked.duration >= BLOCK
     assert unblocked.samples[: len(blocked.samples)] == blocked.samples
     here = sleeper.__code__
-    assert f"at {here.co_filename}:{here.co_firstlineno + 2} in sleeper" in blocked.detail
+    for event in (blocked, unblocked):
+        assert event.culprit_seen
+        assert event.culprit_function == f"{__name__}.sleeper"
+        assert (event.culprit_filename, event.culprit_lineno) == (here.co_filename, here.co_firstlineno + 2)
 
 
 def test_samples_are_taken_as_the_age_doubles():
@@ -83,14 +84,15 @@ def test_a_slow_callback_is_named_by_the_place_it_was_at_for_longest():
 
     first = function.__code__.co_firstlineno + 1
     slow = max(block(function).slow_callbacks, key=lambda event: event.duration)
-    assert f"{__file__}:{first} in function" in slow.detail
+    assert (slow.culprit_filename, slow.culprit_lineno) == (__file__, first)
 
 
 def test_what_was_seen_for_longest_counts():
     """Each sample stands for the time around it; samples of what ran before do not count."""
 
-    def sighting(at_ns: int, where: str) -> episodes.Sighting:
-        return episodes.Sighting(at_ns, Site("f", "f.py", 1), "callback", "", where, 0.0)
+    def sighting(at_ns: int, function: str, line: int = 1) -> episodes.Sighting:
+        culprit = Culprit(function, "f.py", line, seen=True)
+        return episodes.Sighting(at_ns, Site("f", "f.py", 1), "callback", "", culprit, 0.0)
 
     before, a, b = sighting(50, "before"), sighting(100, "a"), sighting(200, "b")
     assert episodes.longest_sighting([before, a, b], 90, 201) is a
@@ -99,6 +101,10 @@ def test_what_was_seen_for_longest_counts():
     assert episodes.longest_sighting([a, b], 0, 400) is b
     assert episodes.longest_sighting([a, sighting(150, "b"), sighting(190, "a")], 0, 201).at_ns == 190
     assert episodes.longest_sighting([a], 101, 201) is None
+    lines = [sighting(100, "a", 1), sighting(150, "a", 2), sighting(200, "a", 3), sighting(240, "b")]
+    found = episodes.longest_sighting(lines, 100, 300)
+    assert (found.culprit.function, found.culprit.lineno) == ("a", 2)  # the function first, then its longest line
+    assert episodes.longest_sighting(lines, 100, 300, "g") is None
 
 
 def test_every_block_is_counted_once_by_its_cause():
@@ -294,19 +300,18 @@ def test_an_instrument_that_raises_does_not_stop_it():
 
 
 def test_a_long_block_is_logged_once(caplog):
-    """With what blocks it, since when, why, and the stack; short ones are not, and many are not either."""
+    """While it lasts and when it is over, with the culprit; the same culprit is not logged again so soon."""
     with caplog.at_level(logging.WARNING, "obsloop"):
-        block(sleeper)
+        block(sleeper, log_blocked_after=60, unhealthy_after=60)
         assert caplog.messages == []
-        # It may last a second on a busy machine, and then the step of its task is another matter, with its own line.
-        block(lambda: time.sleep(0.9), unhealthy_after=0.5, name="logged", never_yields_after=60)
-        block(lambda: time.sleep(0.4), unhealthy_after=0.2, name="logged")
-    [line] = caplog.messages
-    first, *stack = line.splitlines()
-    assert first.startswith("loop logged has been blocked for 0.")
-    assert "block.<locals>.main" in first
-    assert "in <lambda>" in first
-    assert stack[-1].endswith("in <lambda>")
+        for _ in range(2):
+            block(lambda: long_sleeper(0.9), unhealthy_after=0.5, name="logged")
+        until(lambda: len(caplog.messages) == 2)
+    lasting, over = caplog.messages
+    line = long_sleeper.__code__.co_firstlineno + 2
+    by = rf"by {__name__}.long_sleeper \(tests/blocking/test_watchdog.py:{line}\), \w+"
+    assert re.match(rf"event loop has been blocked for \d\.\d\d s {by}, and still is; .*loop logged$", lasting)
+    assert re.match(rf"event loop blocked \d\.\d\d s {by}; task Task-\d+, loop logged$", over)
 
 
 def test_a_logging_handler_that_raises_harms_nobody():
@@ -325,11 +330,11 @@ def test_a_logging_handler_that_raises_harms_nobody():
         logger.removeHandler(handler)
 
 
-def test_where_slow_callbacks_are_logged_blocks_are_at_first_sight(caplog):
-    """A program that asked for it need not wait for a second."""
+def test_with_log_slow_callbacks_every_block_is_logged(caplog):
+    """From the loop's ``slow_callback_duration`` on, and not from half a second on."""
     with caplog.at_level(logging.WARNING, "obsloop"):
-        block(sleeper, log_slow_callbacks=True, name="asked")
-    assert any(line.startswith(("loop asked has been blocked", "loop asked was blocked")) for line in caplog.messages)
+        block(sleeper, log_blocked_after=60, log_slow_callbacks=True, name="asked")
+        until(lambda: any(f"by {__name__}.sleeper (" in line for line in caplog.messages))
 
 
 def test_a_loop_that_never_comes_back_is_reported():
@@ -358,7 +363,7 @@ def test_a_loop_that_never_comes_back_is_reported():
     """)
     told, logged = out.splitlines()
     assert told == "blocked task_step"
-    assert re.match(r"loop main has been blocked for [1-9]\d*\.", logged)
+    assert re.match(r"event loop has been blocked for [1-9]\d*\.\d\d s by __main__.main", logged)
 
 
 def test_an_episode_ends_with_its_loop():

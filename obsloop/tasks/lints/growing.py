@@ -126,7 +126,7 @@ class Growing:
         loop = kind.run.loop()
         if loop is None or not self._is_news(kind.key, trend, loop._obsloop.settings.growing_by * now.every):
             return
-        known = scan.site_and_place(kind.ref)
+        known = scan.site_and_place(kind.ref, loop._obsloop.own_code)
         if known is None:
             return
         site, detail = known

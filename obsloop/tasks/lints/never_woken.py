@@ -144,7 +144,7 @@ class NeverWoken:
             runs[key] = run
         for key, suspects in found.items():
             loop = runs[key].loop()
-            known = scan.site_and_place(suspects[0].ref)
+            known = scan.site_and_place(suspects[0].ref, loop._obsloop.own_code) if loop is not None else None
             if loop is None or known is None or not self._groups.is_news(key, len(suspects)):
                 continue
             site, where = known

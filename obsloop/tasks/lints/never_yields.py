@@ -94,7 +94,9 @@ class Steps:
         seconds = (now_ns - began_ns) / 1e9
         if self._groups.is_news(key, 1):
             self._groups.settle(set())  # each step is a finding of its own: reported again after a while
-            findings.tell(obs, LINT, site, f"has not let others run for {seconds:.1f} s", seconds=seconds, detail=where)
+            message = f"has not let others run for {seconds:.1f} s"
+            # It is not logged: a line about the block is, too.
+            findings.tell(obs, LINT, site, message, seconds=seconds, detail=where, log=False)
         return True
 
 
@@ -107,7 +109,7 @@ def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | 
     frames = _frames.of_thread(run.ident)
     if task is None or not frames.codes:
         return None
-    return coroutines.site_of_task(task), stacks.where(stacks.take(frames).frames)
+    return coroutines.site_of_task(task), stacks.where(stacks.take(frames, loop._obsloop.own_code).frames)
 
 
 class _Ready:
@@ -185,7 +187,7 @@ class AlwaysReady:
             del task
         for key, entries in found.items():
             loop = runs[key].loop()
-            known = scan.site_and_place(entries[0].ref)
+            known = scan.site_and_place(entries[0].ref, loop._obsloop.own_code) if loop is not None else None
             if loop is None or known is None or not self._groups.is_news(key, len(entries)):
                 continue
             site, where = known

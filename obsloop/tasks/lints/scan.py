@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from obsloop.base.asyncio_private import C_TASK
 from obsloop.introspect import attributes, coroutines, stacks
 from obsloop.introspect.functions import Site
+from obsloop.introspect.own_code import OwnCode
 from obsloop.tasks import census
 
 if TYPE_CHECKING:
@@ -116,10 +117,10 @@ def _name(code: Any) -> tuple[Any, ...]:
     return (attributes.class_name(code),)
 
 
-def site_and_place(ref: Any) -> tuple[Site, str] | None:
+def site_and_place(ref: Any, rule: OwnCode) -> tuple[Site, str] | None:
     """Return the site of a task, and ``at FILE:LINE in FUNCTION`` where it waits; None if the task is gone.
 
-    The place is in the innermost coroutine that is the program's own.
+    The place is in the innermost coroutine that is the program's own by this rule.
     """
     task = ref()
     if task is None:
@@ -129,7 +130,7 @@ def site_and_place(ref: Any) -> tuple[Site, str] | None:
         place = coroutines.place_in(coro)
         if place is not None:
             code, line = place
-            frames.append(FrameSummary(code.co_filename, line, code.co_qualname, lookup_line=False))
+            frames.append(rule.frame(code, line, name=code.co_qualname))
     return coroutines.site_of_task(task), attributes.clean(stacks.where(tuple(frames)))
 
 
@@ -148,6 +149,5 @@ def chain_of(coro: Any) -> list[Any]:
             continue
         coro = coroutines.generator_in(coro)
         found.append(coro)
-        prefix = coroutines.prefix_of(coro)
-        coro = attributes.get(coro, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+        coro = coroutines.awaited_by(coro)
     return []
