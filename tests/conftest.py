@@ -32,6 +32,8 @@ collect_ignore = ["clients"] if WITHOUT_CLIENTS else []  # not even read where t
 
 def pytest_configure(config) -> None:
     parts.use_ours()
+    # A busy machine blocks any loop for half a second. The log line about it would be in the way of many tests.
+    os.environ.setdefault("OBSLOOP_LOG_BLOCKED_AFTER", "3600")
     config.pluginmanager.register(selection, "obsloop-selection")
     for marker, (meaning, _) in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")

@@ -50,10 +50,10 @@ def names_the_block(event, block) -> None:
     assert 0 <= event["schedule_delay"] < 1
 
 
-def names_the_line(detail, block) -> bool:
-    """Whether the detail ends with the line of the block: `at FILE:LINE in FUNCTION`."""
-    lines = seen.block_lines(block.case, block.way)
-    return any(detail.endswith(f"at {filename}:{line} in {name}") for filename, line, name in lines)
+def names_the_line(event, block) -> bool:
+    """Whether the culprit is the line of the block."""
+    culprit = event["culprit_filename"], event["culprit_lineno"], event["culprit_function"].rpartition(".")[2]
+    return event["culprit_seen"] and culprit in seen.block_lines(block.case, block.way)
 
 
 def lasted_as_long(event, block) -> None:
@@ -77,7 +77,8 @@ def test_it_is_seen_while_it_lasts(block):
     if block.case.unseen:
         assert event["at"] <= block.ended + SOON
         assert [[frame[2] for frame in stack][:1] for stack in stacks] in ([], [[function]])
-        assert event["detail"].startswith(f"at {cases.__file__}:" if stacks else "seen at its end")
+        assert event["culprit_filename"] == (cases.__file__ if stacks else event["filename"])
+        assert stacks or event["detail"].endswith("seen at its end")
         return
     assert block.began < event["at"] < block.ended
     (stack,) = stacks
@@ -90,7 +91,7 @@ def test_it_is_seen_while_it_lasts(block):
         filename, _, name = stack.pop()
         assert (filename, name) == (socket.__file__, "getaddrinfo")
     assert stack[-1] in seen.block_lines(block.case, block.way)
-    assert names_the_line(event["detail"], block)
+    assert names_the_line(event, block)
 
 
 def test_its_end_is_told(block):
@@ -101,7 +102,8 @@ def test_its_end_is_told(block):
     assert event["thread"] == "obsloop-watchdog"
     assert event["at"] >= max(block.ended, blocked["at"])
     assert event["cause"] in block.causes
-    assert event["detail"] == blocked["detail"]
+    if not (block.case.unseen or block.case.arrange is cases.sixty_callbacks):
+        assert names_the_line(event, block)
     assert event["samples"][: len(blocked["samples"])] == blocked["samples"]
     assert block.episodes == Counter(event["cause"] for event in block.all("LoopUnblocked"))
 
@@ -117,7 +119,7 @@ def test_it_is_told_after_the_fact(block):
         assert event["thread"] == "MainThread"
         assert event["at"] >= block.ended
         assert event["cause"] in block.causes
-        assert sixty or block.case.unseen or names_the_line(event["detail"], block)
+        assert sixty or block.case.unseen or names_the_line(event, block)
     (name, seconds, calls), *_ = iteration["top"]
     assert (name, calls) == (iteration["name"], cases.SIXTY if sixty else 1)
     assert seconds == pytest.approx(block.duration, rel=0.1)
@@ -125,7 +127,7 @@ def test_it_is_told_after_the_fact(block):
     if sixty:  # one of 5 ms is slow only where the machine held it up
         slow = [event for event in slow if event["cause"] not in seen.THE_MACHINES]
     assert slow == ([] if sixty else events[:1])
-    assert dict(block.slow) == Counter(event["name"] for event in block.all("SlowCallback"))
+    assert dict(block.slow) == Counter(event["culprit_function"] for event in block.all("SlowCallback"))
 
 
 def test_nothing_else_is_told(block):

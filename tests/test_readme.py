@@ -202,7 +202,8 @@ def test_a_server_under_opentelemetry_instrument_sends_spans(folder):
             assert get(f"{app}/bad")[0] == 200
 
             def slow():
-                return [span for span in spans_of(receiver) if span.name.startswith("asyncio callback")]
+                spans = spans_of(receiver)  # on a busy machine, importing the application is slow, too
+                return [span for span in spans if span.name.startswith("asyncio callback") and span.seconds >= 3]
 
             span = max(until(slow, "a span arrives"), key=lambda span: span.seconds)
         assert 3 <= span.seconds < SECONDS

@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 from opentelemetry.trace import SpanKind
 
 from obsloop import LOOP_NAME_LABEL
-from obsloop.events import Attempt, ConnectionSetUp, Event, ExecutorJob, SlowCallback, SubprocessExit, TaskDone
+from obsloop.events import (
+    Attempt,
+    BlockEvent,
+    ConnectionSetUp,
+    Event,
+    ExecutorJob,
+    SlowCallback,
+    SubprocessExit,
+    TaskDone,
+)
 from obsloop_exporters._common import encodable
 
 Attributes = dict[str, str | int | float]
@@ -46,10 +55,11 @@ class Shape(NamedTuple):
 
 
 def slow_callback(event: SlowCallback) -> Shape:
-    """Shape ``asyncio callback {function}``, with a moment for each of the watchdog's samples. In the loop's thread."""
+    """Shape ``asyncio callback {culprit}``, with a moment for each of the watchdog's samples. In the loop's thread."""
     thread = threading.current_thread()
     attributes = {
         **_common(event),
+        **_culprit(event),
         "thread.id": threading.get_ident(),
         "thread.name": thread.name,
         "asyncio.eventloop.callback.kind": event.kind,
@@ -63,7 +73,13 @@ def slow_callback(event: SlowCallback) -> Shape:
         Moment("sample", _ns(event.started_at + seconds), {"code.stacktrace": _text_of(frames)} if frames else {})
         for seconds, frames in event.samples
     )
-    return _shape(f"asyncio callback {event.name}", event.started_at, event.duration, attributes, moments=moments)
+    return _shape(
+        f"asyncio callback {event.culprit_function or event.name}",
+        event.started_at,
+        event.duration,
+        attributes,
+        moments=moments,
+    )
 
 
 def executor_job(event: ExecutorJob) -> Shape:
@@ -157,6 +173,18 @@ def _common(event: Event) -> dict[str, Any]:
         "code.function.name": event.name,
         "code.file.path": event.filename or None,
         "code.line.number": event.lineno or None,
+    }
+
+
+def _culprit(event: BlockEvent) -> dict[str, Any]:
+    """Return ``code.*`` of the line that blocked the loop, and the callback under a name of its own."""
+    if not event.culprit_function:
+        return {}
+    return {
+        "code.function.name": event.culprit_function,
+        "code.file.path": event.culprit_filename or None,
+        "code.line.number": event.culprit_lineno or None,
+        "asyncio.eventloop.callback.name": event.name,
     }
 
 

@@ -188,14 +188,14 @@ class _Watch:
             seen = _nearest(block, self._seen)
             whose = "the loop" if block.loop_name == "main" else f"the loop {block.loop_name}"
             cause = seen.cause if seen and block.cause == "unknown" else block.cause
+            blamed = seen if seen and seen.culprit_seen else block
             lines.append(
-                f"obsloop: {whose} was blocked for {block.duration:.3f} s{allowed} by {block.name or 'a callback'}"
-                f"{_place(block.filename, block.lineno, root)}, cause: {cause}"
+                f"obsloop: {whose} was blocked for {block.duration:.3f} s{allowed}"
+                f" by {blamed.culprit_function or block.name or 'a callback'}"
+                f"{_place(blamed.culprit_filename, blamed.culprit_lineno, root)}, cause: {cause}"
             )
-            if seen and seen.samples:
-                lines[-1] += f"; seen at {_frame(_telling(seen.samples[-1], root), root)}"
-            elif block.detail:
-                lines[-1] += f"; {block.detail}"
+            if blamed.detail:
+                lines[-1] += f"; {blamed.detail}"
             allowed = ""
         if self.more:
             lines.append(f"obsloop: shorter blocks not listed: {self.more}")
@@ -268,12 +268,6 @@ def _stacks(samples: tuple[Sample, ...], root: os.PathLike[str]) -> list[str]:
             if frame.line:
                 lines.append(f"      {frame.line.strip()}")
     return lines
-
-
-def _telling(sample: Sample, root: os.PathLike[str]) -> FrameSummary:
-    """Return the innermost frame of the project's own code; without any, the innermost."""
-    own = [frame for frame in sample[1] if not os.path.isabs(_relative(frame.filename, root))]
-    return (own or sample[1])[-1]
 
 
 def _frame(frame: FrameSummary, root: os.PathLike[str]) -> str:

@@ -14,6 +14,7 @@ from tests.detection import cases, slow_resolver
 from tests.kernel import on_the_run_queue
 
 NAME = "watched"
+CULPRIT = ("culprit_function", "culprit_filename", "culprit_lineno", "culprit_seen")
 
 
 class Recorder(obsloop.Instrument):
@@ -24,7 +25,7 @@ class Recorder(obsloop.Instrument):
 
     def _keep(self, event: events.Event, **more: object) -> None:
         names = ("loop_name", "kind", "name", "filename", "lineno", "duration", "schedule_delay", "started_at")
-        fields = {name: getattr(event, name) for name in (*names, "task_name", "detail", "cause")}
+        fields = {name: getattr(event, name) for name in (*names, *CULPRIT, "task_name", "detail", "cause")}
         thread = threading.current_thread().name
         self.told.append({"type": type(event).__name__, "at": time.monotonic(), "thread": thread, **fields, **more})
 
@@ -81,7 +82,9 @@ def main() -> None:
     case.prepare()
     recorder = Recorder()
     # No log lines about long blocks, and long steps: on a busy machine each of them is longer.
-    loop = obsloop.Loop(settings=obsloop.Settings(name=NAME, unhealthy_after=60, never_yields_after=60))
+    loop = obsloop.Loop(
+        settings=obsloop.Settings(name=NAME, log_blocked_after=60, unhealthy_after=60, never_yields_after=60)
+    )
     loop.add_instrument(recorder)
     epoch = time.time() - time.monotonic()
     waited, watchdog_waited = loop.run_until_complete(life(case))

@@ -16,7 +16,8 @@ Figures = tuple[Mapping[str, Snapshot], Snapshot]
 
 @pytest.fixture(autouse=True)
 def metrics(monkeypatch) -> None:
-    """No loop name from another test: there are at most eight in a process."""
+    """No loop name from another test: there are at most eight in a process. `block` is a library's function."""
+    monkeypatch.setenv("OBSLOOP_FOREIGN_PACKAGES", "tests.exporters.programs")
     monkeypatch.setattr(registry, "_by_name", {})
     monkeypatch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)
 

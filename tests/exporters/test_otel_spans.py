@@ -99,7 +99,7 @@ def test_a_slow_callback_says_who_where_why_and_what_the_watchdog_saw():
             await asyncio.sleep(0)
 
         with Recorder() as events:
-            obsloop.run(main(), settings=obsloop.Settings(name="api"))
+            obsloop.run(main(), settings=obsloop.Settings(name="api", foreign_packages="tests.exporters.programs"))
         (event,) = events.slow_callbacks
         span = got.one("asyncio callback")
         assert took(span, 3 * SLOW)
@@ -112,9 +112,10 @@ def test_a_slow_callback_says_who_where_why_and_what_the_watchdog_saw():
             "asyncio.eventloop.name": "api",
             "asyncio.eventloop.callback.kind": "task_step",
             "asyncio.eventloop.block.cause": event.cause,
-            "code.function.name": f"{main.__module__}.{main.__qualname__}",
+            "asyncio.eventloop.callback.name": f"{main.__module__}.{main.__qualname__}",
+            "code.function.name": f"{fetch.__module__}.{fetch.__qualname__}",
             "code.file.path": __file__,
-            "code.line.number": main.__code__.co_firstlineno,
+            "code.line.number": fetch.__code__.co_firstlineno + 1,
             "thread.id": threading.get_ident(),
             "thread.name": "MainThread",
         }

@@ -123,7 +123,7 @@ def test_anyio_on_asyncio_is_judged_and_on_trio_is_not(judge_with_every_plugin):
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "obsloop: the loop was blocked for 0.*seen at test_story.py:6 in test_blocks*",
+            "obsloop: the loop was blocked for 0.* by test_story.test_blocks (test_story.py:6), cause: *",
             "FAILED test_story.py::test_blocks[[]asyncio] - *",
         ]
     )

@@ -33,7 +33,7 @@ STORY = """
 
 
 def test_it_is_waited_for(judge):
-    """It comes after the test's end; of equal stacks one is shown, and the line of the project's own code leads."""
+    """It comes after the test's end; of equal stacks one is shown, and the culprit leads."""
     result = judge(
         STORY
         + """
@@ -42,13 +42,15 @@ def test_it_is_waited_for(judge):
         both = stack(own, library)
         samples = ((0.1, both), (0.2, both), (0.25, stack(own)), (0.3, both))
         tell("LoopBlocked", began)
-        threading.Timer(0.1, tell, ("LoopUnblocked", began), {"samples": samples, "cause": "syscall"}).start()
+        more = {"samples": samples, "cause": "syscall", "culprit_function": "test_story.mine", "culprit_seen": True,
+                "culprit_filename": __file__, "culprit_lineno": 5}
+        threading.Timer(0.1, tell, ("LoopUnblocked", began), more).start()
     """
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "obsloop: the loop was blocked for 0.*cause: *; seen at test_story.py:5 in mine",
+            "obsloop: the loop was blocked for 0.* by test_story.mine (test_story.py:5), cause: *",
             "*Captured obsloop call*",
             "  seen after 0.100 s, 3 times:",
             "    test_story.py:5 in mine",
@@ -76,7 +78,7 @@ def test_another_blocks_stack_is_not_shown(judge):
     """
     )
     result.assert_outcomes(failed=1)
-    assert "seen at test_story.py:5" not in result.stdout.str()
+    assert "test_story.py:5" not in result.stdout.str()
 
 
 def test_many_short_callbacks_are_told_by_name(judge):
