@@ -31,6 +31,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     stacks.py            those frames as text, from the loop's callback on
 #     places.py            a file and a line, short enough to read
 #     spans.py             the OpenTelemetry span in which something ran
+#     routes.py            the web request's route in which something ran
 #     error_names.py       names of exceptions, for the label `error.type`
 #   instruments.py         Instrument: add, remove, call
 #   metrics/               the numbers; it knows no hot path
@@ -95,6 +96,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     dns.py               look-ups of host names
 #     processes.py         subprocesses
 #     signals.py           signals
+#     requests.py          web requests, by route
 #     gc.py                garbage collection
 #     network/             connections, and traffic over sockets and pipes
 #       connections.py     connections that the program opens

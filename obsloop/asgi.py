@@ -13,6 +13,8 @@ from typing import Any
 
 from obsloop.base.guarded import goes_on as _goes_on, guarded as _guarded, harmless as _harmless
 from obsloop.base.log import first_time as _first_time, logger as _log
+from obsloop.introspect.routes import enter as _enter
+from obsloop.probes.requests import ended as _ended
 from obsloop.probes.tasks import TaskTimes as _TaskTimes, measure_tasks as _measure_tasks
 
 _Scope = MutableMapping[str, Any]
@@ -34,6 +36,9 @@ class Middleware:
     ``.suspended`` (seconds) and ``.steps`` on the OpenTelemetry span that is current when the middleware is called. So
     put it inside the middleware that begins that span. The attributes are set before the last part of the response is
     sent, since instrumentations end the span then. If the span is still open at the end, they are set once more.
+
+    The same times are counted by route in ``asyncio.request.time`` and ``asyncio.request.count``, and what blocks the
+    loop in a request has its route, if the framework says which: Starlette, FastAPI and Litestar do.
 
     ``server_timing=True`` adds a ``Server-Timing`` header to each response. A callable gets the scope of each request
     and returns whether its response has the header. The header is sent with the start of the response, so it has the
@@ -66,7 +71,7 @@ class Middleware:
 class _Request:
     """One request while it is measured."""
 
-    __slots__ = ("_header", "_loop", "_measure", "_send", "_span", "_task", "_trailers", "measured")
+    __slots__ = ("_header", "_loop", "_measure", "_request", "_send", "_span", "_task", "_trailers", "measured")
 
     def __init__(self, send: _Send) -> None:
         self.measured = False
@@ -83,6 +88,7 @@ class _Request:
         except RuntimeError as error:  # not observed, or not asyncio's
             _tell_once("loop", "obsloop.asgi.Middleware measures nothing: %s. The application runs without it.", error)
             return
+        self._request = _enter(scope)
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task(self._loop)
         self.measured = True
@@ -108,11 +114,14 @@ class _Request:
 
     def end(self) -> None:
         """Stop measuring: the application has ended the request, has failed, or was cancelled."""
+        route = self._request.end()
         if asyncio.current_task(self._loop) is not self._task:
             return  # the coroutine is closed from outside of its task: there is nothing to measure
         self._measure.__exit__(None, None, None)
+        times = self._measure.times()
+        _ended(self._loop, route, times)
         if self._span is not None:
-            _set_attributes(self._span, self._measure.times())
+            _set_attributes(self._span, times)
 
 
 def _asked(server_timing: Callable[[_Scope], bool], scope: _Scope) -> bool:

@@ -109,6 +109,8 @@ class BlockEvent(Event):
     """The line that ran; the function's first line if there was no sample. 0 if it has no Python source."""
     culprit_seen: bool = False
     """Whether a sample saw it. If not, the culprit is the callback's or the coroutine's own function."""
+    http_route: str = ""
+    """The route of the web request in which it ran: ``/orders/{number}``. Only with ``obsloop.asgi.Middleware``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

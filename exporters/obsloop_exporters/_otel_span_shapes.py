@@ -185,6 +185,7 @@ def _culprit(event: BlockEvent) -> dict[str, Any]:
         "code.file.path": event.culprit_filename or None,
         "code.line.number": event.culprit_lineno or None,
         "asyncio.eventloop.callback.name": event.name,
+        "http.route": event.http_route or None,
     }
 
 

@@ -22,6 +22,8 @@ class Share(NamedTuple):
     culprit: Culprit
     cause: str
     ns: int
+    route: str = ""
+    """Of the web request in which it ran, if there was one."""
 
 
 class Blame:
@@ -36,14 +38,14 @@ class Blame:
         """Return whether a callback was slow."""
         return bool(self._shares)
 
-    def add(self, culprit: Culprit, cause: str, ns: int) -> None:
+    def add(self, culprit: Culprit, cause: str, ns: int, route: str = "") -> None:
         """Add a slow callback of ``ns`` nanoseconds. One culprit too many adds to the first one's time."""
         key = culprit.function, cause
         known = self._shares.get(key)
         if known is None and len(self._shares) >= MAX_CULPRITS:
             key, known = next(iter(self._shares.items()))
         if known is None:
-            self._shares[key] = Share(culprit, cause, ns)
+            self._shares[key] = Share(culprit, cause, ns, route)
         else:
             self._shares[key] = known._replace(ns=known.ns + ns)
 

@@ -31,7 +31,7 @@ class Ended(NamedTuple):
     duration_ns: int
     cause: str
     culprit: Culprit
-    detail: str
+    sighting: Sighting
     settings: Settings
 
 
@@ -112,9 +112,7 @@ def _count(
     for share in shares:
         labelled.count("asyncio.eventloop.block.time", share.culprit.function, share.cause, n=share.ns)
     if len(ended_episodes) < _MAX_ENDED or episode is not None:
-        ended_episodes.append(
-            Ended(story, episode, duration_ns, first.cause, first.culprit, sighting.detail, obs.settings)
-        )
+        ended_episodes.append(Ended(story, episode, duration_ns, first.cause, first.culprit, sighting, obs.settings))
 
 
 def name_of(obs: Any) -> str:
@@ -125,13 +123,13 @@ def report() -> None:
     """Emit the events of the blocks that have ended."""
     while ended_episodes:
         ended = ended_episodes.popleft()
-        story, episode, duration_ns, cause, culprit, detail, settings = ended
+        story, episode, duration_ns, cause, culprit, sighting, settings = ended
         samples = tuple(episode.samples) if episode is not None else ()
         if episode is None:
             story.blocked(duration_ns, cause, samples)
         else:
             open_episodes[:] = [entry for entry in open_episodes if entry.episode is not episode]
-        event = story.unblocked(duration_ns, cause, samples, culprit, detail)
+        event = story.unblocked(duration_ns, cause, samples, culprit, sighting)
         log.ended(event, settings, samples)
 
 

@@ -30,6 +30,8 @@ class Sighting(NamedTuple):
     """The site's own, what the culprit's line had called, and the active span."""
     culprit: Culprit
     schedule_delay: float
+    route: str = ""
+    """Of the web request, if there is one."""
     ids: Ids | None = None
     """The ids of the active span, if that is sampled."""
 
@@ -50,10 +52,10 @@ class Story(NamedTuple):
         return event
 
     def unblocked(
-        self, duration_ns: int, cause: str, samples: tuple[Sample, ...], culprit: Culprit, detail: str
+        self, duration_ns: int, cause: str, samples: tuple[Sample, ...], culprit: Culprit, seen: Sighting
     ) -> LoopUnblocked:
-        """Emit that the loop moved on. By now it is known who took most of the time."""
-        common = {**self._common(), **culprit.fields(), "detail": detail}
+        """Emit that the loop moved on. By now it is known who took most of the time, and ``seen`` is a sample of it."""
+        common = {**self._common(), **culprit.fields(), "detail": seen.detail, "http_route": seen.route}
         event = LoopUnblocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **common)
         recent.note(event)
         emit(self.instruments, "on_loop_unblocked", event)
@@ -70,6 +72,7 @@ class Story(NamedTuple):
             "kind": self.sighting.kind,
             **site.fields(),
             **self.sighting.culprit.fields(),
+            "http_route": self.sighting.route,
             "detail": self.sighting.detail,
             "schedule_delay": self.sighting.schedule_delay,
             "started_at": self.started_at,
@@ -150,7 +153,9 @@ def longest_sighting(
     return last[max((line for line in by_line if line[:2] == longest), key=lambda line: by_line[line])]
 
 
-def at_its_end(ended_ns: int, site: Site, kind: str, schedule_delay: float, culprit: Culprit) -> Sighting:
+def at_its_end(
+    ended_ns: int, site: Site, kind: str, schedule_delay: float, culprit: Culprit, route: str = ""
+) -> Sighting:
     """Return what is known of an episode that the watchdog did not see while it lasted."""
     detail = f"{site.detail}; {_SEEN_AT_END}" if site.detail else _SEEN_AT_END
-    return Sighting(ended_ns, site, kind, detail, culprit, schedule_delay)
+    return Sighting(ended_ns, site, kind, detail, culprit, schedule_delay, route)

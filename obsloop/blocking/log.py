@@ -42,7 +42,7 @@ def _line(throttle: Throttle, event: BlockEvent, samples: tuple[Sample, ...], ve
     parts = [
         f"event loop {verb} {_seconds(event.duration)} by {_culprit(event)}, {_cause(event.cause)}{end}",
         printable(event.detail),
-        f"{f'task {printable(event.task_name)}, ' if event.task_name else ''}loop {printable(event.loop_name)}",
+        _who(event),
     ]
     text = "; ".join(filter(None, parts))
     if n:
@@ -51,6 +51,12 @@ def _line(throttle: Throttle, event: BlockEvent, samples: tuple[Sample, ...], ve
         if logger.isEnabledFor(logging.DEBUG):
             text += stacks.lines(stacks.folded(frames))
         logger.warning("%s", text, extra=_extra(event, stacks.lines(frames)))
+
+
+def _who(event: BlockEvent) -> str:
+    route = f"route {printable(event.http_route)}, " if event.http_route else ""
+    task = f"task {printable(event.task_name)}, " if event.task_name else ""
+    return f"{route}{task}loop {printable(event.loop_name)}"
 
 
 def _culprit(event: BlockEvent) -> str:
@@ -77,6 +83,7 @@ def _extra(event: BlockEvent, stack: str) -> dict[str, Any]:
         "asyncio.eventloop.block.duration": event.duration,
         "asyncio.eventloop.block.cause": event.cause,
         "asyncio.task.name": event.task_name,
+        "http.route": event.http_route or None,
         "code.function.name": event.culprit_function,
         "code.file.path": event.culprit_filename or None,
         "code.line.number": event.culprit_lineno or None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.blocking.episodes import Sighting
 from obsloop.hotpath import backend, held
-from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, own_code, spans, stacks
+from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, own_code, routes, spans, stacks
 from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import IN_CALLBACK, KIND_OF_BLOCK, STRIDE
 
@@ -63,4 +63,5 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, 
     span, ids = spans.span(context, kept)
     called = own_code.called_by(stack.innermost_first, culprit)
     detail = "; ".join(text for text in (site.detail, called, span) if text)
-    return Sighting(now_ns, site, kind, detail, culprit, delay_ns / 1e9, ids), stack.frames
+    route = routes.route_of(context)
+    return Sighting(now_ns, site, kind, detail, culprit, delay_ns / 1e9, route, ids), stack.frames

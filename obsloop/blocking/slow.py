@@ -15,7 +15,7 @@ from obsloop.blocking.blame import Blame, Share
 from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, has_listeners
-from obsloop.introspect import callbacks, spans
+from obsloop.introspect import callbacks, routes, spans
 from obsloop.introspect.functions import Site
 from obsloop.introspect.own_code import Culprit
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
@@ -133,13 +133,15 @@ def callback(
     counters.slow_iteration_ns = 0  # it blocked the loop: report this iteration's end, whatever the threshold is
     why, cpu_time = cause.why_and_cpu(obs, counters, start_ns, end_ns)
     culprit = seen.culprit if seen is not None else blame.unseen(obs, handle, site)
-    profile.blame.add(culprit, why, spent_ns)
+    route = seen.route if seen is not None else routes.route_of(spans.context(handle, None))
+    profile.blame.add(culprit, why, spent_ns, route)
     metrics.labelled.count("asyncio.eventloop.callback.slow", culprit.function)
     event = SlowCallback(
         loop_name=metrics.name,
         kind=kind_name,
         **site.fields(),
         **culprit.fields(),
+        http_route=route,
         duration=spent_ns / 1e9,
         schedule_delay=delay_ns / 1e9,
         started_at=epoch(start_ns),
@@ -188,6 +190,7 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
             kind=kind,
             **site.fields(),
             **culprit.fields(),
+            http_route=shares[0].route,
             duration=spent_ns / 1e9,
             schedule_delay=delay_ns / 1e9,
             started_at=epoch(began_ns),
@@ -201,7 +204,7 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
         if not obs.settings.watchdog:  # else the watchdog logs it
             log.ended(event, obs.settings)
     if obs.settings.watchdog:
-        sighting = episodes.at_its_end(end_ns, site, kind, delay_ns / 1e9, culprit)
+        sighting = episodes.at_its_end(end_ns, site, kind, delay_ns / 1e9, culprit, shares[0].route)
         watchdog.iteration_ended(loop, obs, counters, began_ns, end_ns, sighting, shares)
     profile.restart(0)
 

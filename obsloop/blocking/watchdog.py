@@ -361,8 +361,17 @@ def closed() -> None:
 
 
 def _at_exit() -> None:
-    """End the thread of a subinterpreter, which cannot end while it has one. The main one ends with its daemons."""
+    """Let the watchdog report the last blocks. End the thread of a subinterpreter, which cannot end while it has one.
+
+    The main interpreter's ends with its daemons.
+    """
     global _refused  # noqa: PLW0603
+    life = _life
+    deadline = clock.seconds() + _EXIT_SECONDS
+    if ended_episodes and life is not None:
+        life.wakeup.notify()
+        while (ended_episodes or life.busy_ns) and clock.seconds() < deadline:
+            time.sleep(0.002)
     if _transient:
         _end(_EXIT_SECONDS)
         _refused = True  # loops that run after this are not watched

@@ -21,10 +21,12 @@ OTHER = "_OTHER"
 """The label value for all values that do not fit into a label's bound."""
 
 LOOP_NAME_LABEL = "asyncio.eventloop.name"
+REQUEST_STATES = ("running", "waiting", "suspended")
 STATES = ("idle", "poll", "callback", "gc", "overhead")
 GENERATIONS = ("0", "1", "2")
 SELF_TIME = ("snapshot", "scrape", "export", "watchdog", "tasks")
 MAX_SITES = 100
+MAX_ROUTES = 100
 MAX_ERROR_TYPES = 50
 ORIGINS = ("callback", "task", "future", "transport", "server", "other")
 """Where an uncaught error came from."""
@@ -87,10 +89,11 @@ class Metric:
 
 _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
+_ROUTE = Label("http.route", bound=MAX_ROUTES)
 EXECUTOR = Label("executor", bound=MAX_EXECUTORS)
 _SIGNAL = Label("signal", bound=MAX_SIGNALS)
 SERVER_ADDRESS = Label("server.address", bound=MAX_SERVER_ADDRESSES)
-BOUNDED = (_SITE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
+BOUNDED = (_SITE, _ROUTE, _ERROR_TYPE, EXECUTOR, _SIGNAL, SERVER_ADDRESS)
 """The labels whose values come from the program."""
 DROPPED = (
     LOOP_NAME_LABEL,
@@ -167,6 +170,17 @@ METRICS: tuple[Metric, ...] = (
         "Time that the loop was blocked, by culprit and cause. An iteration's time is shared out among the culprits of"
         " its slow callbacks: the program's innermost functions that the watchdog saw.",
         (_SITE, _CAUSE), labelled=True,
+    ),
+    Metric(
+        "asyncio.request.count", "counter", "{request}",
+        "Web requests and WebSocket connections that have ended, by route; only with obsloop.asgi.Middleware.",
+        (_ROUTE,), labelled=True,
+    ),
+    Metric(
+        "asyncio.request.time", "counter", "s",
+        "Time of web requests by route: running on the loop, waiting for the loop, or suspended, that is, waiting for"
+        " something else; only with obsloop.asgi.Middleware.",
+        (_ROUTE, Label("state", REQUEST_STATES)), labelled=True,
     ),
     Metric(
         "asyncio.eventloop.exceptions", "counter", "{exception}",

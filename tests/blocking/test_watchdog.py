@@ -92,7 +92,7 @@ def test_what_was_seen_for_longest_counts():
 
     def sighting(at_ns: int, function: str, line: int = 1) -> episodes.Sighting:
         culprit = Culprit(function, "f.py", line, seen=True)
-        return episodes.Sighting(at_ns, Site("f", "f.py", 1), "callback", "", culprit, 0.0)
+        return episodes.Sighting(at_ns, Site("f", "f.py", 1), "callback", "", culprit, 0.0, "/")
 
     before, a, b = sighting(50, "before"), sighting(100, "a"), sighting(200, "b")
     assert episodes.longest_sighting([before, a, b], 90, 201) is a

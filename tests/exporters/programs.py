@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import obsloop
+from obsloop.asgi import Middleware
 from tests.support import LIMIT, state_of_watchdog
 
 T = TypeVar("T")
@@ -92,6 +93,7 @@ def everything(then: Callable[[], T]) -> Callable[[], Any]:
         await child.wait()
         loop.set_exception_handler(lambda loop, context: None)
         await connections(loop)
+        await Middleware(answer)({"type": "http", "path_template": "/"}, answer, answer)
         loop.call_soon(time.sleep, loop.slow_callback_duration)
         loop.call_exception_handler({"message": "as an example", "exception": ValueError()})
         await asyncio.sleep(0.001)
@@ -108,6 +110,10 @@ def everything(then: Callable[[], T]) -> Callable[[], Any]:
         return result
 
     return main
+
+
+async def answer(*_: Any) -> None:
+    """An ASGI application, and what it calls."""
 
 
 async def steps() -> None:
