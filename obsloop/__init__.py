@@ -10,6 +10,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   base/                  what every other folder may use
 #     clock.py             monotonic nanoseconds, one clock for the whole process
 #     settings.py          every setting, from arguments or OBSLOOP_* variables
+#     suggest.py           the nearest of the known names, for a typo
 #     address.py           addresses of the service: text, host and port, Unix socket
 #     guarded.py           call a function, and log an error of obsloop once
 #     log.py               the logger; lines that are logged once, or once in 10 s
@@ -147,6 +148,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     pytest_plugin.py     fail a test that blocks its loop
 #   cli/                   the command `obsloop`
 #     run.py               obsloop run
+#     servers.py           would this command use uvloop?
 #     bootstrap/sitecustomize.py  Python runs this first in each process under `obsloop run`
 #   asgi.py                middleware: how each request used the loop
 #   testing.py             for tests: StepClock and Recorder

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import obsloop
-from obsloop import Settings, SettingsError
 from obsloop_exporters import otel_metrics, otel_spans
 
 _log = logging.getLogger("obsloop.exporters")
@@ -34,18 +33,12 @@ class ObsloopInstrumentor:
     def instrument(self, *, tracer_provider: Any = None, meter_provider: Any = None, **_: Any) -> None:
         """Observe every plain loop that is made from now on, as under ``obsloop run``; export metrics and spans.
 
-        Without providers, use the global ones. If an ``OBSLOOP_*`` variable is bad, log one line and do nothing: the
-        program and its other instrumentations go on.
+        Without providers, use the global ones. A bad ``OBSLOOP_*`` variable is logged, and its default is used.
         """
         if _undo:
             _log.warning("obsloop is on already")
             return
-        try:
-            Settings.from_env()
-            otel_spans.install(tracer_provider)
-        except SettingsError as error:
-            _log.error("not observed: %s", error)
-            return
+        otel_spans.install(tracer_provider)
         otel_metrics.install(meter_provider)
         _undo.extend([
             obsloop.observe_new_loops(),

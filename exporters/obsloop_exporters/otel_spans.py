@@ -128,10 +128,10 @@ _installed: list[_Spans] = []
 def install(tracer_provider: TracerProvider | None = None, *, settings: SpanSettings | None = None) -> None:
     """Make spans through ``tracer_provider``, or through the global one, whenever that is set.
 
-    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises ``SettingsError``. Calling this again changes
-    only the settings.
+    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one is logged, and its default is used. Calling this
+    again changes only the settings.
     """
-    chosen = settings or SpanSettings.from_env()
+    chosen = settings or SpanSettings.from_env(strict=False)
     with _lock:
         spans = _of(tracer_provider)
         if spans is None:

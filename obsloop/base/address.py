@@ -1,7 +1,8 @@
-"""Parse addresses of the service, and make URLs of them. Imports nothing of the package, so that the settings can check
-an address without loading the service.
+"""Parse addresses of the service, and make URLs of them. Apart from the service, so that the settings can check an
+address without loading it.
 
     127.0.0.1:9464                                           everything, on loopback
+    9464                                                     the same
     127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz          the same, and two paths for other machines
     unix:/run/obsloop.sock                                   everything, on a Unix socket
 """
@@ -10,6 +11,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from obsloop.base.suggest import did_you_mean
+
 #: The paths that the service answers; `routes.ROUTES` has the same.
 PATHS = ("/", "/metrics", "/healthz", "/slow", "/tasks")
 MAX_ADDRESSES = 8
@@ -17,6 +20,7 @@ MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 """In bytes: the room in the kernel's address of a Unix socket."""
 UNIX = "unix:"
 
+_LOOPBACK = "127.0.0.1"
 _EXPECTED = "expected HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464 (port 0 picks a free one)"
 
 
@@ -50,7 +54,7 @@ class Address:
     """One address, and the paths that it serves."""
 
     text: str
-    """The address as written, without the paths."""
+    """The address as written, without the paths. A port alone is on loopback."""
     host: str = ""
     port: int = 0
     socket_path: str = ""
@@ -59,7 +63,7 @@ class Address:
 
 
 def parse_addresses(text: str) -> list[Address]:
-    """Parse a list `ADDRESS [PATH ...], ADDRESS [PATH ...]`. An address is `HOST:PORT` or `unix:/PATH`.
+    """Parse a list `ADDRESS [PATH ...], ADDRESS [PATH ...]`. An address is `HOST:PORT`, `PORT` or `unix:/PATH`.
 
     An address without paths serves all of them. Raises ValueError that says what is wrong and what is expected.
     """
@@ -82,11 +86,27 @@ def _parse_one(word: str, paths: list[str]) -> Address:
     served = _parse_paths(paths) if paths else PATHS
     if word.startswith(UNIX):
         return Address(word, socket_path=_parse_socket_path(word.removeprefix(UNIX)), paths=served)
+    if "://" in word:
+        raise ValueError(f"it is a URL; {_in_place_of_url(word)}")
+    if word.isascii() and word.isdecimal():
+        word = f"{_LOOPBACK}:{word}"
     host, slash, path = word.partition("/")
     if slash and ":" in host and not path.startswith("/"):
         raise ValueError(f"there is no space before the path; expected {host} /{path}")
     host, port = parse_address(word)
     return Address(word, host, port, paths=served)
+
+
+def _in_place_of_url(url: str) -> str:
+    """Return what is expected in the place of a URL: its own host, port and path, if they are accepted."""
+    place, slash, path = url.partition("://")[2].partition("/")
+    path = "/" + path.rstrip("/")
+    try:
+        parse_address(place)
+    except ValueError:
+        return _EXPECTED
+    only = f", or {place} {path} for this path only" if slash and path in PATHS[1:] else ""
+    return f"expected {place}{only}"
 
 
 def _parse_paths(words: list[str]) -> tuple[str, ...]:
@@ -96,10 +116,7 @@ def _parse_paths(words: list[str]) -> tuple[str, ...]:
                 f"{word!r} is not a path; expected ADDRESS /PATH /PATH, with a comma before the next address"
             )
         if word not in PATHS:
-            from difflib import get_close_matches  # noqa: PLC0415  (for this message only)
-
-            near = get_close_matches(word, PATHS, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(word, PATHS)
             raise ValueError(f"{word!r} is not a path of the service; {hint}expected some of {', '.join(PATHS)}")
     return tuple(dict.fromkeys(words))
 

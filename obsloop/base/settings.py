@@ -1,22 +1,31 @@
-"""All settings, from arguments or from ``OBSLOOP_*`` variables. A bad value raises a clear error."""
+"""All settings, from arguments or from ``OBSLOOP_*`` variables.
+
+A bad argument raises an error. A bad variable must not stop a service: the loops log it and use the default.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from obsloop.base.address import parse_addresses
+from obsloop.base.log import first_time, logger
+from obsloop.base.suggest import did_you_mean, nearest
 
 PREFIX = "OBSLOOP_"
+WARNED = "OBSLOOP_RUN_WARNED"
+"""The variable in which `obsloop run` lists what it has reported, with commas between: bad variables, and `uvloop`."""
 
 # obsloop's variables that are not settings: they choose the core, require a compiled build, and mark the children of
 # `obsloop run`.
-_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID"})
+_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID", WARNED})
 
 # Kubernetes sets these variables in every container, for a Service named obsloop.
 _KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")
@@ -29,12 +38,30 @@ _PACKAGE = re.compile(r"\w+(\.\w+)*")
 _MOST_A_MINUTE = 1_000_000
 
 _AnySettings = TypeVar("_AnySettings", bound="Settings | SpanSettings")
+_T = TypeVar("_T")
 
 
 class SettingsError(ValueError):
     """An unknown setting, or a value that is not accepted. The message names it, its source, and what is accepted."""
 
 
+def _suggests_arguments(cls: type[_T]) -> type[_T]:
+    """Let an unknown argument of a class of settings raise a TypeError that suggests the nearest one."""
+    make: Any = cls.__init__
+
+    @functools.wraps(make)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in _CHECKS:
+                hint = did_you_mean(name, (field.name for field in dataclasses.fields(self)))
+                raise TypeError(f"{cls.__name__} has no setting {name!r}; {hint}".removesuffix("; ").rstrip())
+        make(self, *args, **kwargs)
+
+    cls.__init__ = __init__  # type: ignore[method-assign]
+    return cls
+
+
+@_suggests_arguments
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of the loops and the service. Raises ``SettingsError`` for a value that is not accepted."""
@@ -92,12 +119,14 @@ class Settings:
             _check(field.name, getattr(self, field.name), f"argument {field.name}")
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = True) -> Settings:
         """Read settings from ``OBSLOOP_NAME``, ``OBSLOOP_ADDRESS`` and so on. An empty variable counts as unset.
 
-        Without ``environ``, they are read from ``os.environ``.
+        Without ``environ``, they are read from ``os.environ``. Bad variables raise one ``SettingsError`` that names
+        all of them. With ``strict=False``, as the loops read them, each is logged once per process, and its default is
+        used.
         """
-        return _read(cls, environ)
+        return _read(cls, environ, strict)
 
     @classmethod
     def variables(cls) -> tuple[str, ...]:
@@ -105,6 +134,7 @@ class Settings:
         return tuple(PREFIX + field.name.upper() for field in dataclasses.fields(cls))
 
 
+@_suggests_arguments
 @dataclass(frozen=True, slots=True)
 class SpanSettings:
     """Settings of the OpenTelemetry spans. Raises ``SettingsError`` for a value that is not accepted."""
@@ -122,12 +152,14 @@ class SpanSettings:
             _check(field.name, getattr(self, field.name), f"argument {field.name}")
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> SpanSettings:
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = True) -> SpanSettings:
         """Read ``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB`` and so on. An empty variable counts as unset.
 
-        Without ``environ``, they are read from ``os.environ``.
+        Without ``environ``, they are read from ``os.environ``. Bad variables raise one ``SettingsError`` that names
+        all of them. With ``strict=False``, as the loops read them, each is logged once per process, and its default is
+        used.
         """
-        return _read(cls, environ)
+        return _read(cls, environ, strict)
 
     @classmethod
     def variables(cls) -> tuple[str, ...]:
@@ -135,22 +167,59 @@ class SpanSettings:
         return tuple(PREFIX + field.name.upper() for field in dataclasses.fields(cls))
 
 
-def _read(cls: type[_AnySettings], environ: Mapping[str, str] | None) -> _AnySettings:
-    """Read the settings of ``cls``. A variable of neither class is an error."""
+def _read(cls: type[_AnySettings], environ: Mapping[str, str] | None, strict: bool) -> _AnySettings:
+    environ = os.environ if environ is None else environ
+    values, problems = _read_all(environ)
+    if strict and problems:
+        raise SettingsError("\n".join(problems.values()))
+    warned = environ.get(WARNED, "").split(",") if problems else ()
+    for variable, problem in problems.items():
+        if variable not in warned and first_time(f"variable {variable}"):
+            with suppress(Exception):  # one of the program's logging handlers may raise
+                logger.warning("%s", with_default(variable, problem))
+    own = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in values.items() if name in own})
+
+
+def bad_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return each bad variable, and what is wrong with it."""
+    return _read_all(environ)[1]
+
+
+def with_default(variable: str, problem: str) -> str:
+    """Return what is wrong with a variable, and what obsloop does instead."""
+    name = variable.removeprefix(PREFIX).lower()
+    fields = {field.name: field for cls in (Settings, SpanSettings) for field in dataclasses.fields(cls)}
+    if name not in fields:
+        return f"{problem}. obsloop ignores it.".replace("?.", "?")
+    default = fields[name].default
+    return f"{problem}. obsloop uses the default{'' if default is None else f', {default}'}."
+
+
+def _read_all(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings of both classes by name, and the problem of each bad variable."""
     known = (*Settings.variables(), *SpanSettings.variables())
-    own = cls.variables()
     values: dict[str, Any] = {}
-    for variable, text in (os.environ if environ is None else environ).items():
+    problems: dict[str, str] = {}
+    for variable, text in environ.items():
         if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or not text:
             continue
-        if _KUBERNETES.fullmatch(variable):
-            continue
         if variable not in known:
-            raise SettingsError(f"unknown variable {variable}; accepted: {', '.join(known)}")
-        if variable in own:
-            name = variable.removeprefix(PREFIX).lower()
+            if not _KUBERNETES.fullmatch(variable):
+                problems[variable] = f"unknown variable {variable}; {_instead(variable, known)}"
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        try:
             values[name] = _check(name, _READ.get(name, str)(text), f"variable {variable}")
-    return cls(**values)
+        except SettingsError as error:
+            problems[variable] = str(error)
+    return values, problems
+
+
+def _instead(variable: str, known: tuple[str, ...]) -> str:
+    # Without the prefix: with it, all variables look alike.
+    near = nearest(variable.removeprefix(PREFIX), (name.removeprefix(PREFIX) for name in known))
+    return f"did you mean {PREFIX}{near}?" if near else f"accepted: {', '.join(known)}"
 
 
 def _number(text: str) -> float | str:
@@ -261,7 +330,7 @@ def _check_packages(value: Any) -> str:
 def _check_seconds(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
         return ""
-    return "expected a number of seconds above 0"
+    return "expected a number of seconds above 0, such as 2.5"
 
 
 def _check_seconds_or_none(value: Any) -> str:
@@ -285,7 +354,10 @@ def _check_count(value: Any) -> str:
 
 
 def _check_yes_or_no(value: Any) -> str:
-    return "" if isinstance(value, bool) else "expected True or False (in a variable 1 or 0, yes or no, on or off)"
+    if isinstance(value, bool):
+        return ""
+    hint = did_you_mean(value, _WORDS) if isinstance(value, str) else ""
+    return f"{hint}expected True or False (in a variable 1 or 0, yes or no, on or off)"
 
 
 _CHECKS: dict[str, Callable[[Any], str]] = {

@@ -2,9 +2,11 @@
 
 import argparse
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 
+from obsloop.base.suggest import nearest
 from obsloop.cli import run
 
 
@@ -18,7 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == ["run"]:
             # Not argparse's subcommands: it would take options of the program for options of obsloop.
             return run.main(words[1:])
-        arguments = _parser().parse_args(words)
+        parser = _parser()
+        arguments, unknown = parser.parse_known_args(words)
+        if unknown or (arguments.command and not arguments.version):
+            parser.error(_wrong(words, unknown))
     except SystemExit as end:  # argparse raises it after --help and after an error
         return end.code if isinstance(end.code, int) else 2
     if arguments.version:
@@ -51,5 +56,20 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument("--version", action="store_true", help="print the version and which core is in use")
-    parser.add_argument("command", nargs="?", choices=["run"], metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
+
+
+def _wrong(words: Sequence[str], unknown: Sequence[str]) -> str:
+    """Return what is wrong with a command line that does not begin with a command, and what to write."""
+    word = words[0]
+    if not word.startswith("-"):
+        near = nearest(word, ("run",))
+        return f"there is no command {word!r}. " + (
+            f"Did you mean {near}?" if near else f"To run a program, write: obsloop run {shlex.join(words)}"
+        )
+    option = next((word for word in unknown if word.startswith("-")), word)
+    near = nearest(option.partition("=")[0], ("--version", "--help", "--address", "--name"))
+    if near in ("--address", "--name"):
+        near = f"obsloop run {near}"
+    return f"unknown option {option}." + (f" Did you mean {near}?" if near else "")

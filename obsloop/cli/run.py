@@ -14,10 +14,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from obsloop.base.suggest import nearest
+from obsloop.cli.servers import would_use_uvloop
+
 DEFAULT_ADDRESS = "127.0.0.1:9464"
 BOOTSTRAP = Path(__file__).resolve().with_name("bootstrap")
 
 _VALUED = ("--address", "--name")
+_LIKE_ADDRESS = ("--port", "--host", "--bind", "--listen")
 # The exit codes of shells.
 _NOT_EXECUTABLE = 126
 _NOT_FOUND = 127
@@ -27,15 +31,17 @@ def main(argv: Sequence[str]) -> int:
     """Become the program that `argv` names, the words after `obsloop run`. Return an exit code if that fails."""
     own, program = split_arguments(argv)
     parser = _parser()
-    options = parser.parse_args(own)
+    options, unknown = parser.parse_known_args(own)
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}{_suggestion(unknown[0])}")
     if not program or program == ["-m"]:
         parser.error("what to run is missing: a script.py, -m MODULE or a COMMAND")
-    from obsloop.base.settings import SettingsError  # noqa: PLC0415  (--help does not wait for it)
+    from obsloop.base.settings import WARNED, SettingsError  # noqa: PLC0415  (--help does not wait for it)
 
     try:
-        environ = environment(os.environ, address=options.address, name=options.name)
+        environ, warnings = environment(os.environ, address=options.address, name=options.name)
     except SettingsError as error:
-        print(f"obsloop run: {error}", file=sys.stderr)
+        print(f"obsloop run: {str(error).replace('argument ', '--', 1)}", file=sys.stderr)
         return 2
     command = resolve(program)
     if command is None:
@@ -44,7 +50,20 @@ def main(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return _NOT_FOUND
+    if would_use_uvloop(program, command[0]):
+        warnings["uvloop"] = "uvloop is installed, but obsloop uses its own loop, an observed asyncio loop."
+    for warning in warnings.values():
+        print(f"obsloop run: {warning}", file=sys.stderr)
+    if warnings:
+        environ[WARNED] = ",".join(warnings)
     return _become(command, environ)
+
+
+def _suggestion(option: str) -> str:
+    near = nearest(option.partition("=")[0], (*_VALUED, *_LIKE_ADDRESS, "--help"))
+    if near in _LIKE_ADDRESS:
+        near = "--address HOST:PORT"
+    return f". Did you mean {near}?" if near else ""
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -63,27 +82,33 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(argv[:at]), list(argv[at:])
 
 
-def environment(environ: Mapping[str, str], *, address: str | None, name: str | None) -> dict[str, str]:
-    """Return the environment of the program and its children. A bad setting raises SettingsError.
+def environment(
+    environ: Mapping[str, str], *, address: str | None, name: str | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the environment of the program and its children, and a warning for each bad variable.
 
-    It is checked here, before the program begins, because in the program obsloop could only log it.
+    A bad option raises SettingsError: the caller of this command sees it. A bad variable may have been set long ago, by
+    someone else, for a service that must start. So only a warning names it, and here, not in each child.
     """
-    from obsloop.base.settings import Settings  # noqa: PLC0415
+    from obsloop.base.settings import Settings, bad_variables, with_default  # noqa: PLC0415
 
-    # Arguments first, so that an error names the option, not a variable that was set from it.
     Settings(name=name, address=address)
     result = dict(environ)
-    if address is not None or not result.get("OBSLOOP_ADDRESS"):
-        result["OBSLOOP_ADDRESS"] = address if address is not None else DEFAULT_ADDRESS
-    if name is not None:
-        result["OBSLOOP_NAME"] = name
+    for variable, value in (("OBSLOOP_ADDRESS", address), ("OBSLOOP_NAME", name)):
+        if value is not None:
+            result[variable] = value
+    problems = bad_variables(result)
+    warnings = {variable: with_default(variable, problem) for variable, problem in problems.items()}
+    if not result.get("OBSLOOP_ADDRESS") or "OBSLOOP_ADDRESS" in problems:
+        result["OBSLOOP_ADDRESS"] = DEFAULT_ADDRESS
+    if "OBSLOOP_ADDRESS" in problems:
+        warnings["OBSLOOP_ADDRESS"] = f"{problems['OBSLOOP_ADDRESS']}. obsloop uses the default, {DEFAULT_ADDRESS}."
     # exec keeps the process id. So the program knows that it is the first process, and its children are not.
     result["OBSLOOP_RUN_PID"] = str(os.getpid())
-    Settings.from_env(result)
     path = result.get("PYTHONPATH")
     others = [entry for entry in path.split(os.pathsep) if entry != str(BOOTSTRAP)] if path else []
     result["PYTHONPATH"] = os.pathsep.join([str(BOOTSTRAP), *others])
-    return result
+    return result, warnings
 
 
 def resolve(program: Sequence[str]) -> list[str] | None:
@@ -151,7 +176,12 @@ def _parser() -> argparse.ArgumentParser:
         usage="obsloop run [--address HOST:PORT] [--name NAME] script.py ... | -m MODULE ... | COMMAND ...",
         description="Run a program, unchanged, on an observed loop. Options after the program are the program's.",
         allow_abbrev=False,
-        epilog="Python child processes are observed too. If the port is taken, they serve on a free one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "Python child processes are observed too. If the port is taken, they serve on a free one.\n\n"
+            "example:\n"
+            "  obsloop run --address 127.0.0.1:9464 uvicorn app:app"
+        ),
     )
     parser.add_argument(
         "--address",

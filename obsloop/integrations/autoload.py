@@ -9,7 +9,8 @@ So all ways to a loop lead there: policies, runners, `EventLoop`, a factory that
 `isinstance(loop, asyncio.SelectorEventLoop)` holds for both kinds. From a program's own subclass it makes a loop of a
 subclass of that, with the program's methods before obsloop's.
 
-**uvloop** is not observed yet: a program that asks for a uvloop loop gets `obsloop.Loop`, and one line says so.
+**uvloop** is not observed yet: a program that asks for a uvloop loop gets `obsloop.Loop`, and one line says so, if
+`obsloop run` has not said it.
 
 `observe_asyncio` is the asyncio part alone, and can be undone: for the pytest plugin.
 """
@@ -62,8 +63,8 @@ def observe_new_loops() -> Callable[[], None]:
 
     Return a function that undoes it. This is for code that starts before the program, such as an instrumentation. The
     program need not ask for obsloop's loop: any way to ``asyncio.SelectorEventLoop`` or to a uvloop loop leads to it.
-    If an ``OBSLOOP_*`` variable is bad, one line on stderr says so, and nothing is observed. In a process that is
-    observed from its start, this does nothing.
+    A bad ``OBSLOOP_*`` variable is logged, and its default is used. In a process that is observed from its start, this
+    does nothing.
     """
     if hasattr(sys, _MARK):
         return lambda: None
@@ -171,11 +172,8 @@ def _loop_class() -> Any:
     if not _observed:
         observed: Any = None
         try:
-            from obsloop.base.settings import Settings  # noqa: PLC0415
             from obsloop.loop.start import Loop  # noqa: PLC0415
 
-            # A bad variable must not raise in the program's call that makes a loop.
-            Settings.from_env()
             observed = Loop
         except Exception as error:
             _say_once(f"cannot observe {sys.executable}: {_brief(error)}. The program runs on, not observed.")
@@ -198,10 +196,11 @@ def _replace_uvloop(uvloop: Any) -> None:
         elif cls is native:
             observed = _loop_class()
             if observed is not None:
-                _say_once(
-                    "uvloop cannot be observed yet: where the program asks for a uvloop loop, it gets "
-                    "obsloop.Loop, an observed asyncio loop. Without obsloop it gets uvloop's."
-                )
+                if "uvloop" not in os.environ.get("OBSLOOP_RUN_WARNED", "").split(","):
+                    _say_once(
+                        "uvloop cannot be observed yet: where the program asks for a uvloop loop, it gets "
+                        "obsloop.Loop, an observed asyncio loop. Without obsloop it gets uvloop's."
+                    )
                 # No instance of `cls`, so type.__call__ returns it as it is and initializes nothing.
                 return observed()
         else:

@@ -37,7 +37,7 @@ class Loop(Observed):
     """An ``asyncio.SelectorEventLoop`` whose callbacks, scheduled by public methods, are timed."""
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
-        settings = settings or Settings.from_env()
+        settings = settings or Settings.from_env(strict=False)
         self._timed = _TimedSelector(selector or selectors.DefaultSelector())
         super().__init__(self._timed)
         observe(self, settings)

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast
 
 from obsloop.base import clock
-from obsloop.base.settings import Settings, SettingsError
+from obsloop.base.settings import Settings
 from obsloop.hotpath import backend, cold_path
 from obsloop.loop.observation import Observed, observe
 from obsloop.metrics.counters import SIGNAL
@@ -45,20 +45,14 @@ def _returns_coroutine(method: Any) -> Any:
 class Loop(Observed):
     """An ``asyncio.SelectorEventLoop`` that times every handle it runs.
 
-    A program runs on it as on the stock loop. ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises
-    ``SettingsError``.
+    A program runs on it as on the stock loop. ``settings`` default to the ``OBSLOOP_*`` variables; a bad one is
+    logged, and its default is used.
     """
 
     def __init__(self, selector: selectors.BaseSelector | None = None, *, settings: Settings | None = None) -> None:
         backend.forget()
-        if settings is None:
-            try:
-                settings = Settings.from_env()
-            except SettingsError:
-                self._closed = True  # it never became a loop, so __del__ has nothing to close
-                raise
         super().__init__(selector)
-        observe(self, settings)
+        observe(self, settings or Settings.from_env(strict=False))
 
     def run_forever(self) -> None:
         """Run until ``stop()`` is called, as on the stock loop."""

@@ -37,7 +37,7 @@ class InstrumentError(TypeError):
 def new_event_loop(settings: Settings | None = None) -> Loop:
     """Return a new observed loop: the ``loop_factory`` for ``asyncio.run``, ``asyncio.Runner`` and servers.
 
-    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one raises ``SettingsError``.
+    ``settings`` default to the ``OBSLOOP_*`` variables; a bad one is logged, and its default is used.
     """
     return Loop(settings=settings)
 
@@ -80,7 +80,7 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
             f"cannot observe a loop of class {name}: expected asyncio.SelectorEventLoop or a subclass of it; {instead}"
         )
     observed = observed_class(cls)
-    observe(loop, settings or Settings.from_env())
+    observe(loop, settings or Settings.from_env(strict=False))
     backend.adopt(loop, observed)
     servers.adopt(loop)
     return cast(Loop, loop)

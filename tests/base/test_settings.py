@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_an_empty_variable_is_none():
 BAD = [
     ("name", "x" * 101, "name of 1 to 100 printable characters"),
     ("name", "two\nlines", "printable"),
-    ("address", "9464", "expected HOST:PORT"),
+    ("address", "localhost", "expected HOST:PORT"),
     ("address", ":9464", "no host before the colon"),
     ("address", "localhost:port", "not a port, a whole number from 0 to 65535"),
     ("address", "localhost:70000", "not a port, a whole number from 0 to 65535"),
@@ -50,7 +51,8 @@ BAD = [
     ("unhealthy_after", "-1", "number of seconds above 0"),
     ("unhealthy_after", "inf", "number of seconds above 0"),
     ("unhealthy_after", "nan", "number of seconds above 0"),
-    ("lints", "maybe", "yes or no"),
+    ("lints", "maybe", "; expected True or False (in a variable 1 or 0, yes or no"),
+    ("lints", "Flase", "did you mean false? expected True or False"),
     ("never_yields_after", "long", "number of seconds above 0"),
     ("never_woken_after", "?", "number of seconds above 0"),
     ("growing_after", "-", "number of seconds above 0"),
@@ -88,14 +90,38 @@ def test_a_bad_argument_is_named_with_its_value_and_what_is_accepted(name, value
     assert accepted in str(raised.value)
 
 
-def test_an_unknown_variable_is_an_error_that_lists_the_known():
-    """A typing error does not pass in silence."""
+def test_an_unknown_variable_is_an_error_with_the_nearest_known():
+    """A typing error does not pass in silence. Without a near name, the message lists all."""
+    for variable, problem in (
+        ("OBSLOOP_ADRESS", "unknown variable OBSLOOP_ADRESS; did you mean OBSLOOP_ADDRESS?"),
+        ("OBSLOOP_Lint", "unknown variable OBSLOOP_Lint; did you mean OBSLOOP_LINTS?"),
+        ("OBSLOOP_XYZ", f"unknown variable OBSLOOP_XYZ; accepted: {', '.join(KNOWN)}"),
+    ):
+        with pytest.raises(SettingsError) as raised:
+            Settings.from_env({variable: "127.0.0.1:9464"})
+        assert str(raised.value) == problem
+
+
+KNOWN = (*Settings.variables(), *SpanSettings.variables())
+
+
+def test_several_bad_variables_are_one_error_that_names_them_all():
+    """One start shows all that must be mended."""
     with pytest.raises(SettingsError) as raised:
-        Settings.from_env({"OBSLOOP_ADRESS": "127.0.0.1:9464"})
-    message = str(raised.value)
-    assert "OBSLOOP_ADRESS" in message
-    for known in ("OBSLOOP_NAME", "OBSLOOP_ADDRESS", "OBSLOOP_UNHEALTHY_AFTER"):
-        assert known in message
+        Settings.from_env({"OBSLOOP_LINTS": "maybe", "OBSLOOP_SLOW_JOB": "-1", "OBSLOOP_ADRESS": "h:1"})
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 3
+    for variable, line in zip(("OBSLOOP_LINTS", "OBSLOOP_SLOW_JOB", "OBSLOOP_ADRESS"), lines, strict=True):
+        assert f"variable {variable}" in line
+
+
+@pytest.mark.parametrize("name", ["adress", "Address"])
+def test_an_unknown_argument_is_a_type_error_with_the_nearest_known(name):
+    """As for any function of Python, but the message helps."""
+    with pytest.raises(TypeError, match=f"^Settings has no setting '{name}'; did you mean address\\?$"):
+        Settings(**{name: "h:1"})
+    with pytest.raises(TypeError, match=r"^SpanSettings has no setting 'xyz'$"):
+        SpanSettings(xyz=1)
 
 
 def test_the_settings_of_spans_are_apart_and_held_to_the_same():
@@ -117,7 +143,7 @@ def test_the_settings_of_spans_are_apart_and_held_to_the_same():
             SpanSettings.from_env({f"OBSLOOP_{name.upper()}": bad})
         with pytest.raises(SettingsError, match=f"^argument {name}: .*{accepted}"):
             SpanSettings(**{name: bad})
-    with pytest.raises(SettingsError, match=r"OBSLOOP_SPANS_PER_MINUT; accepted: OBSLOOP_NAME.*OBSLOOP_SLOW_JOB"):
+    with pytest.raises(SettingsError, match=r"OBSLOOP_SPANS_PER_MINUT; did you mean OBSLOOP_SPANS_PER_MINUTE\?"):
         SpanSettings.from_env({"OBSLOOP_SPANS_PER_MINUT": "7"})
 
 
@@ -125,6 +151,7 @@ def test_variables_that_are_no_settings_are_left_alone():
     """The switch of the core, and what Kubernetes puts into every container beside a Service called obsloop."""
     others = {
         "OBSLOOP_PURE": "1",
+        "OBSLOOP_RUN_WARNED": "uvloop",
         "OBSLOOP_PORT": "tcp://10.0.0.1:9464",
         "OBSLOOP_PORT_9464_TCP": "tcp://10.0.0.1:9464",
         "OBSLOOP_PORT_9464_TCP_PORT": "9464",
@@ -147,26 +174,51 @@ def test_settings_do_not_change():
 @pytest.mark.parametrize(
     "make", ["Loop()", "new_event_loop()", "run(main())", "instrument(asyncio.SelectorEventLoop())"]
 )
-def test_a_bad_variable_stops_every_way_to_a_loop_and_leaves_nothing_behind(make):
-    """Loop, new_event_loop, run and instrument all read the variables and say what is wrong: only that."""
+def test_bad_variables_stop_no_loop_and_are_logged_once(make):
+    """Each is named with what is expected and what obsloop does. The other variables hold."""
     done = program(
         f"""
-        import asyncio, gc, warnings, obsloop
-        async def main(): pass
-        warnings.simplefilter("ignore")  # a coroutine and a loop of ours that are not used
-        try:
-            obsloop.{make}
-        except obsloop.SettingsError as exc:
-            print(exc)
-        gc.collect()
+        import asyncio, obsloop
+        async def main(): print(asyncio.get_running_loop()._obsloop.settings.unhealthy_after)
+        for _ in range(2):
+            loop = obsloop.{make}
+            if loop is not None:
+                loop.run_until_complete(main())
+                loop.close()
+        print(*obsloop.snapshots())
         """,
         OBSLOOP_UNHEALTHY_AFTER="never",
+        OBSLOOP_ADRESS="127.0.0.1:9464",
+        OBSLOOP_ADDRESS="nowhere",
+        OBSLOOP_NAME="api",
     )
-    assert (
-        done.stdout
-        == "variable OBSLOOP_UNHEALTHY_AFTER: 'never' is not accepted; expected a number of seconds above 0\n"
+    assert done.stdout == "1.0\n1.0\napi\n"
+    # The logger has no handler: logging writes warnings to stderr as they are.
+    by_variable = {re.findall("OBSLOOP_[A-Z_]*", line)[0]: line for line in done.stderr.splitlines()}
+    assert len(by_variable) == done.stderr.count("\n") == 3
+    assert by_variable["OBSLOOP_UNHEALTHY_AFTER"] == (
+        "variable OBSLOOP_UNHEALTHY_AFTER: 'never' is not accepted; expected a number of seconds above 0, such as 2.5. "
+        "obsloop uses the default, 1.0."
     )
-    assert done.stderr == ""
+    assert by_variable["OBSLOOP_ADRESS"].endswith("; did you mean OBSLOOP_ADDRESS? obsloop ignores it.")
+    assert by_variable["OBSLOOP_ADDRESS"].endswith(". obsloop uses the default.")
+
+
+def test_a_warning_goes_through_the_logger_and_a_broken_handler_breaks_no_loop():
+    """The logger is `obsloop`; a filter of the program that raises is the program's own."""
+    shown = output(
+        """
+        import logging, obsloop
+        def stop(record):
+            print(record.name, record.levelname, record.getMessage().partition(":")[0])
+            raise RuntimeError
+        logging.getLogger("obsloop").addFilter(stop)
+        obsloop.new_event_loop().close()
+        assert obsloop.Settings.from_env(strict=False) == obsloop.Settings()
+        """,
+        OBSLOOP_LINTS="maybe",
+    )
+    assert shown == "obsloop WARNING variable OBSLOOP_LINTS\n"
 
 
 def test_the_variables_are_read_when_a_loop_is_made(clean_metrics, monkeypatch):

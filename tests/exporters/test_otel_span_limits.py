@@ -151,7 +151,7 @@ def test_several_providers_and_each_once():
 
 
 def test_settings_are_the_variables_where_none_are_given(monkeypatch):
-    """``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB``; a bad one is an error, and nothing is changed."""
+    """``OBSLOOP_SPANS_PER_MINUTE``, ``OBSLOOP_SLOW_JOB``; a bad one counts as unset."""
     monkeypatch.setenv("OBSLOOP_SLOW_JOB", "0")
     monkeypatch.setenv("OBSLOOP_SPANS_PER_MINUTE", "2")
     with traced(install=False) as got:
@@ -159,10 +159,9 @@ def test_settings_are_the_variables_where_none_are_given(monkeypatch):
         jobs(3)
         assert len(got.spans()) == 2
         monkeypatch.setenv("OBSLOOP_SPANS_PER_MINUTE", "many")
-        with pytest.raises(obsloop.SettingsError, match=r"OBSLOOP_SPANS_PER_MINUTE: 'many'.*whole number from 0"):
-            otel_spans.install(got.provider)
-        jobs(1)
-        assert len(got.spans()) == 2
+        otel_spans.install(got.provider)
+        jobs(3)
+        assert len(got.spans()) == 5
 
 
 def test_the_global_provider_may_come_later():

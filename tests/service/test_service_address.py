@@ -65,6 +65,12 @@ def test_several_addresses_each_with_its_paths():
     assert (socket.socket_path, socket.paths) == ("/run/obsloop.sock", ("/tasks",))
 
 
+def test_a_port_alone_is_on_loopback():
+    """Nothing that other machines could reach comes of an address that names no machine."""
+    assert parse_addresses("9464") == [Address("127.0.0.1:9464", "127.0.0.1", 9464)]
+    assert parse_addresses("0 /metrics") == [Address("127.0.0.1:0", "127.0.0.1", 0, paths=("/metrics",))]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -79,6 +85,14 @@ def test_several_addresses_each_with_its_paths():
         ("127.0.0.1:1/metrics", "no space before the path; expected 127.0.0.1:1 /metrics"),
         ("127.0.0.1:1 127.0.0.1:2", "'127.0.0.1:2' is not a path; expected ADDRESS /PATH /PATH, with a comma before"),
         ("/metrics", "no port in it"),
+        ("http://127.0.0.1:9464", "it is a URL; expected 127.0.0.1:9464$"),
+        (
+            "http://127.0.0.1:9464/metrics",
+            "it is a URL; expected 127.0.0.1:9464, or 127.0.0.1:9464 /metrics for this path only$",
+        ),
+        ("http://localhost/metrics", "it is a URL; expected HOST:PORT"),
+        ("9464, 127.0.0.1:9464", "the address 127.0.0.1:9464 is there twice"),
+        ("94640", "'94640' is not a port, a whole number from 0 to 65535"),
         ("127.0.0.1:1, 127.0.0.1:1 /metrics", "the address 127.0.0.1:1 is there twice"),
         (",".join(f"127.0.0.1:{port}" for port in range(1, 10)), "there are 9 addresses in it; expected at most 8"),
         ("unix:obsloop.sock", "'obsloop.sock' is not an absolute path; expected unix: and an absolute path"),
