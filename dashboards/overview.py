@@ -125,7 +125,7 @@ ROWS = (
               condition="an error reached the loop's exception handler"),
         Panel("Tasks that did not end well", ((rate("asyncio.task.finished", "outcome", '|outcome!="ok"'), "{{outcome}}"),),
               "Without tasks that ended well. A cancelled task is no failure; an abandoned one is.", unit="cps",
-              colours=_OUTCOMES),
+              colours=_OUTCOMES, condition="a task has failed, or was cancelled"),
         Panel("Transports closed, by reason", ((rate("asyncio.transport.closed", "reason"), "{{reason}}"),), unit="cps",
               colours=_CLOSINGS),
         Panel("Connects and look-ups that failed", (
@@ -148,6 +148,6 @@ ROWS = (
         Panel("Lost metrics", ((rate("obsloop.dropped", "what"), "{{what}}"),), unit="cps",
               alert="AsyncioObserverDropping"),
         Panel("Disabled hooks", (("sum by (what) (<obsloop.instrument.disabled>)", "{{what}}"),), unit="short",
-              alert="AsyncioObserverDisabled"),
+              alert="AsyncioObserverDisabled", condition="a hook of an instrument has raised"),
     )),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import config
-from queries import LOOP, metric, promql
+from queries import LOOP, metric, needs_full, promql
 
 Kind = Literal["timeseries", "stat", "heatmap", "table"]
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -147,6 +147,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
     description = panel.description
     if panel.condition:
         description = f"{description} Empty until {panel.condition}.".strip()
+    if any(needs_full(query) for query, _ in panel.queries):
+        description = f"{description} Not with OBSLOOP_METRICS=basic.".strip()
     return {
         "type": panel.kind,
         "title": panel.title,

@@ -70,6 +70,11 @@ def promql(text: str, target: str = "", loop: str = "") -> str:
     return result
 
 
+def needs_full(text: str) -> bool:
+    """Return whether the setting ``metrics=basic`` leaves out a metric in `text`."""
+    return any(family(name).metric.level == "full" for name in metrics(text))
+
+
 def metrics(text: str) -> list[str]:
     """Return the catalogue's names in `text`."""
     return [found[1] for found in _SIGNAL.finditer(text)]

@@ -36,7 +36,9 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     error_names.py       names of exceptions, for the label `error.type`
 #   instruments.py         Instrument: add, remove, call
 #   metrics/               the numbers; it knows no hot path
+#     metric.py            what the catalogue says of a metric
 #     catalog.py           THE list of metrics
+#     levels.py            which of them are exported: basic or full
 #     buckets.py           the bounds that all histograms share
 #     counters.py          the numbers that one running loop writes, and a consistent copy of them
 #     labelled.py          counters and histograms by label, for rare things
@@ -171,12 +173,9 @@ from obsloop.loop.start import (
     new_event_loop as new_event_loop,
     run as run,
 )
-from obsloop.metrics.catalog import (
-    LOOP_NAME_LABEL as LOOP_NAME_LABEL,
-    METRICS as METRICS,
-    Label as Label,
-    Metric as Metric,
-)
+from obsloop.metrics.catalog import LOOP_NAME_LABEL as LOOP_NAME_LABEL, METRICS as METRICS
+from obsloop.metrics.levels import exported_metrics as exported_metrics
+from obsloop.metrics.metric import Label as Label, Metric as Metric
 from obsloop.metrics.self_metrics import count_dropped_spans as count_dropped_spans, count_export as count_export
 from obsloop.metrics.snapshot import (
     CoroutineTime as CoroutineTime,

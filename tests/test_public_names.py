@@ -10,10 +10,11 @@ import obsloop.testing
 from .support import output
 
 PUBLIC = {
-    "CoroutineTime", "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError", "LOOP_NAME_LABEL",
-    "Label", "Loop", "METRICS", "Settings", "SettingsError", "Metric", "Snapshot", "SpanSettings", "TaskTimes",
-    "add_instrument", "core", "count_dropped_spans", "count_export", "instrument", "measure_tasks", "new_event_loop",
-    "observe_new_loops", "process_snapshot", "remove_instrument", "run", "snapshots", "task_times",
+    "CoroutineTime", "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError",
+    "LOOP_NAME_LABEL", "Label", "Loop", "METRICS", "Settings", "SettingsError", "Metric", "Snapshot", "SpanSettings",
+    "TaskTimes", "add_instrument", "core", "count_dropped_spans", "count_export", "exported_metrics", "instrument",
+    "measure_tasks", "new_event_loop", "observe_new_loops", "process_snapshot", "remove_instrument", "run",
+    "snapshots", "task_times",
 }  # fmt: skip
 PUBLIC_EVENTS = {
     "Attempt", "BlockEvent", "CAUSES", "CLOSINGS", "CallbackError", "ConnectionSetUp", "DIRECTIONS", "EXITS", "Event",

@@ -1,7 +1,7 @@
 """Derive Prometheus's families from the catalogue: name, type, unit, labels and buckets of each metric.
 
-This happens when a collector is made, from ``obsloop.METRICS`` alone. A wrong bucket bound is refused then. No value is
-read here.
+This happens when a collector is made, from ``obsloop.METRICS`` alone, and again if fewer are to be exported. A wrong
+bucket bound is refused then. No value is read here.
 """
 
 from __future__ import annotations
@@ -55,15 +55,19 @@ class Family:
 
 
 def families(
-    seconds_buckets: Iterable[float] | None = None, count_buckets: Iterable[float] | None = None
+    seconds_buckets: Iterable[float] | None = None,
+    count_buckets: Iterable[float] | None = None,
+    metrics: Iterable[Metric] | None = None,
 ) -> tuple[Family, ...]:
-    """Return one family for each metric of the catalogue, in its order, with the metric's bounds if none are given.
+    """Return one family for each metric (by default the catalogue's), with the metric's bounds if none are given.
 
     A bound at which obsloop's buckets cannot be summed exactly raises ``ValueError``.
     """
     seconds = None if seconds_buckets is None else tuple(seconds_buckets)
     counts = None if count_buckets is None else tuple(count_buckets)
-    return tuple(_family(metric, bounds_for(metric, seconds, counts)) for metric in METRICS)
+    return tuple(
+        _family(metric, bounds_for(metric, seconds, counts)) for metric in (METRICS if metrics is None else metrics)
+    )
 
 
 def _family(metric: Metric, bounds: tuple[float, ...]) -> Family:

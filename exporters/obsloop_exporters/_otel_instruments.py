@@ -69,7 +69,7 @@ def everything(
     for metric in METRICS:
         if metric.kind == "histogram":
             bucket = f"{metric.name}.bucket"
-            make(metric, bucket, f"{metric.help} The number of those up to le.", _buckets(metric, bounds[metric.name]))
+            make(metric, bucket, f"{metric.help} The number of those up to le.", _buckets(metric, bounds))
             make(metric, f"{metric.name}.sum", f"{metric.help} Their sum.", _numbers(metric))
         elif metric not in ANCHORS:
             make(metric, metric.name, metric.help, _numbers(metric))
@@ -101,20 +101,29 @@ def _anchor(metric: Metric) -> Callback:
     return callback
 
 
+def _exported(metric: Metric) -> Metric | None:
+    """Return the metric as it is exported now; None if it is not."""
+    return next((one for one in obsloop.exported_metrics() if one.name == metric.name), None)
+
+
 def _numbers(metric: Metric) -> _Observe:
     def observe(now: Reading, before: Reading | None) -> Iterator[Observation]:
-        for point in reading.points(metric, now, before):
+        exported = _exported(metric)
+        for point in () if exported is None else reading.points(exported, now, before):
             value = point.value
             yield Observation(value.sum if isinstance(value, Histogram) else value, point.attributes)
 
     return observe
 
 
-def _buckets(metric: Metric, bounds: tuple[float, ...]) -> _Observe:
-    texts = [*(f"{bound:g}" for bound in bounds), "+Inf"]
-
+def _buckets(metric: Metric, chosen: Mapping[str, tuple[float, ...]]) -> _Observe:
     def observe(now: Reading, before: Reading | None) -> Iterator[Observation]:
-        for point in reading.points(metric, now, before):
+        exported = _exported(metric)
+        if exported is None:
+            return
+        bounds = chosen.get(metric.name, exported.buckets)
+        texts = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+        for point in reading.points(exported, now, before):
             if isinstance(point.value, Histogram):
                 upto = (*point.value.cumulative(bounds), point.value.count)
                 for le, count in zip(texts, upto, strict=True):

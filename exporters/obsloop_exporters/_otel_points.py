@@ -63,7 +63,8 @@ class Wishes:
     aggregation: Aggregation
     """That of histograms."""
     bounds: Mapping[str, tuple[float, ...]]
-    """Bounds of explicit buckets by metric, for when neither the reader nor a View has any."""
+    """Bounds of explicit buckets that the program has chosen, by metric, for when neither the reader nor a View has
+    any."""
     exemplars: Callable[[], bool] = lambda: True
     """Whether the provider lets exemplars out."""
 
@@ -76,9 +77,9 @@ PLAIN: Streams = {metric.name: (Stream(metric.name, metric.help),) for metric in
 
 
 def scope_metrics(now: Reading, base: Reading | None, wishes: Wishes, streams: Streams) -> sdk.ScopeMetrics:
-    """Return all metrics in the catalogue's order, without those that have no series."""
+    """Return all exported metrics in the catalogue's order, without those that have no series."""
     found: list[sdk.Metric] = []
-    for metric in METRICS:
+    for metric in obsloop.exported_metrics():
         if streams[metric.name]:
             points = reading.points(metric, now, base)
             for stream in streams[metric.name]:
@@ -192,7 +193,7 @@ def _bounds(metric: Metric, aggregation: Aggregation, wishes: Wishes) -> tuple[f
     if isinstance(aggregation, ExplicitBucketHistogramAggregation):
         asked = getattr(aggregation, "_boundaries", None)
     if asked is None or asked == _NOT_ASKED:
-        return wishes.bounds[metric.name]
+        return wishes.bounds.get(metric.name, metric.buckets)
     exact = tuple(float(bound) for bound in asked if bound in metric.bounds)
     if len(exact) < len(asked):
         left_out = ", ".join(f"{bound:g}" for bound in asked if bound not in metric.bounds)

@@ -58,7 +58,7 @@ def take() -> Reading:
 
 
 def points(metric: Metric, now: Reading, base: Reading | None) -> list[Point]:
-    """Return all series of ``metric``. Those that cannot be read are left out, with one warning."""
+    """Return all series of ``metric`` that are exported. Those that cannot be read are left out, with one warning."""
     found: list[Point] = []
     if metric.scope == "process":
         pairs = [(now.process, base and base.process)]
@@ -111,7 +111,7 @@ def _points(metric: Metric, snapshot: Snapshot, before: Snapshot | None, base: R
             began_ns,
             since_ns,
         )
-        for labels, value in snapshot[metric.name].items()
+        for labels, value in snapshot.exported(metric).items()
     ]
 
 

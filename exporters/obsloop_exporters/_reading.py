@@ -15,7 +15,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import obsloop
 from obsloop import Exemplar, Histogram, Snapshot
 from obsloop_exporters._common import bucket_within, encodable, latest
-from obsloop_exporters._families import Family
+from obsloop_exporters._families import Family, families
 
 _UTILIZATION = "asyncio.eventloop.utilization"
 
@@ -58,13 +58,30 @@ class _Previous:
 class Reader:
     """One reader of obsloop's metrics, for any thread. Utilization is since this reader's last reading."""
 
-    def __init__(self, families: Iterable[Family]) -> None:
-        self.families = tuple(families)
+    def __init__(
+        self, seconds_buckets: Iterable[float] | None = None, count_buckets: Iterable[float] | None = None
+    ) -> None:
+        self._bounds = (
+            None if seconds_buckets is None else tuple(seconds_buckets),
+            None if count_buckets is None else tuple(count_buckets),
+        )
+        # All of the catalogue, so that any wrong bound is refused now.
+        self._families = obsloop.METRICS, families(*self._bounds)
         self._previous = _Previous()
         self._told: set[str] = set()
 
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families that are exported now, in the catalogue's order."""
+        metrics, found = self._families
+        wanted = obsloop.exported_metrics()
+        if wanted is not metrics:  # the first loop may be made after the collector
+            found = families(*self._bounds, wanted)
+            self._families = wanted, found
+        return found
+
     def read(self) -> Reading:
-        """Read all families of the catalogue, in its order. One whose values are missing or wrong is empty."""
+        """Read all exported families. One whose values are missing or wrong is empty."""
         loops, previous = self._take()
         process = self._attempt("process_snapshot()", obsloop.process_snapshot)
         reading: Reading = []
@@ -111,12 +128,12 @@ class Reader:
 
 
 def _series(family: Family, snapshot: Snapshot, previous: Snapshot | None) -> list[Series]:
-    """Return every series that ``snapshot`` has of ``family``."""
+    """Return every series of ``family`` that is exported from ``snapshot``."""
     loop = (encodable(snapshot.loop_name),) if family.metric.scope == "loop" else ()
     if family.metric.name == _UTILIZATION:
         return [Series(loop, snapshot.utilization(previous))]
     result: list[Series] = []
-    for values, value in snapshot[family.metric.name].items():
+    for values, value in snapshot.exported(family.metric).items():
         labels = (*loop, *map(encodable, values))
         if len(labels) != len(family.label_names):
             raise ValueError(f"{len(labels)} label values {labels!r} for {family.label_names!r}")

@@ -179,7 +179,11 @@ def _bounds(
 ) -> dict[str, tuple[float, ...]]:
     seconds = None if seconds_buckets is None else tuple(seconds_buckets)
     counts = None if count_buckets is None else tuple(count_buckets)
-    return {metric.name: bounds_for(metric, seconds, counts) for metric in METRICS}
+    found = {metric.name: bounds_for(metric, seconds, counts) for metric in METRICS}
+    # Without a choice, a metric has its own bounds, which depend on the setting ``metrics``.
+    return {
+        metric.name: found[metric.name] for metric in METRICS if (seconds if metric.unit == "s" else counts) is not None
+    }
 
 
 def _way(provider: MeterProvider | None) -> _Way:

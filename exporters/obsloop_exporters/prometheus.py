@@ -19,7 +19,7 @@ from prometheus_client.core import (
     Sample,
 )
 
-from obsloop_exporters._families import Family, families
+from obsloop_exporters._families import Family
 from obsloop_exporters._reading import Buckets, Reader, Series
 from obsloop_exporters._text import render
 
@@ -34,7 +34,7 @@ _ESCAPINGS = ("underscores", "allow-utf-8", "values")
 
 
 class Collector:
-    """A custom collector: every metric of obsloop's catalogue, for every loop name of this process.
+    """A custom collector: every metric that this process exports (``obsloop.Settings.metrics``), for every loop name.
 
     ``seconds_buckets`` and ``count_buckets`` are the upper bounds of all histograms of times and of counts. Without
     them, each histogram has its own (``obsloop.Metric.buckets``). A bound must be exact for obsloop: 1, 2.5 or 5 times
@@ -51,7 +51,7 @@ class Collector:
         seconds_buckets: Iterable[float] | None = None,
         count_buckets: Iterable[float] | None = None,
     ) -> None:
-        self._reader = Reader(families(seconds_buckets, count_buckets))
+        self._reader = Reader(seconds_buckets, count_buckets)
 
     def describe(self) -> Iterator[Metric]:
         """Return the families without values, for the registration, before anything is read."""

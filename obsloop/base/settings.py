@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from obsloop.base.address import parse_addresses
 from obsloop.base.log import first_time, logger
@@ -36,6 +36,10 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 _MAX_PACKAGES = 64
 _PACKAGE = re.compile(r"\w+(\.\w+)*")
 _MOST_A_MINUTE = 1_000_000
+
+Level = Literal["basic", "full"]
+"""How many metrics are exported."""
+DEFAULT_LEVEL: Level = "full"
 
 _AnySettings = TypeVar("_AnySettings", bound="Settings | SpanSettings")
 _T = TypeVar("_T")
@@ -78,6 +82,9 @@ class Settings:
     """More host names, with commas between them, under which the service answers on loopback. Without any, it answers
     there only to ``localhost``, to IP addresses and to the host of ``address``. With some, the same limit holds on all
     addresses."""
+    metrics: Level | None = None
+    """Which metrics the exporters of this process export: ``basic``, those that the alerts and the first row of the
+    dashboards need, with few buckets, or ``full`` (the default). The first loop whose settings say so decides."""
     unhealthy_after: float = 1.0
     """Seconds in one callback after which ``/healthz`` and a log line say that the loop is blocked."""
     slow_callback: float | None = None
@@ -327,6 +334,14 @@ def _check_packages(value: Any) -> str:
     return f"expected up to {_MAX_PACKAGES} names of packages with commas between them, such as shop, shop.views"
 
 
+def _check_level(value: Any) -> str:
+    levels = get_args(Level)
+    if value is None or value in levels:
+        return ""
+    hint = did_you_mean(value, levels) if isinstance(value, str) else ""
+    return f"{hint}expected {' or '.join(levels)}"
+
+
 def _check_seconds(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
         return ""
@@ -365,6 +380,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "address": _check_address,
     "socket_mode": _check_socket_mode,
     "allowed_hosts": _check_hosts,
+    "metrics": _check_level,
     "unhealthy_after": _check_seconds,
     "slow_callback": _check_seconds_or_none,
     "slow_iteration": _check_seconds_or_none,

@@ -21,7 +21,7 @@ from obsloop.hotpath.held import Held, drop
 from obsloop.instruments import Instruments
 from obsloop.introspect.own_code import OwnCode
 from obsloop.loop import exceptions
-from obsloop.metrics import registry
+from obsloop.metrics import levels, registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
 from obsloop.probes import gc as gc_probe, tasks as task_probe
 from obsloop.probes.collect import snapshot_of
@@ -248,6 +248,7 @@ def observe(loop: Any, settings: Settings) -> None:
     obs.exception_handler, loop._exception_handler = loop._exception_handler, exceptions.on_exception
     obs.tasks = backend.new_task_table(loop)
     loop._obsloop = obs
+    levels.choose(settings.metrics)
     _loops.add(loop)
     gc_probe.install()
     if settings.address is not None:

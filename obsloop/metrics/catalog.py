@@ -5,16 +5,10 @@ Names follow OpenTelemetry's style. It has no convention for asyncio yet, so the
 ``cpython.gc.*``. A metric is added here when some code measures it, not before.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 from obsloop.events import CAUSES, CLOSINGS, DIRECTIONS, EXITS, LINTS, OUTCOMES, ROLES
 from obsloop.instruments import HOOKS
-from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.metrics.counters import FINISHES, KINDS, NETWORKS
-
-Kind = Literal["counter", "updowncounter", "gauge", "histogram"]
-"""Updowncounters can be summed over loops and processes, gauges cannot."""
+from obsloop.metrics.metric import Label, Metric
 
 MAX_LOOP_NAMES = 8
 OTHER = "_OTHER"
@@ -38,54 +32,17 @@ MAX_SERVER_ADDRESSES = 8
 NETWORK_TYPES = ("ipv4", "ipv6", "unix", "other")
 
 # Default bounds of buckets. Each bound costs a server one series for each set of labels of each loop. So a histogram
-# has bounds only where its values can be. The total number of series is in dashboards/config.py; a test checks it.
-SHORT = (1e-4, 1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-"""For durations that ought to be short, because other code waits meanwhile."""
-LONG = (1e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0)
+# has bounds only where its values can be. tests/dashboards check the total number of series.
+SHORT = (1e-3, 5e-3, 0.025, 0.1, 0.25, 1.0, 5.0)
+"""For durations that ought to be short, because other code waits meanwhile. asyncio calls 0.1 s slow."""
+FEW = (5e-3, 0.025, 0.1, 0.25, 1.0)
+"""The same for the level ``basic``."""
+LONG = (0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0)
 """For durations that may have any length: tasks, jobs, subprocesses."""
 BLOCKED = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """For blocks; shorter ones do not count as blocks."""
 DEPTH = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0, 10000.0)
 """For counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A label, with all values that it can have; or, if its values come from the program, with their maximum number."""
-
-    name: str
-    values: tuple[str, ...] = ()
-    """All its values; each has a series from the start. Empty if the values come from the program."""
-    bound: int = 0
-    """How many values may come from the program, without ``_OTHER``, which stands for the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One entry of the catalogue."""
-
-    name: str
-    kind: Kind
-    unit: str
-    """In UCUM, as OpenTelemetry requires: ``s``, ``1``, or a plain count in braces."""
-    help: str
-    """The meaning and, for a time, when it starts and ends."""
-    labels: tuple[Label, ...] = ()
-    """The labels without the loop's name, which every metric of scope ``loop`` has."""
-    scope: Literal["loop", "process"] = "loop"
-    labelled: bool = False
-    """Whether it is counted when it happens (``metrics.labelled``), and not read from the loop's counters."""
-    buckets: tuple[float, ...] = ()
-    """For a histogram: the default upper bounds of exports, in its unit, without +Inf. This is OpenTelemetry's advisory
-    parameter ``ExplicitBucketBoundaries``."""
-
-    @property
-    def bounds(self) -> tuple[float, ...]:
-        """All decimal bounds, in its unit, with which a histogram can be exported exactly; empty for other kinds."""
-        if self.kind != "histogram":
-            return ()
-        return (SECONDS if self.unit == "s" else COUNTS).decimal_bounds
-
 
 _SITE = Label("code.function.name", bound=MAX_SITES)
 _ERROR_TYPE = Label("error.type", bound=MAX_ERROR_TYPES)
@@ -117,13 +74,14 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.eventloop.time", "counter", "s",
         "Time that the loop ran, by state. The states add up to it: idle waits for events, poll asks for events without"
         " waiting, callback runs callbacks, gc collects garbage in the loop's thread, overhead is the rest.",
-        (Label("state", STATES),),
+        (Label("state", STATES),), level="basic", from_start=True,
     ),
     Metric(
         "asyncio.eventloop.utilization", "gauge", "1",
         "Share of its running time in which the loop was not idle, since the previous reading by the same reader.",
+        level="basic",
     ),
-    Metric("asyncio.eventloop.iterations", "counter", "{iteration}", "Iterations of the loop."),
+    Metric("asyncio.eventloop.iterations", "counter", "{iteration}", "Iterations of the loop.", level="basic"),
     Metric("asyncio.eventloop.events", "counter", "{event}", "File descriptors that polls returned as ready."),
     Metric(
         "asyncio.eventloop.events_waiting", "counter", "{event}",
@@ -141,7 +99,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.eventloop.schedule.delay", "histogram", "s",
         "How long callbacks waited, from ready (scheduled, returned by a poll, or due) to their first instruction.",
-        (_KIND,), buckets=SHORT,
+        (_KIND,), buckets=SHORT, level="basic", basic_buckets=FEW,
     ),
     Metric(
         "asyncio.eventloop.callback.duration", "histogram", "s",
@@ -158,7 +116,7 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.eventloop.block.episodes", "counter", "{episode}",
         "How often the loop was blocked, by cause. A block is an iteration that took too long, or in which one callback"
         " did.",
-        (_CAUSE,), labelled=True,
+        (_CAUSE,), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.eventloop.block.duration", "histogram", "s",
@@ -185,7 +143,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.eventloop.exceptions", "counter", "{exception}",
         "Calls of the loop's exception handler, that is, uncaught errors, by the exception's class and by origin.",
-        (_ERROR_TYPE, Label("origin", ORIGINS)), labelled=True,
+        (_ERROR_TYPE, Label("origin", ORIGINS)), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.eventloop.callback.time", "counter", "s",
@@ -206,22 +164,25 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.eventloop.blocked.time", "gauge", "s",
         "How long the loop has been in its current callback, computed at the reading; 0 if it waits or does not run.",
+        level="basic",
     ),
     Metric(
         "asyncio.task.created", "counter", "{task}",
         "Tasks that were created. A task from before the loop was observed counts once it has had a step since. The"
         " pure core counts tasks, here and as active, from their first step on.",
+        level="basic",
     ),
     Metric(
         "asyncio.task.finished", "counter", "{task}",
         "Tasks that have ended, by outcome. abandoned: destroyed while pending, or still pending when their loop was"
         " closed.",
-        (Label("outcome", FINISHES),),
+        (Label("outcome", FINISHES),), level="basic",
     ),
-    Metric("asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done."),
+    Metric("asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done.", level="basic"),
     Metric(
         "asyncio.task.oldest.age", "gauge", "s",
         "How long ago the oldest task that is not done was created, computed at the reading; 0 if there is none.",
+        level="basic",
     ),
     Metric(
         "asyncio.task.first_step.delay", "histogram", "s",
@@ -236,21 +197,23 @@ METRICS: tuple[Metric, ...] = (
         "Tasks with something wrong. never_yields: runs for too long without letting others run, or only yields with"
         " sleep(0); never_woken: waits for a future that nothing can complete; growing: ever more tasks of one kind;"
         " exception_never_retrieved: failed, and its exception was never retrieved.",
-        (Label("lint", LINTS),), labelled=True,
+        (Label("lint", LINTS),), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
         "Jobs that the loop has submitted to an executor and no worker has begun. For a process pool, jobs for which it"
         " has no process.",
-        (EXECUTOR,),
+        (EXECUTOR,), level="basic",
     ),
     Metric(
         "asyncio.executor.thread.count", "updowncounter", "{thread}",
         "Threads of the executors that the loop uses; for a process pool, its processes.", (EXECUTOR,),
+        level="basic",
     ),
     Metric(
         "asyncio.executor.thread.active", "updowncounter", "{thread}",
         "Threads that run a job of the loop; for a process pool, the processes for which it has jobs.", (EXECUTOR,),
+        level="basic",
     ),
     Metric(
         "asyncio.executor.job.queue_duration", "histogram", "s",
@@ -272,12 +235,12 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.executor.oldest_job.age", "gauge", "s",
         "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 if there is none.",
-        (EXECUTOR,),
+        (EXECUTOR,), level="basic",
     ),
     Metric(
         "asyncio.transport.active", "updowncounter", "{transport}",
         "Transports that are open. A datagram socket without a remote address is a server; pipes are clients.",
-        (_NETWORK, _ROLE),
+        (_NETWORK, _ROLE), level="basic", counted_by="asyncio.transport.opened",
     ),
     Metric(
         "asyncio.transport.opened", "counter", "{transport}", "Transports that were made.", (_NETWORK, _ROLE),
@@ -292,7 +255,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.transport.io", "counter", "By",
         "Bytes that transports read from and wrote to the kernel; with TLS, those of its records.",
-        (Label("direction", DIRECTIONS), _NETWORK),
+        (Label("direction", DIRECTIONS), _NETWORK), level="basic",
     ),
     Metric(
         "asyncio.transport.write_buffer.usage", "updowncounter", "By",
@@ -301,6 +264,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.transport.write_paused.time", "counter", "s",
         "Time that transports paused their protocols, from pause_writing to resume_writing, because peers do not read.",
+        level="basic",
     ),
     Metric(
         "asyncio.transport.write_paused.episodes", "counter", "{episode}",
@@ -332,17 +296,18 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.server.accepted", "counter", "{connection}",
         "Connections that servers accepted, by the address on which they listen.", (SERVER_ADDRESS,), labelled=True,
+        level="basic",
     ),
     Metric(
         "asyncio.server.accept.errors", "counter", "{error}",
         "Accepts that failed, by the listening address and the system's name for the error; EMFILE is too many open"
         " files.",
-        (SERVER_ADDRESS, Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True,
+        (SERVER_ADDRESS, Label("error.type", bound=MAX_CONNECTION_ERRORS)), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.server.connections.active", "updowncounter", "{connection}",
         "Connections that servers have accepted and whose transports are open, by the listening address.",
-        (SERVER_ADDRESS,),
+        (SERVER_ADDRESS,), level="basic",
     ),
     Metric(
         "asyncio.subprocess.active", "updowncounter", "{process}",
@@ -376,7 +341,7 @@ METRICS: tuple[Metric, ...] = (
         "obsloop.self.time", "counter", "s",
         "What obsloop itself costs off the hot path: snapshots, answers to scrapes and exports (which take snapshots,"
         " too), the watchdog, and listing the live tasks.",
-        (Label("what", SELF_TIME),), "process",
+        (Label("what", SELF_TIME),), "process", level="basic",
     ),
     Metric(
         "obsloop.dropped", "counter", "{item}",
@@ -384,10 +349,11 @@ METRICS: tuple[Metric, ...] = (
         " that a busy writer kept from being consistent; coroutine functions without a name of their own; exports that"
         " failed; spans over the limit per minute; creations of tasks, and tasks with something wrong, for which there"
         " was no more room.",
-        (Label("what", DROPPED),), "process",
+        (Label("what", DROPPED),), "process", level="basic", from_start=True,
     ),
     Metric(
         "obsloop.instrument.disabled", "counter", "{hook}",
         "Hooks of instruments that raised and were disabled.", (Label("what", HOOKS),), "process",
+        level="basic",
     ),
 )  # fmt: skip

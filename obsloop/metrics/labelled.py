@@ -13,8 +13,9 @@ from bisect import bisect_left
 from collections.abc import Mapping
 
 from obsloop.metrics.buckets import SECONDS
-from obsloop.metrics.catalog import METRICS, OTHER, Label, Metric
+from obsloop.metrics.catalog import METRICS, OTHER
 from obsloop.metrics.counters import STRIDE
+from obsloop.metrics.metric import Label, Metric
 from obsloop.metrics.snapshot import Histogram, Value
 
 _BOUNDS = SECONDS.bounds

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from obsloop.metrics.buckets import SCALE, Buckets
+from obsloop.metrics.metric import Metric
 
 
 class ExponentialBuckets(NamedTuple):
@@ -150,6 +151,19 @@ class Snapshot:
             raise TypeError(f"{metric_name} is no histogram: use value()")
         return found
 
+    def exported(self, metric: Metric) -> Points:
+        """Return the points of a metric that exporters export: all but those of what has never happened.
+
+        A series without labels is always there, and so are those of ``Metric.from_start`` and those whose label values
+        come from the program, which has them only from an event.
+        """
+        points = self[metric.name]
+        plain = metric.kind != "histogram" and not metric.labels
+        if plain or metric.from_start or any(label.bound for label in metric.labels):
+            return points
+        counted = self.data.get(metric.counted_by, {})
+        return {labels: value for labels, value in points.items() if _happened(value) or counted.get(labels)}
+
     @property
     def run_time(self) -> float:
         """Seconds that loops of this name ran: the sum over the states."""
@@ -165,6 +179,10 @@ class Snapshot:
             idle -= since.value("asyncio.eventloop.time", "idle")
             ran -= since.run_time
         return min(1.0, max(0.0, 1.0 - idle / ran)) if ran > 0.0 else 0.0
+
+
+def _happened(value: Value) -> bool:
+    return any(value.bucket_counts) if isinstance(value, Histogram) else value != 0
 
 
 def frozen(data: dict[str, dict[tuple[str, ...], Value]]) -> Mapping[str, Points]:

@@ -89,6 +89,40 @@ def test_every_metric_is_on_a_dashboard_and_in_the_reference(modules):
         assert f"## {metric.name}\n" in page
 
 
+def test_alerts_have_their_metrics_at_either_level(modules):
+    """Also those of the rules that alerts use. A counter is there before its first event if an alert has its rate."""
+    alerts, _, queries = modules
+    import rules
+
+    own = {metric.name: metric for metric in obsloop.METRICS}
+    by_series = {queries.metric(name, part): name for name, one in queries.known().items()
+                 for part in queries.PARTS[one.type]}  # fmt: skip
+    recorded = {rule["record"]: rule["expr"] for group in rules.groups() for rule in group["rules"]}
+    used, rated = set(), set()
+    for alert in alerts.ALERTS:
+        expressions = [alert.rule()["expr"]]
+        expressions += [expr for record, expr in recorded.items() if record in expressions[0]]
+        for expr in expressions:
+            used |= {name for series, name in by_series.items() if re.search(rf"\b{series}\b", expr)}
+            rated |= {name for series, name in by_series.items() if re.search(rf"(rate|increase)\({series}\b", expr)}
+    assert len(used) > 10
+    assert [name for name in sorted(used) if own[name].level != "basic"] == []
+    assert rated >= {"asyncio.eventloop.time", "obsloop.dropped"}
+    # A histogram is compared with itself only, and a label value that comes from the program is not known before.
+    counters = [own[name] for name in rated if own[name].kind == "counter" and own[name].labels]
+    fixed = {metric.name for metric in counters if not any(label.bound for label in metric.labels)}
+    assert fixed == {metric.name for metric in obsloop.METRICS if metric.from_start}
+
+
+def test_the_first_row_has_its_metrics_at_either_level(modules):
+    """The question "is the loop healthy?" is answered for each worker of a large fleet too."""
+    _, _, queries = modules
+    import overview
+
+    row = overview.ROWS[0]
+    assert [panel.title for panel in row.panels if any(queries.needs_full(query) for query, _ in panel.queries)] == []
+
+
 def test_dashboards_can_be_provisioned():
     """A stable uid, no `__inputs`, data source and targets by variable, each panel with an id and its own place."""
     assert [json.loads(path.read_text())["uid"] for path in BOARDS] == [path.stem for path in BOARDS]

@@ -29,8 +29,17 @@ import asyncio, sys, threading, time
 import obsloop
 from tests.exporters.programs import everything
 
+class Broken(obsloop.Instrument):
+    def on_slow_callback(self, event):
+        raise RuntimeError
+
+async def fails():
+    raise ValueError
+
 async def main():
     loop = asyncio.get_running_loop()
+    loop.add_instrument(Broken())
+    loop.create_task(fails())  # an exception that is never retrieved
     while True:
         await everything(lambda: None)()
         for host, port in (("127.0.0.1", 1), ("no port of that name", "nonsense")):

@@ -63,7 +63,7 @@ def expected(loops: Mapping[str, Snapshot], process: Snapshot) -> Given:
             if metric.name == "asyncio.eventloop.utilization":
                 series[key(metric, (), snapshot.loop_name)] = snapshot.utilization()
                 continue
-            for labels, value in snapshot[metric.name].items():
+            for labels, value in snapshot.exported(metric).items():
                 series[key(metric, labels, snapshot.loop_name)] = value
     return {name: series for name, series in every.items() if series}
 

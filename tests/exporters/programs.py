@@ -22,6 +22,10 @@ WAYS = ("task_step", "callback", "timer", "reader", "writer", "threadsafe", "sig
 """The kinds of handle that `everything` runs. What is `other` comes only from loops that are not ours."""
 
 
+UNUSED = {"asyncio.task.lint", "obsloop.instrument.disabled"}
+"""The metrics of things that go wrong, which do not go wrong in `everything`: they have no series."""
+
+
 def run(main: Callable[[], Any], name: str = "main") -> Any:
     """Run the coroutine function `main` on an observed loop called `name`."""
     return obsloop.run(main(), settings=obsloop.Settings(name=name))

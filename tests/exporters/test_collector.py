@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -115,16 +116,14 @@ def test_a_thousand_runs_are_one_set_of_series(registry):
     async def main() -> None:
         pass
 
-    def series() -> set[str]:
-        lines = generate_latest(registry).decode().splitlines()
-        # Names of functions come as they are sampled, and as a busy machine makes them slow.
-        return {line.rpartition(" ")[0] for line in lines if "code_function_name" not in line}
+    def names() -> set[str]:
+        return set(re.findall('asyncio_eventloop_name="([^"]*)"', generate_latest(registry).decode()))
 
     run(main)
-    before = series()
+    assert names() == {"main"}
     for _ in range(50):
         run(main)
-    assert series() == before
+    assert names() == {"main"}
 
 
 # Utilization: since the last reading of this reader.

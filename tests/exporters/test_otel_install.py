@@ -231,7 +231,7 @@ def test_the_console_shows_it():
     found = {metric["name"]: metric["data"] for metric in resource["scope_metrics"][0]["metrics"]}
     assert found[ITERATIONS]["data_points"][0]["value"] == snapshot.value(ITERATIONS)
     counts = {point["attributes"]["kind"]: point["count"] for point in found[DELAY]["data_points"]}
-    assert counts == {kind: value.count for (kind,), value in snapshot[DELAY].items()}
+    assert counts == {kind: value.count for (kind,), value in snapshot[DELAY].items() if value.count}
 
 
 @pytest.mark.parametrize(
@@ -394,11 +394,11 @@ def test_any_provider_is_given_all_that_the_api_can_carry(freeze, caplog):
     provider.collect()
     for metric in obsloop.METRICS:
         if metric.kind != "histogram":
-            assert found.pop(metric.name) == wanted[metric.name]
+            assert found.pop(metric.name) == wanted.get(metric.name, {})
             continue
         sums, buckets = found.pop(f"{metric.name}.sum"), found.pop(f"{metric.name}.bucket")
         bounds = metric.buckets
-        for attributes, value in wanted[metric.name].items():
+        for attributes, value in wanted.get(metric.name, {}).items():
             assert sums[attributes] == value.sum
             texts = [f"{bound:g}" for bound in bounds] + ["+Inf"]
             counts = [buckets[attributes | {("le", text)}] for text in texts]

@@ -13,7 +13,7 @@ from obsloop import Histogram
 from obsloop_exporters.prometheus import Collector
 from tests.exporters.otel import DELTA, expected, explicit, exponential, exponential_of, provider_with
 from tests.exporters.otlp import GrpcReceiver, HttpReceiver, Series, metrics_of, receiving
-from tests.exporters.programs import everything, little, run
+from tests.exporters.programs import UNUSED, everything, little, run
 from tests.exporters.test_names import EXPECTED
 
 NEVER = float("inf")
@@ -72,7 +72,7 @@ def test_what_arrives_is_what_the_snapshot_says(freeze, wire, aggregation):
             loops, process = run(everything(freeze), name="judged")
             provider.force_flush()
         assert_same(receiver.last, expected(loops, process), "exponential" if aggregation else "explicit")
-        assert receiver.last.keys() == METRICS.keys()
+        assert receiver.last.keys() == METRICS.keys() - UNUSED
         for metric in metrics_of(receiver.requests[-1]):
             wanted = METRICS[metric.name]
             assert (metric.unit, metric.description) == (wanted.unit, wanted.help)
@@ -159,4 +159,4 @@ def test_prometheus_and_otlp_show_the_same_histograms(freeze):
                 buckets += 1
             assert sample(f"{family}_count", labels) == point.count
             assert sample(f"{family}_sum", labels) == point.sum
-    assert buckets > 400
+    assert buckets > 200

@@ -9,7 +9,7 @@ from prometheus_client.utils import floatToGoString
 import obsloop
 from obsloop import Histogram, Snapshot
 from obsloop_exporters.prometheus import Collector
-from tests.exporters.programs import everything, run
+from tests.exporters.programs import UNUSED, everything, run
 from tests.exporters.test_names import EXPECTED
 
 PAUSE = "cpython.gc.pause.duration"
@@ -33,11 +33,15 @@ def test_a_scrape_says_what_the_snapshot_says(filled, metric):
     if metric.name == "asyncio.eventloop.utilization":
         assert scrape.get_sample_value(name, base) == snapshot.utilization()
         return
-    assert snapshot[metric.name]
+    exported = snapshot.exported(metric)
+    assert bool(exported) == (metric.name not in UNUSED)
     for values, value in snapshot[metric.name].items():
         labels = base | {label.name.replace(".", "_"): v for label, v in zip(metric.labels, values, strict=True)}
         if not isinstance(value, Histogram):
-            assert scrape.get_sample_value(name, labels) == value
+            assert scrape.get_sample_value(name, labels) == (value if values in exported else None)
+            continue
+        if values not in exported:
+            assert scrape.get_sample_value(f"{name}_count", labels) is None
             continue
         assert scrape.get_sample_value(f"{name}_sum", labels) == value.sum
         assert scrape.get_sample_value(f"{name}_count", labels) == value.count
