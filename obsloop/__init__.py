@@ -9,6 +9,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   _version.py            the version
 #   base/                  what every other folder may use
 #     clock.py             monotonic nanoseconds, one clock for the whole process
+#     environment.py       which OBSLOOP_* variables are settings, and what is wrong with the others
 #     settings.py          every setting, from arguments or OBSLOOP_* variables
 #     suggest.py           the nearest of the known names, for a typo
 #     address.py           addresses of the service: text, host and port, Unix socket

@@ -11,24 +11,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
+from obsloop.base import environment
 from obsloop.base.address import parse_addresses
-from obsloop.base.log import first_time, logger
-from obsloop.base.suggest import did_you_mean, nearest
-
-PREFIX = "OBSLOOP_"
-WARNED = "OBSLOOP_RUN_WARNED"
-"""The variable in which `obsloop run` lists what it has reported, with commas between: bad variables, and `uvloop`."""
-
-# obsloop's variables that are not settings: they choose the core, require a compiled build, and mark the children of
-# `obsloop run`.
-_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID", WARNED})
-
-# Kubernetes sets these variables in every container, for a Service named obsloop.
-_KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")
+from obsloop.base.suggest import did_you_mean
 
 _MAX_NAME = 100
 _MAX_HOSTS = 64
@@ -123,7 +111,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name), f"argument {field.name}")
+            _check_argument(field.name, getattr(self, field.name))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = True) -> Settings:
@@ -138,7 +126,7 @@ class Settings:
     @classmethod
     def variables(cls) -> tuple[str, ...]:
         """The variables' names, in the order of the fields."""
-        return tuple(PREFIX + field.name.upper() for field in dataclasses.fields(cls))
+        return tuple(environment.variable_of(field.name) for field in dataclasses.fields(cls))
 
 
 @_suggests_arguments
@@ -156,7 +144,7 @@ class SpanSettings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name), f"argument {field.name}")
+            _check_argument(field.name, getattr(self, field.name))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = True) -> SpanSettings:
@@ -171,62 +159,36 @@ class SpanSettings:
     @classmethod
     def variables(cls) -> tuple[str, ...]:
         """The variables' names, in the order of the fields."""
-        return tuple(PREFIX + field.name.upper() for field in dataclasses.fields(cls))
+        return tuple(environment.variable_of(field.name) for field in dataclasses.fields(cls))
 
 
 def _read(cls: type[_AnySettings], environ: Mapping[str, str] | None, strict: bool) -> _AnySettings:
     environ = os.environ if environ is None else environ
-    values, problems = _read_all(environ)
+    values, problems = environment.read(environ, _PARSE)
     if strict and problems:
         raise SettingsError("\n".join(problems.values()))
-    warned = environ.get(WARNED, "").split(",") if problems else ()
-    for variable, problem in problems.items():
-        if variable not in warned and first_time(f"variable {variable}"):
-            with suppress(Exception):  # one of the program's logging handlers may raise
-                logger.warning("%s", with_default(variable, problem))
+    environment.warn(environ, {variable: _with_default(variable, problem) for variable, problem in problems.items()})
     own = {field.name for field in dataclasses.fields(cls)}
     return cls(**{name: value for name, value in values.items() if name in own})
 
 
-def bad_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return each bad variable, and what is wrong with it."""
-    return _read_all(environ)[1]
+def warnings_of(environ: Mapping[str, str], defaults: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a warning for each bad variable: what is wrong with it, and what obsloop does instead.
+
+    ``defaults`` has, by variable, defaults that are not those of the classes.
+    """
+    return {
+        variable: _with_default(variable, problem, (defaults or {}).get(variable))
+        for variable, problem in environment.read(environ, _PARSE)[1].items()
+    }
 
 
-def with_default(variable: str, problem: str) -> str:
-    """Return what is wrong with a variable, and what obsloop does instead."""
-    name = variable.removeprefix(PREFIX).lower()
-    fields = {field.name: field for cls in (Settings, SpanSettings) for field in dataclasses.fields(cls)}
-    if name not in fields:
-        return f"{problem}. obsloop ignores it.".replace("?.", "?")
-    default = fields[name].default
+def _with_default(variable: str, problem: str, default: object = None) -> str:
+    fields = {environment.variable_of(f.name): f for cls in (Settings, SpanSettings) for f in dataclasses.fields(cls)}
+    if variable not in fields:
+        return f"{problem}{'' if problem.endswith('?') else '.'} obsloop ignores it."
+    default = fields[variable].default if default is None else default
     return f"{problem}. obsloop uses the default{'' if default is None else f', {default}'}."
-
-
-def _read_all(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the settings of both classes by name, and the problem of each bad variable."""
-    known = (*Settings.variables(), *SpanSettings.variables())
-    values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or not text:
-            continue
-        if variable not in known:
-            if not _KUBERNETES.fullmatch(variable):
-                problems[variable] = f"unknown variable {variable}; {_instead(variable, known)}"
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        try:
-            values[name] = _check(name, _READ.get(name, str)(text), f"variable {variable}")
-        except SettingsError as error:
-            problems[variable] = str(error)
-    return values, problems
-
-
-def _instead(variable: str, known: tuple[str, ...]) -> str:
-    # Without the prefix: with it, all variables look alike.
-    near = nearest(variable.removeprefix(PREFIX), (name.removeprefix(PREFIX) for name in known))
-    return f"did you mean {PREFIX}{near}?" if near else f"accepted: {', '.join(known)}"
 
 
 def _number(text: str) -> float | str:
@@ -277,11 +239,22 @@ _READ: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _check(name: str, value: Any, source: str) -> Any:
+def _check(name: str, value: Any) -> Any:
     problem = _CHECKS[name](value)
     if problem:
-        raise SettingsError(f"{source}: {value!r} is not accepted; {problem}")
+        raise SettingsError(f"{value!r} is not accepted; {problem}")
     return value
+
+
+def _parse(name: str, text: str) -> Any:
+    return _check(name, _READ.get(name, str)(text))
+
+
+def _check_argument(name: str, value: Any) -> None:
+    try:
+        _check(name, value)
+    except SettingsError as error:
+        raise SettingsError(f"argument {name}: {error}") from None
 
 
 def tidy_name(name: str) -> str:
@@ -399,3 +372,10 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "growing_after": _check_seconds,
     "growing_by": _check_count,
 }
+
+_PARSE: dict[str, Callable[[str], Any]] = {
+    field.name: functools.partial(_parse, field.name)
+    for cls in (Settings, SpanSettings)
+    for field in dataclasses.fields(cls)
+}
+"""From a variable's text to the value, for each setting."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from obsloop.base.environment import WARNED
 from obsloop.base.suggest import nearest
 from obsloop.cli.servers import would_use_uvloop
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"unknown option {unknown[0]}{_suggestion(unknown[0])}")
     if not program or program == ["-m"]:
         parser.error("what to run is missing: a script.py, -m MODULE or a COMMAND")
-    from obsloop.base.settings import WARNED, SettingsError  # noqa: PLC0415  (--help does not wait for it)
+    from obsloop.base.settings import SettingsError  # noqa: PLC0415  (--help does not wait for it)
 
     try:
         environ, warnings = environment(os.environ, address=options.address, name=options.name)
@@ -90,19 +91,16 @@ def environment(
     A bad option raises SettingsError: the caller of this command sees it. A bad variable may have been set long ago, by
     someone else, for a service that must start. So only a warning names it, and here, not in each child.
     """
-    from obsloop.base.settings import Settings, bad_variables, with_default  # noqa: PLC0415
+    from obsloop.base.settings import Settings, warnings_of  # noqa: PLC0415
 
     Settings(name=name, address=address)
     result = dict(environ)
     for variable, value in (("OBSLOOP_ADDRESS", address), ("OBSLOOP_NAME", name)):
         if value is not None:
             result[variable] = value
-    problems = bad_variables(result)
-    warnings = {variable: with_default(variable, problem) for variable, problem in problems.items()}
-    if not result.get("OBSLOOP_ADDRESS") or "OBSLOOP_ADDRESS" in problems:
+    warnings = warnings_of(result, {"OBSLOOP_ADDRESS": DEFAULT_ADDRESS})
+    if not result.get("OBSLOOP_ADDRESS") or "OBSLOOP_ADDRESS" in warnings:
         result["OBSLOOP_ADDRESS"] = DEFAULT_ADDRESS
-    if "OBSLOOP_ADDRESS" in problems:
-        warnings["OBSLOOP_ADDRESS"] = f"{problems['OBSLOOP_ADDRESS']}. obsloop uses the default, {DEFAULT_ADDRESS}."
     # exec keeps the process id. So the program knows that it is the first process, and its children are not.
     result["OBSLOOP_RUN_PID"] = str(os.getpid())
     path = result.get("PYTHONPATH")

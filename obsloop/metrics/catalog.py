@@ -127,7 +127,7 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.eventloop.block.time", "counter", "s",
         "Time that the loop was blocked, by culprit and cause. An iteration's time is shared out among the culprits of"
         " its slow callbacks: the program's innermost functions that the watchdog saw.",
-        (_SITE, _CAUSE), labelled=True,
+        (_SITE, _CAUSE), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.request.count", "counter", "{request}",
