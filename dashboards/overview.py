@@ -65,6 +65,11 @@ ROWS = (
         Panel("Time blocked by cause", ((rate("asyncio.eventloop.block.duration", "cause", ":sum"), "{{cause}}"),),
               "Seconds in a second.", stacked=True, traces=True, colours=_CAUSES,
               condition="a loop has been blocked"),
+        Panel("Time blocked by culprit", (
+                  ("topk(10, sum by (code_function_name) (rate(<asyncio.eventloop.block.time>[$__rate_interval])))",
+                   "{{code_function_name}}"),
+              ), "The program's own functions that blocked it.", alert="AsyncioLoopBlocked", traces=True,
+              condition="a loop has been blocked", options=_RANKED),
         Panel("Slow iterations", ((_SLOW_ITERATIONS, NAME),),
               f"Iterations over {config.DELAY_BOUND:g} s, a second: many short callbacks block like one long one.",
               unit="cps"),
