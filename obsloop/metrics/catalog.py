@@ -132,13 +132,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.request.count", "counter", "{request}",
         "Web requests and WebSocket connections that have ended, by route; only with obsloop.asgi.Middleware.",
-        (_ROUTE,), labelled=True,
+        (_ROUTE,), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.request.time", "counter", "s",
         "Time of web requests by route: running on the loop, waiting for the loop, or suspended, that is, waiting for"
         " something else; only with obsloop.asgi.Middleware.",
-        (_ROUTE, Label("state", REQUEST_STATES)), labelled=True,
+        (_ROUTE, Label("state", REQUEST_STATES)), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.eventloop.exceptions", "counter", "{exception}",

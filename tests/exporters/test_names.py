@@ -165,3 +165,73 @@ def test_labels_have_only_values_of_the_catalogue(scraped, metric):
         if declared.bound:  # they come from the program
             assert 1 <= len(values) <= declared.bound + 1
         elif metric.from_start:
+            assert values == set(declared.values)
+        else:
+            assert values <= set(declared.values)
+            assert bool(values) == (metric.name not in UNUSED)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_onto_the_loop_is_counted(scraped, way):
+    """The program above really came by each way, so the series above are filled and not only there."""
+    for name in ("asyncio_eventloop_callback_duration_seconds", "asyncio_eventloop_schedule_delay_seconds"):
+        counts = {s.labels["kind"]: s.value for s in scraped[name].samples if s.name.endswith("_count")}
+        assert counts[way] >= 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["asyncio.eventloop.iterations", "asyncio.eventloop.events", "asyncio.eventloop.events_waiting",
+     "asyncio.eventloop.timer.count", "asyncio.eventloop.timer.cancelled", "asyncio.eventloop.utilization",
+     "asyncio.eventloop.blocked.time", "cpython.gc.collections"],
+)  # fmt: skip
+def test_each_plain_figure_is_filled(scraped, name):
+    """The program above has timers, events, collections; it asks from inside a callback, so it is `blocked`."""
+    assert all(sample.value > 0 for sample in scraped[EXPECTED[name][0]].samples)
+
+
+def test_describe_names_what_collect_gives():
+    """A registry learns all names at registration, so that a clash shows then and not at a scrape."""
+    run(everything(lambda: None))
+    collector = Collector()
+
+    def shape(metric):
+        return metric.name, metric.type, metric.unit, metric.documentation
+
+    assert [shape(m) for m in collector.describe()] == [shape(m) for m in collector.collect()]
+    assert [m.samples for m in collector.describe()] == [[] for _ in obsloop.METRICS]
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_no_series_tells_when_it_was_created(accept):
+    """`_created` doubles the counters of a scrape and tells nothing here: the figures are the process's age."""
+    run(everything(lambda: None))
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    encoder, _ = choose_encoder(accept)
+    for body in (encoder(registry), Exporter().render(accept)[1]):
+        assert not re.search(rb"^\w+_created[{ ]", body, re.MULTILINE)
+        assert b"asyncio_task_created_total{" in body  # the tasks', which is no such series
+
+
+def test_a_unit_without_a_word_in_prometheus_is_refused(monkeypatch):
+    """A unit new in the catalogue is an error that names it, not a family without a unit."""
+    metric = obsloop.Metric("some.thing", "gauge", "furlong", "Far.")
+    monkeypatch.setattr(_families, "METRICS", (metric,))
+    with pytest.raises(ValueError, match=r"some\.thing: no Prometheus word .* 'furlong'"):
+        Collector()
+
+
+def test_units_map_by_the_usual_rules(monkeypatch):
+    """Bytes get a word, a ratio is a gauge of unit 1 only, no unit is said twice, `_count` is a histogram's word."""
+    metrics = {
+        "a_bytes": obsloop.Metric("a", "counter", "By", ""),
+        "b_seconds": obsloop.Metric("b.seconds", "gauge", "s", ""),
+        "c": obsloop.Metric("c", "counter", "1", ""),
+        "d": obsloop.Metric("d", "updowncounter", "1", ""),
+        "e_ratio": obsloop.Metric("e", "gauge", "1", ""),
+        "f_g": obsloop.Metric("f.g", "updowncounter", "{thing}", ""),
+        "h_threads": obsloop.Metric("h.thread.count", "updowncounter", "{thread}", ""),
+    }
+    monkeypatch.setattr(_families, "METRICS", tuple(metrics.values()))
+    assert [metric.name for metric in Collector().describe()] == list(metrics)
