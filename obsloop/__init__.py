@@ -97,6 +97,8 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     tasks.py             how tasks end, and the times of the running one
 #     executors.py         jobs in executors
 #     executor_pools.py    the executors that run the jobs
+#     anyio_threads.py     anyio's threads, in which FastAPI's `def` routes run
+#     executor_loads.py    what all executors of a loop are busy with, and with which functions
 #     dns.py               look-ups of host names
 #     processes.py         subprocesses
 #     signals.py           signals
@@ -128,6 +130,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     exemplars.py         traces of slow callbacks, and of callbacks that waited behind them
 #     recent.py            the most recent events, for /slow
 #     log.py               log lines about blocks
+#     starvation.py        the lint for executors whose jobs wait too long for a worker
 #   service/               HTTP, in threads of its own
 #     lifecycle.py         start and stop the service; forks
 #     server.py            one selector for all clients
@@ -140,6 +143,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     pages.py             answers as HTML or JSON
 #     slow.py              the page /slow
 #     tasks.py             the page /tasks
+#     executors.py         what the executors are busy with, for pages, JSON and text
 #   loop/                  the loop
 #     loop.py              Loop: asyncio's loop, with the hot path in it
 #     observation.py       what one loop carries of obsloop

@@ -57,9 +57,10 @@ DIRECTIONS = ("read", "write")
 CLOSINGS = ("eof", "local", "reset", "error", "aborted")
 """Why a transport was closed: the peer closed first; this side did; the peer reset it; an error; ``abort()``."""
 
-LINTS = ("exception_never_retrieved", "growing", "never_woken", "never_yields")
-"""What can be wrong with tasks: an exception was never retrieved; there are ever more tasks of one kind; a task waits
-for something that cannot happen any more; a task runs for too long, or only yields with ``sleep(0)``."""
+LINTS = ("exception_never_retrieved", "executor_starved", "growing", "never_woken", "never_yields")
+"""What can be wrong with tasks: an exception was never retrieved; jobs wait too long for a worker of an executor; there
+are ever more tasks of one kind; a task waits for something that cannot happen any more; a task runs for too long, or
+only yields with ``sleep(0)``."""
 
 Sample = tuple[float, tuple[FrameSummary, ...]]
 """Seconds since the block began, and the stack then: outermost frame first, from the callback on, without locals."""
@@ -199,6 +200,7 @@ class TaskLint(Event):
     Name and place are the coroutine's, or, for growing tasks that share the line that creates them, that line's.
     ``started_at`` is when it was first seen, ``duration`` the seconds since. A finding is emitted once, again when the
     number of its tasks doubles, and again when it comes back after it was over. ``task_name`` names one of the tasks.
+    For ``executor_starved``, name and place are those of the function that holds most workers.
     """
 
     lint: str
@@ -206,9 +208,11 @@ class TaskLint(Event):
     message: str
     """A text for people: what is wrong."""
     count: int = 1
-    """How many tasks have it; for exceptions, how many there have been."""
+    """How many tasks have it; for exceptions, how many there have been; for an executor, the jobs in its queue."""
     last_seen: float
     """When it was last seen, in seconds since the epoch."""
+    executor: str = ""
+    """The starved executor, as in the metrics; empty for other lints."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

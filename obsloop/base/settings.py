@@ -95,7 +95,8 @@ class Settings:
     watchdog: bool = True
     """Whether a thread, the watchdog, checks for loops that are blocked now."""
     lints: bool = True
-    """Whether the watchdog also checks for tasks with something wrong (``obsloop.events.TaskLint``)."""
+    """Whether the watchdog also checks for tasks with something wrong, and for executors whose jobs wait too long
+    (``obsloop.events.TaskLint``)."""
     never_yields_after: float | None = None
     """Seconds in one step after which a task does not let others run. Default: ten slow callbacks, but at least one
     second, since a slow callback is reported as such before. A task that is runnable at every check is reported after
@@ -108,6 +109,8 @@ class Settings:
     reached its level by then."""
     growing_by: int = 100
     """By how many tasks they must have grown, and also to twice their number. Fewer are a nuisance, but no leak yet."""
+    starved_after: float = 1.0
+    """Seconds that a job waits for a worker of its executor, after which the executor is reported as starved."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -236,6 +239,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "never_woken_after": _number,
     "growing_after": _number,
     "growing_by": _whole_number,
+    "starved_after": _number,
 }
 
 
@@ -371,6 +375,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "never_woken_after": _check_seconds,
     "growing_after": _check_seconds,
     "growing_by": _check_count,
+    "starved_after": _check_seconds,
 }
 
 _PARSE: dict[str, Callable[[str], Any]] = {

@@ -19,7 +19,7 @@ from obsloop.base import clock
 from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import guarded
 from obsloop.base.threads import are_refused, in_subinterpreter, start_without_signals
-from obsloop.blocking import usage
+from obsloop.blocking import starvation, usage
 from obsloop.blocking.detector import FLOOR_NS, MIN_THRESHOLD_NS, close_gone, look, wants_watching
 from obsloop.blocking.endings import REST_NS, end_of_iteration, ended_episodes, open_episodes, report, samples_of, seen
 from obsloop.blocking.wakeup import Wakeup
@@ -244,12 +244,18 @@ def _pass(life: _Life) -> None:
     if open_episodes:
         guarded(close_gone, life)
     guarded(_look_at_tasks, life)
+    guarded(_look_at_executors, life)
 
 
 def _look_at_tasks(life: _Life) -> None:
     """Run the lints, or a slice of a scan, if they are due."""
     life.lints_ns = life.looked_ns + REST_NS  # in case they raise
     life.lints_ns = runner.go_on()
+
+
+def _look_at_executors(life: _Life) -> None:
+    """Check for starved executors, if that is due."""
+    life.lints_ns = min(life.lints_ns, starvation.go_on())
 
 
 def _sleep(life: _Life) -> None:

@@ -24,6 +24,7 @@ from obsloop.loop import exceptions
 from obsloop.metrics import levels, registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
 from obsloop.probes import gc as gc_probe, tasks as task_probe
+from obsloop.probes.anyio_threads import Waits
 from obsloop.probes.collect import snapshot_of
 from obsloop.probes.network.servers import Servers
 from obsloop.probes.processes import Processes
@@ -40,6 +41,7 @@ class Observation:
 
     __slots__ = (
         "accepted_fd",
+        "anyio",
         "counters",
         "episode",
         "exception_handler",
@@ -76,6 +78,8 @@ class Observation:
         """The program's own, which obsloop's calls."""
         self.executors: dict[int, Pool] = {}
         """The executors that the loop has handed jobs to, by ``id``."""
+        self.anyio = Waits()
+        """Since when tasks have waited for anyio's threads."""
         self.processes = Processes()
         self.servers = Servers()
         self.setup: Setup | None = None
@@ -154,6 +158,7 @@ class Observation:
         self.foreign.clear()
         self.sending.clear()
         self.executors.clear()
+        self.anyio.forget()
         self.processes.live.clear()
         self.servers.forget()
         self.setup = None
@@ -162,6 +167,7 @@ class Observation:
     def forked(self) -> None:
         """Begin anew in a forked child: the executors' workers are gone, and the subprocesses are the parent's."""
         self.executors.clear()
+        self.anyio.forget()
         self.processes.live.clear()
         self.servers.forget()
         self.setup = None

@@ -196,13 +196,15 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.task.lint", "counter", "{finding}",
         "Tasks with something wrong. never_yields: runs for too long without letting others run, or only yields with"
         " sleep(0); never_woken: waits for a future that nothing can complete; growing: ever more tasks of one kind;"
-        " exception_never_retrieved: failed, and its exception was never retrieved.",
+        " exception_never_retrieved: failed, and its exception was never retrieved; executor_starved: its job waits too"
+        " long for a worker of an executor.",
         (Label("lint", LINTS),), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.executor.queue.length", "updowncounter", "{job}",
         "Jobs that the loop has submitted to an executor and no worker has begun. For a process pool, jobs for which it"
-        " has no process.",
+        " has no process. The executor anyio stands for the threads of anyio, in which FastAPI's def routes run; its"
+        " queue is that of anyio's default limiter.",
         (EXECUTOR,), level="basic",
     ),
     Metric(
@@ -234,7 +236,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "asyncio.executor.oldest_job.age", "gauge", "s",
-        "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 if there is none.",
+        "How long ago the oldest job that has not ended was submitted, computed at the reading; 0 if there is none. For"
+        " anyio only jobs that wait for a thread count, and only since the first sample in which each was seen.",
         (EXECUTOR,), level="basic",
     ),
     Metric(

@@ -16,7 +16,7 @@ from obsloop.metrics.catalog import BOUNDED, STATES
 from obsloop.metrics.counters import KINDS, STRIDE, read
 from obsloop.metrics.registry import LoopMetrics
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
-from obsloop.probes import executor_pools, gc as gc_probe, processes, tasks
+from obsloop.probes import executor_loads, gc as gc_probe, processes, tasks
 from obsloop.probes.network import servers
 from obsloop.probes.network.transports import accounting
 
@@ -61,7 +61,7 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
         # A timer is ready when it is due: its lateness is the delay of its kind.
         "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
         "asyncio.eventloop.blocked.time": {(): blocked_time},
-        **executor_pools.collect(loops, metrics.labelled),
+        **executor_loads.collect(loops, metrics.labelled),
         **processes.collect(loops),
         **servers.collect(loops, metrics.labelled),
         **accounting.collect(blocks, readings),

@@ -5,23 +5,39 @@ from __future__ import annotations
 import re
 import sys
 import weakref
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from obsloop.base import clock
 from obsloop.introspect.attributes import class_of, clean, find, get, is_a, qualname_of, text
-from obsloop.metrics.catalog import EXECUTOR
 
 if TYPE_CHECKING:
-    from obsloop.metrics.labelled import LabelledMetrics
     from obsloop.metrics.registry import LoopMetrics
-    from obsloop.metrics.snapshot import Value
 
 QUEUED = "asyncio.executor.job.queue_duration"
 RAN = "asyncio.executor.job.duration"
 DELIVERED = "asyncio.executor.result.delay"
 _NUMBERED = re.compile(r"(Thread|Interpreter)PoolExecutor-\d+")  # the prefix of a pool that is given none
+
+
+class Load(NamedTuple):
+    """What an executor is busy with at one moment, of the jobs of one loop."""
+
+    executor: str
+    """Its name."""
+    queued: int
+    """Jobs that no worker has begun."""
+    active: int
+    """Workers that run a job."""
+    threads: int | None
+    """The workers that exist; None if that is not known."""
+    limit: int | None
+    """The most workers that it may have; None if that is not known, or if there is no limit."""
+    oldest_ns: int
+    """When the oldest job that has not ended was submitted; 0 if there is none."""
+    waiting_ns: int
+    """When the oldest job in the queue was submitted; 0 if there is none."""
+    workers: str = "threads"
+    """``threads`` or ``processes``."""
 
 
 class Pool:
@@ -44,50 +60,37 @@ class Pool:
         self.blocks[outcome] = blocks
         return blocks
 
-    def now(self) -> tuple[int, int, int | None, int]:
-        """Return waiting jobs, running jobs, threads (None: unknown), when the oldest job was submitted (0: none)."""
+    def load(self) -> Load:
+        """Return what it is busy with now. From any thread."""
         executor = self.ref()
         jobs = [job for job in _copy(self.jobs) if not job.ended_ns]
         pickles = isinstance(executor, _pickling())
-        if not self.blind:
-            active = sum(1 for job in jobs if job.began_ns)
-        else:
-            workers = get(executor, "_max_workers")
-            active = min(len(jobs), workers) if type(workers) is int else len(jobs)
-        threads = get(executor, "_processes") if pickles else None
+        limit = get(executor, "_max_workers")
+        if type(limit) is not int:
+            limit = None
+        waiting = [job for job in jobs if not job.began_ns]
+        if self.blind:
+            waiting = [] if limit is None else jobs[limit:]  # they begin in this order
+        processes = get(executor, "_processes") if pickles else None
+        threads = processes
         if threads is None:  # a pool of interpreters, or one that has started no process yet
             threads = get(executor, "_threads")
         if threads is None and pickles:
             threads = ()
-        count = len(cast(Any, threads)) if isinstance(threads, dict | set | tuple) else None
-        return len(jobs) - active, active, count, min((job.submitted_ns for job in jobs), default=0)
+        return Load(
+            self.name,
+            len(waiting),
+            len(jobs) - len(waiting),
+            len(cast(Any, threads)) if isinstance(threads, dict | set | tuple) else None,
+            limit,
+            min((job.submitted_ns for job in jobs), default=0),
+            min((job.submitted_ns for job in waiting), default=0),
+            "threads" if processes is None else "processes",
+        )
 
-
-def collect(loops: Iterable[Any], labelled: LabelledMetrics) -> dict[str, dict[tuple[str, ...], Value]]:
-    """Return what the executors of these loops, which share a name, are busy with at this moment."""
-    queued: dict[tuple[str, ...], Value] = {}
-    threads: dict[tuple[str, ...], Value] = {}
-    active: dict[tuple[str, ...], Value] = {}
-    oldest: dict[tuple[str, ...], Value] = {}
-    now_ns = clock.monotonic_ns()
-    counted: set[int] = set()
-    for loop in loops:
-        for pool in list(loop._obsloop.executors.values()):
-            key = (labelled.fitting(EXECUTOR, pool.name),)
-            waiting, running, count, since_ns = pool.now()
-            _add(queued, key, waiting)
-            _add(active, key, running)
-            if count is not None and id(pool.ref()) not in counted:  # loops may share it
-                counted.add(id(pool.ref()))
-                _add(threads, key, count)
-            age = max(0, now_ns - since_ns) / 1e9 if since_ns else 0.0
-            oldest[key] = max(oldest.get(key, 0.0), age)  # type: ignore[type-var]  # no histogram is among them
-    return {
-        "asyncio.executor.queue.length": queued,
-        "asyncio.executor.thread.count": threads,
-        "asyncio.executor.thread.active": active,
-        "asyncio.executor.oldest_job.age": oldest,
-    }
+    def running(self) -> list[Any]:
+        """Return the jobs that workers run now."""
+        return [job for job in _copy(self.jobs) if job.began_ns and not job.ended_ns]
 
 
 def pool_of(loop: Any, executor: Any) -> Pool:
@@ -142,10 +145,6 @@ def _pickling() -> tuple[type[Any], ...]:
         getattr(sys.modules.get("concurrent.futures.interpreter"), "InterpreterPoolExecutor", None),
     )
     return tuple(cls for cls in found if cls is not None)
-
-
-def _add(points: dict[tuple[str, ...], Any], key: tuple[str, ...], value: int) -> None:
-    points[key] = points.get(key, 0) + value
 
 
 def _copy(jobs: dict[Any, None]) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from obsloop.base import gc_pause
 from obsloop.events import TaskLint
+from obsloop.service import executors
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table, wants
 from obsloop.tasks.census import TaskInfo, listing
@@ -49,6 +50,7 @@ def report() -> dict[str, Any]:
         "unseen": found.unseen,
         "not_looked_at": found.not_looked_at,
         "tasks": [_shape(task) for task in gc_pause.breathing(found.tasks)],
+        "executors": executors.report(),
         "older_lints": kept.older,
         "lints": [_finding(event) for event in kept.events],
     }
@@ -103,7 +105,7 @@ def _page(report: dict[str, Any]) -> Response:
     more = f"<p>And {report['not_shown']} more.</p>" if report["not_shown"] else ""
     if report["not_looked_at"]:
         more += f"<p>{report['not_looked_at']} of them were counted but not examined; some may be done.</p>"
-    return page("Tasks", shown + more + _findings(report))
+    return page("Tasks", shown + more + executors.html(report["executors"]) + _findings(report))
 
 
 def _findings(report: dict[str, Any]) -> str:

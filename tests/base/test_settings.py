@@ -58,6 +58,7 @@ BAD = [
     ("growing_after", "-", "number of seconds above 0"),
     ("growing_by", "1.5", "whole number above 0"),
     ("growing_by", "many", "whole number above 0"),
+    ("starved_after", "0", "number of seconds above 0"),
 ]
 
 

@@ -119,6 +119,7 @@ def tell(
     n: int = 1,
     seconds: float = 0.0,
     detail: str = "",
+    executor: str = "",
     log: bool = True,
 ) -> None:
     """Report ``n`` tasks, one of which is ``site``, for which this has held for ``seconds``."""
@@ -135,6 +136,7 @@ def tell(
         message=message,
         count=n,
         last_seen=now,
+        executor=executor,
     )
     _kept.append((next(_numbers), event))
     gc_pause.let_go()  # hooks and logging handlers are the program's code, and may wait
@@ -160,13 +162,15 @@ def _log(event: TaskLint) -> None:
     left_out = _throttle.left_out((event.loop_name, event.lint))
     if left_out is None:
         return
+    in_tasks = event.count > 1 and event.lint not in ("growing", "executor_starved")  # their messages have the number
     with harmless:  # a logging handler of the program's may raise
         logger.warning(
-            "%s on loop %s: %s%s (%s:%d) %s%s%s%s",
+            "%s on loop %s: %s%s%s %s%s%s%s",
             event.lint, printable(event.loop_name), printable(event.name),
             f" (task {printable(event.task_name)})" if event.task_name else "",
-            printable(event.filename), event.lineno, printable(event.message),
-            f"; {event.count} tasks" if event.count > 1 and event.lint != "growing" else "",
+            f" ({printable(event.filename)}:{event.lineno})" if event.filename else "",
+            printable(event.message),
+            f"; {event.count} tasks" if in_tasks else "",
             f"; {printable(event.detail)}" if event.detail else "",
             f" ({left_out} more such findings were not logged)" if left_out else "",
         )  # fmt: skip
