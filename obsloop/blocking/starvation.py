@@ -9,6 +9,7 @@ while a job waits, else now and then.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ ANYIO_NS = 250_000_000
 """Between two checks of a loop with anyio's threads, whose waits count from the first check that sees them."""
 QUEUED_NS = 100_000_000
 """Between two checks while a job waits."""
+SHARE = 1_000
+"""Checks use one thousandth of a core at most: a check of very many jobs is followed by a longer pause."""
 MAX_NAMED = 5
 UNKNOWN = Site("(unknown)", "", 0)
 _MORE = {
@@ -52,7 +55,7 @@ class Starvation:
         if now_ns < self.next_ns:
             return self.next_ns
         self.next_ns = now_ns + LOOK_NS  # also if this raises
-        rest_ns = LOOK_NS
+        rest_ns, began_ns = LOOK_NS, time.thread_time_ns()
         starved: set[findings.Key] = set()
         for loop in _loops():
             worst: dict[str, Load] = {}
@@ -75,7 +78,7 @@ class Starvation:
                     _tell(loop, load, seconds)
         self._groups.settle(starved)
         self._before = starved
-        self.next_ns = now_ns + rest_ns
+        self.next_ns = now_ns + max(rest_ns, SHARE * (time.thread_time_ns() - began_ns))
         return self.next_ns
 
 
@@ -113,11 +116,11 @@ def report(load: Load, seconds: float, holders: Counter[Site]) -> tuple[Site, st
         others = [f"{other.name} ({number})" for other, number in top[1:MAX_NAMED]]
         if len(top) > MAX_NAMED:
             others.append("others")
-        also = f"also held by {', '.join(others)}. " if others else ""
+        also = f"also held by {', '.join(others)}; " if others else ""
     else:
         site, message = UNKNOWN, f"code holds the {workers} {queue}"
     by = f" ({_MORE[load.executor]})" if load.executor in _MORE else ""
-    return site, message, f"{also}Give slow calls a time-out or an executor of their own, or this one more workers{by}"
+    return site, message, f"{also}give slow calls a time-out or an executor of their own, or this one more workers{by}"
 
 
 def _loops() -> Iterator[Any]:

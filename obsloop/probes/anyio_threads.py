@@ -93,7 +93,7 @@ def load(loop: Any, now_ns: int) -> Load | None:
         NAME,
         queued,
         len(borrowers),
-        len(threads) if is_a(threads, set) else None,
+        len(threads) if is_a(threads, set) else 0,
         limit if type(limit) is int else None,
         since_ns,
         since_ns,
@@ -146,4 +146,6 @@ def _of_loop(loop: Any, name: str) -> Any:
     if variable is None or class_of(of_loops) is not weakref.WeakKeyDictionary:
         return None
     values: Any = of_loops.get(loop)
-    return values.get(variable) if class_of(values) is dict else None
+    if class_of(values) is not dict:
+        return None
+    return values.get(variable, values.get(name))  # older versions of anyio have the name as key
