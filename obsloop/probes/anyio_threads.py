@@ -11,19 +11,20 @@ between two readings. A wait for another limiter, which the program passes to ``
 
 from __future__ import annotations
 
-import queue
 import sys
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from obsloop.introspect import stacks
 from obsloop.introspect.attributes import class_of, clean, find, get, is_a, join, text
 from obsloop.introspect.frames import Frames, in_one_step, of_thread
 from obsloop.introspect.functions import Site
 from obsloop.probes.executor_pools import Load
+
+if TYPE_CHECKING:
+    from obsloop.introspect.own_code import OwnCode
 
 NAME = "anyio"
 MAX_MARKS = 128
@@ -32,7 +33,6 @@ MAX_THREADS = 100
 """So many threads are asked for the function that they run."""
 BUILT_IN = Site("(a built-in function)", "", 0)
 
-_GET = queue.Queue.get.__code__
 _values: Any = OrderedDict.values
 _ref: Any = weakref.ref
 _ident: Any = attrgetter("_ident")
@@ -105,34 +105,33 @@ def functions(loop: Any) -> list[Site]:
     backend: Any = sys.modules.get("anyio._backends._asyncio")
     worker: Any = vars(backend).get("WorkerThread") if backend is not None else None
     run = find(worker, "run") if is_a(worker, type) else None
-    threads = _of_loop(loop, "_threadpool_workers")
-    if run is None or not is_a(threads, set):
+    threads, idle = (_of_loop(loop, name) for name in ("_threadpool_workers", "_threadpool_idle_workers"))
+    if run is None or not (is_a(threads, set) and is_a(idle, deque)):
         return []
     idents: list[Any] = []
+    idles: list[Any] = []
     try:
-        in_one_step(partial(idents.extend, map(_ident, threads)))
+        in_one_step(partial(idents.extend, map(_ident, threads)), partial(idles.extend, map(_ident, idle)))
     except (RuntimeError, AttributeError):
         return []
-    code = get(run, "__code__")
-    sites = (_of_stack(of_thread(ident), code) for ident in idents[:MAX_THREADS] if ident)
+    busy = [ident for ident in idents if ident and ident not in set(idles)]
+    code, rule = get(run, "__code__"), loop._obsloop.own_code
+    sites = (_of_stack(of_thread(ident), code, rule) for ident in busy[:MAX_THREADS])
     return [site for site in sites if site is not None]
 
 
-def _of_stack(frames: Frames, run: Any) -> Site | None:
-    """Return the function that the worker runs; None if it waits for a job, or is at work on its own account."""
+def _of_stack(frames: Frames, run: Any, rule: OwnCode) -> Site | None:
+    """Return the function that the worker runs; None if the stack does not show it."""
     if run not in frames.codes:
         return None
-    within = frames.codes.index(run)
-    if not within:
+    outermost = frames.codes.index(run) - 1
+    if outermost < 0:
         return BUILT_IN
-    outermost = within - 1
-    code = frames.codes[outermost]
-    if code is _GET or code.co_name == "call_soon_threadsafe":
-        return None
-    own = (i for i in range(outermost, -1, -1) if not stacks.is_library(frames.codes[i].co_filename))
+    modules = [text(module) for module in frames.modules]
+    own = (i for i in range(outermost, -1, -1) if rule.is_own(frames.codes[i].co_filename, modules[i]))
     at = next(own, outermost)
     code = frames.codes[at]
-    return Site(clean(join(text(frames.modules[at]), code.co_qualname)), code.co_filename, code.co_firstlineno)
+    return Site(clean(join(modules[at], code.co_qualname)), code.co_filename, code.co_firstlineno)
 
 
 def _of_loop(loop: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -70,7 +71,9 @@ def test_a_starved_default_executor_is_reported_before_anything_completes(told, 
         with pool() as held:
             asyncio.get_running_loop().set_default_executor(held.executor)
             waiting = [asyncio.create_task(asyncio.to_thread(held.hold)) for _ in range(5)]
+            end = time.monotonic() + LIMIT
             while not told.lints:
+                assert time.monotonic() < end
                 await asyncio.sleep(0.01)
             assert not any(task.done() for task in waiting)
             held.over.set()
@@ -144,8 +147,7 @@ def stepped(told, monkeypatch):
             with pool() as held:
                 await steps(clock, held, look)
                 held.over.set()
-                while loop._obsloop.executors and any(p.jobs for p in loop._obsloop.executors.values()):
-                    await asyncio.sleep(0)
+                await until(lambda: not any(p.jobs for p in loop._obsloop.executors.values()))
 
         with StepClock() as clock:
             loop = obsloop.Loop(clock.selector(), settings=obsloop.Settings(name="stepped", starved_after=1.0))
@@ -162,11 +164,19 @@ def submit(held, function, n=1):
     return [loop.run_in_executor(held.executor, function) for _ in range(n)]
 
 
-async def until_active(held, n):
-    """Wait until the pool's threads run so many jobs: they are real threads, however the clock stands."""
-    (one,) = asyncio.get_running_loop()._obsloop.executors.values()
-    while one.load().active != n:
+async def until(condition):
+    """Wait for real threads, however the loop's clock stands."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
         await asyncio.sleep(0)
+
+
+async def until_active(held, n):
+    """Wait until the pool's threads run so many jobs."""
+    (one,) = [p for p in asyncio.get_running_loop()._obsloop.executors.values() if p.ref() is held.executor]
+    await until(lambda: one.load().active == n)
 
 
 def test_it_is_reported_once_again_when_it_doubles_and_when_it_comes_back(stepped, told):
@@ -262,8 +272,8 @@ def test_the_functions_that_are_read_are_not_kept(stepped):
         assert await asyncio.to_thread(look) == 1
         held.over.set()
         await asyncio.gather(*jobs)
-        while len(dropped) < 3:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)  # the pure core drops them when the loop next waits
+        await until(lambda: len(dropped) == 3)
 
     stepped(steps)
 

@@ -4,6 +4,8 @@ import asyncio
 import functools
 import gc
 import logging
+import os
+import queue
 import threading
 import time
 import weakref
@@ -247,7 +249,7 @@ def test_marks_are_bounded(monkeypatch):
 
 
 def test_functions_are_named_by_what_the_program_gave():
-    """A method under a partial, a generator's step by a library, and a function without Python code."""
+    """A method under a partial, two functions of the standard library, and one without Python code."""
 
     class Report:
         def write(self, until, number):
@@ -259,15 +261,21 @@ def test_functions_are_named_by_what_the_program_gave():
         jobs = [
             asyncio.create_task(in_thread(functools.partial(Report().write, over), 1)),
             asyncio.create_task(in_thread(over.wait, LIMIT)),
-            asyncio.create_task(in_thread(time.sleep, 0.3)),
+            asyncio.create_task(in_thread(lines.get)),
+            asyncio.create_task(in_thread(os.read, reading, 1)),
         ]
-        await until(lambda: len(holders()) == 3)
-        assert holders() == {"write": 1, "wait": 1, "(a built-in function)": 1}
+        await until(lambda: len(holders()) == 4)
+        assert holders() == {"write": 1, "wait": 1, "get": 1, "(a built-in function)": 1}
         over.set()
+        lines.put("")
+        os.write(writing, b".")
         await asyncio.gather(*jobs)
         await until(lambda: holders() == {})
 
-    run(main)
+    lines = queue.Queue()
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb"):
+        run(main)
 
 
 def test_the_limiter_is_not_kept_alive():
