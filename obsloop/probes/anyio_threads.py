@@ -33,7 +33,9 @@ MAX_THREADS = 100
 """So many threads are asked for the function that they run."""
 BUILT_IN = Site("(a built-in function)", "", 0)
 
-_values: Any = OrderedDict.values
+_values: Any = vars(OrderedDict)["values"]
+_reversed: Any = reversed
+_next: Any = next
 _ref: Any = weakref.ref
 _ident: Any = attrgetter("_ident")
 
@@ -51,8 +53,9 @@ class Waits:
     def note(self, waiting: Any, now_ns: int) -> int:
         """Note the last task in the queue ``waiting``. Return since when the first one has waited, at the latest."""
         newest: list[Any] = []
+        last: Any = map(_reversed, map(_values, (waiting,)))
         try:
-            in_one_step(partial(newest.extend, map(_ref, map(next, map(reversed, map(_values, (waiting,)))))))
+            in_one_step(partial(newest.extend, map(_ref, map(_next, last))))
         except (RuntimeError, TypeError):  # the queue has changed, or is none that we know
             newest.clear()
         marks = [mark for mark in self._marks if _waits(mark[1])]
@@ -102,8 +105,7 @@ def load(loop: Any, now_ns: int) -> Load | None:
 
 def functions(loop: Any) -> list[Site]:
     """Return the function of each busy thread: the outermost one of the program's own code, as its stack shows it."""
-    backend: Any = sys.modules.get("anyio._backends._asyncio")
-    worker: Any = vars(backend).get("WorkerThread") if backend is not None else None
+    worker = get(sys.modules.get("anyio._backends._asyncio"), "WorkerThread")
     run = find(worker, "run") if is_a(worker, type) else None
     threads, idle = (_of_loop(loop, name) for name in ("_threadpool_workers", "_threadpool_idle_workers"))
     if run is None or not (is_a(threads, set) and is_a(idle, deque)):
@@ -136,15 +138,12 @@ def _of_stack(frames: Frames, run: Any, rule: OwnCode) -> Site | None:
 
 def _of_loop(loop: Any, name: str) -> Any:
     """Return the value of anyio's run variable ``name`` of this loop; None without one, or without anyio."""
-    lowlevel: Any = sys.modules.get("anyio.lowlevel")
-    backend: Any = sys.modules.get("anyio._backends._asyncio")
-    if lowlevel is None or backend is None:
-        return None
-    of_loops = vars(lowlevel).get("_run_vars")
-    variable = vars(backend).get(name)
+    of_loops = get(sys.modules.get("anyio.lowlevel"), "_run_vars")
+    variable = get(sys.modules.get("anyio._backends._asyncio"), name)
     if variable is None or class_of(of_loops) is not weakref.WeakKeyDictionary:
         return None
     values: Any = of_loops.get(loop)
     if class_of(values) is not dict:
         return None
-    return values.get(variable, values.get(name))  # older versions of anyio have the name as key
+    found: Any = values.get(variable)
+    return values.get(name) if found is None else found  # older versions of anyio have the name as key
