@@ -110,7 +110,7 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.eventloop.callback.slow", "counter", "{callback}",
         "Callbacks that took slow_callback_duration or longer, by culprit: the program's innermost function that the"
         " watchdog saw, else the coroutine or function that the loop called.",
-        (_SITE,), labelled=True,
+        (_SITE,), labelled=True, level="basic",
     ),
     Metric(
         "asyncio.eventloop.block.episodes", "counter", "{episode}",

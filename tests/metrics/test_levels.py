@@ -66,7 +66,7 @@ def test_a_collector_from_before_the_first_loop_follows():
     assert 'asyncio_eventloop_schedule_delay_seconds_bucket{asyncio_eventloop_name="levels"' in text
     assert 'le="0.1"' in text
     assert 'le="5.0"' not in text
-    assert "callback_duration" not in text
+    assert "asyncio_eventloop_callback_duration" not in text
 
 
 def test_opentelemetry_gets_the_same():
