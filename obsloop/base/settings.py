@@ -59,7 +59,8 @@ class Settings:
     """Settings of the loops and the service. Raises ``SettingsError`` for a value that is not accepted."""
 
     name: str | None = None
-    """The loop's name in every series. Default: ``main`` in the main thread, else the thread's name."""
+    """The loop's name in every series. Default: ``main`` in the main thread, else the thread's name, without
+    the number that Python put into it."""
     address: str | None = None
     """Where the service listens: ``HOST:PORT`` or ``unix:/PATH``. Default: no service. Port 0 takes a free port. Put
     commas between several addresses. After an address you may write the paths that it serves, instead of all:

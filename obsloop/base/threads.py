@@ -1,13 +1,31 @@
-"""Start obsloop's threads so that the program does not notice them."""
+"""Start obsloop's threads so that the program does not notice them, and name the program's threads by kind."""
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from importlib import import_module
 
+from obsloop.base.settings import tidy_name
+
 # Signals raised by the thread's own fault are not blocked, so that faulthandler can report them.
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
+
+
+# As ``threading`` and ``concurrent.futures`` number them: "Thread-7 (serve)", "Thread-7", "ThreadPoolExecutor-0_3".
+_NUMBERED = re.compile(r"(?P<thread>Thread)-\d+(?P<target> \(.+\))?|(?P<pool>.+?)(?:-\d+)?_\d+", re.DOTALL)
+
+
+def kind_of_thread(name: str) -> str:
+    """Return a thread's name without the number that Python put into it: ``Thread (serve)``, ``ThreadPoolExecutor``.
+
+    Threads of one kind share a name. A name that the program chose stays as it is.
+    """
+    found = _NUMBERED.fullmatch(name)
+    if found is not None:
+        name = found["pool"] or f"{found['thread']}{found['target'] or ''}"
+    return tidy_name(name)
 
 
 def start_without_signals(thread: threading.Thread) -> None:

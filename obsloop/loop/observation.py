@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop import service
 from obsloop.base.asyncio_private import SelectorEventLoop
-from obsloop.base.settings import Settings, tidy_name
+from obsloop.base.settings import Settings
+from obsloop.base.threads import kind_of_thread
 from obsloop.blocking import slow, watchdog
 from obsloop.blocking.slow import IterationProfile
 from obsloop.hotpath import backend, marks as _marks
@@ -23,6 +24,7 @@ from obsloop.introspect.own_code import OwnCode
 from obsloop.loop import exceptions
 from obsloop.metrics import levels, registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
+from obsloop.metrics.registry import MAIN
 from obsloop.probes import gc as gc_probe, tasks as task_probe
 from obsloop.probes.anyio_threads import Waits
 from obsloop.probes.collect import snapshot_of
@@ -144,7 +146,7 @@ class Observation:
 
     def _name(self) -> str:
         thread = threading.current_thread()
-        return self.settings.name or ("main" if thread is threading.main_thread() else tidy_name(thread.name))
+        return self.settings.name or (MAIN if thread is threading.main_thread() else kind_of_thread(thread.name))
 
     def release(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give a closed loop's counters back to the registry, and forget its probes' objects."""

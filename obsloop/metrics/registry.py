@@ -8,6 +8,9 @@ are as many blocks as there ever were live loops of that name at once.
 There is no lock here. A garbage collection or a signal handler may run the program's code between any two steps, and
 that code may run a loop, or wait for a thread that does. So each change is one step that nothing can interrupt: a
 ``pop``, an ``append``, a ``setdefault``, or a line without a call.
+
+There are at most ``MAX_LOOP_NAMES`` names besides ``MAIN`` and ``_OTHER``. If a new name finds no room, it gets the
+place of a name whose loops have all been gone for ``REST_SECONDS``: by then every scrape has seen the last numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import time
 import weakref
 from typing import Any
 
+from obsloop.base import clock
 from obsloop.base.fork import reset_in_child
 from obsloop.metrics import coroutine_times, runs
 from obsloop.metrics.catalog import LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STATES
@@ -29,6 +33,11 @@ _by_name: dict[str, LoopMetrics] = {}
 _places: list[None] = [None] * MAX_LOOP_NAMES
 """One for each name that there is still room for."""
 
+MAIN = "main"
+"""The name of the main thread's loop. It needs no place, so that it has its name whichever loops came before."""
+REST_SECONDS = 60.0
+_UNBOUNDED = (MAIN, OTHER)
+
 
 class LoopMetrics:
     """All metrics of one loop name."""
@@ -39,6 +48,7 @@ class LoopMetrics:
         "_showing",
         "_shown_ns",
         "began",
+        "ended",
         "exemplars",
         "labelled",
         "live",
@@ -49,6 +59,8 @@ class LoopMetrics:
     def __init__(self, name: str) -> None:
         self.name = name
         self.began = time.time()
+        self.ended = clock.seconds()
+        """When the last loop of this name was closed or collected, by the monotonic clock."""
         self.labelled = LabelledMetrics()
         self.top_coroutines = coroutine_times.TopCoroutines()
         self.exemplars = Exemplars()
@@ -81,6 +93,7 @@ class LoopMetrics:
                 counters.end_run(counters.tick_ns)
                 runs.forget(counters)
             counters.flows.end()
+            self.ended = clock.seconds()
             self._free.append(counters)
 
     def blocks(self) -> list[Counters]:
@@ -129,8 +142,12 @@ def lease(name: str, loop: Any) -> tuple[LoopMetrics, Counters]:
     """Return the entry of ``name`` (of ``_OTHER`` if there are too many names), and a block of it for ``loop``."""
     metrics = _by_name.get(name)
     if metrics is None:
-        metrics = _by_name.setdefault(OTHER, LoopMetrics(OTHER)) if name == OTHER else _new(name)
-    return metrics, metrics.lease(loop)
+        metrics = _by_name.setdefault(name, LoopMetrics(name)) if name in _UNBOUNDED else _new(name)
+    counters = metrics.lease(loop)
+    if _by_name.setdefault(metrics.name, metrics) is not metrics:  # another thread gave its place away just now
+        metrics.release(loop)
+        return lease(name, loop)
+    return metrics, counters
 
 
 def _new(name: str) -> LoopMetrics:
@@ -140,6 +157,8 @@ def _new(name: str) -> LoopMetrics:
         place = _places.pop()
     except IndexError:
         metrics = _by_name.get(name)  # another thread may have made it meanwhile, or code that interrupted this one
+        if metrics is None and _take_a_place():
+            metrics = _by_name.setdefault(name, new)
         if metrics is None:
             dropped[LOOP_NAME_LABEL] += 1
             metrics = _by_name.setdefault(OTHER, LoopMetrics(OTHER))
@@ -148,6 +167,14 @@ def _new(name: str) -> LoopMetrics:
     if metrics is not new:
         _places.append(place)
     return metrics
+
+
+def _take_a_place() -> bool:
+    """Forget the name whose loops have been gone for longest, if that is long enough. Return whether there was one."""
+    latest = clock.seconds() - REST_SECONDS
+    gone = [m for m in every_one() if not m.live and m.name not in _UNBOUNDED and m.ended <= latest]
+    oldest = min(gone, key=lambda metrics: metrics.ended, default=None)
+    return oldest is not None and _by_name.pop(oldest.name, None) is not None
 
 
 def forget() -> None:
@@ -170,4 +197,4 @@ def forked() -> None:
         metrics.forked()
         if metrics.live:
             _by_name[name] = metrics
-    _places[:] = [None] * (MAX_LOOP_NAMES - len(_by_name.keys() - {OTHER}))
+    _places[:] = [None] * (MAX_LOOP_NAMES - len(_by_name.keys() - {*_UNBOUNDED}))

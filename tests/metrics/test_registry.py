@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 import obsloop
+from obsloop.metrics import registry
 from tests.support import DURATION, blocks_of, counts, ran_ns, run_briefly, states_ns
 
 
@@ -94,6 +95,44 @@ def test_past_eight_names_all_go_to_other_and_are_counted(clean_metrics):
     assert counts(figures["loop-3"]) == {"callback": 104}
     assert figures["_OTHER"].loop_name == "_OTHER"
     assert obsloop.process_snapshot().value("obsloop.dropped", "asyncio.eventloop.name") == 2
+
+
+def test_the_main_threads_loop_has_its_name_whatever_came_before(clean_metrics):
+    """Eight other names first, and then some that share `_OTHER`."""
+    for i in range(9):
+        work(1, obsloop.Settings(name=f"loop-{i}"))
+    work(1)
+    assert {"main", "_OTHER"} < set(obsloop.snapshots())
+
+
+def test_a_name_whose_loops_are_gone_for_a_while_gives_its_place_back(clean_metrics, monkeypatch):
+    """The one that ended first; not those with live loops, and not those whose last numbers no scrape may have seen."""
+    alive = obsloop.Loop(settings=obsloop.Settings(name="loop-0"))
+    alive.call_soon(str)
+    run_briefly(alive)
+    for i in range(1, 8):
+        work(1, obsloop.Settings(name=f"loop-{i}"))
+    work(1, obsloop.Settings(name="too soon"))
+    assert "too soon" not in obsloop.snapshots()
+    now = registry.clock.seconds()
+    monkeypatch.setattr(registry.clock, "seconds", lambda: now + registry.REST_SECONDS + 1)
+    work(1, obsloop.Settings(name="new"))
+    work(1, obsloop.Settings(name="newer"))
+    assert set(obsloop.snapshots()) == {"loop-0", *(f"loop-{i}" for i in range(3, 8)), "new", "newer", "_OTHER"}
+    work(1, obsloop.Settings(name="loop-1"))  # comes again, and begins anew
+    assert counts(obsloop.snapshots()["loop-1"]) == {"callback": 1}
+    alive.close()
+
+
+def test_threads_of_one_kind_share_a_name(clean_metrics):
+    """Python numbers them; each new number would be a new name."""
+    for i in range(20):
+        in_thread(f"Thread-{i} (serve)", work, 1)
+        in_thread(f"ThreadPoolExecutor-{i}_0", work, 1)
+        in_thread(f"jobs_{i}", work, 1)
+        in_thread(f"Thread-{i}", work, 1)
+    assert set(obsloop.snapshots()) == {"Thread (serve)", "ThreadPoolExecutor", "jobs", "Thread"}
+    assert counts(obsloop.snapshots()["jobs"]) == {"callback": 20}
 
 
 def test_the_name_is_the_settings_or_the_threads(clean_metrics):
