@@ -15,6 +15,7 @@ _CHILD = "a subprocess has ended"
 
 ROWS = (
     Row("The loop", (
+        heat("Lag", "asyncio.eventloop.lag", "What a callback that became ready at a random moment would have waited."),
         heat("Schedule delay", "asyncio.eventloop.schedule.delay", "From ready to running."),
         heat("Callbacks", "asyncio.eventloop.callback.duration", "Their durations."),
         heat("Iterations", "asyncio.eventloop.iteration.duration", "From one poll to the next."),

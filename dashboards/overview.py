@@ -54,6 +54,8 @@ ROWS = (
         Panel("Where the time goes", ((rate(_TIME, "state"), "{{state}}"),),
               "Seconds in a second; the states add up to the number of loops that run.", stacked=True,
               colours=_STATES),
+        Panel("Lag by loop, p99", ((p99("asyncio.eventloop.lag", BY), NAME),),
+              "What a callback that became ready at a random moment would have waited: what clients wait."),
         Panel("Schedule delay by loop, p99", ((p99("asyncio.eventloop.schedule.delay", BY), NAME),),
               limit=config.DELAY_BOUND, alert="AsyncioScheduleDelayHigh", traces=True),
     )),

@@ -41,7 +41,9 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     catalog.py           THE list of metrics
 #     levels.py            which of them are exported: basic or full
 #     buckets.py           the bounds that all histograms share
-#     counters.py          the numbers that one running loop writes, and a consistent copy of them
+#     counters.py          the numbers that one running loop writes
+#     reading.py           a consistent copy of them, for other threads
+#     lag.py               what a callback that became ready at a random moment would have waited
 #     labelled.py          counters and histograms by label, for rare things
 #     coroutine_times.py   time that the tasks of each coroutine function took
 #     exemplars.py         one trace for each slow bucket

@@ -79,8 +79,12 @@ def enter(self: Any, counters: Counters) -> tuple[int, int] | None:
         runs.began(self, counters)
     elif counters.state == IN_CALLBACK:
         outer = now_ns, counters.tick_ns
+        # This ends the iteration around this one: the loop is about to poll.
+        around_ns = counters.began_ns
         counters.state = IN_OVERHEAD
-        counters.tick_ns = now_ns
+        counters.tick_ns = counters.began_ns = now_ns
+        if around_ns:
+            counters.record_iteration(now_ns - around_ns)
         return outer
     return None
 
@@ -88,11 +92,16 @@ def enter(self: Any, counters: Counters) -> tuple[int, int] | None:
 def leave(
     self: Any, counters: Counters, began_ns: int, now_ns: int, outer: tuple[int, int] | None, *, stopped: bool
 ) -> None:
-    """Close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run. No poll follows."""
-    if began_ns:
+    """Close the iteration that began at ``began_ns`` (0: none is open) and, when stopped, the run. No poll follows.
+
+    The last iteration within a callback goes on: no poll ends it before that of the iteration around it.
+    """
+    if began_ns and now_ns - began_ns >= counters.slow_iteration_ns:
+        now_ns = slow_iteration(self, counters, began_ns, now_ns)
+    if began_ns and outer is None:
+        began_ns = counters.began_ns or began_ns
+        counters.began_ns = 0  # before it is counted: a reader in another thread must not see it twice
         counters.record_iteration(now_ns - began_ns)
-        if now_ns - began_ns >= counters.slow_iteration_ns:
-            slow_iteration(self, counters, began_ns, now_ns)
     if outer is not None:
         entered_ns, callback_ns = outer
         counters.nested_ns += now_ns - entered_ns

@@ -123,10 +123,11 @@ class _TimedSelector(selectors.BaseSelector):
         """Count the iteration that ends. Return whether it was slow: then an instrument may have scheduled a call."""
         slow = False
         if self.returned_ns and self.counters is not None:
-            count_value(self.counters.iteration, 0, now_ns - self.returned_ns)
             slow = now_ns - self.returned_ns >= self.counters.slow_iteration_ns
             if slow:
-                slow_iteration(self.loop(), self.counters, self.returned_ns, now_ns)
+                now_ns = slow_iteration(self.loop(), self.counters, self.returned_ns, now_ns)
+            self.counters.began_ns = 0  # before it is counted: a reader in another thread must not see it twice
+            self.counters.record_iteration(now_ns - self.returned_ns)
         self.returned_ns = 0
         return slow
 

@@ -37,6 +37,8 @@ SHORT = (1e-3, 5e-3, 0.025, 0.1, 0.25, 1.0, 5.0)
 """For durations that ought to be short, because other code waits meanwhile. asyncio calls 0.1 s slow."""
 FEW = (5e-3, 0.025, 0.1, 0.25, 1.0)
 """The same for the level ``basic``."""
+LAG = (1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""For what users wait."""
 LONG = (0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0)
 """For durations that may have any length: tasks, jobs, subprocesses."""
 BLOCKED = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -95,6 +97,12 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.eventloop.iteration.duration", "histogram", "s",
         "Duration of iterations, from the return of select to its next call.", buckets=SHORT,
+    ),
+    Metric(
+        "asyncio.eventloop.lag", "histogram", "s",
+        "How long a callback that became ready at a random moment would have waited until the loop polled. One value"
+        " stands for a millisecond of running time; the present iteration is included.", buckets=LAG,
+        level="basic", basic_buckets=(0.01, 0.1, 0.25, 1.0, 2.5),
     ),
     Metric(
         "asyncio.eventloop.schedule.delay", "histogram", "s",

@@ -1,6 +1,7 @@
 """The counters that one running loop writes: plain numbers, one writer, no lock.
 
-Only the loop's own thread writes (``hotpath.pure``, and ``probes.gc`` in that thread); any thread may ``read``. The
+Only the loop's own thread writes (``hotpath.pure``, and ``probes.gc`` in that thread); any thread may read
+(``metrics.reading``). The
 writer changes the numbers only in straight lines without a call, so that under the GIL another thread never sees half
 of a change. Each such line ends by moving ``tick_ns``. A reader whose copy ends with ``tick_ns`` unmoved has a
 consistent one.
@@ -45,8 +46,6 @@ FAST_NS = 1 << 14
 MIN_NOTABLE_NS = 250_000
 """Shorter callbacks are never notable, however low the thresholds: naming one would cost a per cent of its time."""
 
-_TRIES = 16
-
 
 class Raw(NamedTuple):
     """A plain copy of ``Counters``."""
@@ -65,44 +64,14 @@ class Raw(NamedTuple):
     delays: list[int]
     poll: list[int]
     iteration: list[int]
+    iteration_ns: list[int]
+    began_ns: int
     depth: list[int]
     io_bytes: list[int]
     tasks_created: int
     tasks_finished: list[int]
     task_durations: list[int]
     coroutines: dict[int, tuple[int, int]]
-
-
-class Reading(NamedTuple):
-    """A consistent copy of one loop's counters, including the stretch of time that is still open.
-
-    All times are in nanoseconds. ``durations`` and ``delays`` have a block of ``STRIDE`` for each of ``KINDS``; the
-    other histograms are one block each.
-    """
-
-    consistent: bool
-    running: bool
-    blocked_ns: int
-    run_ns: int
-    idle_ns: int
-    poll_ns: int
-    callback_ns: int
-    gc_ns: int
-    overhead_ns: int
-    events: int
-    events_waiting: int
-    durations: list[int]
-    delays: list[int]
-    poll: list[int]
-    iteration: list[int]
-    depth: list[int]
-    io_bytes: list[int]
-    first_step_delays: list[int]
-    tasks_created: int
-    tasks_finished: list[int]
-    task_durations: list[int]
-    coroutines: dict[int, tuple[int, int]]
-    """Nanoseconds and steps, by the coroutine's number in ``metrics.coroutine_times``."""
 
 
 def count_value(counters: list[int], block: int, value_ns: int) -> None:
@@ -169,6 +138,7 @@ class Counters:
         "idle_ns",
         "io_bytes",
         "iteration",
+        "iteration_ns",
         "nested_ns",
         "notable_ns",
         "poll",
@@ -189,7 +159,9 @@ class Counters:
         self.durations = [0] * (STRIDE * len(KIND_OF_BLOCK))
         self.delays = [0] * (STRIDE * len(KIND_OF_BLOCK))
         self.poll = [0] * STRIDE
+        # The sums of iterations' durations have a cell for each bucket: ``metrics.lag`` needs them. Cell 0 stays 0.
         self.iteration = [0] * STRIDE
+        self.iteration_ns = [0] * STRIDE
         self.depth = [0] * (COUNTS.size + 1)
         # Bytes that transports read and wrote, and the open transports.
         self.io_bytes = [0] * (2 * len(NETWORKS))
@@ -262,8 +234,10 @@ class Counters:
         self.gc_started_ns = 0
 
     def record_iteration(self, spent_ns: int) -> None:
-        """Count an iteration that no poll follows."""
-        count_value(self.iteration, 0, spent_ns)
+        """Count an iteration. The hot path does this inline."""
+        bucket = 1 + bisect_left(SECONDS.bounds, spent_ns)
+        self.iteration_ns[bucket] += spent_ns
+        self.iteration[bucket] += 1
 
     def end_run(self, now_ns: int) -> None:
         """End a run in any state. An open wait ends here, too, such as an interrupted ``select``."""
@@ -284,7 +258,8 @@ class Counters:
         running = self.run_started_ns
         tick_ns = self.tick_ns
         for name in (
-            "durations", "delays", "poll", "iteration", "depth", "gc_ns", "io_bytes", "tasks_finished", "task_durations"
+            "durations", "delays", "poll", "iteration", "iteration_ns", "depth", "gc_ns", "io_bytes", "tasks_finished",
+            "task_durations",
         ):  # fmt: skip
             counters = getattr(self, name)
             counters[:] = [0] * len(counters)
@@ -292,6 +267,7 @@ class Counters:
         self.coroutines.clear()
         self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = tick_ns if running else 0
+        self.began_ns = tick_ns if running and self.began_ns else 0
         self.state = FORKED if running else STOPPED
         self.flows.forked()
 
@@ -314,7 +290,8 @@ class Counters:
         return Raw(
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
             self.nested_ns, self.gc_started_ns, self.gc_ns[:], self.events, self.events_waiting,
-            self.durations[:], self.delays[:], self.poll[:], self.iteration[:], self.depth[:],
+            self.durations[:], self.delays[:], self.poll[:], self.iteration[:],
+            self.iteration_ns[:], self.began_ns, self.depth[:],
             self.io_bytes[:], self.tasks_created + sum(self.delays[FIRST_STEP + 1 : TASK_STEP]),
             self.tasks_finished[:], self.task_durations[:], dict(self.coroutines),
         )  # fmt: skip
@@ -332,66 +309,3 @@ def make_counters_by(cls: type[Counters]) -> None:
     """Make blocks of another class with the same fields from now on: the compiled core's."""
     global _made_by  # noqa: PLW0603 - one for the whole process
     _made_by = cls
-
-
-def read(counters: Counters, *, ours: bool = True) -> Reading:
-    """Return a copy that includes the open stretch. It is not ``consistent`` if the writer moved on in every try.
-
-    If the loop's iteration is no longer obsloop's (``ours``), the time since the writer's last change is unknown and is
-    left out.
-    """
-    consistent = False
-    raw = counters.copy()
-    now_ns = clock.monotonic_ns()
-    for _ in range(_TRIES):
-        consistent = raw.tick_ns == counters.tick_ns and raw.state == counters.state
-        if consistent:
-            break
-        raw = counters.copy()
-        now_ns = clock.monotonic_ns()
-    running = raw.state not in (STOPPED, FORKED)
-    if not ours:
-        now_ns = raw.tick_ns
-    open_ns = [0] * (FORKED + 1)
-    gc_ns = raw.gc_ns
-    if running:
-        open_ns[raw.state] = max(0, now_ns - raw.tick_ns)
-        if raw.gc_started_ns:
-            gc_ns[raw.state] += max(0, now_ns - raw.gc_started_ns)
-    run_ns = raw.run_ns + (max(0, now_ns - raw.run_started_ns) if running else 0)
-    idle_ns = raw.idle_ns + open_ns[IN_IDLE] - gc_ns[IN_IDLE]
-    poll_ns = raw.poll[0] + open_ns[IN_POLL] - gc_ns[IN_POLL]
-    callback_ns = sum(raw.durations[::STRIDE]) - raw.nested_ns + open_ns[IN_CALLBACK] - gc_ns[IN_CALLBACK]
-    collecting_ns = sum(gc_ns[IN_IDLE:FORKED])  # without collections while the loop did not run
-    return Reading(
-        consistent=consistent,
-        running=running and ours,
-        blocked_ns=open_ns[IN_CALLBACK] + open_ns[IN_OVERHEAD],
-        run_ns=run_ns,
-        idle_ns=idle_ns,
-        poll_ns=poll_ns,
-        callback_ns=callback_ns,
-        gc_ns=collecting_ns,
-        overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - collecting_ns),
-        events=raw.events,
-        events_waiting=raw.events_waiting,
-        durations=_by_kind(raw.durations),
-        delays=_by_kind(raw.delays),
-        poll=raw.poll,
-        iteration=raw.iteration,
-        depth=raw.depth,
-        io_bytes=raw.io_bytes,
-        first_step_delays=raw.delays[FIRST_STEP : FIRST_STEP + STRIDE],
-        tasks_created=raw.tasks_created,
-        tasks_finished=raw.tasks_finished,
-        task_durations=raw.task_durations,
-        coroutines=raw.coroutines,
-    )
-
-
-def _by_kind(blocks: list[int]) -> list[int]:
-    """Merge the block of first steps into that of steps."""
-    later = blocks[TASK_STEP:]
-    for i, n in enumerate(blocks[FIRST_STEP:TASK_STEP]):
-        later[i] += n
-    return later

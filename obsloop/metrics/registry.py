@@ -27,6 +27,7 @@ from obsloop.metrics.catalog import LOOP_NAME_LABEL, MAX_LOOP_NAMES, OTHER, STAT
 from obsloop.metrics.counters import Counters, new_counters
 from obsloop.metrics.exemplars import Exemplars
 from obsloop.metrics.labelled import LabelledMetrics
+from obsloop.metrics.lag import Lag
 from obsloop.metrics.self_metrics import dropped
 
 _by_name: dict[str, LoopMetrics] = {}
@@ -51,6 +52,7 @@ class LoopMetrics:
         "ended",
         "exemplars",
         "labelled",
+        "lag",
         "live",
         "name",
         "top_coroutines",
@@ -62,6 +64,7 @@ class LoopMetrics:
         self.ended = clock.seconds()
         """When the last loop of this name was closed or collected, by the monotonic clock."""
         self.labelled = LabelledMetrics()
+        self.lag = Lag()
         self.top_coroutines = coroutine_times.TopCoroutines()
         self.exemplars = Exemplars()
         self._blocks: list[Counters] = [new_counters()]
@@ -109,6 +112,7 @@ class LoopMetrics:
         self._showing = threading.RLock()
         self._shown_ns = dict.fromkeys(STATES, 0)
         self.labelled.forked()
+        self.lag = Lag()
         self.exemplars = Exemplars()
         live = self.live.copy()
         self._free = [new_counters()]

@@ -13,7 +13,8 @@ from obsloop.hotpath.displaced import is_displaced
 from obsloop.metrics import registry, self_metrics
 from obsloop.metrics.buckets import COUNTS, SECONDS, added_up
 from obsloop.metrics.catalog import BOUNDED, STATES
-from obsloop.metrics.counters import KINDS, STRIDE, read
+from obsloop.metrics.counters import KINDS, STRIDE
+from obsloop.metrics.reading import read
 from obsloop.metrics.registry import LoopMetrics
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import executor_loads, gc as gc_probe, processes, tasks
@@ -53,6 +54,7 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
         "asyncio.eventloop.events_waiting": {(): total("events_waiting")},
         "asyncio.eventloop.poll.duration": {(): seconds(added_up(r.poll for r in readings))},
         "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
+        "asyncio.eventloop.lag": {(): seconds(metrics.lag.block(readings))},
         "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
         "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
         "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, added_up(r.depth for r in readings))},

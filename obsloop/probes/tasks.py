@@ -32,7 +32,8 @@ from obsloop.introspect.coroutines import TASKS
 from obsloop.metrics import coroutine_times as _coroutines
 from obsloop.metrics.buckets import SECONDS, added_up
 from obsloop.metrics.coroutine_times import TopCoroutines
-from obsloop.metrics.counters import FINISHES, Reading
+from obsloop.metrics.counters import FINISHES
+from obsloop.metrics.reading import Reading
 from obsloop.metrics.snapshot import CoroutineTime, Histogram, Value
 
 _FIELDS = ("first_step_delays", "task_durations")

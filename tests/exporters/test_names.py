@@ -28,6 +28,7 @@ EXPECTED = {
     "asyncio.eventloop.iteration.duration": (
         "asyncio_eventloop_iteration_duration_seconds", "histogram", "seconds", [LOOP],
     ),
+    "asyncio.eventloop.lag": ("asyncio_eventloop_lag_seconds", "histogram", "seconds", [LOOP]),
     "asyncio.eventloop.schedule.delay": (
         "asyncio_eventloop_schedule_delay_seconds", "histogram", "seconds", [LOOP, "kind"],
     ),

@@ -91,6 +91,7 @@ cdef class Counters:
     cdef int64_t *delays
     cdef int64_t *poll
     cdef int64_t *iteration
+    cdef int64_t *iteration_ns
     cdef int64_t *depth
     cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, began_ns, nested_ns, gc_started_ns
     cdef public int64_t notable_ns, slow_ns, slow_iteration_ns
@@ -109,6 +110,7 @@ cdef class Counters:
 
     cdef int total(self)
     cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept
+    cdef inline void count_iteration(self, int64_t spent_ns) noexcept
     cdef list blocks_as_list(self, int64_t *blocks, int n)
     cdef inline int count_step(self, uint32_t coroutine, int64_t spent_ns) except -1
     cdef int know(self, uint32_t coroutine) except -1

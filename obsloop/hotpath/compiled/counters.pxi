@@ -26,7 +26,7 @@ if 2 * len(_counters.NETWORKS) != MAX_IO:
     raise ImportError("the compiled core was built for another list of networks")
 if len(_counters.FINISHES) != MAX_FINISHES:
     raise ImportError("the compiled core was built for another list of outcomes")
-if 2 * KINDS + 3 > MAX_BLOCKS:
+if 2 * KINDS + 4 > MAX_BLOCKS:
     raise ImportError("the compiled core was built for fewer kinds")
 
 
@@ -47,14 +47,15 @@ cdef class Counters:
         self.delays = self.durations + STRIDE * KINDS
         self.poll = self.delays + STRIDE * KINDS
         self.iteration = self.poll + STRIDE
-        self.task_durations = self.iteration + STRIDE
+        self.iteration_ns = self.iteration + STRIDE
+        self.task_durations = self.iteration_ns + STRIDE
         self.depth = self.task_durations + STRIDE
         self.state = STOPPED
         self.flows = _counters.Flows()
         self.notable_ns = self.slow_ns = self.slow_iteration_ns = self.slow_task_ns = NEVER_NS
 
     cdef int total(self):
-        return STRIDE * KINDS * 2 + STRIDE * 3 + DEPTH
+        return STRIDE * KINDS * 2 + STRIDE * 4 + DEPTH
 
     cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept:
         """Count one more value of a kind that many tasks add to at once.
@@ -147,7 +148,12 @@ cdef class Counters:
         self.gc_started_ns = 0
 
     def record_iteration(self, int64_t spent_ns):
-        count(self.iteration, &seconds_line, spent_ns)
+        self.count_iteration(spent_ns)
+
+    cdef inline void count_iteration(self, int64_t spent_ns) noexcept:
+        cdef int i = bucket(&seconds_line, spent_ns)
+        self.iteration_ns[i] += spent_ns
+        self.iteration[i] += 1
 
     def forked(self):
         running = self.run_started_ns
@@ -161,6 +167,7 @@ cdef class Counters:
         self.tasks_created = 0
         self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = self.tick_ns if running else 0
+        self.began_ns = self.tick_ns if running and self.began_ns else 0
         self.state = FORKED if running else STOPPED
         memset(self.seen, 0, sizeof(Looks))
         self.flows.forked()
@@ -187,7 +194,8 @@ cdef class Counters:
             self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
             self.nested_ns, self.gc_started_ns, as_list(self.gc_ns, STATES), self.events, self.events_waiting,
             as_list(self.durations, STRIDE * KINDS), self.blocks_as_list(self.delays, KINDS),
-            as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE), as_list(self.depth, DEPTH),
+            as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE),
+            as_list(self.iteration_ns, STRIDE), self.began_ns, as_list(self.depth, DEPTH),
             as_list(self.io_bytes, MAX_IO), self.tasks_created, as_list(self.tasks_finished, MAX_FINISHES),
             self.blocks_as_list(self.task_durations, 1), self.coroutine_times(),
         )

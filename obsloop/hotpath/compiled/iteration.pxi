@@ -134,10 +134,10 @@ def run_once(self):
 
             now = now_ns()
             if began:
-                count(counters.iteration, &seconds_line, now - began)
                 if now - began >= counters.slow_iteration_ns:
                     now = slow_iteration(self, counters, began, now)
                     timeout = 0
+                counters.count_iteration(now - (counters.began_ns if counters.began_ns else began))
                 began = 0
             counters.state = IN_POLL if timeout == 0 else IN_IDLE
             counters.tick_ns = now

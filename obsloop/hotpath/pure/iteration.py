@@ -15,7 +15,7 @@ import math
 import selectors
 import sys
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from obsloop.base.asyncio_private import (
     private_base_events,
@@ -32,6 +32,7 @@ from obsloop.hotpath.cold_path import (
 )
 from obsloop.hotpath.marks import marks, own_handles
 from obsloop.hotpath.observer import CHUNK, in_chunks, notable, slow_iteration
+from obsloop.hotpath.pure.handles import LOCKED, Handle, TimerHandle, exact_type
 from obsloop.hotpath.pure.task_steps import SAMPLED, count_step, ended, sample, step
 from obsloop.hotpath.pure.task_table import CANCELLED, OK
 from obsloop.metrics.buckets import COUNTS, SECONDS
@@ -46,10 +47,6 @@ from obsloop.metrics.counters import (
     TIMER,
     WRITER,
 )
-
-if TYPE_CHECKING:
-    pass
-from obsloop.hotpath.pure.handles import LOCKED, Handle, TimerHandle, exact_type
 
 # The bucket of a duration: below FAST_NS (16 us) one look-up in a table; below _COARSE (17 ms) a look-up by
 # microseconds, which holds 0 where a bound lies within the microsecond; else a bisection. All results are one higher
@@ -93,7 +90,8 @@ def run_once(self: Any) -> None:
     counters = obs.counters or obs.lease(self)
     clock_ns = monotonic_ns
     durations, delays = counters.durations, counters.delays
-    poll_cells, iteration_cells, depth_cells = counters.poll, counters.iteration, counters.depth
+    poll_cells, depth_cells = counters.poll, counters.depth
+    iteration_cells, iteration_ns = counters.iteration, counters.iteration_ns
     ready = self._ready
     popleft, append = ready.popleft, ready.append
     index, fast, locked = _INDEX, counters.fast_ns, LOCKED
@@ -150,15 +148,16 @@ def run_once(self: Any) -> None:
             if began:
                 spent_ns = now_ns - began
                 if spent_ns < fast:
-                    iteration_cells[0] += spent_ns
-                    iteration_cells[index[spent_ns]] += 1
+                    i = index[spent_ns]
                 else:
-                    i = bisect_left(_BOUNDS_NS, spent_ns)
-                    iteration_cells[0] += spent_ns
-                    iteration_cells[i] += 1
                     if spent_ns >= counters.slow_iteration_ns:
                         now_ns = slow_iteration(self, counters, began, now_ns)
                         timeout = 0  # a listener may have scheduled something
+                    # Polls within a callback began iterations of their own; only the last of these is still open.
+                    spent_ns = now_ns - (counters.began_ns or began)
+                    i = bisect_left(_BOUNDS_NS, spent_ns)
+                iteration_ns[i] += spent_ns
+                iteration_cells[i] += 1
                 began = 0
             counters.state = IN_POLL if timeout == 0 else IN_IDLE
             counters.tick_ns = now_ns

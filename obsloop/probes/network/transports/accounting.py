@@ -26,7 +26,7 @@ from obsloop.metrics.counters import NETWORKS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from obsloop.metrics.counters import Reading
+    from obsloop.metrics.reading import Reading
     from obsloop.metrics.snapshot import Value
 
 CLIENT, SERVER = ROLES

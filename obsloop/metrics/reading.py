@@ -1,0 +1,121 @@
+"""Read the counters of a running loop from any thread: a consistent copy, with the stretch of time that is open."""
+
+from typing import NamedTuple
+
+from obsloop.base import clock
+from obsloop.metrics.counters import (
+    FIRST_STEP,
+    FORKED,
+    IN_CALLBACK,
+    IN_IDLE,
+    IN_OVERHEAD,
+    IN_POLL,
+    STOPPED,
+    STRIDE,
+    TASK_STEP,
+    Counters,
+)
+
+_TRIES = 16
+
+
+class Reading(NamedTuple):
+    """A consistent copy of one loop's counters, including the stretch of time that is still open.
+
+    All times are in nanoseconds. ``durations`` and ``delays`` have a block of ``STRIDE`` for each of ``KINDS``; the
+    other histograms are one block each.
+    """
+
+    consistent: bool
+    running: bool
+    blocked_ns: int
+    run_ns: int
+    idle_ns: int
+    poll_ns: int
+    callback_ns: int
+    gc_ns: int
+    overhead_ns: int
+    events: int
+    events_waiting: int
+    durations: list[int]
+    delays: list[int]
+    poll: list[int]
+    iteration: list[int]
+    iteration_ns: list[int]
+    """The sum of the durations in each bucket of ``iteration``. The cell of the sum is 0."""
+    open_iteration_ns: int
+    """How long the present iteration has lasted; 0 if the loop polls, waits or does not run."""
+    depth: list[int]
+    io_bytes: list[int]
+    first_step_delays: list[int]
+    tasks_created: int
+    tasks_finished: list[int]
+    task_durations: list[int]
+    coroutines: dict[int, tuple[int, int]]
+    """Nanoseconds and steps, by the coroutine's number in ``metrics.coroutine_times``."""
+
+
+def read(counters: Counters, *, ours: bool = True) -> Reading:
+    """Return a copy that includes the open stretch. It is not ``consistent`` if the writer moved on in every try.
+
+    If the loop's iteration is no longer obsloop's (``ours``), the time since the writer's last change is unknown and is
+    left out.
+    """
+    consistent = False
+    raw = counters.copy()
+    now_ns = clock.monotonic_ns()
+    for _ in range(_TRIES):
+        consistent = raw.tick_ns == counters.tick_ns and raw.state == counters.state
+        if consistent:
+            break
+        raw = counters.copy()
+        now_ns = clock.monotonic_ns()
+    running = raw.state not in (STOPPED, FORKED)
+    if not ours:
+        now_ns = raw.tick_ns
+    open_ns = [0] * (FORKED + 1)
+    gc_ns = raw.gc_ns
+    if running:
+        open_ns[raw.state] = max(0, now_ns - raw.tick_ns)
+        if raw.gc_started_ns:
+            gc_ns[raw.state] += max(0, now_ns - raw.gc_started_ns)
+    run_ns = raw.run_ns + (max(0, now_ns - raw.run_started_ns) if running else 0)
+    idle_ns = raw.idle_ns + open_ns[IN_IDLE] - gc_ns[IN_IDLE]
+    poll_ns = raw.poll[0] + open_ns[IN_POLL] - gc_ns[IN_POLL]
+    callback_ns = sum(raw.durations[::STRIDE]) - raw.nested_ns + open_ns[IN_CALLBACK] - gc_ns[IN_CALLBACK]
+    in_iteration = raw.began_ns and raw.state in (IN_CALLBACK, IN_OVERHEAD)
+    collecting_ns = sum(gc_ns[IN_IDLE:FORKED])  # without collections while the loop did not run
+    return Reading(
+        consistent=consistent,
+        running=running and ours,
+        blocked_ns=open_ns[IN_CALLBACK] + open_ns[IN_OVERHEAD],
+        run_ns=run_ns,
+        idle_ns=idle_ns,
+        poll_ns=poll_ns,
+        callback_ns=callback_ns,
+        gc_ns=collecting_ns,
+        overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - collecting_ns),
+        events=raw.events,
+        events_waiting=raw.events_waiting,
+        durations=_by_kind(raw.durations),
+        delays=_by_kind(raw.delays),
+        poll=raw.poll,
+        iteration=[sum(raw.iteration_ns), *raw.iteration[1:]],
+        iteration_ns=raw.iteration_ns,
+        open_iteration_ns=max(0, now_ns - raw.began_ns) if in_iteration else 0,
+        depth=raw.depth,
+        io_bytes=raw.io_bytes,
+        first_step_delays=raw.delays[FIRST_STEP : FIRST_STEP + STRIDE],
+        tasks_created=raw.tasks_created,
+        tasks_finished=raw.tasks_finished,
+        task_durations=raw.task_durations,
+        coroutines=raw.coroutines,
+    )
+
+
+def _by_kind(blocks: list[int]) -> list[int]:
+    """Merge the block of first steps into that of steps."""
+    later = blocks[TASK_STEP:]
+    for i, n in enumerate(blocks[FIRST_STEP:TASK_STEP]):
+        later[i] += n
+    return later
