@@ -9,7 +9,7 @@ There is no lock here. A garbage collection or a signal handler may run the prog
 that code may run a loop, or wait for a thread that does. So each change is one step that nothing can interrupt: a
 ``pop``, an ``append``, a ``setdefault``, or a line without a call.
 
-There are at most ``MAX_LOOP_NAMES`` names besides ``MAIN`` and ``_OTHER``. If a new name finds no room, it gets the
+There are ``MAIN``, ``_OTHER`` and at most ``MAX_LOOP_NAMES`` more names. If a new name finds no room, it gets the
 place of a name whose loops have all been gone for ``REST_SECONDS``: by then every scrape has seen the last numbers.
 """
 
