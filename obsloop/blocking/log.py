@@ -12,6 +12,7 @@ from obsloop.base.guarded import harmless
 from obsloop.base.log import Throttle, logger
 from obsloop.introspect import stacks
 from obsloop.introspect.attributes import printable
+from obsloop.introspect.functions import THE_LOOP
 from obsloop.introspect.places import place
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def _culprit(event: BlockEvent) -> str:
     known = [where] if where else []
     if not event.culprit_seen:
         known.append("its line is not known")
-    name = printable(event.culprit_function) or "many short callbacks"
+    if event.culprit_function == THE_LOOP.name:
+        return "the loop itself"
+    name = printable(event.culprit_function)
     return f"{name} ({'; '.join(known)})" if known else name
 
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 from obsloop.blocking.episodes import Sighting
 from obsloop.hotpath import backend, held
 from obsloop.introspect import callbacks, coroutines, frames as _frames, functions, own_code, routes, spans, stacks
-from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import IN_CALLBACK, KIND_OF_BLOCK, STRIDE
 
 if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
-_THE_LOOP = Site("(loop)", "", 0)
 
 
 def see(run: Run, loop: Any, now_ns: int) -> tuple[Sighting, tuple[Any, ...]] | None:
@@ -43,7 +41,7 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, 
         return None
     if handle is None and stack.outermost is None and not frames.cut and state == IN_CALLBACK and backend.METHODS:
         return None  # between two callbacks: neither is to blame
-    site, kind = _THE_LOOP, "other"
+    site, kind = functions.THE_LOOP, "other"
     delay_ns = 0
     if handle is not None:
         site = callbacks.site_of_handle(handle)
@@ -55,7 +53,7 @@ def _seen(run: Run, loop: Any, now_ns: int, kept: list[Any]) -> tuple[Sighting, 
     kept.append(task)
     if task is not None:
         site, kind = coroutines.site_of_task(task), "task_step"
-    elif site in (_THE_LOOP, functions.CANCELLED) and stack.outermost is not None:
+    elif site in (functions.THE_LOOP, functions.CANCELLED) and stack.outermost is not None:
         site = stack.outermost
     culprit = own_code.culprit_of(stack.innermost_first, site)
     context = spans.context(handle, task)

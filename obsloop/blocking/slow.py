@@ -16,7 +16,7 @@ from obsloop.events import SlowCallback, SlowIteration
 from obsloop.hotpath import held, marks
 from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import callbacks, routes, spans
-from obsloop.introspect.functions import Site
+from obsloop.introspect.functions import THE_LOOP, Site
 from obsloop.introspect.own_code import Culprit
 from obsloop.metrics.counters import KIND_OF_BLOCK, OTHER, STRIDE
 
@@ -229,7 +229,7 @@ def _shares(
         site = note.site
         culprit = seen.culprit if seen is not None else Culprit(site.name, site.filename, site.lineno, seen=False)
         found.append(Share(culprit, why, ns))
-    return blame.in_proportion(found, spent_ns) or [Share(Culprit("", "", 0, seen=False), why, spent_ns)]
+    return blame.in_proportion(found, spent_ns) or [Share(Culprit(*THE_LOOP[:3], seen=False), why, spent_ns)]
 
 
 def sample(loop: Any, counters: Counters, began_ns: int, handle: Any, calls: int) -> None:

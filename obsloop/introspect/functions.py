@@ -45,6 +45,8 @@ class Site(NamedTuple):
         return {"name": self.name, "filename": self.filename, "lineno": self.lineno, "task_name": self.task_name}
 
 
+THE_LOOP = Site("(loop)", "", 0)
+"""The loop itself: no callback of the program's ran."""
 CANCELLED = Site("(cancelled)", "", 0)
 """A handle that was cancelled while it ran, and has dropped its callback."""
 

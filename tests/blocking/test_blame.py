@@ -153,6 +153,49 @@ def test_what_no_sample_saw_has_the_name_of_the_program_s_coroutine():
     assert sum(snapshot[BLOCK_TIME].values()) == pytest.approx(0.2)
 
 
+WRAPPERS = """
+async def traced(coro):
+    return await coro
+
+class Cart:
+    async def total(self, coro):
+        return await traced(coro)
+"""
+
+
+def test_a_tracers_coroutine_around_the_programs_is_looked_through(tmp_path, monkeypatch):
+    """Sentry, OpenTelemetry and greenback put coroutines around each task. No sample: the program's own one counts."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "tracer.py").write_text(WRAPPERS)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "tracer", raising=False)
+    tracer = import_module("tracer")
+    with step_clock() as (clock, loop), Recorder() as events:
+
+        async def order() -> None:
+            await asyncio.sleep(0)
+            clock.advance(0.2)
+            await asyncio.sleep(0)
+
+        loop.run_until_complete(tracer.Cart().total(order()))
+    [slow] = events.slow_callbacks
+    assert slow.name == "tracer.Cart.total"
+    assert slow.culprit_function == f"{__name__}.{order.__qualname__}"
+
+
+def test_a_block_without_any_callback_is_the_loops_own():
+    """Time that passes in the poll's processing, not in a callback."""
+    with step_clock() as (clock, loop), Recorder() as events:
+        process = loop._process_events
+        loop._process_events = lambda found: (clock.advance(0.3), process(found))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        spent = {labels[0]: s for labels, s in loop.snapshot()[BLOCK_TIME].items()}
+    assert [event.culprit_function for event in events.slow_iterations] == ["(loop)"]
+    assert spent == pytest.approx({"(loop)": 0.3})
+
+
 def test_an_iteration_is_shared_out_among_its_slow_callbacks():
     """Two slow ones and a fast one: the whole iteration's time, in proportion."""
     with step_clock() as (clock, loop):
