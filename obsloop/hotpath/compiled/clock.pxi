@@ -25,29 +25,22 @@ cdef object TIME_MODULE = time  # a C variable: a global of the module would be 
 cdef object MONOTONIC = time.monotonic if type(time.monotonic) is type(len) else object()
 
 
-# The versions of both dictionaries when they last showed the real clock.
-cdef uint64_t stock_version = 0
-cdef uint64_t time_version = 0
+watch_changes(STOCK_GLOBALS, TIME_GLOBALS)
 
 
 cdef inline bint is_stock_clock() except -1:
     """Return whether asyncio uses the real ``time.monotonic``, which no test has replaced."""
-    if stock_version and dict_version(STOCK_GLOBALS) == stock_version and dict_version(TIME_GLOBALS) == time_version:
-        return True
-    return find_clock()
+    return unchanged(STOCK_GLOBALS, TIME_GLOBALS) or find_clock()
 
 
 cdef bint find_clock() except -1:
-    """Return whether both dictionaries hold the real clock. If so, note their versions."""
-    global stock_version, time_version
-    stock_version = time_version = 0
+    """Look whether both dictionaries hold the real clock. If so, note that, until one of them changes."""
     if (
         PyDict_GetItemWithError(STOCK_GLOBALS, "time") != <PyObject *>TIME_MODULE
         or PyDict_GetItemWithError(TIME_GLOBALS, "monotonic") != <PyObject *>MONOTONIC
     ):
         return False
-    stock_version = dict_version(STOCK_GLOBALS)
-    time_version = dict_version(TIME_GLOBALS)
+    note_unchanged(STOCK_GLOBALS, TIME_GLOBALS)
     return True
 
 

@@ -49,7 +49,9 @@ cdef extern from "native.h":
     int OBSLOOP_CLOCK
     int64_t obsloop_now() nogil
     unsigned int class_tag "obsloop_class_tag"(object obj)
-    uint64_t dict_version "obsloop_dict_version"(object obj)
+    bint unchanged "obsloop_unchanged"(object a, object b)
+    void note_unchanged "obsloop_note_unchanged"(object a, object b)
+    int watch_changes "obsloop_watch"(object a, object b) except -1
 
 # ---- buckets.pxi -----------------------------------------------------------------------------------------------------
 

@@ -82,15 +82,37 @@ static inline int64_t obsloop_switches(void) { return -1; }
 
 /* Changes with the class and with each of its bases; 0 if unknown. */
 static inline unsigned int obsloop_class_tag(PyObject *obj) { return Py_TYPE(obj)->tp_version_tag; }
-/* Changes with the dictionary, and no two dictionaries have the same (PEP 509); 0 if unknown. */
-static inline uint64_t obsloop_dict_version(PyObject *dict) {
+/* Do two dictionaries hold what they held at the last `obsloop_note_unchanged`? Without a look-up: by their versions (PEP 509)
+ * up to CPython 3.11, then by a watcher, which the interpreter calls before it changes one of them. */
 #if PY_VERSION_HEX < 0x030C0000
-    return ((PyDictObject *)dict)->ma_version_tag;
-#else
-    (void)dict;
-    return 0;
-#endif
+static uint64_t obsloop_version_a = 0, obsloop_version_b = 0;
+static inline int obsloop_unchanged(PyObject *a, PyObject *b) {
+    return ((PyDictObject *)a)->ma_version_tag == obsloop_version_a
+        && ((PyDictObject *)b)->ma_version_tag == obsloop_version_b;
 }
+static void obsloop_note_unchanged(PyObject *a, PyObject *b) {
+    obsloop_version_a = ((PyDictObject *)a)->ma_version_tag;
+    obsloop_version_b = ((PyDictObject *)b)->ma_version_tag;
+}
+static int obsloop_watch(PyObject *a, PyObject *b) { (void)a; (void)b; return 0; }
+#else
+static int obsloop_watched = 0, obsloop_same = 0;
+static int obsloop_changes(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
+    (void)event; (void)dict; (void)key; (void)value;
+    obsloop_same = 0;
+    return 0;
+}
+static inline int obsloop_unchanged(PyObject *a, PyObject *b) { (void)a; (void)b; return obsloop_same; }
+static void obsloop_note_unchanged(PyObject *a, PyObject *b) { (void)a; (void)b; obsloop_same = obsloop_watched; }
+/* An interpreter has eight watchers. If other code has taken all, the dictionaries are looked up each time. */
+static int obsloop_watch(PyObject *a, PyObject *b) {
+    int watcher = PyDict_AddWatcher(obsloop_changes);
+    if (watcher < 0) { PyErr_Clear(); return 0; }
+    if (PyDict_Watch(watcher, a) < 0 || PyDict_Watch(watcher, b) < 0) return -1;
+    obsloop_watched = 1;
+    return 0;
+}
+#endif
 
 /* ---- handles (handles.pxi) ---- */
 
