@@ -63,6 +63,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     pure/                in Python: the copy to read
 #       handles.py         asyncio's handles, with kind and ready time
 #       scheduling.py      call_soon ... add_writer
+#       self_pipe.py       wake the loop from another thread
 #       iteration.py       run_once
 #       task_table.py      the live tasks of one loop
 #       task_steps.py      count a task's steps and its end
@@ -79,6 +80,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #       loop_state.pxi     a loop's fields in a struct
 #       handles.pxi        its twin's
 #       scheduling.pxi     its twin's
+#       self_pipe.pxi      its twin's
 #       iteration.pxi      its twin's
 #       task_table.pxi     its twin's
 #       task_steps.pxi     its twin's

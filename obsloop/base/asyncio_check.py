@@ -28,7 +28,7 @@ _PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         private_selector_events.BaseSelectorEventLoop,
         ("_accept_connection", "_accept_connection2", "_add_callback", "_add_callback_signalsafe", "_add_reader",
          "_add_writer", "_check_callback", "_check_closed", "_check_thread", "_make_ssl_transport", "_process_events",
-         "_remove_reader", "_remove_writer", "_write_to_self"),
+         "_read_from_self", "_remove_reader", "_remove_writer", "_write_to_self"),
     ),
     (
         private_base_events,

@@ -51,6 +51,11 @@ def forget() -> None:
         _compiled.forget()
 
 
+def wake_once(loop: Any) -> None:
+    """Let calls of ``loop.call_soon_threadsafe`` share one write to the loop's own pipe."""
+    _chosen.wake_once(loop)
+
+
 def new_task_table(loop: Any) -> Any:
     """Return what counts the tasks of ``loop``; None on an interpreter without a core."""
     if _compiled:

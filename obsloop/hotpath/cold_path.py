@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import inspect
 import selectors
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,15 @@ def registered(selector: Any, fd: Any) -> Any:
         return selector.get_key(fd)
     except KeyError:
         return None
+
+
+def reads_itself(loop: Any, method: Any) -> bool:
+    """Return whether ``method`` of ``loop`` is what reads the loop's own pipe."""
+    ssock = getattr(loop, "_ssock", None)
+    key = registered(loop._selector, ssock.fileno()) if isinstance(ssock, socket.socket) else None
+    if not isinstance(key, selectors.SelectorKey):
+        return False
+    return getattr(getattr(key.data[0], "_callback", None), "__func__", None) is method
 
 
 def caller_stack(depth: int = 2) -> Any:

@@ -53,6 +53,7 @@ class Loop(Observed):
         backend.forget()
         super().__init__(selector)
         observe(self, settings or Settings.from_env(strict=False))
+        backend.wake_once(self)
 
     def run_forever(self) -> None:
         """Run until ``stop()`` is called, as on the stock loop."""

@@ -64,6 +64,8 @@ class Observation:
         "tasks",
         "unstamped",
         "usage",
+        "wakes_once",
+        "woken",
     )
 
     # The hot path's reports go through these (see `hotpath.observer`), so that it imports none of the modules.
@@ -101,6 +103,10 @@ class Observation:
         """Objects that the watchdog's samples held, for the loop's thread to drop."""
         self.usage: Any = None
         """What the loop's thread had used when the watchdog last measured it."""
+        self.wakes_once = False
+        """Whether calls from other threads share a wake-up. The compiled core keeps this and the next in its state."""
+        self.woken = 0
+        """The process (see ``pure.self_pipe``) that has such a wake-up on its way; 0 for none."""
         self.counters: Counters | None = None
         self.metrics: registry.LoopMetrics | None = None
         self.iterating = False

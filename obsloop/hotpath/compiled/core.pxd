@@ -195,6 +195,8 @@ cdef class State:
     cdef unsigned int odd_tag       # the tag if its `time` is known to be another
     cdef bint has_time              # whether the program has set `loop.time`
     cdef object own_time            # what it has set it to
+    cdef bint wakes_once            # whether calls from other threads share a wake-up
+    cdef int woken                  # the process that has one on its way; 0 for none
     cdef TaskTable task_table
     cdef Counters counters        # while run_once runs: counts what is scheduled
 

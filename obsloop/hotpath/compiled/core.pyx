@@ -43,6 +43,7 @@ include "counters.pxi"
 include "wakeup.pxi"
 include "handles.pxi"
 include "loop_state.pxi"
+include "self_pipe.pxi"
 include "scheduling.pxi"
 include "task_table.pxi"
 include "task_steps.pxi"
@@ -62,6 +63,8 @@ METHODS = {
     "_run_once": run_once,
     "_add_reader": add_reader,
     "_add_writer": add_writer,
+    "_read_from_self": read_from_self,
+    "_write_to_self": write_to_self,
     **{name: Field(i) for i, name in enumerate(FIELD_NAMES)},
 }
 """What a loop class takes from the core."""

@@ -45,7 +45,7 @@ def call_soon_threadsafe(self, callback, *args, context=None):
         handle._kind = THREADSAFE
         handle._ready_ns = now_ns()
     queue_append(state.ready, handle)
-    self._write_to_self()
+    wake(self, state)
     return handle
 
 

@@ -10,6 +10,7 @@ from obsloop.hotpath.pure import iteration, scheduling
 from obsloop.hotpath.pure.create_task import create_task
 from obsloop.hotpath.pure.handles import Handle as Handle
 from obsloop.hotpath.pure.iteration import handle_in as handle_in, running_handle as running_handle
+from obsloop.hotpath.pure.self_pipe import read_from_self, wake_once as wake_once
 from obsloop.hotpath.pure.task_table import TaskTable
 
 new_task_table = TaskTable
@@ -22,6 +23,7 @@ METHODS: dict[str, Any] = {
     "_run_once": iteration.run_once,
     "_add_reader": scheduling.add_reader,
     "_add_writer": scheduling.add_writer,
+    "_read_from_self": read_from_self,
 }
 """What a loop class takes from the core."""
 

@@ -28,6 +28,7 @@ from obsloop.metrics.counters import (
 if TYPE_CHECKING:
     from contextvars import Context
 from obsloop.hotpath.pure.handles import Handle, ThreadSafeHandle, TimerHandle, exact_type, new
+from obsloop.hotpath.pure.self_pipe import wake
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -72,7 +73,7 @@ def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Context 
     handle._kind = THREADSAFE
     handle._ready_ns = monotonic_ns()
     self._ready.append(handle)
-    self._write_to_self()
+    wake(self)
     return handle
 
 
