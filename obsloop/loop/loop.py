@@ -19,7 +19,7 @@ from obsloop.base.settings import Settings
 from obsloop.hotpath import backend, cold_path
 from obsloop.loop.observation import Observed, observe
 from obsloop.metrics.counters import SIGNAL
-from obsloop.probes import executors, processes, signals
+from obsloop.probes import dns, executors, processes, signals
 from obsloop.probes.network import connections, servers
 from obsloop.probes.network.transports import factory, pipes
 
@@ -122,6 +122,16 @@ class Loop(Observed):
             setup = connections.datagram(self, protocol_factory, local_addr, remote_addr, kwargs)
             local_addr, remote_addr = setup.carried(local_addr), setup.carried(remote_addr)
             return await setup.run(super().create_datagram_endpoint(setup, local_addr, remote_addr, **kwargs))
+
+        @_as_stock
+        async def getaddrinfo(
+            self, host: Any, port: Any, *, family: Any = 0, type: Any = 0, proto: Any = 0, flags: Any = 0
+        ) -> Any:
+            """Look up a name, as on the stock loop. An address needs no thread."""
+            submits = getattr(self.run_in_executor, "__func__", None) is Loop.run_in_executor
+            if submits and (found := dns.needs_no_thread(self, host, port, family, flags)):
+                return dns.answer(self, found, host, port, family, type, proto, flags)
+            return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
         @_as_stock
         async def sock_connect(self, sock: Any, address: Any) -> Any:

@@ -92,7 +92,7 @@ def everything(then: Callable[[], T]) -> Callable[[], Any]:
         for event in happened.values():
             await event.wait()
         await loop.run_in_executor(None, time.sleep, 0.001)
-        await loop.getaddrinfo("127.0.0.1", 80)
+        await loop.getaddrinfo("localhost", 80)
         child = await asyncio.create_subprocess_exec("true")
         await child.wait()
         loop.set_exception_handler(lambda loop, context: None)

@@ -65,7 +65,7 @@ def main() -> None:
     loop.run_in_executor(None, time.sleep, 0.001)
     loop.add_signal_handler(signal.SIGUSR1, int)
     os.kill(os.getpid(), signal.SIGUSR1)
-    look_up = loop.create_task(loop.getaddrinfo("127.0.0.1", 80))
+    look_up = loop.create_task(loop.getaddrinfo("localhost", 80))
     look_up.add_done_callback(lambda task: task.result())
 
     connected = loop.create_task(connections(loop))

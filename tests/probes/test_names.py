@@ -157,9 +157,97 @@ def test_names_are_not_the_users_jobs(loop):
     async def main():
         await loop.run_in_executor(None, int)
         await asyncio.to_thread(int)
-        await loop.getaddrinfo("127.0.0.1", 80)
+        await loop.getaddrinfo("localhost", 80)
         await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
 
     with Recorder() as events:
         loop.run_until_complete(main())
     assert [event.via for event in jobs(events)] == ["run_in_executor", "to_thread", "getaddrinfo", "getnameinfo"]
+
+
+QUESTIONS = (
+    (("127.0.0.1", 80), {}),
+    (("127.0.0.1", "80"), {"type": socket.SOCK_STREAM}),
+    (("127.0.0.1", None), {"family": socket.AF_INET, "type": socket.SOCK_DGRAM}),
+    (("::1", 80), {"proto": socket.IPPROTO_TCP, "flags": socket.AI_NUMERICHOST}),
+    (("2001:db8::1", 0), {"flags": socket.AI_PASSIVE}),
+    (("255.255.255.255", 65535), {}),
+    (("2001:DB8:0:0::1", 443), {"type": socket.SOCK_STREAM, "proto": socket.IPPROTO_TCP}),
+    (("192.0.2.1", "0443"), {"type": socket.SOCK_DGRAM, "flags": socket.AI_NUMERICSERV}),
+    (("192.0.2.1", None), {"type": socket.SOCK_RAW, "proto": 1}),
+    (("::ffff:192.0.2.1", 80), {"family": socket.AF_INET6}),
+)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_address_needs_no_thread(loop, question):
+    """The answer is that of the socket module; it counts as a look-up, no thread starts, and no job is seen."""
+    args, kwargs = question
+    with Recorder() as events:
+        assert loop.run_until_complete(loop.getaddrinfo(*args, **kwargs)) == socket.getaddrinfo(*args, **kwargs)
+    assert counts(loop) == {"": 1}
+    assert jobs(events) == []
+    assert loop._default_executor is None
+
+
+def test_an_address_that_the_resolver_refuses(loop):
+    """The error is that of the socket module, and counts under its name."""
+    with pytest.raises(socket.gaierror) as stock:
+        socket.getaddrinfo("127.0.0.1", 80, type=99)
+    with pytest.raises(socket.gaierror) as ours:
+        loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80, type=99))
+    assert ours.value.args == stock.value.args
+    assert list(counts(loop).values()) == [1]
+    assert loop._default_executor is None
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        (("localhost", 80), {}),
+        (("127.0.0.1", "http"), {}),
+        (("127.0.0.1", 80), {"flags": socket.AI_CANONNAME}),
+        (("::1%1", 80), {}),
+        (("127.1", 80), {}),
+        ((b"127.0.0.1", 80), {}),
+        ((None, 80), {}),
+    ],
+)
+def test_what_may_take_long_has_a_thread(loop, question):
+    """Names of hosts and services, scopes, and unusual forms."""
+    args, kwargs = question
+    assert loop.run_until_complete(loop.getaddrinfo(*args, **kwargs)) == socket.getaddrinfo(*args, **kwargs)
+    assert loop._default_executor is not None
+
+
+def test_an_address_is_a_job_where_the_program_sees_jobs(loop, monkeypatch):
+    """In debug mode, with a replaced function, an executor of its own, or a method of its own."""
+    asked: list[str] = []
+    loop.set_debug(True)
+    loop.slow_callback_duration = LIMIT
+    loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    assert loop._default_executor is not None
+    loop.set_debug(False)
+
+    class Mine(obsloop.Loop):
+        def run_in_executor(self, executor, func, *args):
+            asked.append("method")
+            return super().run_in_executor(executor, func, *args)
+
+    mine = Mine()
+    mine.run_until_complete(mine.getaddrinfo("127.0.0.1", 80))
+    mine.run_until_complete(mine.shutdown_default_executor())
+    with pytest.raises(RuntimeError):
+        mine.run_until_complete(mine.getaddrinfo("127.0.0.1", 80))
+    mine.close()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: asked.append(threading.current_thread().name) or ANSWER)
+    assert loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80)) == ANSWER
+    assert asked[:2] == ["method", "method"]
+    assert asked[2].startswith("asyncio")
+
+
+def test_an_address_after_the_executor_was_shut_down(loop):
+    """Asyncio refuses it, and so does this loop."""
+    loop.run_until_complete(loop.shutdown_default_executor())
+    with pytest.raises(RuntimeError):
+        loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
