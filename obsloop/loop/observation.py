@@ -56,6 +56,7 @@ class Observation:
         "own_code",
         "processes",
         "profile",
+        "read_buffer",
         "sending",
         "servers",
         "settings",
@@ -92,6 +93,8 @@ class Observation:
         """A socket that other code has accepted, while a transport is made for it."""
         self.sending: dict[int, list[Any]] = {}
         """``id`` of a socket that sends a file -> its transport's stats, and how much of the file is counted."""
+        self.read_buffer: memoryview | None = None
+        """What the loop's datagram sockets read into, one at a time."""
         self.slow_ns = NEVER_NS
         """``loop.slow_callback_duration`` in nanoseconds."""
         self.profile = IterationProfile()
@@ -170,6 +173,7 @@ class Observation:
         self.processes.live.clear()
         self.servers.forget()
         self.setup = None
+        self.read_buffer = None
         drop(self)
 
     def forked(self) -> None:

@@ -291,6 +291,7 @@ cdef extern from "native.h":
 cdef extern from "native.h":
     int OBSLOOP_WIRE
     int descriptor_of "obsloop_descriptor_of"(object sock)
+    char *new_buffer "obsloop_buffer"(size_t size)
     object recv_much "obsloop_recv_much"(int fd, Py_ssize_t room, Py_ssize_t *n, int *code)
     Py_ssize_t obsloop_recv(int fd, void *p, size_t n) nogil
     Py_ssize_t obsloop_send(int fd, const void *p, size_t n) nogil

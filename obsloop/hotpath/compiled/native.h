@@ -256,19 +256,40 @@ static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
 static inline int obsloop_would_block(int e) { return e == EAGAIN || e == EWOULDBLOCK || e == EINTR; }
 #endif
 
-/* Read into a new object of `room` bytes, without the GIL. None if nothing came: then *n and *code say why. */
+/* Read up to `room` bytes without the GIL. None if nothing came: then *n and *code say why.
+ *
+ * They are copied from a buffer that is kept. A new object of 256 KiB for each read, which then shrinks to what came, is
+ * mapped, moved and unmapped by the C library, and the kernel clears its pages: several times as long as the copy. */
+#define OBSLOOP_ROOM (1 << 18)
+
+/* A buffer to read into, at the beginning of a page: some processors copy many times slower to an address that is a few
+ * bytes further into its page than the source is, and the kernel's data often begins with a page. */
+static char *obsloop_buffer(size_t size) {
+#if defined(_WIN32)
+    return (char *)malloc(size);
+#else
+    void *found = NULL;
+    return posix_memalign(&found, 4096, size) == 0 ? (char *)found : NULL;
+#endif
+}
+
+static char *obsloop_spare = NULL;  /* a buffer that no thread reads into at this moment */
+
 static PyObject *obsloop_recv_much(int fd, Py_ssize_t room, Py_ssize_t *n, int *code) {
-    PyObject *data = PyBytes_FromStringAndSize(NULL, room);
-    if (data == NULL) return NULL;
+    PyObject *data = NULL;
+    size_t size = room > OBSLOOP_ROOM ? (size_t)room : OBSLOOP_ROOM;
+    char *buffer = size == OBSLOOP_ROOM ? obsloop_spare : NULL;
+    if (buffer != NULL) obsloop_spare = NULL;
+    else if ((buffer = obsloop_buffer(size)) == NULL) return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS
-    *n = obsloop_recv(fd, PyBytes_AS_STRING(data), (size_t)room);
+    *n = obsloop_recv(fd, buffer, (size_t)room);
     *code = errno;
     Py_END_ALLOW_THREADS
-    if (*n <= 0) {
-        Py_DECREF(data);
-        Py_RETURN_NONE;
-    }
-    return _PyBytes_Resize(&data, *n) < 0 ? NULL : data;
+    if (*n > 0) data = PyBytes_FromStringAndSize(buffer, *n);
+    else data = Py_NewRef(Py_None);
+    if (size == OBSLOOP_ROOM && obsloop_spare == NULL) obsloop_spare = buffer;
+    else free(buffer);
+    return data;
 }
 
 #endif

@@ -11,7 +11,7 @@ cdef enum:
     MOST = 1 << 30                  # the most that a program can reasonably ask for
     MUCH = 1 << 16                  # from this size on a copy takes longer than to release the GIL
 
-cdef char *read_buffer = <char *>malloc(ROOM)
+cdef char *read_buffer = new_buffer(ROOM)
 if read_buffer is NULL:
     raise MemoryError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 # asyncio's transports have no types, so pyright knows none of the types derived from them:
 # pyright: reportCallIssue=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
+import socket
 from typing import Any
 
 from obsloop.base.asyncio_private import private_selector_events
@@ -12,6 +13,10 @@ from obsloop.probes.network.transports.accounting import opened, set_buffered
 from obsloop.probes.network.transports.base import SocketLike
 
 StockDatagram: Any = getattr(private_selector_events, "_SelectorDatagramTransport", object)
+
+
+_ROOM = 1 << 18
+"""What asyncio asks for with one read."""
 
 
 class DatagramTransport(SocketLike, StockDatagram):  # type: ignore[misc]
@@ -32,10 +37,11 @@ class DatagramTransport(SocketLike, StockDatagram):  # type: ignore[misc]
 class _Tap:
     """A datagram socket that counts. Its methods return how many bytes went through; asyncio's transport does not."""
 
-    __slots__ = ("_sock", "_stats")
+    __slots__ = ("_obs", "_sock", "_stats")
 
     def __init__(self, sock: Any, stats: Any) -> None:
         self._sock, self._stats = sock, stats
+        self._obs = stats.loop._obsloop if type(sock) is socket.socket else None
 
     def send(self, data: Any) -> int:
         n: int = self._sock.send(data)
@@ -48,9 +54,17 @@ class _Tap:
         return n
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
-        found: tuple[bytes, Any] = self._sock.recvfrom(size)
-        self._stats.read(len(found[0]))
-        return found
+        obs = self._obs
+        if obs is None or size != _ROOM:
+            found: tuple[bytes, Any] = self._sock.recvfrom(size)
+            self._stats.read(len(found[0]))
+            return found
+        # A new object of this size for each read, which shrinks to what came, is mapped and unmapped each time.
+        if obs.read_buffer is None:
+            obs.read_buffer = memoryview(bytearray(_ROOM))
+        n, address = self._sock.recvfrom_into(obs.read_buffer)
+        self._stats.read(n)
+        return bytes(obs.read_buffer[:n]), address
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
