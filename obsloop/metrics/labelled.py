@@ -63,7 +63,8 @@ class LabelledMetrics:
         """Add ``n`` to the counter ``metric_name`` with these label values. For a metric in seconds, in nanoseconds."""
         with self._lock:
             table = self._tables[metric_name]
-            labels = self._bounded(table, labels)
+            if labels not in table.counts:  # else each value is one that is shown
+                labels = self._bounded(table, labels)
             table.counts[labels] = table.counts.get(labels, 0) + n
 
     def time(self, metric_name: str, duration_ns: int, *labels: str) -> None:
@@ -74,8 +75,10 @@ class LabelledMetrics:
         """Return the histogram's block with these label values. Frequent callers keep it, for ``time_all``."""
         with self._lock:
             table = self._tables[metric_name]
-            labels = self._bounded(table, labels)
             block = table.blocks.get(labels)
+            if block is None:  # else each value is one that is shown
+                labels = self._bounded(table, labels)
+                block = table.blocks.get(labels)
             if block is None:
                 block = table.blocks[labels] = [0] * STRIDE
             return block
