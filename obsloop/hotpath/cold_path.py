@@ -38,13 +38,39 @@ _ASKS_MAP = "get_map" in private_selector_events.BaseSelectorEventLoop._add_read
 
 
 def registered(selector: Any, fd: Any) -> Any:
-    """Return the selector's key for ``fd``, or None, read in the way of this interpreter's own loop."""
+    """Return the selector's key for ``fd``, or None, read in the way of this interpreter's own loop.
+
+    That way takes longer than the rest, since the standard selector searches by name for objects with a descriptor.
+    """
+    if type(selector) is _EpollSelector and type(fd) is int and selector.get_map() is not None:
+        return selector._fd_to_key.get(fd)
     if _ASKS_MAP:
         return selector.get_map().get(fd)
     try:
         return selector.get_key(fd)
     except KeyError:
         return None
+
+
+def unwatch(self: Any, fd: Any, event: int) -> bool:
+    """Stop watching ``fd`` as ``loop._remove_reader`` (``event`` 1) and ``loop._remove_writer`` (2) do."""
+    if self.is_closed():
+        return False
+    selector = self._selector
+    key = registered(selector, fd)
+    if key is None:
+        return False
+    reader, writer = key.data
+    removed, data = (reader, (None, writer)) if event == 1 else (writer, (reader, None))
+    mask = key.events & ~event
+    if mask:
+        selector.modify(fd, mask, data)
+    else:
+        selector.unregister(fd)
+    if removed is None:
+        return False
+    removed.cancel()
+    return True
 
 
 def reads_itself(loop: Any, method: Any) -> bool:

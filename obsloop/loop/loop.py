@@ -91,6 +91,12 @@ class Loop(Observed):
         self._obsloop.stamp(handle, SIGNAL, clock.monotonic_ns())
         super()._add_callback_signalsafe(handle)
 
+    def _remove_reader(self, fd: Any) -> bool:
+        return cold_path.unwatch(self, fd, selectors.EVENT_READ)
+
+    def _remove_writer(self, fd: Any) -> bool:
+        return cold_path.unwatch(self, fd, selectors.EVENT_WRITE)
+
     def _handle_signal(self, sig: int) -> None:
         """Handle a signal that arrived through the loop's own pipe."""
         signals.delivered(self, sig)
