@@ -109,6 +109,8 @@ class Loop(Observed):
             self, protocol_factory: Any, host: Any = None, port: Any = None, **kwargs: Any
         ) -> Any:
             """Open a stream connection, as on the stock loop."""
+            if not connections.reported(self):
+                return await super().create_connection(protocol_factory, host, port, **kwargs)
             setup = connections.Setup(self, "tcp", protocol_factory, host, port, kwargs)
             if "local_addr" in kwargs:
                 kwargs["local_addr"] = setup.carried(kwargs["local_addr"])
@@ -117,6 +119,8 @@ class Loop(Observed):
         @_as_stock
         async def create_unix_connection(self, protocol_factory: Any, path: Any = None, **kwargs: Any) -> Any:
             """Open a connection to a Unix socket, as on the stock loop."""
+            if not connections.reported(self):
+                return await super().create_unix_connection(protocol_factory, path, **kwargs)
             setup = connections.Setup(self, "unix", protocol_factory, path, None, kwargs)
             return await setup.run(super().create_unix_connection(setup, path, **kwargs))
 
@@ -125,6 +129,8 @@ class Loop(Observed):
             self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **kwargs: Any
         ) -> Any:
             """Open a datagram socket, as on the stock loop."""
+            if not connections.reported(self):
+                return await super().create_datagram_endpoint(protocol_factory, local_addr, remote_addr, **kwargs)
             setup = connections.datagram(self, protocol_factory, local_addr, remote_addr, kwargs)
             local_addr, remote_addr = setup.carried(local_addr), setup.carried(remote_addr)
             return await setup.run(super().create_datagram_endpoint(setup, local_addr, remote_addr, **kwargs))

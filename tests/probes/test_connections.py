@@ -596,3 +596,26 @@ def test_the_systems_name_where_the_class_says_nothing():
     assert error_name(OSError(errno.ENETUNREACH, "Network is unreachable")) == "ENETUNREACH"
     assert error_name(OSError("Multiple exceptions")) == "OSError"
     assert error_name(ConnectionRefusedError(errno.ECONNREFUSED, "no")) == "ConnectionRefusedError"
+
+
+def test_a_connection_that_began_before_anyone_listened(loop):
+    """It has no record, and so no event, but its attempt is counted; the next one has an event."""
+
+    async def main() -> tuple[int, int]:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        connecting = asyncio.ensure_future(asyncio.open_connection(*address))
+        await asyncio.sleep(0)
+        with Recorder() as events:
+            _, first = await connecting
+            before = len(setups(events))
+            _, second = await asyncio.open_connection(*address)
+            after = len(setups(events))
+        first.close()
+        second.close()
+        server.close()
+        await asyncio.sleep(0)
+        return before, after
+
+    assert run(loop, main()) == (0, 1)
+    assert counts(loop) == {("ipv4", ""): 2}

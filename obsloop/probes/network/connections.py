@@ -4,6 +4,7 @@ All attempts pass through ``loop.sock_connect``, where they are counted. To find
 ``create_connection``, a record travels through asyncio's own code: the ``Setup`` is the protocol's factory, and the
 addresses to connect to carry it. Only to the first step it is passed in a slot of the loop, from which it is taken
 before anything else can run. So obsloop puts nothing into the program's context, and leaves nothing after the call.
+A connection that begins while no instrument listens has no record, and no event when it ends.
 """
 
 from __future__ import annotations
@@ -240,6 +241,11 @@ class Setup:
             context=self._context,
         )
         emit(obs.instruments, "on_connection_set_up", event)
+
+
+def reported(loop: Any) -> bool:
+    """Return whether an instrument wants to know of connections that begin now. If not, no ``Setup`` is needed."""
+    return has_listeners(loop._obsloop.instruments, "on_connection_set_up")
 
 
 def datagram(loop: Any, factory: Any, local_addr: Any, remote_addr: Any, kwargs: dict[str, Any]) -> Setup:
