@@ -25,24 +25,27 @@ def cores() -> list[str]:
     return ["compiled", "pure"] if find_spec("obsloop.hotpath.compiled.core") is not None else ["pure"]
 
 
-def environ(core: str) -> dict[str, str]:
+def environ(core: str, default_malloc: bool = False) -> dict[str, str]:
     """The environment of a measured process.
 
     All sides get the same malloc thresholds: asyncio's 256 KiB reads otherwise swing fourfold with malloc's trimming.
+    With `default_malloc` they get none, as users have it.
     """
     env = {key: value for key, value in os.environ.items() if not key.startswith("OBSLOOP_")}
-    env |= {"MALLOC_TRIM_THRESHOLD_": "100000000", "MALLOC_MMAP_THRESHOLD_": "100000000", "PYTHONHASHSEED": "0"}
+    env["PYTHONHASHSEED"] = "0"
+    if not default_malloc:
+        env |= {"MALLOC_TRIM_THRESHOLD_": "100000000", "MALLOC_MMAP_THRESHOLD_": "100000000"}
     return env | ({"OBSLOOP_PURE": "1"} if core == "pure" else {})
 
 
-def child(core: str, module: str, *args: str) -> Any:
+def child(core: str, module: str, *args: str, default_malloc: bool = False) -> Any:
     """What `python -m tests.bench.MODULE ARGS` prints, as JSON, in a fresh process on `core`.
 
     Where it says which core ran, that must be the one asked for.
     """
     command = [sys.executable, "-m", f"tests.bench.{module}", *args]
     done = subprocess.run(
-        command, cwd=ROOT, env=environ(core), capture_output=True, text=True, timeout=600, check=False
+        command, cwd=ROOT, env=environ(core, default_malloc), capture_output=True, text=True, timeout=600, check=False
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed on the {core} core:\n{done.stderr}")

@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 
+from tests.bench import handed_away, works
 from tests.bench.sides import which_core
-from tests.bench.works import WORKS
 
 
 def main(work_name: str, loop_spec: str, watchdog: str = "") -> None:
@@ -26,7 +26,7 @@ def main(work_name: str, loop_spec: str, watchdog: str = "") -> None:
     if watchdog == "unwatched":
         os.environ["OBSLOOP_WATCHDOG"] = "0"
         threading.Thread(target=threading.Event().wait, daemon=True).start()
-    work, n = WORKS[work_name]
+    work, n = (works.WORKS | handed_away.WORKS)[work_name]
     loop = make_loop()
     work(loop, n // 10)  # warm: caches, specialised bytecode, threads
     gc.collect()
