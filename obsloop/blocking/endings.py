@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
-from obsloop.blocking import episodes, log
+from obsloop.blocking import episodes, log, totals
 from obsloop.blocking.blame import Share
 from obsloop.blocking.episodes import Episode, Sighting, Story
 
@@ -111,6 +111,7 @@ def _count(
     labelled.time("asyncio.eventloop.block.duration", duration_ns, first.cause)
     for share in shares:
         labelled.count("asyncio.eventloop.block.time", share.culprit.function, share.cause, n=share.ns)
+    totals.note(story.loop_name, shares, episode.samples.copy() if episode is not None else ())
     if len(ended_episodes) < _MAX_ENDED or episode is not None:
         ended_episodes.append(Ended(story, episode, duration_ns, first.cause, first.culprit, sighting, obs.settings))
 
