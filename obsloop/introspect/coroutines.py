@@ -83,7 +83,12 @@ def site_of_code(code: Any, qualname: str) -> Site:
 
 def waiting_at(coro: Any) -> tuple[str, int, str]:
     """Return file, line and qualified name of the innermost frame in which ``coro`` waits, or ``("", 0, "")``."""
-    found = "", 0, ""
+    return next(reversed(waiting_places(coro)), ("", 0, ""))
+
+
+def waiting_places(coro: Any) -> list[tuple[str, int, str]]:
+    """Return file, line and qualified name of each frame in which ``coro`` waits, outermost first."""
+    found: list[tuple[str, int, str]] = []
     try:
         for _ in range(DEEPEST):
             if coro is None:
@@ -91,9 +96,9 @@ def waiting_at(coro: Any) -> tuple[str, int, str]:
             coro = generator_in(coro)
             place = place_in(coro)
             if place is not None:
-                found = place[0].co_filename, place[1], clean(place[0].co_qualname)
+                found.append((place[0].co_filename, place[1], clean(place[0].co_qualname)))
             coro = awaited_by(coro)
-    except Exception:  # noqa: S110  the chain ends in an object of an unknown kind: return the last frame found
+    except Exception:  # noqa: S110  the chain ends in an object of an unknown kind: return the frames found so far
         pass
     return found
 

@@ -1,7 +1,7 @@
 """Run the service's thread: it accepts, reads and writes with one selector, and answers /healthz.
 
-Two more threads (answers.py) answer all other paths: `metrics`, and `pages` for people, which also takes the census of
-tasks. So /healthz waits for nothing, and a scrape only for other scrapes.
+Two more threads (answers.py) answer all other paths: `metrics`, and `pages` for people, which also does the chores
+(chores.py). So /healthz waits for nothing, and a scrape only for other scrapes.
 
 There is no thread per client. Slow and hostile clients hold only sockets, limited in number and time, and bytes,
 limited in sum. messages.py knows HTTP, routes.py what is served, access.py which requests are refused.
@@ -23,12 +23,11 @@ from typing import Any
 from obsloop.base import clock
 from obsloop.base.stderr import say_once
 from obsloop.base.threads import start_without_signals
-from obsloop.service import access
+from obsloop.service import access, chores
 from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
 from obsloop.service.connection import Connection, Listener
 from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain
 from obsloop.service.routes import Options, preload, preload_pages
-from obsloop.tasks import census
 
 MAX_CONNECTIONS = 64
 MAX_UNSENT = 16 * 1024 * 1024
@@ -55,7 +54,7 @@ class Server:
         self._connections: dict[int, Connection] = {}  # in the order of their acceptance
         self._unsent = 0
         self._preload_at = _NEVER
-        self._census_at = _NEVER
+        self._chores_at = _NEVER
         self._accept_at: float | None = None  # when to accept again; None while it does
         self._working = threading.Lock()
         self._answerers = {name: Answerer(f"obsloop-service-{name}", self._on_done) for name in ("metrics", "pages")}
@@ -117,7 +116,7 @@ class Server:
     def _serve(self) -> None:
         now = clock.seconds()
         self._preload_at = now + _PRELOAD_AFTER_SECONDS
-        self._census_at = now + census.CENSUS_SECONDS
+        self._chores_at = now + chores.CHORE_SECONDS
         while True:
             try:
                 ready = self._selector.select(self._timeout())
@@ -146,8 +145,8 @@ class Server:
             self._preload_at = _NEVER
             self._submit("metrics", None, preload)
             self._submit("pages", None, preload_pages)
-        if now >= self._census_at:
-            self._census_at = _NEVER if self._submit("pages", self, census.take_census) else now + census.CENSUS_SECONDS
+        if now >= self._chores_at:
+            self._chores_at = _NEVER if self._submit("pages", self, chores.do) else now + chores.CHORE_SECONDS
         if self._accept_at is not None and now >= self._accept_at:
             self._accept_at = None
             for listener in self._listeners:
@@ -155,7 +154,7 @@ class Server:
         self._keep_reserve()
 
     def _timeout(self) -> float | None:
-        moments = [self._census_at, self._preload_at, *(c.deadline for c in self._connections.values())]
+        moments = [self._chores_at, self._preload_at, *(c.deadline for c in self._connections.values())]
         if self._accept_at is not None:
             moments.append(self._accept_at)
         first = min(moments)
@@ -365,8 +364,8 @@ class Server:
         owner = answerer.finished()
         try:
             if owner is self:
-                pause = result if isinstance(result, float) else census.CENSUS_SECONDS
-                self._census_at = clock.seconds() + pause
+                pause = result if isinstance(result, float) else chores.CHORE_SECONDS
+                self._chores_at = clock.seconds() + pause
             elif isinstance(owner, Connection) and owner.sock.fileno() >= 0 and owner.outgoing is None:
                 try:
                     self._send(owner, result if isinstance(result, bytes) else LAST_RESORT)

@@ -31,7 +31,7 @@ from obsloop.base.asyncio_private import C_TASK, private_tasks
 from obsloop.base.clock import REAL as monotonic_ns
 from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import goes_on, harmless
-from obsloop.introspect import attributes, coroutines
+from obsloop.introspect import attributes, coroutines, own_code
 from obsloop.metrics import runs, self_metrics
 
 MAX_SHOWN = 1_000
@@ -74,6 +74,10 @@ class TaskInfo:
     """Where it waits or is, in the innermost coroutine. Empty if there is no Python source."""
     lineno: int
     function: str
+    own_filename: str
+    """Where the program's own code waits: the innermost such frame. Empty if none of the frames is its own."""
+    own_lineno: int
+    own_function: str
     age: float
     """Seconds since it was first seen."""
     age_resolution: float | None
@@ -323,7 +327,11 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
     site = coroutines.site_of_task(task)
     # Do not call `get_coro` of asyncio's own tasks: in CPython 3.12.1 that crashes if an eager task ends meanwhile.
     own = attributes.is_a(task, coroutines.TASKS)
-    filename, lineno, function = coroutines.waiting_at(coroutines.coroutine_of(task) if own else task.get_coro())
+    places = coroutines.waiting_places(coroutines.coroutine_of(task) if own else task.get_coro())
+    nowhere = "", 0, ""
+    filename, lineno, function = places[-1] if places else nowhere
+    rule = getattr(getattr(loop, "_obsloop", None), "own_code", own_code.DEFAULT)
+    own_place = next((place for place in reversed(places) if rule.is_own(place[0])), nowhere)
     return TaskInfo(
         loop_name=loop_name,
         name=site.task_name or "",
@@ -334,6 +342,9 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
         filename=filename,
         lineno=lineno,
         function=function,
+        own_filename=own_place[0],
+        own_lineno=own_place[1],
+        own_function=own_place[2],
         age=max(0, now_ns - seen_ns) / 1e9,
         age_resolution=None if resolution_ns is None else max(0, resolution_ns) / 1e9,
     )

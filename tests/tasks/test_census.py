@@ -15,7 +15,7 @@ import pytest
 
 import obsloop
 from obsloop.introspect import coroutines
-from obsloop.service import server
+from obsloop.service import chores
 from obsloop.tasks import census
 from tests.support import output
 
@@ -23,7 +23,7 @@ from tests.support import output
 @pytest.fixture(autouse=True)
 def no_census_yet(monkeypatch):
     """Each test begins and ends as a new process does; a service that an earlier test started takes no census."""
-    monkeypatch.setattr(server, "census", types.SimpleNamespace(take_census=lambda: 1.0, CENSUS_SECONDS=1.0))
+    monkeypatch.setattr(chores, "census", types.SimpleNamespace(take_census=lambda: 1.0))
     census.forked()
     yield
     census.forked()
