@@ -133,6 +133,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     usage.py             what a thread used of the machine
 #     exemplars.py         traces of slow callbacks, and of callbacks that waited behind them
 #     recent.py            the most recent events, for /slow
+#     totals.py            blocks of the last hour and day, by culprit
 #     log.py               log lines about blocks
 #     starvation.py        the lint for executors whose jobs wait too long for a worker
 #   service/               HTTP, in threads of its own
@@ -144,7 +145,14 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     messages.py          the part of HTTP/1.1 that the service needs
 #     answers.py           threads for answers that take long
 #     routes.py            which path gives which answer
-#     pages.py             answers as HTML or JSON
+#     chores.py            what the pages' thread does between two answers
+#     history.py           five minutes of time blocked, lag and utilization
+#     pages.py             answers as HTML, JSON or text
+#     style.py             the pages' style and script, and the policy that allows them
+#     text.py              numbers and tables for people, in a terminal of 100 columns
+#     source.py            stacks with lines of source
+#     culprits.py          the culprits of blocks, on each page
+#     overview.py          the page /
 #     slow.py              the page /slow
 #     tasks.py             the page /tasks
 #     executors.py         what the executors are busy with, for pages, JSON and text

@@ -167,9 +167,10 @@ def note(loop_name: str, shares: Iterable[Share], samples: Iterable[Sample] = ()
     try:
         at = monotonic()
         samples = tuple(samples)
-        for culprit, cause, ns in shares:
-            line = loop_name, culprit.function, culprit.filename, culprit.lineno, culprit.seen, cause
-            state.queue.append(_Block(next(state.numbers), at, line, ns, _stack_of(culprit, samples)))
+        for share in shares:
+            culprit = share.culprit
+            line = loop_name, culprit.function, culprit.filename, culprit.lineno, culprit.seen, share.cause
+            state.queue.append(_Block(next(state.numbers), at, line, share.ns, _stack_of(culprit, samples)))
         if len(state.queue) >= _FOLD_AT and state.folding.acquire(blocking=False):
             try:
                 state.fold()

@@ -1,66 +1,92 @@
-"""Render a report as JSON for programs or as a plain page for people. Loaded with the first such answer.
+"""Render a report as JSON for programs, as a page, or as text for a terminal. Loaded with the first such answer.
 
 Texts come from the observed program and may be anything. `clean` bounds them, `escape` makes them harmless in a page,
 and the page's policy lets nothing run or load.
 """
 
-import base64
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime
 from html import escape as escape  # noqa: PLC0414  (for the modules that make pages)
 from typing import Any
 
+from obsloop.base.address import PATHS
 from obsloop.service.messages import Request, Response, plain
+from obsloop.service.style import LIVE_POLICY, POLICY, SCRIPT, STYLE
 
 MAX_TEXT = 200
+_KINDS = {"text/html": "html", "application/json": "json", "text/plain": "text"}
 
-STYLE = (
-    "body{font:15px/1.4 system-ui,sans-serif;margin:1.5em}"
-    "table{border-collapse:collapse}"
-    "th,td{text-align:left;vertical-align:top;padding:.2em 1em .2em 0;border-bottom:1px solid #ccc}"
-    "td{overflow-wrap:anywhere}"
-    "pre{margin:.3em 0;white-space:pre-wrap}"
-)
-_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-POLICY = ("Content-Security-Policy", f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'")
+FORMATS = ("json", "html", "text")
+_TERMINALS = ("curl/", "wget/", "httpie/", "xh/")
+"""How the `User-Agent` of programs begins that a person runs in a terminal: without a wish they get text."""
 
 
-def answer(request: Request, report: dict[str, Any], page_of: Callable[[dict[str, Any]], Response]) -> Response:
-    """Return `report` as JSON or as the page that `page_of` makes of it, whichever the client asks for."""
+def answer(
+    request: Request,
+    report: dict[str, Any],
+    page_of: Callable[[dict[str, Any]], Response],
+    text_of: Callable[[dict[str, Any]], str],
+) -> Response:
+    """Return `report` as JSON, as a page or as text, whichever the client asks for."""
     wanted = wants(request)
     if not wanted:
-        return plain(400, "Unknown format: expected format=json or format=html.")
+        return plain(400, "Unknown format: expected format=json or format=html or format=text.")
     if wanted == "html":
         return page_of(report)
+    if wanted == "text":
+        return Response(200, text_of(report).encode("utf-8", "replace"))
     return Response(200, json.dumps(report, ensure_ascii=False).encode() + b"\n", "application/json")
 
 
 def wants(request: Request) -> str:
-    """Return ``json`` or ``html``, whichever the client asks for; an empty string if it names another format."""
+    """Return the one of `FORMATS` that the client asks for; an empty string if it names another format."""
     wanted = _format(request.query)
-    if not wanted:
-        return "html" if _prefers_page(request.headers.get("accept", "")) else "json"
-    return wanted if wanted in ("json", "html") else ""
+    if wanted:
+        return wanted if wanted in FORMATS else ""
+    headers = request.headers
+    weights = _weights(headers.get("accept", ""))
+    most = max(weights.values())
+    if most > 0:
+        return next(name for name in ("html", "json", "text") if weights[name] == most)
+    return "text" if headers.get("user-agent", "").lower().startswith(_TERMINALS) else "json"
 
 
-def page(title: str, body: str) -> Response:
-    """Return a page about this process. `title` is text, `body` is HTML."""
-    text = (
-        '<!DOCTYPE html>\n<html lang="en">\n'
-        f'<head><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style></head>\n'
-        f"<body>\n<h1>{escape(title)}</h1>\n<p>The event loops of process {os.getpid()}.</p>\n"
-        f"{body}\n</body>\n</html>\n"
+def page(request: Request, title: str, body: str, *, live: bool = False) -> Response:
+    """Return a page about this process. `title` is text, `body` is HTML. A `live` one refreshes itself."""
+    links = "\n".join(
+        f'<a href="{escape(path)}"{" aria-current=page" if path == request.path else ""}>'
+        f"{escape(path[1:]) or 'overview'}</a>"
+        for path in PATHS
+        if not request.served or path in request.served
     )
-    return Response(200, text.encode(), "text/html; charset=utf-8", (POLICY,))
+    script = f"<script>{SCRIPT}</script>\n" if live else ""
+    text = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body>\n<header><h1>{escape(title)}</h1> <nav>\n{links}\n</nav> "
+        f'<span class="dim">process {os.getpid()}</span> <span class="dim" id="state"></span></header>\n'
+        f"<main>\n{body}\n</main>\n{script}</body>\n</html>\n"
+    )
+    return Response(200, text.encode(), "text/html; charset=utf-8", (LIVE_POLICY if live else POLICY,))
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table as HTML. `head` is text; the cells of `rows` are HTML."""
-    lines = ["<table>", f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
-    lines += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: Container[int] = ()) -> str:
+    """Return a table as HTML. `head` is text; the cells of `rows` are HTML. `numbers`: columns aligned to the right.
+
+    On a narrow screen, each row is a paragraph: the first cell, then the others with the names of their columns.
+    """
+    names = [escape(name) for name in head]
+    sides = [" class=n" if i in numbers else "" for i in range(len(names))]
+    labels = [f' data-name="{name}"' if name and i else "" for i, name in enumerate(names)]
+    starts = [f"{side}{label}" for side, label in zip(sides, labels, strict=True)]
+    lines = ['<table class="list">']
+    lines.append(f"<tr>{''.join(f'<th{side}>{name}</th>' for side, name in zip(sides, names, strict=True))}</tr>")
+    for row in rows:
+        cells = [f"<td{start}>{cell}</td>" for cell, start in zip(row, starts, strict=True)]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</table>"])
 
 
@@ -96,14 +122,15 @@ def _format(query: str) -> str:
     return ""
 
 
-def _prefers_page(accept: str) -> bool:
-    """Return whether Accept names HTML and does not prefer JSON. `*/*` alone comes from a program."""
-    weights = {"text/html": 0.0, "application/json": 0.0}
+def _weights(accept: str) -> dict[str, float]:
+    """Return how much an Accept header wishes for each format. `*/*` wishes for none of them."""
+    weights = dict.fromkeys(FORMATS, 0.0)
     for choice in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in choice.split(";"))
-        if kind in weights:
-            weights[kind] = next((_weight(p[2:]) for p in parameters if p.startswith("q=")), 1.0)
-    return 0 < weights["text/html"] >= weights["application/json"]
+        name = _KINDS.get(kind)
+        if name is not None:
+            weights[name] = next((_weight(p[2:]) for p in parameters if p.startswith("q=")), 1.0)
+    return weights
 
 
 def _weight(text: str) -> float:

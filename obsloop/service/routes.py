@@ -99,9 +99,9 @@ def preload() -> None:
 
 
 def preload_pages() -> None:
-    """Load what /slow and /tasks need."""
+    """Load what the pages need."""
     with suppress(ImportError, OSError):
-        for name in ("slow", "tasks"):
+        for name in ("overview", "slow", "tasks"):
             import_module(f"obsloop.service.{name}")
 
 
@@ -151,26 +151,21 @@ def tasks(request: Request, options: Options) -> Response:
     return tasks(request)
 
 
-def index(request: Request, options: Options) -> Response:
-    """Return a plain page with a link to each path that is served."""
+def overview(request: Request, options: Options) -> Response:
+    """Return how much each loop is blocked, and by which lines."""
     del options
-    from obsloop.service.pages import escape, page  # noqa: PLC0415  (loaded at the first request)
+    from obsloop.service.overview import overview  # noqa: PLC0415  (loaded at the first request)
 
-    items = "\n".join(
-        f'<li><a href="{escape(route.path)}">{escape(route.path)}</a> {escape(route.summary)}</li>'
-        for route in ROUTES.values()
-        if route.path != "/" and (not request.served or route.path in request.served)
-    )
-    return page("obsloop", f"<ul>\n{items}\n</ul>")
+    return overview(request)
 
 
 ROUTES: dict[str, Route] = {
     route.path: route
     for route in (
-        Route("/", "this page", index),
+        Route("/", "how much each loop is blocked, and by which lines", overview),
         Route("/metrics", "all metrics, for Prometheus", metrics, "metrics"),
         Route("/healthz", "200 while each running loop moves on, 503 while one is blocked", healthz, None),
-        Route("/slow", "the last slow callbacks, slow iterations and blocks", slow),
+        Route("/slow", "the culprits of blocks, and the last slow callbacks, slow iterations and blocks", slow),
         Route("/tasks", "the live tasks, and where they wait", tasks),
     )
 }

@@ -1,12 +1,17 @@
-"""Answer /slow: the last slow callbacks, slow iterations and blocks, which obsloop/blocking/recent.py keeps."""
+"""Answer /slow: the culprits of the last hour and day, and the last slow callbacks, slow iterations and blocks.
+
+obsloop/blocking/totals.py adds the culprits up; obsloop/blocking/recent.py keeps the last events.
+"""
 
 import os
 from html import escape
 from traceback import FrameSummary
 from typing import Any
 
+from obsloop.blocking import totals
 from obsloop.blocking.recent import Noted, kept
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample, SlowCallback, SlowIteration
+from obsloop.service import culprits, source, text
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table
 
@@ -16,6 +21,8 @@ MAX_ALL_FRAMES = (
 )
 MAX_SAMPLES = 20
 MAX_TOP = 10
+MAX_STACKS = 5  # of culprits, in the text
+WINDOWS = ("1h", "24h")
 
 _NAMES: dict[type[Noted], str] = {
     SlowCallback: "slow_callback",
@@ -26,12 +33,12 @@ _NAMES: dict[type[Noted], str] = {
 
 
 def slow(request: Request) -> Response:
-    """Return the last events as JSON or as a page, newest first."""
-    return answer(request, report(), _page)
+    """Return the culprits and the last events as JSON, as a page or as text."""
+    return answer(request, report(), lambda found: _page(request, found), _text)
 
 
 def report() -> dict[str, Any]:
-    """Return the last events for JSON: with a bound on everything, and a count of what is left out."""
+    """Return both for JSON: with a bound on everything, and a count of what is left out. The newest event is first."""
     found = kept()
     frames_left = MAX_ALL_FRAMES
     events: list[dict[str, Any]] = []
@@ -44,7 +51,17 @@ def report() -> dict[str, Any]:
             shape["samples"].append(shown)
         shape["samples_left_out"] = max(0, len(samples) - MAX_SAMPLES)
         events.append(shape)
-    return {"process": os.getpid(), "older": found.older, "events": events}
+    sums = totals.totals()
+    named = culprits.report(sums)
+    return {
+        "process": os.getpid(),
+        "culprits": named,
+        "culprits_left_out": len(sums.groups) - len(named),
+        "blocks_under_others": sums.folded,
+        "blocks_not_counted": sums.dropped,
+        "older": found.older,
+        "events": events,
+    }
 
 
 def _shape(event: Noted, since: float) -> dict[str, Any]:
@@ -64,6 +81,10 @@ def _shape(event: Noted, since: float) -> dict[str, Any]:
         "detail": clean(event.detail),
         "cause": event.cause,
         "lasting": lasting,
+        "culprit": clean(event.culprit_function),
+        "culprit_file": place(event.culprit_filename, event.culprit_lineno),
+        "http_route": clean(event.http_route) or None,
+        "culprit_seen": event.culprit_seen,
         "samples": [],
         "top": [{"name": clean(name), "seconds": spent, "calls": calls} for name, spent, calls in top[:MAX_TOP]],
     }
@@ -81,25 +102,72 @@ def _frame(frame: FrameSummary) -> str:
     return f"{place(frame.filename, frame.lineno, 120)} in {clean(frame.name, 80)}"
 
 
-def _page(report: dict[str, Any]) -> Response:
-    head = ("when", "loop", "what", "seconds", "waited before", "callback", "defined at", "cause", "")
+def _page(request: Request, report: dict[str, Any]) -> Response:
+    parts = ["<h2>Culprits</h2>"]
+    if report["culprits"]:
+        parts.append(culprits.html(report["culprits"], WINDOWS))
+    else:
+        parts.append("<p>Nothing has blocked a loop in the last 24 hours, or since the process began.</p>")
+    parts += [f"<p>{escape(line)}</p>" for line in _left_out(report)]
+    parts.append("<h2>Last slow callbacks, slow iterations and blocks</h2>")
+    head = ("when", "what", "seconds", "callback", "culprit", "cause", "loop", "waited before", "")
     rows = [
         (
             escape(event["started_at"] or ""),
-            escape(event["loop"]),
             escape(event["event"].replace("_", " ")),
             f"{event['duration_seconds']:.3f}{' and lasts' if event['lasting'] else ''}",
-            f"{event['schedule_delay_seconds']:.3f}",
-            escape(" ".join(filter(None, (event["name"], event["task"] and f"({event['task']})", event["detail"])))),
-            escape(event["file"] or ""),
+            escape(_callback(event)) + f"<br><small>{escape(event['file'] or '')}</small>",
+            escape(event["culprit"]) + f"<br><small>{escape(event['culprit_file'] or '')}</small>",
             escape(event["cause"].replace("_", " ")),
+            escape(event["loop"]),
+            f"{event['schedule_delay_seconds']:.3f}",
             _details(event),
         )
         for event in report["events"]
     ]
-    shown = table(head, rows) if rows else "<p>Nothing has been slow so far.</p>"
-    older = f"<p>And {report['older']} before these, no longer kept.</p>" if report["older"] else ""
-    return page("Slow callbacks, slow iterations, blocks", shown + older)
+    parts.append(table(head, rows, numbers=(2, 7)) if rows else "<p>Nothing has been slow so far.</p>")
+    if report["older"]:
+        parts.append(f"<p>And {report['older']} before these, no longer kept.</p>")
+    return page(request, "obsloop: slow", "\n".join(parts))
+
+
+def _callback(event: dict[str, Any]) -> str:
+    return " ".join(filter(None, (event["name"], event["task"] and f"({event['task']})", event["detail"])))
+
+
+def _left_out(report: dict[str, Any]) -> list[str]:
+    """Return sentences about the culprits that are not shown."""
+    counts = (
+        (report["culprits_left_out"], "more culprits are not shown."),
+        (report["blocks_under_others"], "blocks are added up under (others): too many culprits in a short time."),
+        (report["blocks_not_counted"], "blocks are missing here: too many in a short time."),
+    )
+    return [f"{n} {what}" for n, what in counts if n]
+
+
+def _text(report: dict[str, Any]) -> str:
+    named = ["Culprits"]
+    named += culprits.lines(report["culprits"], WINDOWS) if report["culprits"] else ["nothing has blocked a loop"]
+    stacks = [
+        [f"{entry['function']}, last seen at:", *text.indented(source.lines(entry["stack"]))]
+        for entry in report["culprits"][:MAX_STACKS]
+        if entry["stack"]
+    ]
+    head = ("when", "what", "seconds", "cause", "where", "culprit")
+    rows = [
+        (
+            (event["started_at"] or "")[11:19],
+            event["event"].replace("_", " "),
+            f"{event['duration_seconds']:.3f}{' and lasts' if event['lasting'] else ''}",
+            text.cause(event["cause"]),
+            event["culprit_file"] or event["file"] or "",
+            event["culprit"] or event["name"],
+        )
+        for event in report["events"]
+    ]
+    older = [f"and {report['older']} before these, no longer kept"] if report["older"] else []
+    events = text.table(head, rows, right="2", ends="45") if rows else ["nothing has been slow so far"]
+    return text.joined([*named, *_left_out(report)], *stacks, ["Last events (times in UTC)", *events, *older])
 
 
 def _details(event: dict[str, Any]) -> str:

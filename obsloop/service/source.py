@@ -36,13 +36,15 @@ def frames(stack: Sequence[FrameSummary]) -> list[dict[str, Any]]:
             else:
                 found.append({"at": None, "function": None, "own": False, "source": None, "library_frames": 1})
             continue
-        found.append({
-            "at": where(frame.filename, frame.lineno or 0),
-            "function": clean(getattr(frame, "function", "") or frame.name),
-            "own": own,
-            "source": line(frame.filename, frame.lineno or 0) or None if own else None,
-            "library_frames": 0,
-        })
+        found.append(
+            {
+                "at": where(frame.filename, frame.lineno or 0),
+                "function": clean(getattr(frame, "function", "") or frame.name),
+                "own": own,
+                "source": line(frame.filename, frame.lineno or 0) or None if own else None,
+                "library_frames": 0,
+            }
+        )
     return found[-MAX_FRAMES:]
 
 

@@ -37,7 +37,8 @@ pre b{color:var(--ink);font-weight:700}
 pre i{font-style:normal;color:var(--dim)}
 summary{cursor:pointer}
 details[open]>summary{margin-bottom:.2em}
-.alarm{border-left:4px solid var(--bad);background:var(--card);padding:.5em .9em;margin:.7em 0;border-radius:0 6px 6px 0}
+.alarm{border-left:4px solid var(--bad);background:var(--card);padding:.5em .9em;margin:.7em 0;\
+border-radius:0 6px 6px 0}
 .figures{width:auto;margin-top:.5em}
 .figures td{vertical-align:middle;white-space:nowrap}
 .figures b{display:inline-block;min-width:4.2em;font-size:1.15em;font-variant-numeric:tabular-nums}
@@ -104,7 +105,7 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-_REST = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_REST = "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 POLICY = ("Content-Security-Policy", f"default-src 'none'; style-src {_source(STYLE)}; {_REST}")
 LIVE_POLICY = (
     "Content-Security-Policy",

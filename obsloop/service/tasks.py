@@ -5,12 +5,13 @@ obsloop/tasks/census.py finds the tasks and their age; the lints are in obsloop/
 
 import os
 import time
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from obsloop.base import gc_pause
 from obsloop.events import TaskLint
-from obsloop.service import executors
+from obsloop.service import executors, source, text
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table, wants
 from obsloop.tasks.census import TaskInfo, listing
@@ -21,19 +22,21 @@ KEPT_TIMES = 10
 """An answer is kept for so many times as long as it took to make, at most for ``KEPT_SECONDS``. Requests within that
 time share it, so that any number of them uses at most a tenth of one core. A small program's listing is always new."""
 
+MAX_GROUPS = 200
+
 _kept: dict[str, tuple[int, float, Response]] = {}
 """Format -> the process, until when the answer is kept, and the answer, as bytes: nothing for the garbage collector."""
 
 
 def tasks(request: Request) -> Response:
-    """Return the live tasks and where they wait, as JSON or as a page, the oldest first."""
+    """Return the live tasks and where they wait, as JSON, as a page or as text, the oldest first."""
     wanted = wants(request)
     kept = _kept.get(wanted)
     began = time.monotonic()
     if kept is not None and kept[0] == os.getpid() and began < kept[1]:
         return kept[2]
     with gc_pause.held:
-        response = answer(request, report(), _page)
+        response = answer(request, report(), lambda found: _page(request, found), _text)
     ended = time.monotonic()
     if response.status == 200:
         _kept[wanted] = os.getpid(), ended + min(KEPT_SECONDS, KEPT_TIMES * (ended - began)), response
@@ -43,6 +46,7 @@ def tasks(request: Request) -> Response:
 def report() -> dict[str, Any]:
     """Return the live tasks and the findings for JSON."""
     found, kept = listing(), runner.kept()
+    groups = _groups(found.tasks)
     return {
         "process": os.getpid(),
         "taken_at": moment(time.time()),
@@ -50,6 +54,8 @@ def report() -> dict[str, Any]:
         "unseen": found.unseen,
         "not_looked_at": found.not_looked_at,
         "tasks": [_shape(task) for task in gc_pause.breathing(found.tasks)],
+        "groups": groups[:MAX_GROUPS],
+        "groups_left_out": max(0, len(groups) - MAX_GROUPS),
         "executors": executors.report(),
         "older_lints": kept.older,
         "lints": [_finding(event) for event in kept.events],
@@ -86,48 +92,138 @@ def _finding(event: TaskLint) -> dict[str, Any]:
     }
 
 
-def _page(report: dict[str, Any]) -> Response:
-    head = ("loop", "task", "coroutine", "state", "at", "in", "seen for")
+def _groups(tasks: Sequence[TaskInfo]) -> list[dict[str, Any]]:
+    """Return the tasks grouped by coroutine and by the program's own line where they wait, the oldest group first."""
+    groups: dict[tuple[str | None, str, str, int], dict[str, Any]] = {}
+    for task in gc_pause.breathing(tasks):
+        filename, lineno, function = task.filename, task.lineno, task.function
+        if task.own_filename:
+            filename, lineno, function = task.own_filename, task.own_lineno, task.own_function
+        group = groups.setdefault((task.loop_name, task.coroutine, filename, lineno), {
+            "loop": None if task.loop_name is None else clean(task.loop_name),
+            "coroutine": clean(task.coroutine),
+            "at": source.where(filename, lineno) or None,
+            "in": clean(function),
+            "own": bool(task.own_filename),
+            "source": source.line(filename, lineno) or None if task.own_filename else None,
+            "tasks": 0,
+            "oldest_seconds": task.age,
+            "oldest_task": clean(task.name),
+            "states": {},
+        })  # fmt: skip
+        group["tasks"] += 1
+        if task.age > group["oldest_seconds"]:
+            group["oldest_seconds"], group["oldest_task"] = task.age, clean(task.name)
+        state = f"waiting for {task.waits_for.partition(' ')[0]}" if task.waits_for else task.state
+        group["states"][clean(state)] = group["states"].get(clean(state), 0) + 1
+    return sorted(groups.values(), key=lambda group: -group["oldest_seconds"])
+
+
+def _page(request: Request, report: dict[str, Any]) -> Response:
+    groups = [
+        (
+            f"<b>{escape(group['coroutine'])}</b><br>{escape(group['at'] or '')} in {escape(group['in'])}"
+            + (f" <code>{escape(group['source'])}</code>" if group["source"] else ""),
+            str(group["tasks"]),
+            text.seconds(group["oldest_seconds"]),
+            escape(_states(group)),
+            escape(group["loop"] or ""),
+            escape(group["oldest_task"]),
+        )
+        for group in gc_pause.breathing(report["groups"])
+    ]
+    head = ("coroutine, and where it waits", "tasks", "oldest", "state", "loop", "oldest task")
+    parts = [_findings(report), executors.html(report["executors"])]
+    parts.append(f"<h2>Tasks</h2>\n<p>Taken at {escape(report['taken_at'] or '')}.</p>")
+    if groups:
+        parts.append(table(head, groups, numbers=(1, 2)))
+    else:
+        parts.append("<p>No observed loop runs, or none has a task.</p>")
+    if report["groups_left_out"]:
+        parts.append(f"<p>And {report['groups_left_out']} more groups.</p>")
+    if report["not_shown"]:
+        parts.append(f"<p>And {report['not_shown']} more.</p>")
+    if report["not_looked_at"]:
+        parts.append(f"<p>{report['not_looked_at']} of them were counted but not examined; some may be done.</p>")
+    if groups:
+        parts.append(f"<details><summary>Each of these {len(report['tasks'])} tasks</summary>{_each(report)}</details>")
+    return page(request, "obsloop: tasks", "\n".join(filter(None, parts)))
+
+
+def _each(report: dict[str, Any]) -> str:
+    head = ("task", "coroutine", "state", "at", "in", "seen for", "loop")
     rows = [
         (
-            escape(task["loop"] or ""),
             escape(task["name"]),
             escape(task["coroutine"]),
             escape(_state(task)),
             escape(task["at"] or ""),
             escape(task["in"]),
             _age(task),
+            escape(task["loop"] or ""),
         )
         for task in gc_pause.breathing(report["tasks"])
     ]
-    taken = f"<p>Taken at {escape(report['taken_at'] or '')}.</p>"
-    shown = taken + table(head, rows) if rows else "<p>No observed loop runs, or none has a task.</p>"
-    more = f"<p>And {report['not_shown']} more.</p>" if report["not_shown"] else ""
-    if report["not_looked_at"]:
-        more += f"<p>{report['not_looked_at']} of them were counted but not examined; some may be done.</p>"
-    return page("Tasks", shown + more + executors.html(report["executors"]) + _findings(report))
+    return table(head, rows)
+
+
+def _states(group: dict[str, Any]) -> str:
+    """Return the states of a group's tasks, with their numbers if they differ."""
+    states = group["states"]
+    return next(iter(states)) if len(states) == 1 else ", ".join(f"{n} {state}" for state, n in states.items())
+
+
+def _text(report: dict[str, Any]) -> str:
+    lints = [
+        text.cut(
+            f"{event['name']} {event['message']}; last seen {(event['last_seen'] or '')[11:19]} UTC, {event['loop']}"
+        )
+        for event in report["lints"]
+    ]
+    pools = [text.cut(line) for line in executors.text(report["executors"]).splitlines()]
+    head = ("tasks", "oldest", "state", "where", "coroutine")
+    rows = [
+        (
+            str(group["tasks"]),
+            text.seconds(group["oldest_seconds"]),
+            _states(group),
+            group["at"] or "",
+            group["coroutine"],
+        )
+        for group in report["groups"]
+    ]
+    tasks = text.table(head, rows, right="01", ends="34") if rows else ["no observed loop runs, or none has a task"]
+    counts = ((report["groups_left_out"], "more groups"), (report["not_shown"], "more tasks"))
+    return text.joined(
+        ["What is wrong with tasks", *lints] if lints else [],
+        ["Executors", *pools] if pools else [],
+        [f"Tasks, taken at {report['taken_at']}", *tasks, *(f"and {n} {what}" for n, what in counts if n)],
+    )
 
 
 def _findings(report: dict[str, Any]) -> str:
     """Return the findings of the lints as HTML, newest first; empty without findings."""
     if not report["lints"]:
         return ""
-    head = ("when", "loop", "lint", "coroutine", "defined at", "what is wrong", "tasks", "")
+    head = ("what is wrong", "tasks", "last seen", "lint", "loop", "")
     rows = [
         (
-            escape(event["last_seen"] or ""),
-            escape(event["loop"]),
-            escape(event["lint"].replace("_", " ")),
-            escape(" ".join(filter(None, (event["name"], event["task"] and f"({event['task']})")))),
-            escape(event["file"] or ""),
-            escape(event["message"]),
+            f"<b>{escape(_whose(event))}</b> {escape(event['message'])}"
+            f"<br><small>{escape(event['file'] or '')}</small>",
             str(event["count"]),
+            escape(event["last_seen"] or ""),
+            escape(event["lint"].replace("_", " ")),
+            escape(event["loop"]),
             escape(event["detail"]),
         )
         for event in report["lints"]
     ]
     older = f"<p>And {report['older_lints']} before these, no longer kept.</p>" if report["older_lints"] else ""
-    return f"<h2>What is wrong with tasks</h2>\n{table(head, rows)}{older}"
+    return f"<h2>What is wrong with tasks</h2>\n{table(head, rows, numbers=(1,))}{older}"
+
+
+def _whose(event: dict[str, Any]) -> str:
+    return " ".join(filter(None, (event["name"], event["task"] and f"({event['task']})")))
 
 
 def _state(task: dict[str, Any]) -> str:

@@ -61,7 +61,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: str = ""
         widths[widest] -= 1
     return [
         _GAP.join(
-            pad(cut(cell, widths[i], end=str(i) in ends), widths[i], right=str(i) in right) for i, cell in enumerate(row)
+            pad(cut(cell, widths[i], end=str(i) in ends), widths[i], right=str(i) in right)
+            for i, cell in enumerate(row)
         ).rstrip()
         for row in cells
     ]
