@@ -99,7 +99,7 @@ def culprit_of(innermost_first: list[Frame], callback: Site) -> Culprit:
     """
     found = next((frame for frame in innermost_first if frame.own), None)
     if found is None:
-        others = (f for f in innermost_first if not _is_standard(_real(f.filename, f.function.partition(".")[0])))
+        others = (f for f in innermost_first if not is_standard(_real(f.filename, f.function.partition(".")[0])))
         found = next(others, None)
     if found is None:
         return Culprit(callback.name, callback.filename, callback.lineno, seen=True)
@@ -151,10 +151,10 @@ def _real(filename: str, module: str) -> str:
 
 
 def _is_library(filename: str) -> bool:
-    return _is_standard(filename) or any(part in filename for part in INSTALLED)
+    return is_standard(filename) or any(part in filename for part in INSTALLED)
 
 
-def _is_standard(filename: str) -> bool:
+def is_standard(filename: str) -> bool:
     """Return whether this is a file of the standard library or of obsloop."""
     if filename.startswith((OBSLOOP, "<frozen ")):
         return True

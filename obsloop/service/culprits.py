@@ -24,6 +24,9 @@ def report(found: Totals, limit: int = MAX_SHOWN) -> list[dict[str, Any]]:
 def _shape(group: Group, now: float) -> dict[str, Any]:
     longest = group.windows["24h"]
     lines = list(group.lines.items())[:MAX_LINES]
+    own = any(
+        getattr(frame, "own", False) and getattr(frame, "function", "") == group.function for frame in group.stack
+    )
     return {
         "loop": clean(group.loop_name),
         "function": clean(group.function) or MANY,
@@ -37,7 +40,7 @@ def _shape(group: Group, now: float) -> dict[str, Any]:
         "lines": [
             {
                 "file": source.where(group.filename, lineno) or None,
-                "source": source.line(group.filename, lineno) or None if group.seen else None,
+                "source": source.line(group.filename, lineno) or None if own else None,
                 **_sum(total),
             }
             for lineno, total in lines

@@ -41,7 +41,7 @@ class Point(NamedTuple):
     """None if the loop does not measure it."""
 
 
-class Figures(NamedTuple):
+class Rates(NamedTuple):
     """What happened between two points. None: the loop did not run."""
 
     seconds: float
@@ -77,25 +77,25 @@ def points(name: str, last: Point) -> list[Point]:
     return [*kept, last]
 
 
-def over(found: Sequence[Point], seconds: float) -> Figures:
-    """Return the figures of the last `seconds`, or since the oldest of the points."""
+def over(found: Sequence[Point], seconds: float) -> Rates:
+    """Return the rates of the last `seconds`, or since the oldest of the points."""
     last = found[-1]
     young = [point for point in found if last.at - point.at <= seconds + _SLACK]
     return between(young[0], last)
 
 
-def line(found: Sequence[Point]) -> list[Figures]:
-    """Return the figures between each two neighbours of the points."""
+def line(found: Sequence[Point]) -> list[Rates]:
+    """Return the rates between each two neighbours of the points."""
     return [between(one, other) for one, other in pairwise(found)]
 
 
-def between(one: Point, other: Point) -> Figures:
+def between(one: Point, other: Point) -> Rates:
     """Return what happened between two points of one loop."""
     ran = other.ran - one.ran
     seconds = other.at - one.at
     if ran <= 0:
-        return Figures(seconds, None, None, None)
-    return Figures(
+        return Rates(seconds, None, None, None)
+    return Rates(
         seconds,
         min(1.0, max(0.0, other.blocked - one.blocked) / ran),
         None if other.lag is None else _quantile(0.99, one.lag, other.lag),

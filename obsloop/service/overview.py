@@ -13,7 +13,7 @@ from obsloop.events import LoopBlocked
 from obsloop.metrics.snapshot import Snapshot
 from obsloop.probes.collect import snapshots
 from obsloop.service import culprits, executors, history, source, text
-from obsloop.service.history import Figures, Point
+from obsloop.service.history import Point, Rates
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, wants
 from obsloop.tasks.lints import runner
@@ -27,7 +27,7 @@ KEPT_SECONDS = 0.5
 KEPT_TIMES = 10
 """An answer is kept for so many times as long as it took to make, at most for `KEPT_SECONDS`."""
 
-_FIGURES = (
+_ROWS = (
     ("time blocked", "blocked_share", 0.05, (0.01, 0.1)),
     ("lag p99", "lag_p99_seconds", 0.01, (0.1, 0.5)),
     ("utilization", "utilization", 0.2, (0.8, 0.95)),
@@ -99,7 +99,7 @@ def _loop(name: str, now: Point, snapshot: Snapshot) -> dict[str, Any]:
         "loop": clean(name),
         "running": snapshot.running,
         "blocked_seconds": snapshot.blocked_time,
-        "windows": {window: _figures(history.over(found, length)) for window, length in history.WINDOWS.items()},
+        "windows": {window: _rates(history.over(found, length)) for window, length in history.WINDOWS.items()},
         "steps": {
             "step_seconds": history.STEP_SECONDS,
             "blocked_share": [step.blocked_share for step in steps],
@@ -109,12 +109,12 @@ def _loop(name: str, now: Point, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _figures(figures: Figures) -> dict[str, Any]:
+def _rates(rates: Rates) -> dict[str, Any]:
     return {
-        "seconds": figures.seconds,
-        "blocked_share": figures.blocked_share,
-        "lag_p99_seconds": figures.lag_p99,
-        "utilization": figures.utilization,
+        "seconds": rates.seconds,
+        "blocked_share": rates.blocked_share,
+        "lag_p99_seconds": rates.lag_p99,
+        "utilization": rates.utilization,
     }
 
 
@@ -185,11 +185,11 @@ def _loop_html(loop: dict[str, Any]) -> str:
             for name, window in (("1m", minute), ("5m", minutes))
         )
         + "</tr>"
-        for label, key, least, alarms in _FIGURES
+        for label, key, least, alarms in _ROWS
     ]
     stopped = "" if loop["running"] else ' <span class="dim">(not running)</span>'
     head = f"<tr><th></th><th>last {_length(minute, 60)}</th><th>last {_length(minutes, 300)}</th></tr>"
-    lines = [f"<h2>Loop {escape(loop['loop'])}{stopped}</h2>", '<table class="figures">', head, *rows, "</table>"]
+    lines = [f"<h2>Loop {escape(loop['loop'])}{stopped}</h2>", '<table class="rates">', head, *rows, "</table>"]
     return "\n".join(lines)
 
 
@@ -220,7 +220,7 @@ def _alarm(value: float | None, alarms: tuple[float, float]) -> str:
 
 def _chart(values: Sequence[float | None], least: float, label: str) -> str:
     """Return a small line as SVG, from left to right."""
-    if len(values) < 2:
+    if len(values) < 2 or all(value is None for value in values):
         return ""
     top = max([least, *(value for value in values if value is not None)])
     step = 100 / (len(values) - 1)
@@ -260,7 +260,7 @@ def _text(found: dict[str, Any]) -> str:
         )
         if found["culprits_left_out"]:
             names.append(f"and {found['culprits_left_out']} more, see /slow")
-    lints = [text.cut(_lint(lint)) for lint in found.get("lints", ())]
+    lints = [line for lint in found.get("lints", ()) for line in text.wrapped(_lint(lint))]
     pools = [text.cut(f"{entry['loop']}: {executors.line(entry)}") for entry in found.get("executors", ())]
     return text.joined(
         [f"obsloop, process {found['process']}, {found['taken_at']}"],
@@ -286,6 +286,6 @@ def _loop_lines(loop: dict[str, Any]) -> list[str]:
             _value(key, minute[key]), text.bars(_tail(loop["steps"][key], "1m"), least, 12),
             _value(key, minutes[key]), text.bars(_tail(loop["steps"][key], "5m"), least, 30),
         )
-        for label, key, least, _ in _FIGURES
+        for label, key, least, _ in _ROWS
     ]  # fmt: skip
     return text.table(head, rows, right="13")

@@ -110,22 +110,22 @@ def _page(request: Request, report: dict[str, Any]) -> Response:
         parts.append("<p>Nothing has blocked a loop in the last 24 hours, or since the process began.</p>")
     parts += [f"<p>{escape(line)}</p>" for line in _left_out(report)]
     parts.append("<h2>Last slow callbacks, slow iterations and blocks</h2>")
-    head = ("when", "what", "seconds", "callback", "culprit", "cause", "loop", "waited before", "")
+    head = ("culprit", "seconds", "when (UTC)", "what", "cause", "callback", "loop", "waited before", "")
     rows = [
         (
-            escape(event["started_at"] or ""),
-            escape(event["event"].replace("_", " ")),
-            f"{event['duration_seconds']:.3f}{' and lasts' if event['lasting'] else ''}",
-            escape(_callback(event)) + f"<br><small>{escape(event['file'] or '')}</small>",
             escape(event["culprit"]) + f"<br><small>{escape(event['culprit_file'] or '')}</small>",
-            escape(event["cause"].replace("_", " ")),
+            f"{event['duration_seconds']:.3f}{' and lasts' if event['lasting'] else ''}",
+            escape((event["started_at"] or "")[11:19]),
+            escape(event["event"].replace("_", " ")),
+            escape(text.cause(event["cause"])),
+            escape(_callback(event)) + f"<br><small>{escape(event['file'] or '')}</small>",
             escape(event["loop"]),
             f"{event['schedule_delay_seconds']:.3f}",
             _details(event),
         )
         for event in report["events"]
     ]
-    parts.append(table(head, rows, numbers=(2, 7)) if rows else "<p>Nothing has been slow so far.</p>")
+    parts.append(table(head, rows, numbers=(1, 7)) if rows else "<p>Nothing has been slow so far.</p>")
     if report["older"]:
         parts.append(f"<p>And {report['older']} before these, no longer kept.</p>")
     return page(request, "obsloop: slow", "\n".join(parts))

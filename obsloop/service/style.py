@@ -28,6 +28,7 @@ table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.35em 1.2em .35em 0;border-bottom:1px solid var(--edge)}
 th{color:var(--dim);font-weight:500;font-size:.87em}
 td{overflow-wrap:anywhere}
+.list td+td:not(.n){min-width:5.5em}
 td:last-child,th:last-child{padding-right:0}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 code,pre{font:13px/1.5 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace}
@@ -39,9 +40,9 @@ summary{cursor:pointer}
 details[open]>summary{margin-bottom:.2em}
 .alarm{border-left:4px solid var(--bad);background:var(--card);padding:.5em .9em;margin:.7em 0;\
 border-radius:0 6px 6px 0}
-.figures{width:auto;margin-top:.5em}
-.figures td{vertical-align:middle;white-space:nowrap}
-.figures b{display:inline-block;min-width:4.2em;font-size:1.15em;font-variant-numeric:tabular-nums}
+.rates{width:auto;margin-top:.5em}
+.rates td{vertical-align:middle;white-space:nowrap}
+.rates b{display:inline-block;min-width:4.2em;font-size:1.15em;font-variant-numeric:tabular-nums}
 svg{width:9em;height:1.7em;vertical-align:middle}
 polyline{fill:none;stroke:var(--line);stroke-width:1.5;vector-effect:non-scaling-stroke}
 polygon{fill:var(--fill)}
@@ -49,16 +50,16 @@ ul{padding-left:1.2em;margin:.3em 0}
 li{overflow-wrap:anywhere}
 @media(max-width:700px){
 body{padding:.6em .8em 2em}
-.figures,.figures tbody{width:100%}
-.figures th,.figures td{padding-right:.5em}
-.figures b{display:block}
+.rates,.rates tbody{width:100%}
+.rates th,.rates td{padding-right:.5em}
+.rates b{display:block}
 svg{width:100%;max-width:8em;height:1.3em}
 .list tr:first-child{display:none}
 .list,.list tbody,.list tr{display:block}
 .list tr{border-bottom:1px solid var(--edge);padding:.45em 0}
-.list td{border:0;padding:0 .9em 0 0;display:inline}
+.list td,.list td+td:not(.n){border:0;padding:0 .9em 0 0;display:inline-block;min-width:0;max-width:100%}
+.list td:first-child{display:block;padding:0}
 .list td:empty{display:none}
-.list td.wide{display:block;padding:0}
 .list td[data-name]::before{content:attr(data-name) " ";color:var(--dim);font-size:.87em}
 }
 """.strip()

@@ -97,15 +97,15 @@ def _groups(tasks: Sequence[TaskInfo]) -> list[dict[str, Any]]:
     groups: dict[tuple[str | None, str, str, int], dict[str, Any]] = {}
     for task in gc_pause.breathing(tasks):
         filename, lineno, function = task.filename, task.lineno, task.function
-        if task.own_filename:
-            filename, lineno, function = task.own_filename, task.own_lineno, task.own_function
+        if task.place_filename:
+            filename, lineno, function = task.place_filename, task.place_lineno, task.place_function
         group = groups.setdefault((task.loop_name, task.coroutine, filename, lineno), {
             "loop": None if task.loop_name is None else clean(task.loop_name),
             "coroutine": clean(task.coroutine),
             "at": source.where(filename, lineno) or None,
             "in": clean(function),
-            "own": bool(task.own_filename),
-            "source": source.line(filename, lineno) or None if task.own_filename else None,
+            "own": task.place_own,
+            "source": source.line(filename, lineno) or None if task.place_own else None,
             "tasks": 0,
             "oldest_seconds": task.age,
             "oldest_task": clean(task.name),
@@ -175,10 +175,11 @@ def _states(group: dict[str, Any]) -> str:
 
 def _text(report: dict[str, Any]) -> str:
     lints = [
-        text.cut(
-            f"{event['name']} {event['message']}; last seen {(event['last_seen'] or '')[11:19]} UTC, {event['loop']}"
-        )
+        line
         for event in report["lints"]
+        for line in text.wrapped(
+            f"{event['name']} {event['message']}; last seen {_time(event['last_seen'])} UTC, loop {event['loop']}"
+        )
     ]
     pools = [text.cut(line) for line in executors.text(report["executors"]).splitlines()]
     head = ("tasks", "oldest", "state", "where", "coroutine")
@@ -205,13 +206,13 @@ def _findings(report: dict[str, Any]) -> str:
     """Return the findings of the lints as HTML, newest first; empty without findings."""
     if not report["lints"]:
         return ""
-    head = ("what is wrong", "tasks", "last seen", "lint", "loop", "")
+    head = ("what is wrong", "tasks", "last seen (UTC)", "lint", "loop", "")
     rows = [
         (
             f"<b>{escape(_whose(event))}</b> {escape(event['message'])}"
             f"<br><small>{escape(event['file'] or '')}</small>",
             str(event["count"]),
-            escape(event["last_seen"] or ""),
+            _time(event["last_seen"]),
             escape(event["lint"].replace("_", " ")),
             escape(event["loop"]),
             escape(event["detail"]),
@@ -220,6 +221,11 @@ def _findings(report: dict[str, Any]) -> str:
     ]
     older = f"<p>And {report['older_lints']} before these, no longer kept.</p>" if report["older_lints"] else ""
     return f"<h2>What is wrong with tasks</h2>\n{table(head, rows, numbers=(1,))}{older}"
+
+
+def _time(moment: str | None) -> str:
+    """Return the time of day of a moment of the report."""
+    return escape((moment or "")[11:19])
 
 
 def _whose(event: dict[str, Any]) -> str:

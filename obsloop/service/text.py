@@ -1,5 +1,6 @@
 """Write numbers, times and tables for people: aligned text that fits a terminal of 100 columns."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from unicodedata import combining, east_asian_width
 
@@ -88,6 +89,11 @@ def cut(text: str, columns: int = WIDTH, *, end: bool = False) -> str:
     while text and width(text) > columns - 2:
         text = text[1:] if end else text[:-1]
     return f"..{text}" if end else f"{text}.."
+
+
+def wrapped(text: str) -> list[str]:
+    """Return a sentence as one or more lines that fit; all but the first are indented."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent="    ") or [""]
 
 
 def indented(lines: Iterable[str]) -> list[str]:

@@ -74,10 +74,13 @@ class TaskInfo:
     """Where it waits or is, in the innermost coroutine. Empty if there is no Python source."""
     lineno: int
     function: str
-    own_filename: str
-    """Where the program's own code waits: the innermost such frame. Empty if none of the frames is its own."""
-    own_lineno: int
-    own_function: str
+    place_filename: str
+    """Where the program's own code waits: the innermost such frame. Without own code, the innermost frame that is not
+    the standard library's. Empty if there is none."""
+    place_lineno: int
+    place_function: str
+    place_own: bool
+    """Whether it is the program's own code."""
     age: float
     """Seconds since it was first seen."""
     age_resolution: float | None
@@ -331,7 +334,9 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
     nowhere = "", 0, ""
     filename, lineno, function = places[-1] if places else nowhere
     rule = getattr(getattr(loop, "_obsloop", None), "own_code", own_code.DEFAULT)
-    own_place = next((place for place in reversed(places) if rule.is_own(place[0])), nowhere)
+    own_place = next((place for place in reversed(places) if rule.is_own(place[0])), None)
+    others = (place for place in reversed(places) if not own_code.is_standard(place[0]))
+    place = own_place or next(others, nowhere)
     return TaskInfo(
         loop_name=loop_name,
         name=site.task_name or "",
@@ -342,9 +347,10 @@ def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> Tas
         filename=filename,
         lineno=lineno,
         function=function,
-        own_filename=own_place[0],
-        own_lineno=own_place[1],
-        own_function=own_place[2],
+        place_filename=place[0],
+        place_lineno=place[1],
+        place_function=place[2],
+        place_own=own_place is not None,
         age=max(0, now_ns - seen_ns) / 1e9,
         age_resolution=None if resolution_ns is None else max(0, resolution_ns) / 1e9,
     )

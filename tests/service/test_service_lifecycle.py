@@ -246,7 +246,7 @@ def test_each_address_serves_its_paths():
         "    for path in ('/healthz', '/metrics', '/tasks', '/slow'):\n"
         "        try: print(get(f'http://localhost:{port}{path}'), end=' ')\n"
         "        except urllib.error.HTTPError as error: print(error.code, error.read().decode().strip(), end=' ')\n"
-        "    index = urllib.request.urlopen(f'http://localhost:{port}/', timeout=10).read().decode()\n"
+        "    index = urllib.request.urlopen(f'http://localhost:{port}/?format=html', timeout=10).read().decode()\n"
         "    print('/tasks' in index, '/metrics' in index)\n"
     )
     missing = "404 There is nothing at this path. Served here: /, /metrics, /healthz"

@@ -104,6 +104,6 @@ def test_health_is_whether_each_running_loop_moves_on(monkeypatch, loops, status
 
 def test_the_index_links_to_everything_that_is_served():
     """From the one table of routes, so that a new route is on it by itself."""
-    page = ask("/").body.decode()
+    page = ask("/", accept="text/html").body.decode()
     for path in ROUTES:
         assert path == "/" or f'<a href="{path}">' in page

@@ -132,7 +132,10 @@ def test_a_clock_that_is_set_changes_no_duration(url, monkeypatch):
 def test_everything_known_is_in_the_answer(url):
     """One of each kind, field by field."""
     stack = (FrameSummary("/srv/app.py", 8, "f", lookup_line=False),)
-    recent.note(make(SlowCallback, task_name="Task-1", detail="from 10.0.0.7:80", cause="gc"))
+    culprit = {"culprit_function": "app.export", "culprit_filename": "/srv/app.py", "culprit_lineno": 9}
+    recent.note(
+        make(SlowCallback, task_name="Task-1", detail="from 10.0.0.7:80", cause="gc", culprit_seen=True, **culprit)
+    )
     recent.note(make(SlowIteration, top=(("app.f", 0.4, 2), ("app.g", 0.1, 1))))
     recent.note(make(LoopUnblocked, samples=((0.1, stack), (0.2, ()))))
     block, iteration, callback = report(url)["events"]
@@ -149,6 +152,10 @@ def test_everything_known_is_in_the_answer(url):
         "detail": "from 10.0.0.7:80",
         "cause": "gc",
         "lasting": False,
+        "culprit": "app.export",
+        "culprit_file": "/srv/app.py:9",
+        "http_route": None,
+        "culprit_seen": True,
         "samples": [],
         "samples_left_out": 0,
         "top": [],

@@ -492,7 +492,7 @@ def test_nothing_that_goes_wrong_is_raised(monkeypatch):
     assert census.listing() == census.Listing()
     with running() as call:
         call(lambda: setattr(call, "task", asyncio.create_task(outermost())))
-        monkeypatch.setattr(coroutines, "waiting_at", broken)
+        monkeypatch.setattr(coroutines, "waiting_places", broken)
         assert census.listing().tasks == []
         monkeypatch.setattr(census, "_references", broken)
         assert census.listing() == census.Listing()
