@@ -194,7 +194,7 @@ def _loop_html(loop: dict[str, Any]) -> str:
 
 
 def _tail(values: Sequence[float | None], window: str) -> Sequence[float | None]:
-    n = round(history.WINDOWS[window] / history.STEP_SECONDS)
+    n = round(history.WINDOWS[window] / history.STEP_SECONDS) + 1  # the last step is the one that has just begun
     return values[-n:]
 
 

@@ -28,7 +28,7 @@ table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.35em 1.2em .35em 0;border-bottom:1px solid var(--edge)}
 th{color:var(--dim);font-weight:500;font-size:.87em}
 td{overflow-wrap:anywhere}
-.list td+td:not(.n){min-width:5.5em}
+.list td+td:not(.n){min-width:6.2em}
 td:last-child,th:last-child{padding-right:0}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 code,pre{font:13px/1.5 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace}
