@@ -197,7 +197,8 @@ class TaskLint(Event):
     """Something is wrong with a task, or with all tasks of one coroutine. Emitted in the watchdog's thread, but for an
     exception that was never retrieved: in the thread that dropped the task.
 
-    Name and place are the coroutine's, or, for growing tasks that share the line that creates them, that line's.
+    Name and place are the coroutine's; for growing tasks that share the line that creates them, that line's; for a step
+    that lasts too long, those of the program's function that ran.
     ``started_at`` is when it was first seen, ``duration`` the seconds since. A finding is emitted once, again when the
     number of its tasks doubles, and again when it comes back after it was over. ``task_name`` names one of the tasks.
     For ``executor_starved``, name and place are those of the function that holds most workers.

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base.asyncio_private import private_tasks
 from obsloop.hotpath import backend, held
-from obsloop.introspect import attributes, coroutines, frames as _frames, stacks
+from obsloop.introspect import attributes, coroutines, frames as _frames, own_code, stacks
+from obsloop.introspect.functions import Site
 from obsloop.metrics.counters import IN_CALLBACK
 from obsloop.metrics.self_metrics import dropped
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import TaskScan
 
 if TYPE_CHECKING:
-    from obsloop.introspect.functions import Site
     from obsloop.metrics.runs import Run
 
 _PY_STEP: Any = getattr(getattr(private_tasks, "_PyTask", None), "_Task__step", object())
@@ -101,7 +101,10 @@ class Steps:
 
 
 def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | None:
-    """Return the task whose step the loop's thread is in, and where that is. Add the task to ``kept``."""
+    """Return who keeps the loop in a task's step, and at which line. Add the task to ``kept``.
+
+    Under a server, the task's own coroutine is the server's. The culprit is the program's function.
+    """
     task: Any = None
     with suppress(Exception):
         task = asyncio.current_task(loop)
@@ -109,7 +112,12 @@ def _site_and_place(run: Run, loop: Any, kept: list[Any]) -> tuple[Site, str] | 
     frames = _frames.of_thread(run.ident)
     if task is None or not frames.codes:
         return None
-    return coroutines.site_of_task(task), stacks.where(stacks.take(frames, loop._obsloop.own_code).frames)
+    site = coroutines.site_of_task(task)
+    stack = stacks.take(frames, loop._obsloop.own_code)
+    culprit = own_code.culprit_of(stack.innermost_first, site)
+    if culprit.function != site.name:
+        site = Site(culprit.function, culprit.filename, culprit.lineno, site.task_name)
+    return site, stacks.where(stack.frames)
 
 
 class _Ready:

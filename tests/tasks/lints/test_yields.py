@@ -51,6 +51,28 @@ def test_a_step_that_lasts_is_told_of_while_it_lasts(quick, told):
     assert [e.lint for e in told.lints] == ["never_yields"]
 
 
+def busy(seconds: float) -> None:
+    """What a route calls."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_below_a_servers_coroutine_the_programs_function_is_named(quick, told):
+    """The task's coroutine is the server's for every route; the step is named after what ran in it."""
+
+    async def server():
+        busy(1.0)
+
+    async def main():
+        await asyncio.create_task(server(), name="request")
+
+    run(main, never_yields_after=0.2)
+    [event] = told.lints
+    assert (event.name, event.task_name) == (f"{__name__}.busy", "request")
+    assert event.detail.endswith("in busy")
+
+
 def test_each_long_step_counts_and_one_is_told(quick, told, caplog):
     """Three of them within a minute are three findings and one event. The log has lines about the blocks instead."""
 
