@@ -111,6 +111,7 @@ def _count(
     labelled.time("asyncio.eventloop.block.duration", duration_ns, first.cause)
     for share in shares:
         labelled.count("asyncio.eventloop.block.time", share.culprit.function, share.cause, n=share.ns)
+        labelled.largest("asyncio.eventloop.block.longest", share.ns, share.culprit.function)
     totals.note(story.loop_name, shares, episode.samples.copy() if episode is not None else ())
     if len(ended_episodes) < _MAX_ENDED or episode is not None:
         ended_episodes.append(Ended(story, episode, duration_ns, first.cause, first.culprit, sighting, obs.settings))

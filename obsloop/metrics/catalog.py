@@ -138,6 +138,12 @@ METRICS: tuple[Metric, ...] = (
         (_SITE, _CAUSE), labelled=True, level="basic",
     ),
     Metric(
+        "asyncio.eventloop.block.longest", "gauge", "s",
+        "The longest time that a culprit blocked the loop at once, in the last two to four minutes; 0 if it did not."
+        " The highest value of a day is the longest block of the day.",
+        (_SITE,), labelled=True, level="basic",
+    ),
+    Metric(
         "asyncio.request.count", "counter", "{request}",
         "Web requests and WebSocket connections that have ended, by route; only with obsloop.asgi.Middleware.",
         (_ROUTE,), labelled=True, level="basic",

@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Mapping
 
+from obsloop.base import clock
 from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.catalog import METRICS, OTHER
 from obsloop.metrics.counters import STRIDE
@@ -22,19 +23,47 @@ _BOUNDS = SECONDS.bounds
 NEVER = -(1 << 63)
 """Stands for a missing time."""
 
+RECENT_NS = 120_000_000_000
+"""How long a value counts for a gauge, at least, and at most twice as long: so each reader sees it, however often it
+reads."""
+
 RARE: Mapping[str, Metric] = {metric.name: metric for metric in METRICS if metric.labelled}
+
+
+class _Largest:
+    """The largest value of the last minutes, in two halves: the present one and the one before."""
+
+    __slots__ = ("_before", "_half", "_now")
+
+    def __init__(self) -> None:
+        self._half = self._now = self._before = 0
+
+    def add(self, value: int) -> None:
+        self._go_on()
+        self._now = max(self._now, value)
+
+    def value(self) -> int:
+        self._go_on()
+        return max(self._now, self._before)
+
+    def _go_on(self) -> None:
+        half = clock.REAL() // RECENT_NS
+        if half != self._half:
+            self._before = self._now if half == self._half + 1 else 0
+            self._half, self._now = half, 0
 
 
 class _Table:
     """The series of one metric."""
 
-    __slots__ = ("blocks", "counts", "metric", "values")
+    __slots__ = ("blocks", "counts", "largest", "metric", "values")
 
     def __init__(self, metric: Metric, values: dict[Label, set[str]]) -> None:
         self.metric = metric
         self.values = [values.setdefault(label, set(label.values)) for label in metric.labels]
         self.counts: dict[tuple[str, ...], int] = {}
         self.blocks: dict[tuple[str, ...], list[int]] = {}
+        self.largest: dict[tuple[str, ...], _Largest] = {}
         if all(label.values for label in metric.labels):  # all possible series exist from the start
             for labels in itertools.product(*(label.values for label in metric.labels)):
                 if metric.kind == "histogram":
@@ -46,6 +75,8 @@ class _Table:
         """Return the values by label values, in exported units."""
         if self.metric.kind == "histogram":
             return {labels: Histogram.from_block(SECONDS, block) for labels, block in self.blocks.items()}
+        if self.metric.kind == "gauge":
+            return {labels: recent.value() / 1e9 for labels, recent in self.largest.items()}
         if self.metric.unit == "s":
             return {labels: ns / 1e9 for labels, ns in self.counts.items()}
         return dict(self.counts)
@@ -66,6 +97,16 @@ class LabelledMetrics:
             if labels not in table.counts:  # else each value is one that is shown
                 labels = self._bounded(table, labels)
             table.counts[labels] = table.counts.get(labels, 0) + n
+
+    def largest(self, metric_name: str, duration_ns: int, *labels: str) -> None:
+        """Keep a value for the gauge ``metric_name`` with these label values, if it is the largest one for now."""
+        with self._lock:
+            table = self._tables[metric_name]
+            labels = self._bounded(table, labels)
+            recent = table.largest.get(labels)
+            if recent is None:
+                recent = table.largest[labels] = _Largest()
+            recent.add(duration_ns)
 
     def time(self, metric_name: str, duration_ns: int, *labels: str) -> None:
         """Add a value to the histogram ``metric_name`` with these label values."""

@@ -45,6 +45,9 @@ EXPECTED = {
     "asyncio.eventloop.block.time": (
         "asyncio_eventloop_block_time_seconds", "counter", "seconds", [LOOP, "code_function_name", "cause"],
     ),
+    "asyncio.eventloop.block.longest": (
+        "asyncio_eventloop_block_longest_seconds", "gauge", "seconds", [LOOP, "code_function_name"],
+    ),
     "asyncio.request.count": ("asyncio_requests", "counter", "", [LOOP, "http_route"]),
     "asyncio.request.time": ("asyncio_request_time_seconds", "counter", "seconds", [LOOP, "http_route", "state"]),
     "asyncio.eventloop.exceptions": (
