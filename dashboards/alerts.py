@@ -9,12 +9,20 @@ from typing import Any, Literal
 
 import config
 from config import Threshold
-from queries import LOOP, promql
-from rules import BAD
+from queries import LOOP, metric, promql
+from rules import BAD, BLOCKED
 
 PER_LOOP = f"job, instance, {LOOP}"
 WHO = "{{ $labels.instance }} ({{ $labels.job }})"
 LOOP_WHO = "loop {{ $labels.asyncio_eventloop_name }} of " + WHO
+# An alert says who blocks the loop: Prometheus fills in the functions that blocked it for longest.
+CULPRITS = (
+    "{{ $top := printf `topk(3, sum by (code_function_name) (rate("
+    + metric("asyncio.eventloop.block.time")
+    + "{job=%q,instance=%q," + LOOP + "=%q}[5m]) > 0))` $labels.job $labels.instance $labels." + LOOP
+    + " | query | sortByLabel `code_function_name` }}{{ range $top }} {{ .Labels.code_function_name }} blocked it for"
+    " {{ .Value | humanizePercentage }} of the last five minutes.{{ end }}"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class Alert:
 
 
 def _burning(threshold: Threshold, long: str, short: str) -> str:
-    limit = f"{threshold.value * (1 - config.DELAY_OBJECTIVE):g}"
+    limit = f"{threshold.value * (1 - config.LAG_OBJECTIVE):g}"
     return f"loop:{BAD}{long} > {limit} and loop:{BAD}{short} > {limit}"
 
 
@@ -72,16 +80,23 @@ ALERTS: tuple[Alert, ...] = (
         "One callback has held the loop for {{ $value | humanizeDuration }}. Nothing else on the loop runs meanwhile.",
     ),
     Alert(
-        "AsyncioScheduleDelayHigh", "critical", config.DELAY_FAST, _burning(config.DELAY_FAST, "1h", "5m"),
-        "Callbacks wait too long on the " + LOOP_WHO,
-        "{{ $value | humanizePercentage }} of the callbacks of the last hour waited longer than"
-        f" {config.DELAY_BOUND:g} s for their turn; {1 - config.DELAY_OBJECTIVE:.0%} may.",
+        "AsyncioLagHigh", "critical", config.LAG_FAST, _burning(config.LAG_FAST, "1h", "5m"),
+        "Requests wait too long for the " + LOOP_WHO,
+        "A request that arrived in the last hour had to wait longer than"
+        f" {config.LAG_BOUND:g} s for the loop in {{{{ $value | humanizePercentage }}}} of the time;"
+        f" {1 - config.LAG_OBJECTIVE:.1%} is allowed.{CULPRITS}",
     ),
     Alert(
-        "AsyncioScheduleDelayRising", "warning", config.DELAY_SLOW, _burning(config.DELAY_SLOW, "6h", "30m"),
-        "Callbacks wait longer than they should on the " + LOOP_WHO,
-        "{{ $value | humanizePercentage }} of the callbacks of the last six hours waited longer than"
-        f" {config.DELAY_BOUND:g} s for their turn; {1 - config.DELAY_OBJECTIVE:.0%} may.",
+        "AsyncioLagRising", "warning", config.LAG_SLOW, _burning(config.LAG_SLOW, "6h", "30m"),
+        "Requests wait longer than they should for the " + LOOP_WHO,
+        "A request that arrived in the last six hours had to wait longer than"
+        f" {config.LAG_BOUND:g} s for the loop in {{{{ $value | humanizePercentage }}}} of the time;"
+        f" {1 - config.LAG_OBJECTIVE:.1%} is allowed.{CULPRITS}",
+    ),
+    Alert(
+        "AsyncioTimeBlocked", "warning", config.TIME_BLOCKED, f"loop:{BLOCKED} {_above(config.TIME_BLOCKED)}",
+        "Slow callbacks block the " + LOOP_WHO + " again and again",
+        "It was blocked for {{ $value | humanizePercentage }} of the last five minutes." + CULPRITS,
     ),
     Alert(
         "AsyncioLoopSaturated", "warning", config.SATURATED,

@@ -3,9 +3,12 @@
 # ruff: noqa: E501  (a panel a paragraph)
 
 import config
-from panels import Panel, Row
+from panels import Column, Panel, Row
 from queries import LOOP
 
+from obsloop.metrics.catalog import REQUEST_STATES
+
+SITE = "code_function_name"
 BY = f"job, instance, {LOOP}"
 NAME = f"{{{{instance}}}} {{{{{LOOP}}}}}"
 
@@ -23,11 +26,33 @@ def rate(metric: str, by: str, inner: str = "") -> str:
 
 _TIME = "asyncio.eventloop.time"
 _BUSY = f"1 - {rate(_TIME, BY, '|state=' + chr(34) + 'idle' + chr(34))} / {rate(_TIME, BY)}"
+# 0, and not nothing, for a loop that has not been blocked yet.
+_BLOCKED = f"({rate('asyncio.eventloop.block.time', BY)} or 0 * {rate(_TIME, BY)}) / ({rate(_TIME, BY)} > 0)"
 _SLOW_ITERATIONS = (
     f"{rate('asyncio.eventloop.iteration.duration', BY, ':count')}"
-    f" - {rate('asyncio.eventloop.iteration.duration', BY, f':bucket|le={chr(34)}{config.DELAY_BOUND:g}{chr(34)}')}"
+    f" - {rate('asyncio.eventloop.iteration.duration', BY, f':bucket|le={chr(34)}{config.LAG_BOUND:g}{chr(34)}')}"
+)
+_PER_REQUEST = (
+    'sum by (http_route) (increase(<asyncio.request.time|state="{state}">[$__range]))'
+    " / (sum by (http_route) (increase(<asyncio.request.count>[$__range])) > 0)"
 )
 _PAUSED = f"sum by ({BY}) (rate(<asyncio.transport.write_paused.time>[$__rate_interval]))"
+
+
+def _grown(metric: str) -> str:
+    """Return a query for what a counter gained by function, within the dashboard's time range.
+
+    `increase` does not see the value with which a series begins, but one long block may be all that a function did.
+    """
+    gained = f"increase(<{metric}>[$__range])"
+    begun = f"(min_over_time(<{metric}>[$__range]) unless <{metric}> offset $__range)"
+    return f"sum by ({SITE}) ({gained} + {begun} or {gained})"
+
+
+_TOP_BLOCKS = f"topk(10, {_grown('asyncio.eventloop.block.time')})"
+
+_TOP_ROUTES = "topk(20, sum by (http_route) (increase(<asyncio.request.count>[$__range])))"
+
 
 # Colours that mean the same on each panel; grey needs no attention.
 _GREY = "#808080"
@@ -40,26 +65,44 @@ _RANKED = {"legend": {"displayMode": "table", "placement": "bottom", "showLegend
                       "sortBy": "Mean", "sortDesc": True}}  # fmt: skip
 
 ROWS = (
+    # Eight panels, 21 units high with their heading: what a screen of 1920 x 1080 shows below Grafana's own bars.
     Row("Is the loop healthy?", (
+        Panel("Time blocked", ((f"max({_BLOCKED})", "most blocked loop"),),
+              "The share of its time in which the loop was in a slow callback. It could serve nothing else.",
+              "stat", "percentunit", 6, 4, limit=config.TIME_BLOCKED.value, alert="AsyncioTimeBlocked", decimals=1),
+        Panel("Lag, p99", ((f"max({p99('asyncio.eventloop.lag', BY)})", "slowest loop"),),
+              "What a request that arrives at a random moment waits before the loop looks at it.",
+              "stat", "s", 6, 4, limit=config.LAG_BOUND, alert="AsyncioLagHigh"),
         Panel("Utilization", ((f"max({_BUSY})", "busiest loop"),), "The busiest loop's share of time that is not idle.",
-              "stat", "percentunit", 8, 4, limit=config.SATURATED.value, alert="AsyncioLoopSaturated"),
+              "stat", "percentunit", 6, 4, limit=config.SATURATED.value, alert="AsyncioLoopSaturated", decimals=0),
         Panel("Blocked now", (("max(<asyncio.eventloop.blocked.time>)", "longest"),),
-              "How long the longest callback that runs now has lasted.", "stat", "s", 8, 4,
+              "How long the longest callback that runs now has lasted.", "stat", "s", 6, 4,
               limit=config.BLOCKED.value, alert="AsyncioLoopBlocked"),
-        Panel("Schedule delay, p99", ((p99("asyncio.eventloop.schedule.delay"), "p99"),),
-              "From ready to running: everything on the loop waits so long.", "stat", "s", 8, 4,
-              limit=config.DELAY_BOUND, alert="AsyncioScheduleDelayHigh"),
-        Panel("Utilization by loop", ((_BUSY, NAME),), "Near 1, the loop has no time left and its queue grows.",
-              unit="percentunit", limit=config.SATURATED.value, alert="AsyncioLoopSaturated"),
-        Panel("Where the time goes", ((rate(_TIME, "state"), "{{state}}"),),
-              "Seconds in a second; the states add up to the number of loops that run.", stacked=True,
-              colours=_STATES),
+        Panel("Top culprits", (
+                  (_TOP_BLOCKS, "seconds"),
+                  (f"{_grown('asyncio.eventloop.callback.slow')} and {_TOP_BLOCKS}", "times"),
+                  (f"max by ({SITE}) (max_over_time(<asyncio.eventloop.block.longest>[$__range])) and {_TOP_BLOCKS}",
+                   "worst"),
+              ), "The program's own functions that blocked the loop, within the dashboard's time range. The instance's"
+              " own page has their files and lines.",
+              "table", "s", 12, alert="AsyncioTimeBlocked", traces=True, condition="a loop has been blocked",
+              columns=(Column(SITE, "Function"), Column("Value #A", "Seconds", "s"),
+                       Column("Value #B", "Times", "short"), Column("Value #C", "Worst", "s"))),
+        Panel("Time blocked by loop", ((_BLOCKED, NAME),),
+              "The share of arrivals that meet a blocked loop. Click a line for the instance's own page.",
+              unit="percentunit", width=12, limit=config.TIME_BLOCKED.value, alert="AsyncioTimeBlocked", traces=True),
         Panel("Lag by loop, p99", ((p99("asyncio.eventloop.lag", BY), NAME),),
-              "What a callback that became ready at a random moment would have waited: what clients wait."),
-        Panel("Schedule delay by loop, p99", ((p99("asyncio.eventloop.schedule.delay", BY), NAME),),
-              limit=config.DELAY_BOUND, alert="AsyncioScheduleDelayHigh", traces=True),
+              "What users wait for the loop. Click a line for the instance's own page.",
+              width=12, limit=config.LAG_BOUND, alert="AsyncioLagHigh", traces=True),
+        Panel("Utilization by loop", ((_BUSY, NAME),), "Near 1, the loop has no time left and its queue grows.",
+              unit="percentunit", width=12, limit=config.SATURATED.value, alert="AsyncioLoopSaturated"),
     )),
     Row("What blocked it?", (
+        Panel("Time blocked by culprit", (
+                  (f"topk(10, sum by ({SITE}) (rate(<asyncio.eventloop.block.time>[$__rate_interval])))",
+                   f"{{{{{SITE}}}}}"),
+              ), "The program's own functions that blocked it.", alert="AsyncioTimeBlocked", traces=True,
+              condition="a loop has been blocked", options=_RANKED),
         Panel("Episodes by cause", ((rate("asyncio.eventloop.block.episodes", "cause"), "{{cause}}"),),
               "Blocks a second. cpu: it computed; syscall: a blocking call; gil: another thread held the interpreter;"
               " off_cpu: the machine was busy.", unit="cps", stacked=True, alert="AsyncioLoopBlocked", traces=True,
@@ -67,19 +110,9 @@ ROWS = (
         Panel("Time blocked by cause", ((rate("asyncio.eventloop.block.duration", "cause", ":sum"), "{{cause}}"),),
               "Seconds in a second.", stacked=True, traces=True, colours=_CAUSES,
               condition="a loop has been blocked"),
-        Panel("Time blocked by culprit", (
-                  ("topk(10, sum by (code_function_name) (rate(<asyncio.eventloop.block.time>[$__rate_interval])))",
-                   "{{code_function_name}}"),
-              ), "The program's own functions that blocked it.", alert="AsyncioLoopBlocked", traces=True,
-              condition="a loop has been blocked", options=_RANKED),
         Panel("Slow iterations", ((_SLOW_ITERATIONS, NAME),),
-              f"Iterations over {config.DELAY_BOUND:g} s, a second: many short callbacks block like one long one.",
+              f"Iterations over {config.LAG_BOUND:g} s, a second: many short callbacks block like one long one.",
               unit="cps"),
-        Panel("Slow callbacks by function", (
-                  ("topk(20, sum by (code_function_name) (increase(<asyncio.eventloop.callback.slow>[$__range])))", ""),
-              ), "Within the dashboard's time range. The service's /slow has file and line.", "table", "short", 10,
-              alert="AsyncioLoopBlocked", traces=True, condition="a callback was slow",
-              headings={"code_function_name": "Function", "Value": "Times"}),
         Panel("Time by coroutine", (
                   ("topk(10, sum by (code_function_name) (rate(<asyncio.eventloop.callback.time>[$__rate_interval])))",
                    "{{code_function_name}}"),
@@ -88,10 +121,32 @@ ROWS = (
                                                  "generation {{cpython_gc_generation}}"),),
               "Stops every thread.", width=6, condition="garbage was collected"),
     )),
+    Row("What do the routes take?", (
+        Panel("Time of requests by route", (
+                  (_TOP_ROUTES, "requests"),
+                  *((f"{_PER_REQUEST.format(state=state)} and {_TOP_ROUTES}", state) for state in REQUEST_STATES),
+              ), "Within the dashboard's time range; times are means of a request. running: on the loop; waiting: for"
+              " the loop; suspended: for anything else.", "table", "s", 12,
+              condition="a request through obsloop.asgi.Middleware has ended",
+              columns=(Column("http_route", "Route"), Column("Value #A", "Requests", "short"),
+                       *(Column(f"Value #{letter}", state.capitalize(), "s")
+                         for letter, state in zip("BCD", REQUEST_STATES, strict=True)))),
+        Panel("Time on the loop by route", (
+                  ("topk(10, sum by (http_route) (rate(<asyncio.request.time|state=\"running\">[$__rate_interval])))",
+                   "{{http_route}}"),
+              ), "Seconds in a second: the routes that keep the loop busy.", width=12, options=_RANKED,
+              condition="a request through obsloop.asgi.Middleware has ended"),
+    )),
     Row("What waits?", (
+        Panel("Where the time goes", ((rate(_TIME, "state"), "{{state}}"),),
+              "Seconds in a second; the states add up to the number of loops that run.", stacked=True,
+              colours=_STATES),
+        Panel("Schedule delay by loop, p99", ((p99("asyncio.eventloop.schedule.delay", BY), NAME),),
+              "From ready to running, of callbacks. Few become ready in a block, so the lag can be far longer.",
+              limit=config.LAG_BOUND, traces=True),
         Panel("Ready queue, p99 depth", ((p99("asyncio.eventloop.ready.depth", BY), NAME),), "Callbacks in the queue.",
               unit="short"),
-        Panel("Timer lateness, p99", ((p99("asyncio.eventloop.timer.lateness", BY), NAME),), limit=config.DELAY_BOUND),
+        Panel("Timer lateness, p99", ((p99("asyncio.eventloop.timer.lateness", BY), NAME),), limit=config.LAG_BOUND),
         Panel("First step of a task, p99", ((p99("asyncio.task.first_step.delay", BY), NAME),),
               "From creation to the first instruction."),
         Panel("Executor queue", (("sum by (executor) (<asyncio.executor.queue.length>)", "{{executor}}"),),

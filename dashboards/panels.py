@@ -28,6 +28,15 @@ _TRACES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: the label in it, or the value of a query (`Value`; with several queries `Value #A`)."""
+
+    field: str
+    heading: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """One panel: its queries are `(query, legend)`; metrics are written as in `queries`."""
 
@@ -49,8 +58,9 @@ class Panel:
     """The event before which the panel is empty; none if it always has data."""
     colours: dict[str, str] = field(default_factory=dict[str, str])
     """Colours with a meaning, by the series' name in the legend; other series get Grafana's, in order."""
-    headings: dict[str, str] = field(default_factory=dict[str, str])
-    """A table's headings, by the label in the column; the counted column is `Value`."""
+    columns: tuple[Column, ...] = ()
+    """A table's columns, from left to right. It is sorted by the second one."""
+    decimals: int | None = None
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def expressions(self) -> list[str]:
@@ -123,21 +133,26 @@ def _variables() -> list[dict[str, Any]]:
 
 
 def _placed(rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the rows, all but the first one closed, and the panels that are not in a closed row."""
     number, top = 1, 0
     for row in rows:
-        yield {"id": number, "type": "row", "title": row.title, "collapsed": False, "panels": [],
-               "gridPos": {"h": 1, "w": WIDTH, "x": 0, "y": top}}  # fmt: skip
+        heading: dict[str, Any] = {"id": number, "type": "row", "title": row.title, "collapsed": top > 0, "panels": [],
+                                   "gridPos": {"h": 1, "w": WIDTH, "x": 0, "y": top}}  # fmt: skip
+        yield heading
         number, top, left, tall = number + 1, top + 1, 0, 0
+        placed: list[dict[str, Any]] = []
         for panel in row.panels:
             if left + panel.width > WIDTH:
                 top, left, tall = top + tall, 0, 0
-            yield {
-                "id": number,
-                "gridPos": {"h": panel.height, "w": panel.width, "x": left, "y": top},
-                **_panel(panel),
-            }
+            place = {"h": panel.height, "w": panel.width, "x": left, "y": top}
+            placed.append({"id": number, "gridPos": place, **_panel(panel)})
             number, left, tall = number + 1, left + panel.width, max(tall, panel.height)
         top += tall
+        if heading["collapsed"]:
+            # Grafana asks for their data when the row is opened. Below a closed row there is only its heading.
+            heading["panels"], top = placed, heading["gridPos"]["y"] + 1
+        else:
+            yield from placed
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
@@ -162,8 +177,12 @@ def _panel(panel: Panel) -> dict[str, Any]:
                 **_scale(panel),
                 "thresholds": {"mode": "absolute", "steps": steps},
                 "custom": _custom(panel),
+                **_data_links(panel),
             },
-            "overrides": [_coloured(name, colour) for name, colour in panel.colours.items()],
+            "overrides": [
+                *(_coloured(name, colour) for name, colour in panel.colours.items()),
+                *(_measured(column) for column in panel.columns if column.unit),
+            ],
         },
         "options": {**_options(panel), **panel.options},
         **({"transformations": _columns(panel)} if panel.kind == "table" else {}),
@@ -198,6 +217,14 @@ def _links(panel: Panel) -> list[dict[str, Any]]:
     return links
 
 
+def _data_links(panel: Panel) -> dict[str, Any]:
+    """Return a link from each instance that the panel shows to obsloop's own pages in it."""
+    if panel.kind != "timeseries" or not any("{{instance}}" in legend for _, legend in panel.queries):
+        return {}
+    page = "http://${__field.labels.instance}/"
+    return {"links": [{"title": "${__field.labels.instance}: its own page", "url": page, "targetBlank": True}]}
+
+
 def _custom(panel: Panel) -> dict[str, Any]:
     if panel.kind != "timeseries":
         return {}
@@ -216,9 +243,7 @@ def _scale(panel: Panel) -> dict[str, Any]:
     """Return the axis: from 0, for a share to 1. With any other axis, noise looks like a change."""
     if panel.kind == "timeseries":
         return {"min": 0, "max": 1} if panel.unit == "percentunit" else {"min": 0}
-    if panel.kind == "table":
-        return {"decimals": 0}  # `increase` extrapolates whole numbers to fractions
-    return {}
+    return {} if panel.decimals is None else {"decimals": panel.decimals}
 
 
 def _coloured(name: str, colour: str) -> dict[str, Any]:
@@ -228,9 +253,22 @@ def _coloured(name: str, colour: str) -> dict[str, Any]:
     }
 
 
+def _measured(column: Column) -> dict[str, Any]:
+    # `increase` extrapolates whole numbers to fractions.
+    decimals = [{"id": "decimals", "value": 0}] if column.unit == "short" else []
+    return {
+        "matcher": {"id": "byName", "options": column.heading},
+        "properties": [{"id": "unit", "value": column.unit}, *decimals],
+    }
+
+
 def _columns(panel: Panel) -> list[dict[str, Any]]:
     """Return transformations that merge all queries into one table, without the column of times, with headings."""
-    organized = {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": panel.headings}
+    organized = {
+        "excludeByName": {"Time": True},
+        "indexByName": {column.field: index for index, column in enumerate(panel.columns)},
+        "renameByName": {column.field: column.heading for column in panel.columns},
+    }
     return [{"id": "merge", "options": {}}, {"id": "organize", "options": organized}]
 
 
@@ -248,7 +286,7 @@ def _options(panel: Panel) -> dict[str, Any]:
             "textMode": "auto", "wideLayout": True, "showPercentChange": False, "percentChangeColorMode": "standard",
         }  # fmt: skip
     if kind == "table":
-        sort = {"displayName": panel.headings.get("Value", "Value"), "desc": True}
+        sort = {"displayName": panel.columns[1].heading, "desc": True}
         return {"showHeader": True, "cellHeight": "sm", "sortBy": [sort]}
     return {
         "calculate": False,

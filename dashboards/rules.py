@@ -6,20 +6,21 @@ loop's name), `job:` all loops of a job. Federate or remote-write only the latte
 
 from typing import Any
 
-from config import DELAY_BOUND
+from config import LAG_BOUND
 from queries import LOOP, promql
 
 LEVELS = {"loop": f"job, instance, {LOOP}", "job": "job"}
-DELAY_WINDOWS = ("5m", "30m", "1h", "6h")
-BAD = "asyncio_eventloop_schedule_delay:bad_ratio_rate"
+LAG_WINDOWS = ("5m", "30m", "1h", "6h")
+BAD = "asyncio_eventloop_lag:bad_ratio_rate"
+BLOCKED = "asyncio_eventloop_block_time:ratio_rate5m"
 
 
 def groups() -> list[dict[str, Any]]:
     """Return the rule groups as Prometheus reads them."""
     return [
-        {"name": "obsloop.loops", "interval": "30s", "rules": [*_busy(), *_delays(), *_rates()]},
+        {"name": "obsloop.loops", "interval": "30s", "rules": [*_busy(), *_blocked(), *_p99(), *_rates()]},
         # Less often, since they have long windows over many series.
-        {"name": "obsloop.delays", "interval": "1m", "rules": [_bad("loop", window) for window in DELAY_WINDOWS]},
+        {"name": "obsloop.lags", "interval": "1m", "rules": [_bad("loop", window) for window in LAG_WINDOWS]},
     ]
 
 
@@ -38,20 +39,30 @@ def _busy() -> list[dict[str, Any]]:
     ]
 
 
+def _blocked() -> list[dict[str, Any]]:
+    blocked, every = "rate(<asyncio.eventloop.block.time>[5m])", "rate(<asyncio.eventloop.time>[5m])"
+    return [
+        _rule(f"{level}:{BLOCKED}", f"sum by ({by}) ({blocked}) / (sum by ({by}) ({every}) > 0)")
+        for level, by in LEVELS.items()
+    ]
+
+
 def _bad(level: str, window: str) -> dict[str, Any]:
     by = LEVELS[level]
-    delay = "asyncio.eventloop.schedule.delay"
-    good = f'sum by ({by}) (rate(<{delay}:bucket|le="{DELAY_BOUND:g}">[{window}]))'
-    every = f"sum by ({by}) (rate(<{delay}:count>[{window}]))"
+    good = f'sum by ({by}) (rate(<asyncio.eventloop.lag:bucket|le="{LAG_BOUND:g}">[{window}]))'
+    every = f"sum by ({by}) (rate(<asyncio.eventloop.lag:count>[{window}]))"
     return _rule(f"{level}:{BAD}{window}", f"1 - {good} / ({every} > 0)")
 
 
-def _delays() -> list[dict[str, Any]]:
-    buckets = "rate(<asyncio.eventloop.schedule.delay:bucket>[5m])"
+def _p99() -> list[dict[str, Any]]:
     return [
         _rule(
-            f"{level}:asyncio_eventloop_schedule_delay_seconds:p99_rate5m",
-            f"histogram_quantile(0.99, sum by ({by}, le) ({buckets}))",
+            f"{level}:{series}:p99_rate5m",
+            f"histogram_quantile(0.99, sum by ({by}, le) (rate(<{metric}:bucket>[5m])))",
+        )
+        for series, metric in (
+            ("asyncio_eventloop_lag_seconds", "asyncio.eventloop.lag"),
+            ("asyncio_eventloop_schedule_delay_seconds", "asyncio.eventloop.schedule.delay"),
         )
         for level, by in LEVELS.items()
     ]

@@ -27,6 +27,23 @@ def modules(monkeypatch):
     return alerts, alert_tests, queries
 
 
+def all_panels(board: dict) -> list[dict]:
+    """The dashboard's rows and panels, those of closed rows too."""
+    return [one for panel in board["panels"] for one in (panel, *panel.get("panels", ()))]
+
+
+def assert_apart(panels: list[dict]) -> None:
+    """Each panel has a place within the width, and no other panel has it."""
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        columns = range(place["x"], place["x"] + place["w"])
+        mine = {(x, y) for x in columns for y in range(place["y"], place["y"] + place["h"])}
+        assert not mine & taken, panel["title"]
+        taken |= mine
+
+
 def build(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(DASHBOARDS / "build.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -132,21 +149,42 @@ def test_dashboards_can_be_provisioned():
         assert "id" not in board
         names = [variable["name"] for variable in board["templating"]["list"]]
         assert names == ["datasource", "traces", "job", "instance", "loop"]
-        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-        counters: set[tuple[int, int]] = set()
-        for panel in board["panels"]:
-            place = panel["gridPos"]
-            assert place["x"] + place["w"] <= 24
-            mine = {
-                (x, y)
-                for x in range(place["x"], place["x"] + place["w"])
-                for y in range(place["y"], place["y"] + place["h"])
-            }
-            assert not mine & counters, panel["title"]
-            counters |= mine
+        panels = all_panels(board)
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        assert_apart(board["panels"])  # the closed rows have one line each
+        for row in board["panels"]:
+            assert_apart([row, *row.get("panels", ())])
+        for panel in panels:
             if panel["type"] != "row":
                 assert panel["datasource"]["uid"] == "${datasource}"
                 assert all('job=~"$job",instance=~"$instance"' in target["expr"] for target in panel["targets"])
+
+
+def test_the_first_screen_answers_what_users_feel():
+    """Eight panels and all other rows, closed, on 1920 x 1080: what Grafana's bars leave has 24 lines of its grid."""
+    board = json.loads((GENERATED / "obsloop-overview.json").read_text())
+    first, *panels = [panel for panel in board["panels"] if panel["type"] != "row" or not panel["collapsed"]]
+    assert first["type"] == "row"
+    assert len(panels) == 8
+    assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) <= 24
+    titles = [panel["title"] for panel in panels]
+    assert titles[:5] == ["Time blocked", "Lag, p99", "Utilization", "Blocked now", "Top culprits"]
+    closed = [panel for panel in board["panels"] if panel.get("collapsed")]
+    assert [row["title"] for row in closed if not row["panels"]] == []
+    culprits = panels[4]["transformations"][-1]["options"]["renameByName"]
+    assert list(culprits.values()) == ["Function", "Seconds", "Times", "Worst"]
+
+
+def test_every_line_of_an_instance_links_to_its_own_page():
+    """Also in closed rows. The instance is the address that Prometheus scrapes, which serves people too."""
+    linked = 0
+    for path in BOARDS:
+        for panel in all_panels(json.loads(path.read_text())):
+            legends = " ".join(target["legendFormat"] for target in panel.get("targets", ()))
+            urls = [link["url"] for link in panel.get("fieldConfig", {}).get("defaults", {}).get("links", ())]
+            assert urls == (["http://${__field.labels.instance}/"] if "{{instance}}" in legends else []), panel["title"]
+            linked += len(urls)
+    assert linked > 10
 
 
 def test_every_alert_has_an_entry_in_the_runbook_and_two_tests(modules):

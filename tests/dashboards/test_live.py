@@ -187,7 +187,8 @@ def expressions(job: str) -> dict[str, tuple[str, bool]]:
     """Each panel's queries, for that job, and whether the panel says that something must have happened first."""
     found = {}
     for path in sorted(GENERATED.glob("obsloop-*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
+        panels = [one for row in json.loads(path.read_text())["panels"] for one in (row, *row.get("panels", ()))]
+        for panel in panels:
             for target in panel.get("targets", ()):
                 text = target["expr"].replace("$__rate_interval", "1m").replace("$__range", "1m")
                 text = text.replace("$job", job).replace("$instance", ".*").replace("$loop", ".*")

@@ -131,7 +131,7 @@ def shoot(folder: Path, chromium: str) -> None:
                 shots.append({"url": url, "width": WIDTH, "parts": parts})
         for shot in shots[:2]:
             mode = str(shot["url"]).rpartition("=")[2]
-            shot["parts"].append({"file": str(folder / f"kept-{mode}.png"), "selectors": ["#row-0", "#row-1"]})
+            shot["parts"].append({"file": str(folder / f"kept-{mode}.png"), "selectors": ["#row-0"]})
         run(["node", "shoot.mjs", chromium], json.dumps(shots))
         server.shutdown()
 

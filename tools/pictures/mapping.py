@@ -72,7 +72,7 @@ def rows(board: Json, window: Window, ask: Ask) -> list[Json]:
     found: list[Json] = []
     for panel in board["panels"]:
         if panel["type"] == "row":
-            found.append({"title": panel["title"], "panels": []})
+            found.append({"title": panel["title"], "panels": [drawn(one, window, ask) for one in panel["panels"]]})
         else:
             found[-1]["panels"].append(drawn(panel, window, ask))
     for row in found:  # make places relative to the row's top
@@ -112,6 +112,8 @@ def fixed(panel: Json) -> dict[str, str]:
     found: dict[str, str] = {}
     for override in panel["fieldConfig"]["overrides"]:
         matcher, properties = override["matcher"], override["properties"]
+        if panel["type"] == "table":
+            continue  # a column's
         if matcher["id"] != "byName" or [one["id"] for one in properties] != ["color"]:
             raise UnknownError(f"{panel['title']!r}: the override {override} is not known to tools/pictures/mapping.py")
         found[matcher["options"]] = colour(properties[0]["value"]["fixedColor"])
@@ -184,21 +186,34 @@ def table(panel: Json) -> Json:
         if transformation["id"] == "organize":
             hidden, renamed = transformation["options"]["excludeByName"], transformation["options"]["renameByName"]
     sort = {by["displayName"]: "desc" if by["desc"] else "asc" for by in panel["options"]["sortBy"]}
-    labels = sorted(set(renamed) - {"Time", "Value"})
+    overrides = {one["matcher"]["options"]: one["properties"] for one in panel["fieldConfig"]["overrides"]}
     columns: list[Json] = [{"name": "timestamp", "header": "Time", "hide": bool(hidden.get("Time"))}]
-    columns += [{"name": label, "header": renamed[label], "align": "left"} for label in labels]
-    heading = renamed.get("Value", "Value")
-    value: Json = {
-        "name": "value",
-        "header": heading,
-        "align": "right",
-        "format": unit(panel),
-        "width": 90,
-        "enableSorting": True,
+    for name, heading in renamed.items():
+        if not name.startswith("Value"):
+            columns.append({"name": name, "header": heading, "align": "left"})
+            continue
+        properties = {one["id"]: one["value"] for one in overrides.get(heading, ())}
+        columns.append({
+            "name": perses_column(name),
+            "header": heading,
+            "align": "right",
+            "format": unit({"fieldConfig": {"defaults": {**panel["fieldConfig"]["defaults"], **properties}}}),
+            "width": 90,
+            "enableSorting": True,
+            **({"sort": sort[heading]} if heading in sort else {}),
+        })  # fmt: skip
+    return {
+        "density": "compact",
+        "columnSettings": columns,
+        # As Grafana's transformation `merge`: one row for each function, with the values of all queries.
+        "transforms": [{"kind": "MergeSeries", "spec": {}}],
     }
-    if heading in sort:
-        value["sort"] = sort[heading]
-    return {"density": "compact", "columnSettings": [*columns, value]}
+
+
+def perses_column(name: str) -> str:
+    """Return Perses's name of a column with values: Grafana's `Value #A` is `value #1`."""
+    _, _, letter = name.partition(" #")
+    return f"value #{ord(letter) - ord('A') + 1}" if letter else "value"
 
 
 def heatmap(panel: Json) -> Json:

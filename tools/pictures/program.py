@@ -21,6 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
 from app import app
 from fastapi.responses import StreamingResponse
 
+import obsloop.asgi
+
+app.add_middleware(obsloop.asgi.Middleware)
+
 _background: set[asyncio.Task[Any]] = set()
 
 
