@@ -215,6 +215,8 @@ def test_an_iteration_is_shared_out_among_its_slow_callbacks():
         loop.run_forever()
         spent = {labels[0].rpartition(".")[2]: s for labels, s in loop.snapshot()[BLOCK_TIME].items()}
         assert spent == pytest.approx({"first": 0.33, "second": 0.11})
+        longest = loop.snapshot()["asyncio.eventloop.block.longest"]
+        assert {labels[0].rpartition(".")[2]: s for labels, s in longest.items()} == pytest.approx(spent)
 
 
 def test_many_short_callbacks_share_the_blame():
