@@ -119,7 +119,7 @@ ROWS = (
               ), "The coroutines that the loop spends its time on.", alert="AsyncioLoopSaturated", options=_RANKED),
         Panel("Garbage collection, p99 pause", ((p99("cpython.gc.pause.duration", "cpython_gc_generation"),
                                                  "generation {{cpython_gc_generation}}"),),
-              "Stops every thread.", width=6, condition="garbage was collected"),
+              "Stops every thread.", condition="garbage was collected"),
     )),
     Row("What do the routes take?", (
         Panel("Time of requests by route", (

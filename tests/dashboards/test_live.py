@@ -66,9 +66,9 @@ def port() -> int:
         return probe.getsockname()[1]
 
 
-def until(condition, what: str):
+def until(condition, what: str, limit: float = LIMIT):
     """The first true answer of `condition`."""
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + limit
     while time.monotonic() < end:
         try:
             if found := condition():
@@ -76,7 +76,7 @@ def until(condition, what: str):
         except OSError:
             pass
         time.sleep(0.2)
-    raise AssertionError(f"not within {LIMIT:.0f} s: {what}")
+    raise AssertionError(f"not within {limit:.0f} s: {what}")
 
 
 class Stack:

@@ -129,8 +129,11 @@ def wait(url: str, process: "subprocess.Popen[bytes]", log: Path, limit: float =
     raise LiveError(f"{url} did not answer within {limit:.0f} s; {log} says:\n{log.read_text()[-2000:]}")
 
 
-def collect(folder: Path, seconds: float) -> None:
-    """Run the workers, the load and Prometheus for so many seconds. The scraped data stay in `folder`."""
+def collect(folder: Path, seconds: float) -> tuple[int, int]:
+    """Run the workers, the load and Prometheus for so many seconds. The scraped data stay in `folder`.
+
+    Return when the load began and ended, in seconds since the epoch.
+    """
     ports = {name: (free_port(), free_port()) for name in ("worker-1", "worker-2")}
     command = Path(sys.executable).with_name("obsloop")
     if not command.exists():
@@ -144,7 +147,9 @@ def collect(folder: Path, seconds: float) -> None:
             wait(f"http://{HOST}:{port}/wait?seconds=0", process, log)
         targets = {name: metrics for name, (_, metrics) in ports.items()}
         stack.enter_context(Prometheus(folder, targets).running())
+        begun = time.time()
         asyncio.run(load([port for port, _ in ports.values()], seconds))
+        return int(begun), int(begun + seconds)
 
 
 async def load(ports: list[int], seconds: float) -> None:

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,9 @@ def main() -> int:
         bundle(folder)  # first, so that missing packages are reported before the minutes of load
         if not options.again:
             print(f"Two workers, their load and Prometheus run for {options.minutes:g} minutes ...", flush=True)
-            begun = int(time.time())
-            collect(folder, options.minutes * 60)
+            begun, ended = collect(folder, options.minutes * 60)
             # The first rates have too few scrapes; during the last scrapes a worker may end.
-            (folder / "window.json").write_text(json.dumps([begun + 2 * RATE_INTERVAL, int(time.time()) - 2]))
+            (folder / "window.json").write_text(json.dumps([begun + 2 * RATE_INTERVAL, ended - 2]))
         ask_everything(folder)
         shoot(folder, chromium)
         keep(folder)

@@ -198,7 +198,7 @@ def table(panel: Json) -> Json:
             "header": heading,
             "align": "right",
             "format": unit({"fieldConfig": {"defaults": {**panel["fieldConfig"]["defaults"], **properties}}}),
-            "width": 90,
+            "width": 100,
             "enableSorting": True,
             **({"sort": sort[heading]} if heading in sort else {}),
         })  # fmt: skip

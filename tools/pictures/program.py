@@ -24,6 +24,9 @@ from fastapi.responses import StreamingResponse
 import obsloop.asgi
 
 app.add_middleware(obsloop.asgi.Middleware)
+# Once: it reads all certificates of the system, which blocks the loop.
+app.state.trusting = ssl.create_default_context()
+app.state.trusting.check_hostname, app.state.trusting.verify_mode = False, ssl.CERT_NONE
 
 _background: set[asyncio.Task[Any]] = set()
 
@@ -105,8 +108,7 @@ async def fail() -> dict[str, str]:
 async def reach(port: int, tls_port: int) -> dict[str, str]:
     """Connect by name, and with TLS; fail at a closed port, at a port without TLS, and by an unknown port name."""
     loop = asyncio.get_running_loop()
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    trusting = app.state.trusting
     for arguments in (
         {"host": "localhost", "port": port},
         {"host": "localhost", "port": tls_port, "ssl": trusting},
