@@ -2,7 +2,7 @@
 # Logic longer than a few lines is in tools/.
 
 PYTHON ?= python3
-SECONDS ?= 30
+SECONDS ?= 10
 # Passed on to pytest: make test TESTS="tests/cli -k port"
 TESTS ?= tests
 # How many tests run side by side; 0 runs them one after another, in one process.
@@ -25,9 +25,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
 	  printf '  %-18s %s\n' "$$name" "$$what"; done
 	@echo
-	@echo '  PYTHON=python3.13 chooses the interpreter (3.11 to 3.15), SECONDS=30 the length of the demo.'
+	@echo '  PYTHON=python3.13 chooses the interpreter (3.11 to 3.15), SECONDS=10 the length of the demo.'
 
-demo: ## a FastAPI application on an observed loop, with requests, and its figures as they move
+demo: ## a FastAPI application on an observed loop, with requests: what blocks it, and where
 	@$(ENVIRONMENT) demo
 	@$(BIN)/python demo/run.py --seconds $(SECONDS)
 

@@ -24,7 +24,7 @@ async def wait(seconds: float = 0.25) -> dict[str, str]:
 async def compute() -> dict[str, str]:
     """Compute for some milliseconds on the loop: harmless once, but not when many requests do it."""
     digest = b"obsloop"
-    for _ in range(12_000):
+    for _ in range(4_000):
         digest = hashlib.sha256(digest).digest()
     return {"did": f"computed {digest.hex()[:8]}"}
 

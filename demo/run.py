@@ -1,9 +1,9 @@
-"""Run the demo: start app.py under `obsloop run`, send it requests, print the loop's metrics as they change.
+"""Run the demo: start app.py under `obsloop run`, send it requests, print the loop's metrics and what blocks it.
 
-    python demo/run.py [--seconds 30] [--port 8000] [--metrics-port 9464]
+    python demo/run.py [--seconds 10] [--port 8000] [--metrics-port 9464]
 
-All that the table shows comes from /metrics, as any scraper gets it; table.py makes the table. This file has the
-observed process, the load, and a clean end: after the time, by Ctrl-C (both exit code 0), or after an error (1).
+The table comes from /metrics, as any scraper gets it (table.py); the blocks come from /slow (blocks.py). This file
+has the observed process, the load, and a clean end: after the time or by Ctrl-C (exit code 0), after an error (1).
 """
 
 import argparse
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from table import HEADER, Reading, blockers, line, read, summary
+from blocks import Blocks
+from table import HEADER, Reading, line, read, summary
 
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
@@ -32,7 +33,9 @@ PHASES = (
     ("+ computing", "/compute", 0.04),
     ("+ blocking", "/block", 1.5),
 )
-#: Seconds between two readings of the gauge "blocked for so long now", which shows a block only while it lasts.
+#: Seconds after which the second and the third phase begin, if there is time enough.
+BEGINS = (1.5, 3.0)
+#: Seconds between two readings of /slow.
 LOOK_EVERY = 0.15
 #: Seconds that the application may take to start, and to stop.
 START, STOP = 60.0, 10.0
@@ -45,7 +48,7 @@ class DemoError(Exception):
 def main() -> int:
     """Run the demo and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long (default 30)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long (default 10)")
     parser.add_argument("--port", type=int, default=8000, help="the application's port (default 8000)")
     parser.add_argument("--metrics-port", type=int, default=9464, help="obsloop's port (default 9464)")
     options = parser.parse_args()
@@ -79,13 +82,13 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
 async def demo(seconds: float, port: int, metrics_port: int) -> None:
     """Start the application, send it requests, print its metrics, stop it."""
     async with application(port, metrics_port) as (app, metrics):
-        paths = [f"curl {metrics}/{path}" for path in ("metrics", "healthz", "slow", "tasks")]
-        print(f"\nObserve it:    {paths[0]}", *paths[1:], sep="\n               ")
+        print(f"\nOpen:          {metrics}/slow while it runs, or /metrics, /healthz, /tasks")
         print(f"Block it:      curl '{app}/block?seconds=3'\n\n{HEADER}", flush=True)
         async with httpx.AsyncClient(base_url=app, timeout=60.0) as client:
             try:
-                await load_and_print(client, f"{metrics}/metrics", seconds)
-                print(f"\n{blockers((await client.get(f'{metrics}/slow')).json())}", flush=True)
+                blocks = Blocks(await get_json(client, f"{metrics}/slow"))
+                await load_and_print(client, metrics, blocks, seconds)
+                print(f"\n{blocks.answer()}", flush=True)
             except ExceptionGroup as group:  # from the task groups below
                 error = first_of(group)
                 if isinstance(error, httpx.HTTPError):
@@ -98,19 +101,20 @@ def first_of(error: Exception) -> Exception:
     return first_of(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
-async def load_and_print(client: httpx.AsyncClient, metrics: str, seconds: float) -> None:
-    """Request one more route in each phase. Print a line every second, and a summary at the end."""
+async def load_and_print(client: httpx.AsyncClient, metrics: str, blocks: Blocks, seconds: float) -> None:
+    """Request one more route in each phase. Print a line every second, each block as it ends, and a summary."""
     first = before = await scrape(client, metrics)
     begin = time.monotonic()
+    ends = [*(min(1.0, seconds / 2 / BEGINS[-1]) * second for second in BEGINS), seconds]
     async with asyncio.TaskGroup() as group:
         load: list[asyncio.Task[None]] = []
         try:
-            for number, (name, route, pause) in enumerate(PHASES, start=1):
+            for (name, route, pause), end in zip(PHASES, ends, strict=True):
                 load.append(group.create_task(ask(client, route, pause)))
-                phase_end = begin + seconds * number / len(PHASES)
-                while time.monotonic() < phase_end:
-                    now, blocked = await look(client, metrics, until=min(time.monotonic() + 1.0, phase_end))
-                    print(line(time.monotonic() - begin, name, before, now, blocked), flush=True)
+                while time.monotonic() < begin + end:
+                    await print_blocks(client, metrics, blocks, until=min(time.monotonic() + 1.0, begin + end))
+                    now = await scrape(client, metrics)
+                    print(line(time.monotonic() - begin, name, before, now), flush=True)
                     before = now
         finally:
             for task in load:
@@ -131,24 +135,34 @@ async def answer(client: httpx.AsyncClient, route: str) -> None:
     (await client.get(route)).raise_for_status()
 
 
-async def look(client: httpx.AsyncClient, metrics: str, until: float) -> tuple[Reading, float]:
-    """Return the values at `until`, and the longest block that /metrics showed until then."""
-    longest = 0.0
+async def print_blocks(client: httpx.AsyncClient, metrics: str, blocks: Blocks, until: float) -> None:
+    """Print each block that ends until the monotonic time `until`."""
     while True:
-        reading = await scrape(client, metrics)
-        longest = max(longest, reading.blocked)
+        for block in blocks.update(await get_json(client, f"{metrics}/slow")):
+            print(f"  blocked {block.seconds:.2f} s by {block.where}", flush=True)
         if time.monotonic() >= until:
-            return reading, longest
+            return
         await asyncio.sleep(min(LOOK_EVERY, max(0.0, until - time.monotonic())))
 
 
 async def scrape(client: httpx.AsyncClient, metrics: str) -> Reading:
     """Return the values of now."""
-    response = await client.get(metrics)
-    at = time.monotonic()
+    response = await get(client, f"{metrics}/metrics")
+    return read(response.text, time.monotonic())
+
+
+async def get_json(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    """Return the JSON that a page of obsloop answers."""
+    answer: dict[str, Any] = (await get(client, f"{url}?format=json")).json()
+    return answer
+
+
+async def get(client: httpx.AsyncClient, url: str) -> httpx.Response:
+    """Return what obsloop answers."""
+    response = await client.get(url)
     if response.is_error:
-        raise DemoError(f"{metrics} answers {response.status_code}: {response.text}")
-    return read(response.text, at)
+        raise DemoError(f"{url} answers {response.status_code}: {response.text}")
+    return response
 
 
 @contextlib.asynccontextmanager

@@ -1,36 +1,32 @@
 """Make the demo's table from the text of /metrics, with a few rates and a quantile.
 
 Every metric is a counter or a histogram that only grows, so a line of the table is the difference between two
-readings. Nothing here knows obsloop but for the names of its metrics.
+readings. It knows of obsloop only the names of its metrics.
 """
 
 import math
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 _TIME = "asyncio_eventloop_time_seconds_total"
 _DELAY = "asyncio_eventloop_schedule_delay_seconds_bucket"
 _DURATION = "asyncio_eventloop_callback_duration_seconds"
-_BLOCKED = "asyncio_eventloop_blocked_time_seconds"
+_BLOCKED = "asyncio_eventloop_block_time_seconds_total"
 
-#: Kinds of callbacks that have a column of their own; the others share one.
+#: Kinds of callbacks that have a column.
 _KINDS = {"task_step": "steps/s", "timer": "timers/s", "reader": "reads/s"}
 
-_COLUMNS = "{:>6}  {:<12} {:>5} {:>5} {:>9} {:>5}  {:>10} {:>10} {:>8}  {:>8} {:>8} {:>8} {:>8}"
-HEADER = _COLUMNS.format(
-    "second", "load", "busy", "idle", "callbacks", "gc", "p99 delay", "slowest", "blocked", *_KINDS.values(), "others/s"
-)  # fmt: skip
+_COLUMNS = "{:>6}  {:<12} {:>5} {:>5}  {:>10} {:>10} {:>8}  {:>8} {:>8} {:>8}"
+HEADER = _COLUMNS.format("second", "load", "busy", "idle", "p99 delay", "slowest", "blocked", *_KINDS.values())
 
 _LEGEND = """\
-busy       share of the time that the loop was not idle; idle, callbacks and gc are shares of it too
+busy       share of the time that the loop was not idle
 p99 delay  99 of 100 callbacks began at most so long after they were ready
 slowest    the longest callback took at most so long
-blocked    the longest time in one callback that /metrics showed while it lasted
-steps/s    task steps, timers, readers and other callbacks a second"""
+blocked    how long the loop was blocked
+steps/s    task steps, timers and readers a second"""
 
 
 @dataclass
@@ -57,6 +53,7 @@ class Reading:
             {key: value - before.calls.get(key, 0.0) for key, value in self.calls.items()},
             {key: value - before.delays.get(key, 0.0) for key, value in self.delays.items()},
             {key: value - before.durations.get(key, 0.0) for key, value in self.durations.items()},
+            self.blocked - before.blocked,
         )
 
 
@@ -74,7 +71,7 @@ def read(text: str, at: float) -> Reading:
             elif sample.name == _DELAY:
                 reading.delays[float(sample.labels["le"])] += sample.value
             elif sample.name == _BLOCKED:
-                reading.blocked = max(reading.blocked, sample.value)
+                reading.blocked += sample.value
     return reading
 
 
@@ -86,17 +83,15 @@ def quantile(buckets: dict[float, float], q: float) -> float:
     return next(bound for bound, count in sorted(buckets.items()) if count >= q * total)
 
 
-def line(second: float, load: str, before: Reading, now: Reading, blocked: float) -> str:
+def line(second: float, load: str, before: Reading, now: Reading) -> str:
     """Return one line of the table: the difference between two readings."""
     passed = now.since(before)
-    ran = passed.ran or math.nan
-    idle, calls, gc = (passed.states.get(state, 0.0) / ran for state in ("idle", "callback", "gc"))
-    rates = {kind: count / passed.at for kind, count in passed.calls.items()}
+    idle = passed.states.get("idle", 0.0) / (passed.ran or math.nan)
     return _COLUMNS.format(
-        f"{second:.1f}", load, _share(1.0 - idle), _share(idle), _share(calls), _share(gc),
+        f"{second:.1f}", load, _share(1.0 - idle), _share(idle),
         _at_most(quantile(passed.delays, 0.99)), _at_most(quantile(passed.durations, 1.0)),
-        f"{blocked:.2f} s" if blocked >= 0.05 else "-",
-        *(f"{rates.pop(kind, 0.0):.0f}" for kind in _KINDS), f"{sum(rates.values()):.0f}",
+        f"{passed.blocked:.2f} s" if passed.blocked else "-",
+        *(f"{passed.calls.get(kind, 0.0) / passed.at:.0f}" for kind in _KINDS),
     )  # fmt: skip
 
 
@@ -105,21 +100,6 @@ def summary(first: Reading, last: Reading) -> str:
     passed = last.since(first)
     shares = ", ".join(f"{state} {seconds:.2f}" for state, seconds in passed.states.items())
     return f"{_LEGEND}\n\nIn {passed.at:.2f} s the loop ran {passed.ran:.2f} s: {shares} s."
-
-
-def blockers(slow: dict[str, Any]) -> str:
-    """Return what blocked the loop, from /slow: one line for each place and cause, the longest sum first."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for event in slow["events"]:
-        if event["event"] == "loop_blocked":
-            where = re.search(r"at (\S+:\d+ in \S+)", event["detail"])
-            place = where[1] if where else event["name"]
-            found.setdefault((place, event["cause"]), []).append(event["duration_seconds"])
-    lines = [
-        f"  {len(times)} x up to {max(times):.2f} s, cause {cause}: {where}"
-        for (where, cause), times in sorted(found.items(), key=lambda item: sum(item[1]), reverse=True)[:5]
-    ]
-    return "\n".join(["What blocked the loop:", *lines]) if lines else "Nothing blocked the loop."
 
 
 def _share(value: float) -> str:
