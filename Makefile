@@ -19,7 +19,7 @@ export PATH := $(PATH):$(CURDIR)/.parts/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test parts test-all conformance bench lint dashboards pictures format wheel clean
+.PHONY: help docs demo stack test parts test-all conformance bench lint dashboards pictures format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -67,6 +67,10 @@ lint: ## linter, format, types by two checkers in strict mode, and whether gener
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/python dashboards/build.py --check
 	@$(PYTHON) deploy/build.py --check
+
+docs: ## the API reference from the docstrings, as HTML in build/api; a warning is an error
+	@$(ENVIRONMENT) docs
+	@$(BIN)/python tools/api.py build/api
 
 dashboards: ## make dashboards/generated from the catalogue and dashboards/config.py, and what Kubernetes gets of it
 	@$(ENVIRONMENT) test

@@ -1,4 +1,4 @@
-"""README.md and the guide as a user takes them: every code block is run for real, and every name in them exists.
+"""README.md and the guide (docs/) as a user takes them: every code block is run, and every name in them exists.
 
 A block of a language that is not known here, or a command that no test runs, is a failure: nothing is promised that
 nobody has tried.
@@ -6,6 +6,7 @@ nobody has tried.
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -26,32 +27,45 @@ from tests.exporters.otlp import HttpReceiver, receiving
 from tests.exporters.traces import spans_of, until
 
 ROOT = Path(__file__).parents[1]
-PAGES = {path: path.read_text() for path in (ROOT / "README.md", ROOT / "docs" / "guide.md")}
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 README = "\n".join(PAGES.values())
 SECONDS = 60  # for a start on a busy machine; nothing is asserted about it
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PYTHON = [text for language, text in BLOCKS if language == "python"]
-COMMANDS = [
-    line.split("#")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line
-]
+FILES = [text for language, text in BLOCKS if language in ("python", "ini") and re.match(r"# (\w+\.\w+)\n", text)]
+AIOHTTP = next(text for text in FILES if text.startswith("# aio.py\n"))  # it serves until it is stopped
+PYTHON = [text for language, text in BLOCKS if language == "python" and text != AIOHTTP]
+COMMANDS = list(
+    dict.fromkeys(  # the recipes repeat some
+        line.split("#")[0].strip()
+        for language, text in BLOCKS
+        if language == "sh"
+        for line in text.splitlines()
+        if line
+    )
+)
 SERVERS = [command for command in COMMANDS if "uvicorn" in command and "opentelemetry" not in command]
+(GUNICORN,) = (command for command in SERVERS if "gunicorn" in command)
+(AIO,) = (command for command in COMMANDS if command.endswith("python aio.py"))
+(LOGGED,) = (command for command in SERVERS if "logging.ini" in command)
 URLS = [command.removeprefix("curl ") for command in COMMANDS if command.startswith("curl ")]
 # The rest: what this test run itself, or test_demo.py, has done already; and what has a test of its own below.
 TRACED, INSTRUMENTED = (command for command in COMMANDS if "opentelemetry-instrument" in command)
-DONE = {"make demo", "make test", 'pip install "obsloop[prometheus]"', "pytest test_report.py", TRACED, INSTRUMENTED}
+DONE = {"make demo", 'pip install ".[prometheus]"', "pytest test_report.py", TRACED, INSTRUMENTED, AIO}
+# What a test shows to work by itself needs its packages: not on every interpreter.
+NEEDS_CLIENTS = {GUNICORN: [pytest.mark.clients]}
 
 
 def name_of(program):
     """What the block says that its file is called."""
-    match = re.match(r"# (\w+\.py)\n", program)
+    match = re.match(r"# (\w+\.\w+)\n", program)
     return match[1] if match else "program.py"
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A user's folder, with the files that README shows by name."""
-    for program in PYTHON:
+    for program in FILES:
         (tmp_path / name_of(program)).write_text(program)
     return tmp_path
 
@@ -100,14 +114,14 @@ def run(folder, *arguments):
 
 @contextlib.contextmanager
 def served(command, folder, **variables):
-    """The URL of an application that a command of README serves, and that of its figures."""
-    app, figures = free_port(), free_port()
+    """The URL of an application that a command of README serves, and the port of its metrics."""
+    app, metrics = free_port(), free_port()
     # The ports that README names are the defaults, and may be taken here: the same places, other numbers.
-    variables |= {"UVICORN_PORT": str(app)}
+    variables |= {"UVICORN_PORT": str(app), "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{app}"}
     if command.startswith("obsloop run"):
-        variables["OBSLOOP_ADDRESS"] = f"127.0.0.1:{figures}"
+        variables["OBSLOOP_ADDRESS"] = f"127.0.0.1:{metrics}"
     with subprocess.Popen(
-        ["bash", "-c", f"exec env {command.replace('9464', str(figures))}"],
+        ["bash", "-c", f"exec env {command.replace('9464', str(metrics))}"],
         cwd=folder,
         env=environ(**variables),
         stdin=subprocess.DEVNULL,
@@ -120,11 +134,11 @@ def served(command, folder, **variables):
             said = ""
             for line in process.stderr:
                 said += line
-                if "Uvicorn running" in line:
+                if "Uvicorn running" in line or ("gunicorn" in command and "startup complete" in line):
                     break
             else:
                 pytest.fail(f"{command} ended:\n{said}")
-            yield f"http://127.0.0.1:{app}", figures
+            yield f"http://127.0.0.1:{app}", metrics
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -140,14 +154,16 @@ def test_programs(program, folder):
     result = run(folder, "-W", "error::DeprecationWarning:__main__", "program.py")
     assert (result.returncode, result.stderr) == (0, "")
     if "print(" in program:
-        assert re.search(r"\d", result.stdout), "it was to print figures"
+        assert re.search(r"\d", result.stdout), "it was to print numbers"
 
 
-@pytest.mark.parametrize("command", SERVERS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, marks=NEEDS_CLIENTS.get(command, [])) for command in SERVERS]
+)
 def test_servers_are_served_while_they_are_blocked(command, folder):
-    """Each command that starts a server: its figures answer by the curl lines, also while /bad blocks for 3 s."""
-    with served(command, folder) as (app, figures):
-        answers = {url: get(url.replace("9464", str(figures))) for url in URLS}
+    """Each command that starts a server: its metrics answer by the curl lines, also while /bad blocks for 3 s."""
+    with served(command, folder) as (app, metrics):
+        answers = {url: get(url.replace("9464", str(metrics))) for url in URLS}
         assert [status for status, _ in answers.values()] == [200] * len(URLS)
         assert get(f"{app}/good")[0] == 200
         with subprocess.Popen(
@@ -155,17 +171,76 @@ def test_servers_are_served_while_they_are_blocked(command, folder):
         ) as blocker:
             blocked, status = 0.0, 200
             while blocker.poll() is None and (blocked < 1.5 or status != 503):
-                status, _ = get(f"http://127.0.0.1:{figures}/healthz")
-                blocked = max(blocked, figure(get(f"http://127.0.0.1:{figures}/metrics")[1]))
+                status, _ = get(f"http://127.0.0.1:{metrics}/healthz")
+                blocked = max(blocked, blocked_time(get(f"http://127.0.0.1:{metrics}/metrics")[1]))
                 time.sleep(0.05)
         assert blocked >= 1.5, "the gauge did not show the block while it lasted"
         assert status == 503, "/healthz did not show the block while it lasted"
 
 
-def figure(text):
+def blocked_time(text):
     """The gauge that shows a block."""
     match = re.search(r"^asyncio_eventloop_blocked_time_seconds\{.*\} (\S+)$", text, re.MULTILINE)
     return float(match[1]) if match else 0.0
+
+
+def line_of(program, text):
+    """The number of the line that has this text."""
+    return next(number for number, line in enumerate(program.splitlines(), 1) if text in line)
+
+
+def test_plain_logging_shows_the_line_that_blocked(folder):
+    """In the form that the guide shows."""
+    (program,) = (text for text in FILES if name_of(text) == "log_plain.py")
+    result = run(folder, "log_plain.py")
+    line = line_of(program, "time.sleep")
+    pattern = rf"^\S+ \S+ WARNING obsloop: event loop blocked [\d.]+ s by __main__\.export \(log_plain\.py:{line}\), "
+    assert re.search(pattern, result.stdout), result.stdout
+    assert f"(log_plain.py:{line})" in program.splitlines()[-1]
+
+
+def test_json_logging_has_the_parts_as_fields(folder):
+    """Each field that the guide names, but for the route: nothing here is a web request."""
+    (program,) = (text for text in FILES if name_of(text) == "log_json.py")
+    result = run(folder, "log_json.py")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    (record,) = (record for record in records if "event loop blocked" in record["message"])
+    assert record["code.line.number"] == line_of(program, "time.sleep")
+    assert record["asyncio.eventloop.block.duration"] >= 0.6
+    shown = re.search(r"^The fields are (.*?)\. A field", README, re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r"`([\w.]+)`", shown)) - {"http.route"} == set(record) - {"level", "message"}
+
+
+def test_uvicorn_formats_the_line_by_its_configuration(folder):
+    """A root logger in uvicorn's configuration gets obsloop's line: the one at the head of README."""
+    log = folder / "log"
+    with served(f"{LOGGED} 2> >(tee {log} >&2)", folder) as (app, _):
+        assert get(f"{app}/bad")[0] == 200
+        shown = re.search(r"^event loop blocked 3\.00 s by (app\.bad \(app\.py:\d+\), syscall)", README, re.MULTILINE)[1]
+        line = rf"WARNING obsloop: event loop blocked \d+\.\d+ s by {re.escape(shown)}"
+        until(lambda: re.search(line, log.read_text()), "the line is logged")
+
+
+@pytest.mark.clients
+def test_an_aiohttp_application_is_observed(folder):
+    """The recipe's application answers, and the service has its loop."""
+    app, metrics = free_port(), free_port()
+    (folder / "aio.py").write_text(AIOHTTP.replace("8080", str(app)))
+    command = f"exec env {AIO.replace('9464', str(metrics))}"
+    with subprocess.Popen(["bash", "-c", command], cwd=folder, env=environ(), stdin=subprocess.DEVNULL) as process:
+        try:
+            assert until(lambda: answers(f"http://127.0.0.1:{app}/good"), "aiohttp answers") == "good\n"
+            assert "asyncio_eventloop_time_seconds_total" in get(f"http://127.0.0.1:{metrics}/metrics")[1]
+        finally:
+            process.kill()
+
+
+def answers(url):
+    """What the URL answers; None if nothing listens there yet."""
+    try:
+        return get(url)[1]
+    except urllib.error.URLError:
+        return None
 
 
 def test_pytest_fails_the_test_that_blocks_its_loop_and_says_where(folder):
@@ -177,7 +252,7 @@ def test_pytest_fails_the_test_that_blocks_its_loop_and_says_where(folder):
     assert re.search(pattern, result.stdout), result.stdout
 
 
-def test_opentelemetry_instrument_exports_the_figures(folder):
+def test_opentelemetry_instrument_exports_the_metrics(folder):
     """To a receiver that is somewhere else than the default, which may be taken here."""
     with receiving(HttpReceiver) as receiver:
         done = subprocess.run(
@@ -212,7 +287,7 @@ def test_a_server_under_opentelemetry_instrument_sends_spans(folder):
 
 def test_nothing_is_left_untried():
     """Each block is of a language that is run here or shows something, and each command is one that is run."""
-    assert {language for language, _ in BLOCKS} <= {"python", "sh", "text", "promql"}
+    assert {language for language, _ in BLOCKS} <= {"python", "sh", "text", "promql", "ini"}
     assert PYTHON
     assert SERVERS
     assert URLS
@@ -226,8 +301,8 @@ def test_make_targets_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_every_figure_named_is_exported():
-    """Texts and queries use the names that /metrics uses. All of them are on the page of signals."""
+def test_every_metric_named_is_exported():
+    """Texts and queries use the names that /metrics uses. All of them are on the page of metrics."""
     _, body = Exporter().render(None)
     exported = set()
     for family in text_string_to_metric_families(body.decode()):
