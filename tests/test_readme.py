@@ -216,7 +216,9 @@ def test_uvicorn_formats_the_line_by_its_configuration(folder):
     log = folder / "log"
     with served(f"{LOGGED} 2> >(tee {log} >&2)", folder) as (app, _):
         assert get(f"{app}/bad")[0] == 200
-        shown = re.search(r"^event loop blocked 3\.00 s by (app\.bad \(app\.py:\d+\), syscall)", README, re.MULTILINE)[1]
+        shown = re.search(r"^event loop blocked 3\.00 s by (app\.bad \(app\.py:\d+\), syscall)", README, re.MULTILINE)[
+            1
+        ]
         line = rf"WARNING obsloop: event loop blocked \d+\.\d+ s by {re.escape(shown)}"
         until(lambda: re.search(line, log.read_text()), "the line is logged")
 
