@@ -77,11 +77,11 @@ def ask():
 def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
     """Two thousand tasks, and a collector that starts after 500 allocations: until the look lets go of it for the last
     time nothing is finalised in the thread that looks, and afterwards the collector is as it was."""
-    died_in, when_let_go = [], []
+    died_in, when_let_go, looks_in = [], [], []
     let_go = gc_pause.let_go
 
     def noting():  # and allocating nothing: a collection may be due
-        if threading.get_ident() == thread.ident:  # the watchdog lets go of its own looks, too
+        if threading.get_ident() in looks_in:  # the watchdog lets go of its own looks, too
             when_let_go.append(died_in.count(threading.get_ident()))
         let_go()
 
@@ -91,6 +91,7 @@ def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
         call(int)
 
         def looking():
+            looks_in.append(threading.get_ident())
             gc.disable()
             gc.collect()
             for _ in range(10):

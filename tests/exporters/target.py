@@ -18,7 +18,8 @@ from opentelemetry import trace
 
 import obsloop
 import obsloop_exporters.prometheus
-from tests.exporters.programs import connections
+from obsloop.asgi import Middleware
+from tests.exporters.programs import answer, connections
 
 BLOCKS, BLOCK_SECONDS = 40, 0.03
 TRACE_ID, SPAN_ID = 0x5CA1AB1E << 96 | 1, 0xB10C << 48 | 1
@@ -67,6 +68,9 @@ def main() -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
     look_up = loop.create_task(loop.getaddrinfo("localhost", 80))
     look_up.add_done_callback(lambda task: task.result())
+
+    asked = loop.create_task(Middleware(answer)({"type": "http", "path_template": "/"}, answer, answer))
+    asked.add_done_callback(lambda task: task.result())
 
     connected = loop.create_task(connections(loop))
     connected.add_done_callback(lambda task: task.result())

@@ -159,6 +159,7 @@ def test_a_full_pipe_wakes_too(loop):
     assert ran == [1, 2, 3]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # the tests' process is
 def test_a_forked_child_does_not_wait_for_its_parents_byte(loop):
     """The parent has read the byte that was on the way; the child's first call writes another."""
     loop.call_soon_threadsafe(run_briefly)
