@@ -55,7 +55,7 @@ class Story(NamedTuple):
         self, duration_ns: int, cause: str, samples: tuple[Sample, ...], culprit: Culprit, seen: Sighting
     ) -> LoopUnblocked:
         """Emit that the loop moved on. By now it is known who took most of the time, and ``seen`` is a sample of it."""
-        common = {**self._common(), **culprit.fields(), "detail": seen.detail, "http_route": seen.route}
+        common: dict[str, Any] = {**self._common(), **culprit.fields(), "detail": seen.detail, "http_route": seen.route}
         event = LoopUnblocked(duration=duration_ns / 1e9, cause=cause, samples=samples, **common)
         recent.note(event)
         emit(self.instruments, "on_loop_unblocked", event)

@@ -36,7 +36,8 @@ class _Largest:
     __slots__ = ("_before", "_half", "_now")
 
     def __init__(self) -> None:
-        self._half = self._now = self._before = 0
+        self._half: int = 0
+        self._now = self._before = 0
 
     def add(self, value: int) -> None:
         self._go_on()

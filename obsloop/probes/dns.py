@@ -74,13 +74,13 @@ def answer(loop: Any, found: int, host: str, port: Any, family: Any, type: Any, 
     began_ns = clock.monotonic_ns()
     try:
         number = int(port or 0)
-        kind, protocol = _KINDS.get(type, (None, None))
-        if kind is not None and proto in (0, protocol) and 0 <= number <= _LAST_PORT and socket.has_ipv6:
+        known: Any = _KINDS.get(type)
+        if known is not None and proto in (0, known[1]) and 0 <= number <= _LAST_PORT and socket.has_ipv6:
             # One answer, which is known. `socket.getaddrinfo` takes five times as long.
             sys.audit("socket.getaddrinfo", host, port, family, type, proto)
             text = socket.inet_ntop(found, socket.inet_pton(found, host))
             address = (text, number) if found == socket.AF_INET else (text, number, 0, 0)
-            infos: Any = [(found, kind, protocol, "", address)]
+            infos: Any = [(found, *known, "", address)]
         else:
             infos = _GETADDRINFO(host, port, family, type, proto, flags)
     except Exception as exc:

@@ -18,7 +18,7 @@ from obsloop.service.style import LIVE_POLICY, POLICY, SCRIPT, STYLE
 MAX_TEXT = 200
 _KINDS = {"text/html": "html", "application/json": "json", "text/plain": "text"}
 
-FORMATS = ("json", "html", "text")
+FORMATS: tuple[str, ...] = ("json", "html", "text")
 _TERMINALS = ("curl/", "wget/", "httpie/", "xh/")
 """How the `User-Agent` of programs begins that a person runs in a terminal: without a wish they get text."""
 
