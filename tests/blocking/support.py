@@ -91,7 +91,7 @@ def _measured(function: Callable[[], object]) -> tuple[Kernel, Recorder]:
 
     with Recorder() as events:
         # The block may last longer than these on a busy machine, and nothing is to be logged of that.
-        settings = obsloop.Settings(name="blocked", unhealthy_after=600, never_yields_after=600)
+        settings = obsloop.Settings(name="blocked", log_blocked_after=600, unhealthy_after=600, never_yields_after=600)
         obsloop.run(main(), settings=settings)
         events.wait_for(LoopUnblocked)
     return read[0], events

@@ -189,7 +189,7 @@ def test_starved_by_others():
 
             with Recorder() as events:
                 # On a busy machine it lasts a second or more, and nothing is to be logged of that.
-                settings = obsloop.Settings(unhealthy_after=600, never_yields_after=600)
+                settings = obsloop.Settings(unhealthy_after=600, log_blocked_after=600, never_yields_after=600)
                 obsloop.run(main(), settings=settings)
             print(*(event.cause for event in events.unblocked if "main" in event.name))
             """)

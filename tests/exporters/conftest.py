@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 import obsloop
-from obsloop import Snapshot
+from obsloop import Snapshot, instruments
 from obsloop.metrics import registry
 from obsloop.metrics.catalog import MAX_LOOP_NAMES
 from tests.exporters.programs import everything, run
@@ -16,7 +16,12 @@ Figures = tuple[Mapping[str, Snapshot], Snapshot]
 
 @pytest.fixture(autouse=True)
 def metrics(monkeypatch) -> None:
-    """No loop name from another test: there are at most eight in a process. `block` is a library's function."""
+    """No loop name from another test: there are at most eight in a process. `block` is a library's function.
+
+    And no hook that a test before had disabled.
+    """
+    for hook in instruments.disabled:
+        monkeypatch.setitem(instruments.disabled, hook, 0)
     monkeypatch.setenv("OBSLOOP_FOREIGN_PACKAGES", "tests.exporters.programs")
     monkeypatch.setattr(registry, "_by_name", {})
     monkeypatch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)
