@@ -5,8 +5,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-
 
 class Block(NamedTuple):
     """One block that is over."""
@@ -65,14 +63,7 @@ class Blocks:
 
 
 def _block(event: dict[str, Any]) -> Block:
-    """Return an event of /slow as a block: the line that most of its time was spent in, as samples saw it."""
-    spent: dict[str, float] = defaultdict(float)
-    starts = [sample["after_seconds"] for sample in event["samples"]]
-    for sample, end in zip(event["samples"], [*starts, event["duration_seconds"]][1:], strict=False):
-        own = [frame for frame in sample["stack"] if str(HERE) in frame]
-        spent[(own or sample["stack"])[-1]] += end - sample["after_seconds"]
-    # Without a sample: where the callback is defined.
-    frame = max(spent, key=lambda frame: spent[frame]) if spent else f"{event['file'] or '?:0'} in {event['name']}"
-    place, _, function = frame.partition(" in ")
-    path, _, line = place.rpartition(":")
-    return Block(path, int(line), function.rpartition(".")[2], event["cause"], event["duration_seconds"])
+    """Return an event of /slow as a block: its culprit, and the line of it."""
+    path, _, line = (event["culprit_file"] or "?:0").rpartition(":")
+    function = event["culprit"].rpartition(".")[2]
+    return Block(path, int(line), function, event["cause"], event["duration_seconds"])

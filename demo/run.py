@@ -82,7 +82,7 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
 async def demo(seconds: float, port: int, metrics_port: int) -> None:
     """Start the application, send it requests, print its metrics, stop it."""
     async with application(port, metrics_port) as (app, metrics):
-        print(f"\nOpen:          {metrics}/slow while it runs, or /metrics, /healthz, /tasks")
+        print(f"\nOpen:          {metrics}/ while it runs, or /slow, /tasks, /metrics, /healthz")
         print(f"Block it:      curl '{app}/block?seconds=3'\n\n{HEADER}", flush=True)
         async with httpx.AsyncClient(base_url=app, timeout=60.0) as client:
             try:
