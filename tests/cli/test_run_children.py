@@ -1,5 +1,6 @@
 """Children of an observed program are observed too, whatever way they are started, and serve on a port of their own."""
 
+import json
 import re
 import signal
 import sys
@@ -109,7 +110,7 @@ def test_uvicorn_with_workers(tmp_path):
         app = program.line(r"Uvicorn running on (http://\S+)")[1]
         urls = {program.url(), program.url()}
         assert len(urls) == 2
-        pids = {re.search(r"of process (\d+)\.", get(url + "/")[1])[1] for url in urls}
+        pids = {str(json.loads(get(url + "/")[1])["process"]) for url in urls}
         assert len(pids) == 2
         for url in urls:
             assert get(url + "/metrics")[0] == 200

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 import obsloop
-from obsloop.blocking import totals
+from obsloop.blocking import recent, totals
 from obsloop.service import history, source, text
 from obsloop.service.connection import Listener
 from obsloop.service.listeners import listen_on
@@ -18,9 +18,10 @@ from obsloop.service.messages import Request
 from obsloop.service.overview import overview
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.server import Server
+from obsloop.tasks.lints import findings
 from tests.parts import needed
 from tests.service.chromium import Chromium
-from tests.support import LIMIT
+from tests.support import LIMIT, forget_everything
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -44,6 +45,8 @@ async def blocker(stop):
 @pytest.fixture(scope="module")
 def url():
     """A service, with a loop that two lines of this file block again and again, and a task with a hostile name."""
+    for forget in (forget_everything, totals.forked, history.forked, recent.forked, findings.forked):
+        forget()  # tests before this one have left loops, culprits and lints
     listener = listen_on("127.0.0.1", 0)
     Server([Listener(listener, ROUTES)], Options(1.0)).start()
     stop = threading.Event()
