@@ -63,7 +63,9 @@ def test_a_reader_is_given_what_the_snapshot_says(filled, aggregation):
     with provider_with(reader):
         loops, process = filled
         found, wanted = given(reader), expected(loops, process)
-    assert list(found) == [metric.name for metric in obsloop.METRICS if metric.name not in UNUSED]
+    # A busy machine may fill a lint, and a test before a process's metric.
+    used = [name for name in found if name not in UNUSED]
+    assert used == [metric.name for metric in obsloop.METRICS if metric.name not in UNUSED]
     for name, series in wanted.items():
         assert found[name].keys() == series.keys()
         for attributes, value in series.items():

@@ -79,6 +79,7 @@ def collect() -> None:
 def other_process(source: str, *options: str, timeout: float = 60, **environ: str) -> str:
     """What `source` prints in a process of its own, on this process's core; it must end well, and say nothing else."""
     env = {k: v for k, v in os.environ.items() if k == "OBSLOOP_PURE" or not k.startswith(("PYTHON", "OBSLOOP_"))}
+    env["OBSLOOP_LOG_BLOCKED_AFTER"] = "3600"  # a busy machine blocks any loop for half a second: it would be logged
     done = subprocess.run(
         [sys.executable, *options, "-c", f"import sys; sys.path[:] = {sys.path!r}\n" + textwrap.dedent(source)],
         env=env | environ,
