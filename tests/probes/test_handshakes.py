@@ -287,6 +287,8 @@ def test_start_tls_of_both_roles(loop, server_tls, client_tls):
 
         async def upgrade(self, transport):
             await begun.wait()
+            for _ in range(5):  # by then the client's handshake has begun
+                await asyncio.sleep(0)
             await asyncio.sleep(0.2)
             self.transport = await loop.start_tls(transport, self, server_tls, server_side=True)
 

@@ -35,8 +35,14 @@ CLIENT, SERVER = ROLES
 # ---- the metrics -----------------------------------------------------------------------------------------------------
 
 
+def _counts(stats: Any) -> bool:
+    """Return whether the transport still counts. Once its loop is closed, its counters may be another loop's."""
+    return stats.loop is not None and stats.loop._obsloop.counters is stats.counters
+
+
 def set_buffered(stats: Any, n: int) -> None:
-    stats.counters.flows.buffered += n - stats.buffered
+    if _counts(stats):
+        stats.counters.flows.buffered += n - stats.buffered
     stats.buffered = n
     if n:
         stats.can_send_now = False
@@ -75,15 +81,14 @@ def closed(transport: Any, stats: Any, protocol: Any, exc: BaseException | None)
     if not opened_ns:
         return
     now_ns = clock.monotonic_ns()
-    loop, stats.loop = stats.loop, None
     if stats.paused_since_ns:
         resumed(stats)
     stats.disconnect()
     set_buffered(stats, 0)
     key = (stats.network, stats.role)
-    active = stats.counters.flows.active
-    if active.get(key):  # the loop may have been closed since
-        active[key] -= 1
+    if _counts(stats):
+        stats.counters.flows.active[key] -= 1
+    loop, stats.loop = stats.loop, None
     if stats.listener is not None:
         stats.listener.closed()
         stats.listener = None
@@ -125,7 +130,8 @@ def resumed(stats: Any) -> None:
     if since_ns:
         now_ns = clock.monotonic_ns()
         stats.paused_ns += now_ns - since_ns
-        stats.counters.flows.pause(-1, now_ns)
+        if _counts(stats):
+            stats.counters.flows.pause(-1, now_ns)
 
 
 def collect(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
