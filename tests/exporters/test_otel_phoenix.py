@@ -135,6 +135,7 @@ def test_the_tree_read_back_is_the_programs_structure(store, wire):
             await (await asyncio.create_subprocess_exec("sleep", str(BLOCK))).wait()
 
     async def main() -> int:
+        asyncio.get_running_loop().slow_callback_duration = 0.9 * BLOCK  # on a busy machine a fork takes 0.1 s
         await asyncio.sleep(0.15)
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
