@@ -52,7 +52,7 @@ URLS = [command.removeprefix("curl ") for command in COMMANDS if command.startsw
 # The rest: what this test run itself, or test_demo.py, has done already; and what has a test of its own below.
 TRACED, INSTRUMENTED = (command for command in COMMANDS if "opentelemetry-instrument" in command)
 DONE = {"make demo", 'pip install ".[prometheus]"', "pytest test_report.py", TRACED, INSTRUMENTED, AIO}
-# What a test shows to work by itself needs its packages: not on every interpreter.
+# These tests need packages that only the machine's own interpreter has.
 NEEDS_CLIENTS = {GUNICORN: [pytest.mark.clients]}
 
 

@@ -220,7 +220,7 @@ def test_an_iteration_is_shared_out_among_its_slow_callbacks():
 
 
 def test_many_short_callbacks_share_the_blame():
-    """None is slow by itself: the names that took most of the iteration have its time."""
+    """No single callback is slow. The functions that took most of the iteration share its time."""
     with step_clock() as (clock, loop):
 
         def often() -> None:
