@@ -136,6 +136,15 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     totals.py            blocks of the last hour and day, by culprit
 #     log.py               log lines about blocks
 #     starvation.py        the lint for executors whose jobs wait too long for a worker
+#   group/                 the processes that one command started, which answer as one
+#     current.py           which group this process is in
+#     folder.py            the group's private folder
+#     slots.py             a number for each process, and its heartbeat
+#     health.py            is a process's loop blocked?
+#     figures.py           a process's figures as plain data
+#     ask.py               ask the other processes
+#     membership.py        publish this process's figures, read the others'
+#     reading.py           the metrics of all workers
 #   service/               HTTP, in threads of its own
 #     lifecycle.py         start and stop the service; forks
 #     server.py            one selector for all clients
@@ -145,12 +154,17 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     messages.py          the part of HTTP/1.1 that the service needs
 #     answers.py           threads for answers that take long
 #     routes.py            which path gives which answer
+#     sharing.py           the listening sockets of a group
+#     own.py               what a process answers to the others of its group
+#     timers.py            what the service does at certain times
 #     chores.py            what the pages' thread does between two answers
 #     history.py           five minutes of time blocked, lag and utilization
 #     pages.py             answers as HTML, JSON or text
 #     style.py             the pages' style and script, and the policy that allows them
 #     text.py              numbers and tables for people, in a terminal of 100 columns
 #     source.py            stacks with lines of source
+#     workers.py           one report of the reports of all workers
+#     merging.py           add them up
 #     culprits.py          the culprits of blocks, on each page
 #     overview.py          the page /
 #     slow.py              the page /slow
@@ -176,6 +190,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 from obsloop import events as events
 from obsloop._version import __version__ as __version__
 from obsloop.base.settings import Settings as Settings, SettingsError as SettingsError, SpanSettings as SpanSettings
+from obsloop.group.reading import GroupSnapshots as GroupSnapshots, group_snapshots as group_snapshots
 from obsloop.hotpath import backend
 from obsloop.instruments import (
     Instrument as Instrument,

@@ -21,6 +21,7 @@ FLOORS = (
     {"hotpath"},
     {"probes", "tasks"},
     {"blocking"},
+    {"group"},
     {"service"},
     {"loop"},
     {"integrations", "cli", "asgi", "testing"},

@@ -21,6 +21,9 @@ _utils: Any = utils  # not typed there
 number: Callable[[float], str] = _utils.floatToGoString
 """Write a number as the text formats do."""
 
+WORKER_LABEL = "worker"
+"""The number of a process in its group. Its successor has the same."""
+
 Type = Literal["counter", "gauge", "histogram"]
 
 _TYPES: dict[str, Type] = {
@@ -42,7 +45,7 @@ class Family:
     type: Type
     unit: str
     label_names: tuple[str, ...]
-    """The loop's name first, if the metric has it; then in the order of ``Metric.labels``."""
+    """The loop's name first and then the worker, if the metric has them; then in the order of ``Metric.labels``."""
     bounds: tuple[float, ...]
     """The upper bounds of a histogram, without +Inf, ascending."""
     bound_texts: tuple[str, ...]
@@ -58,19 +61,24 @@ def families(
     seconds_buckets: Iterable[float] | None = None,
     count_buckets: Iterable[float] | None = None,
     metrics: Iterable[Metric] | None = None,
+    *,
+    workers: bool = False,
 ) -> tuple[Family, ...]:
     """Return one family for each metric (by default the catalogue's), with the metric's bounds if none are given.
+
+    With `workers`, the families that have one series for each process of a group get the label ``worker``.
 
     A bound at which obsloop's buckets cannot be summed exactly raises ``ValueError``.
     """
     seconds = None if seconds_buckets is None else tuple(seconds_buckets)
     counts = None if count_buckets is None else tuple(count_buckets)
     return tuple(
-        _family(metric, bounds_for(metric, seconds, counts)) for metric in (METRICS if metrics is None else metrics)
+        _family(metric, bounds_for(metric, seconds, counts), workers=workers)
+        for metric in (METRICS if metrics is None else metrics)
     )
 
 
-def _family(metric: Metric, bounds: tuple[float, ...]) -> Family:
+def _family(metric: Metric, bounds: tuple[float, ...], *, workers: bool) -> Family:
     name, unit = _plain(metric.name), _unit(metric)
     if metric.kind != "histogram" and name.endswith("_count"):
         # In OpenTelemetry "count" means how many there are. In Prometheus it is the suffix of a histogram's series, and
@@ -79,6 +87,8 @@ def _family(metric: Metric, bounds: tuple[float, ...]) -> Family:
     if unit and not name.endswith(f"_{unit}"):
         name = f"{name}_{unit}"
     labels = tuple(_plain(label.name) for label in metric.labels)
+    if workers and metric.per_worker:
+        labels = (WORKER_LABEL, *labels)
     if metric.scope == "loop":
         labels = (_plain(LOOP_NAME_LABEL), *labels)
     texts = tuple(number(bound) for bound in (*bounds, inf)) if metric.kind == "histogram" else ()

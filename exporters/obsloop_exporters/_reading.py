@@ -45,6 +45,21 @@ class Series(NamedTuple):
 Reading = list[tuple[Family, list[Series]]]
 
 
+_Key = tuple[str, ...]
+"""The loop's name; in a group, the loop's name and the worker's number."""
+
+
+class _Now(NamedTuple):
+    """The snapshots of one reading."""
+
+    loops: Mapping[_Key, Snapshot]
+    """By loop name: in a group, those of all workers added up."""
+    workers: Mapping[_Key, Snapshot]
+    """By loop name and worker; outside of a group the same as `loops`."""
+    process: Snapshot | None
+    grouped: bool
+
+
 class _Previous:
     """The last reading of this process."""
 
@@ -52,7 +67,7 @@ class _Previous:
         self.pid = os.getpid()
         # Held while snapshots are taken, so that readings are in order. Re-entrant, since a signal handler may scrape.
         self.lock = threading.RLock()
-        self.snapshots: Mapping[str, Snapshot] = {}
+        self.snapshots: Mapping[_Key, Snapshot] = {}
 
 
 class Reader:
@@ -66,49 +81,63 @@ class Reader:
             None if count_buckets is None else tuple(count_buckets),
         )
         # All of the catalogue, so that any wrong bound is refused now.
-        self._families = obsloop.METRICS, families(*self._bounds)
+        self._families = obsloop.METRICS, False, families(*self._bounds)
         self._previous = _Previous()
         self._told: set[str] = set()
 
     @property
     def families(self) -> tuple[Family, ...]:
         """The families that are exported now, in the catalogue's order."""
-        metrics, found = self._families
+        return self._exported(self._families[1])
+
+    def _exported(self, grouped: bool) -> tuple[Family, ...]:
+        metrics, with_workers, found = self._families
         wanted = obsloop.exported_metrics()
-        if wanted is not metrics:  # the first loop may be made after the collector
-            found = families(*self._bounds, wanted)
-            self._families = wanted, found
+        if wanted is not metrics or grouped != with_workers:  # the first loop may be made after the collector
+            found = families(*self._bounds, wanted, workers=grouped)
+            self._families = wanted, grouped, found
         return found
 
     def read(self) -> Reading:
         """Read all exported families. One whose values are missing or wrong is empty."""
-        loops, previous = self._take()
-        process = self._attempt("process_snapshot()", obsloop.process_snapshot)
+        now, previous = self._take()
         reading: Reading = []
-        for family in self.families:
+        for family in self._exported(now.grouped):
             series: list[Series] = []
+            name = family.metric.name
             if family.metric.scope == "process":
-                if process is not None:
-                    series += self._attempt(family.metric.name, _series, family, process, None) or ()
+                if now.process is not None:
+                    series += self._attempt(name, _series, family, (), now.process, None) or ()
             else:
-                for name, snapshot in loops.items():
-                    before = previous.get(name)
-                    series += self._attempt(family.metric.name, _series, family, snapshot, before) or ()
+                for key, snapshot in (now.workers if family.metric.per_worker else now.loops).items():
+                    series += self._attempt(name, _series, family, key, snapshot, previous.get(key)) or ()
             reading.append((family, series))
         return reading
 
-    def _take(self) -> tuple[Mapping[str, Snapshot], Mapping[str, Snapshot]]:
-        """Return the loops' snapshots of now, which are kept, and of the last reading."""
+    def _take(self) -> tuple[_Now, Mapping[_Key, Snapshot]]:
+        """Return the snapshots of now, which are kept, and of the last reading."""
         state = self._previous
         if state.pid != os.getpid():
             # After a fork the metrics begin anew, and a thread that is not in the child may hold the lock.
             self._previous = state = _Previous()
         with state.lock:
-            now = self._attempt("snapshots()", obsloop.snapshots)
+            now = self._attempt("snapshots()", self._now)
             if now is None:
-                return {}, {}
-            previous, state.snapshots = state.snapshots, now
+                return _Now({}, {}, None, grouped=self._families[1]), {}
+            previous, state.snapshots = state.snapshots, now.workers
         return now, previous
+
+    def _now(self) -> _Now:
+        group = obsloop.group_snapshots()
+        if group is None:
+            loops: dict[_Key, Snapshot] = {(name,): snapshot for name, snapshot in obsloop.snapshots().items()}
+            process = self._attempt("process_snapshot()", obsloop.process_snapshot)
+            return _Now(loops, loops, process, grouped=False)
+        workers: dict[_Key, Snapshot] = {
+            (name, str(number)): snapshot for (number, name), snapshot in group.workers.items()
+        }
+        loops = {(name,): snapshot for name, snapshot in group.loops.items()}
+        return _Now(loops, workers, group.process, grouped=True)
 
     def _attempt(self, what: str, read: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
         try:
@@ -127,11 +156,12 @@ class Reader:
             return None
 
 
-def _series(family: Family, snapshot: Snapshot, previous: Snapshot | None) -> list[Series]:
+def _series(family: Family, key: _Key, snapshot: Snapshot, previous: Snapshot | None) -> list[Series]:
     """Return every series of ``family`` that is exported from ``snapshot``."""
-    loop = (encodable(snapshot.loop_name),) if family.metric.scope == "loop" else ()
+    loop = tuple(map(encodable, key))
     if family.metric.name == _UTILIZATION:
-        return [Series(loop, snapshot.utilization(previous))]
+        gone = len(key) > 1 and not snapshot.running
+        return [] if gone else [Series(loop, snapshot.utilization(previous))]
     result: list[Series] = []
     for values, value in snapshot.exported(family.metric).items():
         labels = (*loop, *map(encodable, values))

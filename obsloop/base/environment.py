@@ -11,12 +11,16 @@ from obsloop.base.log import first_time, logger
 from obsloop.base.suggest import nearest
 
 PREFIX = "OBSLOOP_"
+GROUP = "OBSLOOP_GROUP"
+"""The variable with the name of the group of processes that answer as one, or with the path of its folder."""
+RUN = "run-"
+"""How the names of groups begin that `obsloop run` makes: this, its process id, and a random part."""
 WARNED = "OBSLOOP_RUN_WARNED"
 """The variable in which `obsloop run` lists what it has reported, with commas between: bad variables, and `uvloop`."""
 
-# obsloop's variables that are not settings: they choose the core, require a compiled build, and mark the children of
-# `obsloop run`.
-_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID", WARNED})
+# obsloop's variables that are not settings: they choose the core, require a compiled build, mark the children of
+# `obsloop run`, and name the group of processes that answer as one.
+_NOT_SETTINGS = frozenset({"OBSLOOP_PURE", "OBSLOOP_REQUIRE_COMPILED", "OBSLOOP_RUN_PID", GROUP, WARNED})
 
 # Kubernetes sets these variables in every container, for a Service named obsloop.
 _KUBERNETES = re.compile(r"OBSLOOP_(PORT|PORT_\d+_\w+|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_\w+)")

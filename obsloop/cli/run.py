@@ -9,12 +9,13 @@ import argparse
 import errno
 import os
 import re
+import secrets
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from obsloop.base.environment import WARNED
+from obsloop.base.environment import GROUP, RUN, WARNED
 from obsloop.base.suggest import nearest
 from obsloop.cli.servers import would_use_uvloop
 
@@ -103,6 +104,8 @@ def environment(
         result["OBSLOOP_ADDRESS"] = DEFAULT_ADDRESS
     # exec keeps the process id. So the program knows that it is the first process, and its children are not.
     result["OBSLOOP_RUN_PID"] = str(os.getpid())
+    if result.get(GROUP, RUN).startswith(RUN):  # one that the user chose stays
+        result[GROUP] = f"{RUN}{os.getpid()}-{secrets.token_hex(4)}"
     path = result.get("PYTHONPATH")
     others = [entry for entry in path.split(os.pathsep) if entry != str(BOOTSTRAP)] if path else []
     result["PYTHONPATH"] = os.pathsep.join([str(BOOTSTRAP), *others])

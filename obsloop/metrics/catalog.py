@@ -76,12 +76,12 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.eventloop.time", "counter", "s",
         "Time that the loop ran, by state. The states add up to it: idle waits for events, poll asks for events without"
         " waiting, callback runs callbacks, gc collects garbage in the loop's thread, overhead is the rest.",
-        (Label("state", STATES),), level="basic", from_start=True,
+        (Label("state", STATES),), level="basic", from_start=True, per_worker=True,
     ),
     Metric(
         "asyncio.eventloop.utilization", "gauge", "1",
         "Share of its running time in which the loop was not idle, since the previous reading by the same reader.",
-        level="basic",
+        level="basic", per_worker=True,
     ),
     Metric("asyncio.eventloop.iterations", "counter", "{iteration}", "Iterations of the loop.", level="basic"),
     Metric("asyncio.eventloop.events", "counter", "{event}", "File descriptors that polls returned as ready."),
@@ -102,7 +102,7 @@ METRICS: tuple[Metric, ...] = (
         "asyncio.eventloop.lag", "histogram", "s",
         "How long a callback that became ready at a random moment would have waited until the loop polled. One value"
         " stands for a millisecond of running time; the present iteration is included.", buckets=LAG,
-        level="basic", basic_buckets=(0.01, 0.1, 0.25, 1.0, 2.5),
+        level="basic", per_worker=True, basic_buckets=(0.01, 0.1, 0.25, 1.0, 2.5),
     ),
     Metric(
         "asyncio.eventloop.schedule.delay", "histogram", "s",
@@ -178,7 +178,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "asyncio.eventloop.blocked.time", "gauge", "s",
         "How long the loop has been in its current callback, computed at the reading; 0 if it waits or does not run.",
-        level="basic",
+        level="basic", per_worker=True,
     ),
     Metric(
         "asyncio.task.created", "counter", "{task}",
@@ -192,11 +192,13 @@ METRICS: tuple[Metric, ...] = (
         " closed.",
         (Label("outcome", FINISHES),), level="basic",
     ),
-    Metric("asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done.", level="basic"),
+    Metric(
+        "asyncio.task.active", "updowncounter", "{task}", "Tasks that are not done.", level="basic", per_worker=True,
+    ),
     Metric(
         "asyncio.task.oldest.age", "gauge", "s",
         "How long ago the oldest task that is not done was created, computed at the reading; 0 if there is none.",
-        level="basic",
+        level="basic", per_worker=True,
     ),
     Metric(
         "asyncio.task.first_step.delay", "histogram", "s",

@@ -43,6 +43,8 @@ class Metric:
     """The lowest value of the setting ``metrics`` with which it is exported."""
     basic_buckets: tuple[float, ...] = ()
     """For a histogram of level ``basic``: the bounds that it has instead of ``buckets`` with the setting ``basic``."""
+    per_worker: bool = False
+    """Whether a group of processes exports it for each of them, with the label ``worker``. Others are added up."""
     from_start: bool = False
     """Whether its series are exported before anything has happened. Others begin with the first event, since most
     programs never use most of them. An alert on the rate of a counter needs a zero before the first event."""

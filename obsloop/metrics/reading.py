@@ -119,3 +119,17 @@ def _by_kind(blocks: list[int]) -> list[int]:
     for i, n in enumerate(blocks[FIRST_STEP:TASK_STEP]):
         later[i] += n
     return later
+
+
+def blocked_ns(counters: Counters) -> int | None:
+    """Return how long the loop has been in its present iteration's callback; 0 if it waits, None if it does not run.
+
+    This reads two numbers and copies none.
+    """
+    for _ in range(_TRIES):
+        state, tick_ns = counters.state, counters.tick_ns
+        if counters.state == state and counters.tick_ns == tick_ns:
+            break
+    if state in (STOPPED, FORKED):
+        return None
+    return max(0, clock.monotonic_ns() - tick_ns) if state in (IN_CALLBACK, IN_OVERHEAD) else 0

@@ -1,15 +1,26 @@
-"""Do what the thread `pages` does between two answers: the census of tasks, samples for `/`, totals of blocks."""
+"""Do what the service's threads do between two answers: the census of tasks, samples for `/`, totals of blocks."""
 
 from obsloop.base import clock
 from obsloop.base.guarded import harmless
 from obsloop.blocking import totals
 from obsloop.service import history
+from obsloop.service.routes import PRELOAD_SECONDS, preload, preload_pages
+from obsloop.service.timers import Timer
 from obsloop.tasks import census
 
 CHORE_SECONDS = census.CENSUS_SECONDS
 """So often is there something to do."""
 
 _census_at = _sample_at = 0.0
+
+
+def own_timers() -> list[Timer]:
+    """Return what each service does at certain times."""
+    return [
+        Timer("pages", do, CHORE_SECONDS),
+        Timer("metrics", preload, PRELOAD_SECONDS),
+        Timer("pages", preload_pages, PRELOAD_SECONDS),
+    ]
 
 
 def do() -> float:

@@ -1,7 +1,7 @@
 """Hold what the service knows of a listening socket and of one client: received bytes, unsent bytes, deadline."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from obsloop.service.routes import Route
@@ -42,3 +42,5 @@ class Listener:
     routes: Mapping[str, Route]
     checks_hosts: bool | None = None
     """Whether the host names of requests are checked; None: if they come to a loopback address."""
+    give: Callable[[socket.socket], None] | None = None
+    """For a socket that answers no requests: what to do with each client, without waiting, before it is hung up on."""

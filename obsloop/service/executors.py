@@ -10,6 +10,7 @@ from obsloop.base import clock
 from obsloop.metrics import registry
 from obsloop.probes import executor_loads
 from obsloop.probes.executor_pools import Load
+from obsloop.service import workers
 from obsloop.service.pages import clean, place
 
 MAX_NAMED = 5
@@ -42,14 +43,14 @@ def line(entry: dict[str, Any]) -> str:
 
 def text(entries: list[dict[str, Any]]) -> str:
     """Return the report as text, one line for each executor, with its loop."""
-    return "".join(f"{entry['loop']}: {line(entry)}\n" for entry in entries)
+    return "".join(f"{workers.label(entry)}: {line(entry)}\n" for entry in entries)
 
 
 def html(entries: list[dict[str, Any]]) -> str:
     """Return the report as HTML; empty without executors."""
     if not entries:
         return ""
-    items = "\n".join(f"<li>{escape(entry['loop'])}: {escape(line(entry))}</li>" for entry in entries)
+    items = "\n".join(f"<li>{escape(workers.label(entry))}: {escape(line(entry))}</li>" for entry in entries)
     return f"<h2>Executors</h2>\n<ul>\n{items}\n</ul>"
 
 

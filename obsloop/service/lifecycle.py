@@ -5,6 +5,9 @@ import errno
 import os
 import socket
 import threading
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
 
 from obsloop.base.address import UNIX, Address, base_url, parse_addresses
 from obsloop.base.stderr import say
@@ -14,6 +17,8 @@ from obsloop.service.connection import Listener
 from obsloop.service.listeners import SocketFile, listen_on, listen_unix
 from obsloop.service.routes import ROUTES, Options
 from obsloop.service.server import Server
+from obsloop.service.sharing import FolderError, Sharing, joined
+from obsloop.service.timers import Timer
 from obsloop.tasks import census
 
 # Set by `obsloop run` to the process id that the observed program begins with; its children inherit it.
@@ -32,6 +37,7 @@ class _State:
 
     def __init__(self) -> None:
         self.server: Server | None = None
+        self.sharing: Sharing | None = None
         self.url: str | None = None
         self.fork_wait = _FORK_WAIT_SECONDS
         # The result for each address, so that a thousand loops try it, and log an error, only once.
@@ -69,36 +75,70 @@ def _start(state: _State, text: str, options: Options, allowed_hosts: str | None
     except Exception as error:  # of any kind: the program matters more than its service
         _refuse(text, str(error), others=False)
         return None
+    asked = _Asked(state, text, addresses, options, allowed_hosts, socket_mode)
+    try:
+        with joined(text, options.unhealthy_after) as sharing:
+            return _open(asked, sharing)
+    except (FolderError, OSError) as error:
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        say(f"cannot share {text} with other processes: {reason}. Each process is served by itself.")
+        return _open(asked, None)
+
+
+class _Asked(NamedTuple):
+    """What `ensure` was called with."""
+
+    state: _State
+    text: str
+    addresses: list[Address]
+    options: Options
+    allowed_hosts: str | None
+    socket_mode: int
+
+    def listener(self, address: Address, sock: socket.socket) -> Listener:
+        """Return a listener that serves the paths of `address`."""
+        # With allowed hosts, names are checked at every TCP address; without, only on loopback.
+        checks_hosts = True if self.allowed_hosts else None
+        routes = {path: route for path, route in ROUTES.items() if path in address.paths}
+        return Listener(sock, routes, False if address.socket_path else checks_hosts)
+
+
+def _open(asked: _Asked, sharing: Sharing | None) -> str | None:
+    """Serve, on sockets of the group or on new ones. Return the first URL."""
+    state, addresses = asked.state, asked.addresses
+    shared = sharing.ask([address.text for address in addresses]) if sharing else {}
     found: list[tuple[Address, socket.socket]] = []
     refused: list[tuple[str, str]] = []
     for address in addresses:
         try:
-            found.append((address, _listen(address, socket_mode)))
+            sock = shared.get(address.text) or _listen(address, asked.socket_mode, sharing)
         except Exception as error:
             refused.append((address.text, _reason(error, address)))
-    if found:
+            sock = None
+        if sock is not None:
+            found.append((address, sock))
+        elif sharing is not None:
+            sharing.missing[address.text] = partial(asked.listener, address)
+    if found or sharing is not None:
         try:
-            # With allowed hosts, names are checked at every TCP address; without, only on loopback.
-            checks_hosts = True if allowed_hosts else None
-            listeners = [
-                Listener(
-                    sock,
-                    {path: route for path, route in ROUTES.items() if path in address.paths},
-                    False if address.socket_path else checks_hosts,
-                )
-                for address, sock in found
-            ]
-            hosts = access.names(allowed_hosts, (address.host for address, _ in found))
-            state.server = _serve(Server(listeners, options, hosts))
+            listeners = [asked.listener(address, sock) for address, sock in found]
+            timers: list[Timer] = []
+            if sharing:
+                sharing.listening.update({address.text: sock for address, sock in found})
+                listeners += sharing.listeners()
+                timers = sharing.timers(lambda: server)
+            hosts = access.names(asked.allowed_hosts, (address.host for address in addresses))
+            server = Server(listeners, asked.options, hosts, timers)
+            state.server, state.sharing = _serve(server), sharing
         except Exception as error:
-            for _, sock in found:
-                _close(sock)
+            for address, sock in found:
+                _close(sock, is_shared=address.text in shared)
             refused += [(address.text, str(error) or type(error).__name__) for address, _ in found]
             found = []
-    for asked, reason in refused:
-        _refuse(asked, reason, others=bool(found))
+    for text, reason in refused:
+        _refuse(text, reason, others=bool(found))
     for address, sock in found:
-        _serving(state, address, sock)
+        _serving(state, address, sock, sharing, is_shared=address.text in shared)
     return state.url
 
 
@@ -112,16 +152,16 @@ def _serve(server: Server) -> Server:
     return server
 
 
-def _close(sock: socket.socket) -> None:
+def _close(sock: socket.socket, *, is_shared: bool) -> None:
     """Close a socket that was never served, and remove its file."""
     if sock.fileno() >= 0:
-        if sock.family == socket.AF_UNIX:
+        if sock.family == socket.AF_UNIX and not is_shared:
             SocketFile(sock.getsockname()).remove()
         sock.close()
 
 
-def _serving(state: _State, address: Address, sock: socket.socket) -> None:
-    """Note where the process is served, and print it under `obsloop run`."""
+def _serving(state: _State, address: Address, sock: socket.socket, sharing: Sharing | None, *, is_shared: bool) -> None:
+    """Note where the process is served, and print it under `obsloop run`, once for each group."""
     name = sock.getsockname()
     if address.socket_path:
         url = UNIX + name
@@ -137,6 +177,9 @@ def _serving(state: _State, address: Address, sock: socket.socket) -> None:
         taken = f"port {address.port} is in use"
     if state.url is None:
         state.url = url
+    port = 0 if address.socket_path else name[1]
+    if is_shared or (sharing is not None and not sharing.is_new(address.text, url, port)):
+        return
     if RUN_PID in os.environ:
         # The only way to learn the real port, after port 0 and in children.
         say(f"serving {what}" + (f" (process {os.getpid()}; {taken})" if fallback else ""))
@@ -146,13 +189,23 @@ def _first(address: Address) -> str:
     return "/metrics" if "/metrics" in address.paths else address.paths[0]
 
 
-def _listen(address: Address, socket_mode: int) -> socket.socket:
-    """Return a listening socket. In a child of `obsloop run`, take another port or path if `address` is in use."""
+def _listen(address: Address, socket_mode: int, sharing: Sharing | None) -> socket.socket | None:
+    """Return a listening socket; None if another process of the group has it and may hand it over later.
+
+    In a child of `obsloop run`, take another port or path if `address` is in use by another program.
+    """
+    if sharing is not None and not address.socket_path:
+        port = sharing.remembered(address.text)
+        if port and port != address.port:
+            with suppress(OSError):
+                return listen_on(address.host, port)
     try:
         if address.socket_path:
             return listen_unix(address.socket_path, socket_mode)
         return listen_on(address.host, address.port)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE and sharing is not None and sharing.others:
+            return None
         # In a child this is normal: another worker has the port. In the program's first process it is an error: the
         # user gave that port and expects to scrape it.
         if error.errno != errno.EADDRINUSE or not _is_child_of_run():
@@ -223,9 +276,17 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    """Remove the files of this process's Unix sockets. The next process replaces those that a killed one leaves."""
-    for file in _state.files:
-        file.remove()
+    """Leave the group, and remove the files of Unix sockets that no process serves any more.
+
+    The next process replaces those that a killed one leaves.
+    """
+    sharing = _state.sharing
+    others = sharing is not None and not sharing.member.is_last()
+    if sharing is not None:
+        sharing.member.leave()
+    if not others:
+        for file in _state.files:
+            file.remove()
 
 
 atexit.register(_at_exit)

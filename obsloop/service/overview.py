@@ -12,15 +12,17 @@ from obsloop.blocking.recent import kept
 from obsloop.events import LoopBlocked
 from obsloop.metrics.snapshot import Snapshot
 from obsloop.probes.collect import snapshots
-from obsloop.service import culprits, executors, history, source, text
+from obsloop.service import culprits, executors, history, merging, source, text, workers
 from obsloop.service.history import Point, Rates
 from obsloop.service.messages import Request, Response
-from obsloop.service.pages import answer, clean, moment, page, wants
+from obsloop.service.pages import answer, clean, moment, page, table, wants
 from obsloop.tasks.lints import runner
 
 MAX_CULPRITS = 10
 MAX_BLOCKED = 10
 MAX_LINTS = 5
+MAX_LOOPS = 64
+"""Of several workers."""
 MAX_EXECUTORS = 10
 CULPRIT_WINDOWS = ("5m", "1h")
 KEPT_SECONDS = 0.5
@@ -34,18 +36,20 @@ _ROWS = (
 )
 """What a person reads, the key, what fills a chart at least, and from where on a value is in the colours of alarm."""
 
-_answers: dict[tuple[str, frozenset[str]], tuple[int, float, Response]] = {}
-"""Format and served paths -> the process, until when the answer is kept, and the answer."""
+_answers: dict[tuple[str, frozenset[str], int | None], tuple[int, float, Response]] = {}
+"""Format, served paths and worker -> the process, until when the answer is kept, and the answer."""
 
 
 def overview(request: Request) -> Response:
     """Return the overview as JSON, as a page or as text."""
-    key = wants(request), request.served
+    key = wants(request), request.served, workers.wanted_worker(request)
     old = _answers.get(key)
     began = clock.seconds()
     if old is not None and old[0] == os.getpid() and began < old[1]:
         return old[2]
-    response = answer(request, report(request.served), lambda found: _page(request, found), _text)
+    served = request.served
+    found = workers.report(request, "/", lambda: report(served), lambda reports: _merged(reports, served))
+    response = answer(request, found, lambda found: _page(request, found), _text)
     ended = clock.seconds()
     if response.status == 200:
         if len(_answers) >= 32:  # three formats for each address
@@ -89,6 +93,32 @@ def report(served: frozenset[str] = frozenset()) -> dict[str, Any]:
         pools = executors.report()
         shown["executors"] = pools[:MAX_EXECUTORS]
         shown["executors_left_out"] = max(0, len(pools) - MAX_EXECUTORS)
+    return shown
+
+
+def _merged(reports: dict[int, dict[str, Any]], served: frozenset[str]) -> dict[str, Any]:
+    """Return one report of those of several workers."""
+    found = reports.values()
+    loops = merging.joined(found, "loops")
+    shown: dict[str, Any] = {
+        "process": os.getpid(),
+        "taken_at": moment(time.time()),
+        "loops": loops[:MAX_LOOPS],
+        "loops_left_out": merging.total(found, "loops_left_out") + max(0, len(loops) - MAX_LOOPS),
+    }
+    if not served or "/slow" in served:
+        named = merging.culprits(merging.joined(found, "culprits"))
+        blocked = sorted(merging.joined(found, "blocked_now"), key=lambda block: -block["seconds"])
+        shown["blocked_now"] = blocked[:MAX_BLOCKED]
+        shown["culprits"] = named[:MAX_CULPRITS]
+        shown["culprits_left_out"] = merging.total(found, "culprits_left_out") + max(0, len(named) - MAX_CULPRITS)
+    if not served or "/tasks" in served:
+        lints = sorted(merging.joined(found, "lints"), key=lambda lint: lint["last_seconds_ago"])
+        pools = sorted(merging.joined(found, "executors"), key=lambda entry: -entry["longest_wait_seconds"])
+        shown["lints"] = lints[:MAX_LINTS]
+        shown["lints_left_out"] = merging.total(found, "lints_left_out") + max(0, len(lints) - MAX_LINTS)
+        shown["executors"] = pools[:MAX_EXECUTORS]
+        shown["executors_left_out"] = merging.total(found, "executors_left_out") + max(0, len(pools) - MAX_EXECUTORS)
     return shown
 
 
@@ -142,11 +172,12 @@ def _blocked_now(found: dict[str, Snapshot]) -> list[dict[str, Any]]:
 
 
 def _page(request: Request, found: dict[str, Any]) -> Response:
-    parts: list[str] = []
+    parts = [f'<p class="alarm">{escape(line)}</p>' for line in workers.stuck(found)]
     for block in found.get("blocked_now", ()):
-        key = escape(f"now {block['loop']}")
+        key = escape(f"now {workers.label(block)}")
         what = (
-            f'<b class="bad">Blocked now</b>, for {text.seconds(block["seconds"])}: loop {escape(block["loop"])} by '
+            f'<b class="bad">Blocked now</b>, for {text.seconds(block["seconds"])}: '
+            f"loop {escape(workers.label(block))} by "
             f"<b>{escape(block['function'])}</b> {escape(block['file'] or '')}, {escape(text.cause(block['cause']))}"
         )
         stack = culprits.stack_html(block["stack"])
@@ -154,7 +185,8 @@ def _page(request: Request, found: dict[str, Any]) -> Response:
         parts.append(f'<div class="alarm">{inside}</div>')
     if not found["loops"]:
         parts.append("<p>No observed loop runs.</p>")
-    parts += [_loop_html(loop) for loop in found["loops"][:1]]
+    several = len(found["loops"]) > 1 and "workers" in found
+    parts += [_loops_html(found["loops"])] if several else [_loop_html(loop) for loop in found["loops"][:1]]
     if "culprits" in found:
         parts.append("<h2>Top culprits</h2>")
         if found["culprits"]:
@@ -163,7 +195,7 @@ def _page(request: Request, found: dict[str, Any]) -> Response:
             parts.append("<p>Nothing has blocked a loop in the last 24 hours, or since the process began.</p>")
         if found["culprits_left_out"]:
             parts.append(f'<p><a href="/slow">{found["culprits_left_out"]} more</a></p>')
-    parts += [_loop_html(loop) for loop in found["loops"][1:]]
+    parts += [] if several else [_loop_html(loop) for loop in found["loops"][1:]]
     if found["loops_left_out"]:
         parts.append(f"<p>And {found['loops_left_out']} more loops.</p>")
     if found.get("lints"):
@@ -173,6 +205,25 @@ def _page(request: Request, found: dict[str, Any]) -> Response:
         parts.append(f"<h2>Lints: tasks with something wrong</h2>\n<ul>\n{items}\n</ul>{rest}")
     parts.append(executors.html(found.get("executors", [])))
     return page(request, "obsloop", "\n".join(filter(None, parts)), live=True)
+
+
+def _loops_html(loops: Sequence[dict[str, Any]]) -> str:
+    """Return a table with a row for each loop of each worker: its last minute, and a line of five minutes."""
+    head = ("worker", *(label for label, *_ in _ROWS))
+    rows = [
+        (
+            f'<a href="/?worker={loop["worker"]}">{loop["worker"]}</a> <span class="dim">{escape(loop["loop"])}</span>',
+            *(
+                f"<span{_alarm(minute[key], alarms)}><b>{_value(key, minute[key])}</b></span> "
+                f"{_chart(loop['steps'][key], least, f'{label}, 5m')}"
+                for label, key, least, alarms in _ROWS
+            ),
+        )
+        for loop in loops
+        for minute in (loop["windows"]["1m"],)
+    ]
+    title = '<h2>Workers <span class="dim">last minute; the lines show five minutes</span></h2>'
+    return f"{title}\n{table(head, rows)}"
 
 
 def _loop_html(loop: dict[str, Any]) -> str:
@@ -189,7 +240,7 @@ def _loop_html(loop: dict[str, Any]) -> str:
     ]
     stopped = "" if loop["running"] else ' <span class="dim">(not running)</span>'
     head = f"<tr><th></th><th>last {_length(minute, 60)}</th><th>last {_length(minutes, 300)}</th></tr>"
-    lines = [f"<h2>Loop {escape(loop['loop'])}{stopped}</h2>", '<table class="rates">', head, *rows, "</table>"]
+    lines = [f"<h2>Loop {escape(workers.label(loop))}{stopped}</h2>", '<table class="rates">', head, *rows, "</table>"]
     return "\n".join(lines)
 
 
@@ -234,7 +285,8 @@ def _chart(values: Sequence[float | None], least: float, label: str) -> str:
 def _lint(lint: dict[str, Any]) -> str:
     where = f" ({lint['file']})" if lint["file"] else ""
     return (
-        f"{lint['name']}{where} {lint['message']}; last seen {text.ago(lint['last_seconds_ago'])}, loop {lint['loop']}"
+        f"{lint['name']}{where} {lint['message']}; last seen {text.ago(lint['last_seconds_ago'])}, "
+        f"loop {workers.label(lint)}"
     )
 
 
@@ -242,12 +294,12 @@ def _lint(lint: dict[str, Any]) -> str:
 
 
 def _text(found: dict[str, Any]) -> str:
-    blocked: list[str] = []
+    blocked = [line for each in workers.stuck(found) for line in text.wrapped(each)]
     for block in found.get("blocked_now", ()):
         where = f" ({block['file']})" if block["file"] else ""
         blocked.append(
             text.cut(
-                f"BLOCKED NOW for {text.seconds(block['seconds'])}: loop {block['loop']} by "
+                f"BLOCKED NOW for {text.seconds(block['seconds'])}: loop {workers.label(block)} by "
                 f"{block['function']}{where}, {text.cause(block['cause'])}"
             )
         )
@@ -261,23 +313,41 @@ def _text(found: dict[str, Any]) -> str:
         if found["culprits_left_out"]:
             names.append(f"and {found['culprits_left_out']} more, see /slow")
     lints = [line for lint in found.get("lints", ()) for line in text.wrapped(_lint(lint))]
-    pools = [text.cut(f"{entry['loop']}: {executors.line(entry)}") for entry in found.get("executors", ())]
+    pools = [text.cut(f"{workers.label(entry)}: {executors.line(entry)}") for entry in found.get("executors", ())]
+    several = len(found["loops"]) > 1 and "workers" in found
     return text.joined(
         [f"obsloop, process {found['process']}, {found['taken_at']}"],
         blocked,
-        *(_loop_lines(loop) for loop in found["loops"][:1]),
+        *([_loops_lines(found["loops"])] if several else map(_loop_lines, found["loops"][:1])),
         [] if found["loops"] else ["No observed loop runs."],
         names,
-        *(_loop_lines(loop) for loop in found["loops"][1:]),
+        *([] if several else map(_loop_lines, found["loops"][1:])),
         ["Lints", *lints] if lints else [],
         ["Executors", *pools] if pools else [],
     )
 
 
+def _loops_lines(loops: Sequence[dict[str, Any]]) -> list[str]:
+    head = ["worker", "loop", *(part for label, *_ in _ROWS for part in (label, "5 min"))]
+    rows = [
+        [
+            str(loop["worker"]),
+            loop["loop"],
+            *(
+                part
+                for _, key, least, _ in _ROWS
+                for part in (_value(key, loop["windows"]["1m"][key]), text.bars(loop["steps"][key], least, 12))
+            ),
+        ]
+        for loop in loops
+    ]
+    return text.table(head, rows, right="246")
+
+
 def _loop_lines(loop: dict[str, Any]) -> list[str]:
     minute, minutes = (loop["windows"][name] for name in history.WINDOWS)
     head = (
-        text.cut(f"Loop {loop['loop']}", 30), f"last {_length(minute, 60)}", "",
+        text.cut(f"Loop {workers.label(loop)}", 30), f"last {_length(minute, 60)}", "",
         f"last {_length(minutes, 300)}", "",
     )  # fmt: skip
     rows = [

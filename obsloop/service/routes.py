@@ -12,14 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from obsloop.group import current, health
 from obsloop.metrics import self_metrics
-from obsloop.probes.collect import snapshots
 from obsloop.service.messages import Request, Response, plain
+from obsloop.service.timers import NEVER
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from obsloop.group.membership import Member
 
 EXPORTERS = "obsloop.exporters"
 _INSTALL = 'pip install "obsloop[prometheus]"'
@@ -54,6 +57,11 @@ class Exporter(Protocol):
 class ExporterMissingError(Exception):
     """There is no exporter. The message says why and what to install."""
 
+
+PRELOAD_SECONDS = 0.5
+"""The exporter and the pages are loaded so long after the service's start, or at the first request. So neither the
+start of many short processes nor the first scrape pays for them. Later, no descriptor may be left to read a file with.
+"""
 
 _exporter: Exporter | None = None
 
@@ -90,19 +98,21 @@ def _entry_point(name: str) -> EntryPoint | None:
     return next(iter(entry_points(group=EXPORTERS, name=name)), None)
 
 
-def preload() -> None:
-    """Load what the first scrape would load. Ignore failures: that scrape will answer with them."""
+def preload() -> float:
+    """Load what the first scrape would load, once. Ignore failures: that scrape will answer with them."""
     with suppress(BaseException):  # an exporter of another package may raise anything
         find_exporter()
     with suppress(ImportError):  # an interpreter that was built without zlib
         import_module("gzip")
+    return NEVER
 
 
-def preload_pages() -> None:
-    """Load what the pages need."""
+def preload_pages() -> float:
+    """Load what the pages need, once."""
     with suppress(ImportError, OSError):
         for name in ("overview", "slow", "tasks"):
             import_module(f"obsloop.service.{name}")
+    return NEVER
 
 
 def metrics(request: Request, options: Options) -> Response:
@@ -121,18 +131,44 @@ def metrics(request: Request, options: Options) -> Response:
 def healthz(request: Request, options: Options) -> Response:
     """Answer 200 while each running loop moves on; 503 with the loop's name and the seconds if one is blocked.
 
-    A loop that waits in its selector is healthy however long it waits. So is a process without a running loop.
+    A loop that waits in its selector is healthy however long it waits. So is a process without a running loop. In a
+    group, this is about the loops of all its processes. One that is silent, but not gone, counts as blocked.
     """
     del request
-    running = {name: snapshot.blocked_time for name, snapshot in snapshots().items() if snapshot.running}
-    blocked = {name: round(time, 3) for name, time in running.items() if time > options.unhealthy_after}
-    report = {
-        "status": "blocked" if blocked else "ok",
-        "running": sorted(running),
-        "blocked_seconds": blocked,
+    member: Member | None = current.member
+    here = health.running()
+    states = {} if member is None else member.healths()
+    blocked = {name: ns / 1e9 for name, ns in here.items() if ns / 1e9 > options.unhealthy_after}
+    report: dict[str, Any] = {
+        "status": "ok",
+        "running": sorted(here),
+        "blocked_seconds": {name: round(time, 3) for name, time in blocked.items()},
         "unhealthy_after_seconds": options.unhealthy_after,
     }
+    if member is not None:
+        report["running"] = sorted({*here, *(name for state in states.values() for name in state.loops)})
+        report["workers"] = {str(number): _worker(state) for number, state in states.items()}
+        for state in states.values():
+            for name, ns in state.blocked.items():
+                report["blocked_seconds"][name] = max(round(ns / 1e9, 3), report["blocked_seconds"].get(name, 0.0))
+    if report["blocked_seconds"]:
+        report["status"] = "blocked"
+    blocked = report["blocked_seconds"]
     return Response(503 if blocked else 200, json.dumps(report).encode() + b"\n", "application/json")
+
+
+def _worker(state: health.Health) -> dict[str, Any]:
+    """Return the state of one process for JSON."""
+    status = "ok"
+    if state.blocked:
+        status = "stuck" if state.silent_ns else "blocked"
+    return {
+        "process": state.process,
+        "status": status,
+        "blocked_seconds": {name: round(ns / 1e9, 3) for name, ns in state.blocked.items()},
+        "silent_seconds": round(state.silent_ns / 1e9, 3),
+        "blocked_by": state.blocked_by,
+    }
 
 
 def slow(request: Request, options: Options) -> Response:

@@ -1,7 +1,8 @@
 """Run the service's thread: it accepts, reads and writes with one selector, and answers /healthz.
 
-Two more threads (answers.py) answer all other paths: `metrics`, and `pages` for people, which also does the chores
-(chores.py). So /healthz waits for nothing, and a scrape only for other scrapes.
+Three more threads (answers.py) answer all other paths: `metrics`, `pages` for people, and `group` for other processes.
+They also do the work of timers: chores.py, and publishing for the group. So /healthz waits for nothing, and a scrape
+only for other scrapes.
 
 There is no thread per client. Slow and hostile clients hold only sockets, limited in number and time, and bytes,
 limited in sum. messages.py knows HTTP, routes.py what is served, access.py which requests are refused.
@@ -23,11 +24,13 @@ from typing import Any
 from obsloop.base import clock
 from obsloop.base.stderr import say_once
 from obsloop.base.threads import start_without_signals
-from obsloop.service import access, chores
+from obsloop.service import access
 from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
+from obsloop.service.chores import own_timers
 from obsloop.service.connection import Connection, Listener
 from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain
-from obsloop.service.routes import Options, preload, preload_pages
+from obsloop.service.routes import Options
+from obsloop.service.timers import NEVER, Timer
 
 MAX_CONNECTIONS = 64
 MAX_UNSENT = 16 * 1024 * 1024
@@ -36,28 +39,30 @@ MAX_UNSENT = 16 * 1024 * 1024
 _SEND_BUFFER = 128 * 1024
 _ACCEPTS_PER_PASS = 16
 _PAUSE_SECONDS = 0.1
-# The exporter and the pages are loaded after the program's start or at the first request, whichever comes first. So
-# neither the start of many short processes nor the first scrape pays for them. Later, no descriptor may be left to read
-# a module's file with.
-_PRELOAD_AFTER_SECONDS = 0.5
-_NEVER = float("inf")
+_THREADS = ("metrics", "pages", "group")
 
 
 class Server:
     """A service on `listeners`, until the process ends. Where host names are checked, it answers to `hosts`."""
 
-    def __init__(self, listeners: Sequence[Listener], options: Options, hosts: frozenset[str] = frozenset()) -> None:
-        self._listeners = listeners
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        options: Options,
+        hosts: frozenset[str] = frozenset(),
+        timers: Sequence[Timer] = (),
+    ) -> None:
+        self._listeners = list(listeners)
         self._options = options
         self._hosts = hosts
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, Connection] = {}  # in the order of their acceptance
         self._unsent = 0
-        self._preload_at = _NEVER
-        self._chores_at = _NEVER
+        self._timers = [*timers, *own_timers()]
+        self._added: deque[Listener] = deque()
         self._accept_at: float | None = None  # when to accept again; None while it does
         self._working = threading.Lock()
-        self._answerers = {name: Answerer(f"obsloop-service-{name}", self._on_done) for name in ("metrics", "pages")}
+        self._answerers = {name: Answerer(f"obsloop-service-{name}", self._on_done) for name in _THREADS}
         self._done: deque[tuple[Answerer, Any]] = deque()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         for sock in (self._wake_receiver, self._wake_sender):
@@ -74,10 +79,17 @@ class Server:
         thread = threading.Thread(target=self._serve, name="obsloop-service", daemon=True)
         start_without_signals(thread)
 
+    def add(self, listener: Listener) -> None:
+        """Serve on one more socket. From any thread."""
+        listener.sock.setblocking(False)
+        self._added.append(listener)
+        with suppress(OSError):
+            self._wake_sender.send(b"\0")
+
     def abandon(self) -> None:
         """Close this process's copies of the sockets. Only without threads: in a forked child, or before `start`."""
         for sock in [
-            *(listener.sock for listener in self._listeners),
+            *(listener.sock for listener in (*self._listeners, *self._added)),
             *(connection.sock for connection in list(self._connections.values())),
             self._wake_receiver,
             self._wake_sender,
@@ -114,9 +126,6 @@ class Server:
             lock.release()
 
     def _serve(self) -> None:
-        now = clock.seconds()
-        self._preload_at = now + _PRELOAD_AFTER_SECONDS
-        self._chores_at = now + chores.CHORE_SECONDS
         while True:
             try:
                 ready = self._selector.select(self._timeout())
@@ -141,26 +150,32 @@ class Server:
         now = clock.seconds()
         for connection in [c for c in self._connections.values() if c.deadline <= now]:
             self._expire(connection)
-        if now >= self._preload_at:
-            self._preload_at = _NEVER
-            self._submit("metrics", None, preload)
-            self._submit("pages", None, preload_pages)
-        if now >= self._chores_at:
-            self._chores_at = _NEVER if self._submit("pages", self, chores.do) else now + chores.CHORE_SECONDS
+        self._do_what_is_due(now)
+        self._keep_reserve()
+
+    def _do_what_is_due(self, now: float) -> None:
+        for timer in self._timers:
+            if now >= timer.at:
+                timer.at = NEVER
+                if timer.thread is None:
+                    timer.done(timer.work())
+                elif not self._submit(timer.thread, timer, timer.work):
+                    timer.done(None)
+        while self._added:
+            self._listeners.append(self._added.popleft())
+            if self._accept_at is None:
+                self._selector.register(self._listeners[-1].sock, selectors.EVENT_READ, self._listeners[-1])
         if self._accept_at is not None and now >= self._accept_at:
             self._accept_at = None
             for listener in self._listeners:
                 self._selector.register(listener.sock, selectors.EVENT_READ, listener)
-        self._keep_reserve()
 
     def _timeout(self) -> float | None:
-        moments = [self._chores_at, self._preload_at, *(c.deadline for c in self._connections.values())]
+        moments = [*(timer.at for timer in self._timers), *(c.deadline for c in self._connections.values())]
         if self._accept_at is not None:
             moments.append(self._accept_at)
         first = min(moments)
-        return None if first == _NEVER else max(0.0, first - clock.seconds())
-
-    # Clients
+        return None if first == NEVER else max(0.0, first - clock.seconds())
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_PER_PASS):
@@ -177,6 +192,10 @@ class Server:
                     self._stop_accepting()
                     return
                 sock, on_reserve = accepted, True
+            if listener.give is not None:
+                listener.give(sock)
+                sock.close()
+                continue
             if len(self._connections) >= MAX_CONNECTIONS:
                 # Close the oldest, so that a new client is served even if others hold idle connections.
                 self._close(next(iter(self._connections.values())))
@@ -340,8 +359,6 @@ class Server:
         else:
             sock.close()
 
-    # The other threads
-
     def _submit(self, name: str, owner: Any, work: Any) -> bool:
         """Have another thread do `work`. Return False if no thread can be started."""
         try:
@@ -363,9 +380,8 @@ class Server:
     def _deliver(self, answerer: Answerer, result: Any) -> None:
         owner = answerer.finished()
         try:
-            if owner is self:
-                pause = result if isinstance(result, float) else chores.CHORE_SECONDS
-                self._chores_at = clock.seconds() + pause
+            if isinstance(owner, Timer):
+                owner.done(result)
             elif isinstance(owner, Connection) and owner.sock.fileno() >= 0 and owner.outgoing is None:
                 try:
                     self._send(owner, result if isinstance(result, bytes) else LAST_RESORT)

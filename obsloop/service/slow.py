@@ -9,9 +9,9 @@ from traceback import FrameSummary
 from typing import Any
 
 from obsloop.blocking import totals
-from obsloop.blocking.recent import Noted, kept
+from obsloop.blocking.recent import KEPT, Noted, kept
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample, SlowCallback, SlowIteration
-from obsloop.service import culprits, source, text
+from obsloop.service import culprits, merging, source, text, workers
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table
 
@@ -34,7 +34,8 @@ _NAMES: dict[type[Noted], str] = {
 
 def slow(request: Request) -> Response:
     """Return the culprits and the last events as JSON, as a page or as text."""
-    return answer(request, report(), lambda found: _page(request, found), _text)
+    found = workers.report(request, "/slow", report, _merged)
+    return answer(request, found, lambda found: _page(request, found), _text)
 
 
 def report() -> dict[str, Any]:
@@ -61,6 +62,22 @@ def report() -> dict[str, Any]:
         "blocks_not_counted": sums.dropped,
         "older": found.older,
         "events": events,
+    }
+
+
+def _merged(reports: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Return one report of those of several workers."""
+    found = reports.values()
+    named = merging.culprits(merging.joined(found, "culprits"))
+    events = sorted(merging.joined(found, "events"), key=lambda event: event["started_at"] or "", reverse=True)
+    return {
+        "process": os.getpid(),
+        "culprits": named[: culprits.MAX_SHOWN],
+        "culprits_left_out": merging.total(found, "culprits_left_out") + max(0, len(named) - culprits.MAX_SHOWN),
+        "blocks_under_others": merging.total(found, "blocks_under_others"),
+        "blocks_not_counted": merging.total(found, "blocks_not_counted"),
+        "older": merging.total(found, "older") + max(0, len(events) - KEPT),
+        "events": events[:KEPT],
     }
 
 
@@ -103,7 +120,8 @@ def _frame(frame: FrameSummary) -> str:
 
 
 def _page(request: Request, report: dict[str, Any]) -> Response:
-    parts = ["<h2>Culprits</h2>"]
+    parts = [f'<p class="alarm">{escape(line)}</p>' for line in workers.stuck(report)]
+    parts.append("<h2>Culprits</h2>")
     if report["culprits"]:
         parts.append(culprits.html(report["culprits"], WINDOWS))
     else:
@@ -119,7 +137,7 @@ def _page(request: Request, report: dict[str, Any]) -> Response:
             escape(event["event"].replace("_", " ")),
             escape(text.cause(event["cause"])),
             escape(_callback(event)) + f"<br><small>{escape(event['file'] or '')}</small>",
-            escape(event["loop"]),
+            escape(workers.label(event)),
             f"{event['schedule_delay_seconds']:.3f}",
             _details(event),
         )
@@ -146,6 +164,7 @@ def _left_out(report: dict[str, Any]) -> list[str]:
 
 
 def _text(report: dict[str, Any]) -> str:
+    missing = [line for each in workers.stuck(report) for line in text.wrapped(each)]
     named = ["Culprits"]
     named += culprits.lines(report["culprits"], WINDOWS) if report["culprits"] else ["nothing has blocked a loop"]
     stacks = [
@@ -167,7 +186,7 @@ def _text(report: dict[str, Any]) -> str:
     ]
     older = [f"and {report['older']} before these, no longer kept"] if report["older"] else []
     events = text.table(head, rows, right="2", ends="45") if rows else ["nothing has been slow so far"]
-    return text.joined([*named, *_left_out(report)], *stacks, ["Last events (times in UTC)", *events, *older])
+    return text.joined(missing, [*named, *_left_out(report)], *stacks, ["Last events (times in UTC)", *events, *older])
 
 
 def _details(event: dict[str, Any]) -> str:

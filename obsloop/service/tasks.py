@@ -11,10 +11,10 @@ from typing import Any
 
 from obsloop.base import gc_pause
 from obsloop.events import TaskLint
-from obsloop.service import executors, source, text
+from obsloop.service import executors, merging, source, text, workers
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table, wants
-from obsloop.tasks.census import TaskInfo, listing
+from obsloop.tasks.census import MAX_SHOWN, TaskInfo, listing
 from obsloop.tasks.lints import runner
 
 KEPT_SECONDS = 1.0
@@ -23,22 +23,29 @@ KEPT_TIMES = 10
 time share it, so that any number of them uses at most a tenth of one core. A small program's listing is always new."""
 
 MAX_GROUPS = 200
+MAX_LINTS = 100
+"""Of several workers."""
+MAX_KEPT = 12
 
-_kept: dict[str, tuple[int, float, Response]] = {}
-"""Format -> the process, until when the answer is kept, and the answer, as bytes: nothing for the garbage collector."""
+_kept: dict[tuple[str, int | None], tuple[int, float, Response]] = {}
+"""Format and worker -> the process, until when the answer is kept, and the answer, as bytes: nothing for the garbage
+collector."""
 
 
 def tasks(request: Request) -> Response:
     """Return the live tasks and where they wait, as JSON, as a page or as text, the oldest first."""
-    wanted = wants(request)
+    wanted = wants(request), workers.wanted_worker(request)
     kept = _kept.get(wanted)
     began = time.monotonic()
     if kept is not None and kept[0] == os.getpid() and began < kept[1]:
         return kept[2]
     with gc_pause.held:
-        response = answer(request, report(), lambda found: _page(request, found), _text)
+        found = workers.report(request, "/tasks", report, _merged)
+        response = answer(request, found, lambda found: _page(request, found), _text)
     ended = time.monotonic()
     if response.status == 200:
+        if len(_kept) >= MAX_KEPT:
+            _kept.clear()
         _kept[wanted] = os.getpid(), ended + min(KEPT_SECONDS, KEPT_TIMES * (ended - began)), response
     return response
 
@@ -59,6 +66,26 @@ def report() -> dict[str, Any]:
         "executors": executors.report(),
         "older_lints": kept.older,
         "lints": [_finding(event) for event in kept.events],
+    }
+
+
+def _merged(reports: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Return one report of those of several workers."""
+    found = reports.values()
+    listed = sorted(merging.joined(found, "tasks"), key=lambda task: -task["age_seconds"])
+    groups = merging.task_groups(merging.joined(found, "groups"))
+    lints = sorted(merging.joined(found, "lints"), key=lambda lint: lint["last_seen"] or "", reverse=True)
+    return {
+        "process": os.getpid(),
+        "taken_at": moment(time.time()),
+        **{name: merging.total(found, name) for name in ("unseen", "not_looked_at")},
+        "not_shown": merging.total(found, "not_shown") + max(0, len(listed) - MAX_SHOWN),
+        "tasks": listed[:MAX_SHOWN],
+        "groups": groups[:MAX_GROUPS],
+        "groups_left_out": merging.total(found, "groups_left_out") + max(0, len(groups) - MAX_GROUPS),
+        "executors": merging.joined(found, "executors"),
+        "older_lints": merging.total(found, "older_lints") + max(0, len(lints) - MAX_LINTS),
+        "lints": lints[:MAX_LINTS],
     }
 
 
@@ -127,13 +154,14 @@ def _page(request: Request, report: dict[str, Any]) -> Response:
             str(group["tasks"]),
             text.seconds(group["oldest_seconds"]),
             escape(_states(group)),
-            escape(group["loop"] or ""),
+            escape(workers.label(group)),
             escape(group["oldest_task"]),
         )
         for group in gc_pause.breathing(report["groups"])
     ]
     head = ("coroutine, and where it waits", "tasks", "oldest", "state", "loop", "oldest task")
-    parts = [_findings(report), executors.html(report["executors"])]
+    parts = [f'<p class="alarm">{escape(line)}</p>' for line in workers.stuck(report)]
+    parts += [_findings(report), executors.html(report["executors"])]
     parts.append(f"<h2>Tasks</h2>\n<p>Taken at {escape(report['taken_at'] or '')}.</p>")
     if groups:
         parts.append(table(head, groups, numbers=(1, 2)))
@@ -160,7 +188,7 @@ def _each(report: dict[str, Any]) -> str:
             escape(task["at"] or ""),
             escape(task["in"]),
             _age(task),
-            escape(task["loop"] or ""),
+            escape(workers.label(task)),
         )
         for task in gc_pause.breathing(report["tasks"])
     ]
@@ -174,11 +202,13 @@ def _states(group: dict[str, Any]) -> str:
 
 
 def _text(report: dict[str, Any]) -> str:
+    missing = [line for each in workers.stuck(report) for line in text.wrapped(each)]
     lints = [
         line
         for event in report["lints"]
         for line in text.wrapped(
-            f"{event['name']} {event['message']}; last seen {_time(event['last_seen'])} UTC, loop {event['loop']}"
+            f"{event['name']} {event['message']}; last seen {_time(event['last_seen'])} UTC, "
+            f"loop {workers.label(event)}"
         )
     ]
     pools = [text.cut(line) for line in executors.text(report["executors"]).splitlines()]
@@ -196,6 +226,7 @@ def _text(report: dict[str, Any]) -> str:
     tasks = text.table(head, rows, right="01", ends="34") if rows else ["no observed loop runs, or none has a task"]
     counts = ((report["groups_left_out"], "more groups"), (report["not_shown"], "more tasks"))
     return text.joined(
+        missing,
         ["What is wrong with tasks", *lints] if lints else [],
         ["Executors", *pools] if pools else [],
         [f"Tasks, taken at {report['taken_at']}", *tasks, *(f"and {n} {what}" for n, what in counts if n)],
@@ -214,7 +245,7 @@ def _findings(report: dict[str, Any]) -> str:
             str(event["count"]),
             _time(event["last_seen"]),
             escape(event["lint"].replace("_", " ")),
-            escape(event["loop"]),
+            escape(workers.label(event)),
             escape(event["detail"]),
         )
         for event in report["lints"]

@@ -203,7 +203,7 @@ def test_a_fork_waits_once_for_a_handler_that_hangs(served):
         assert served.begun["/exporter"].wait(30)
         held = served.server.pause(0.2)
         Server.resume(held)
-        assert len(held) == 2  # the service's thread and the other one
+        assert len(held) == 3  # the service's thread and the two others
         began = time.monotonic()
         for _ in range(100):
             Server.resume(served.server.pause(10.0))
