@@ -121,16 +121,15 @@ class Reader:
             # After a fork the metrics begin anew, and a thread that is not in the child may hold the lock.
             self._previous = state = _Previous()
         with state.lock:
-            now = self._attempt("snapshots()", self._now)
-            if now is None:
-                return _Now({}, {}, None, grouped=self._families[1]), {}
+            now = self._now()
             previous, state.snapshots = state.snapshots, now.workers
         return now, previous
 
     def _now(self) -> _Now:
-        group = obsloop.group_snapshots()
+        group = self._attempt("group_snapshots()", obsloop.group_snapshots)
         if group is None:
-            loops: dict[_Key, Snapshot] = {(name,): snapshot for name, snapshot in obsloop.snapshots().items()}
+            found = self._attempt("snapshots()", obsloop.snapshots) or {}
+            loops: dict[_Key, Snapshot] = {(name,): snapshot for name, snapshot in found.items()}
             process = self._attempt("process_snapshot()", obsloop.process_snapshot)
             return _Now(loops, loops, process, grouped=False)
         workers: dict[_Key, Snapshot] = {

@@ -12,9 +12,10 @@ import shutil
 import stat
 import tempfile
 import time
+from binascii import crc32
 from contextlib import suppress
 
-from obsloop.base.address import parse_addresses
+from obsloop.base.address import MAX_SOCKET_PATH, parse_addresses
 from obsloop.base.environment import GROUP, RUN
 from obsloop.group import slots
 
@@ -49,19 +50,20 @@ def name_for(address: str, environ: os._Environ[str] | dict[str, str]) -> str | 
         return given
     if any(not part.socket_path and not part.port for part in parse_addresses(address)):
         return None
-    return "at-" + re.sub(r"[^0-9A-Za-z.]+", "_", address.strip())[:80]
+    # Short, since the paths of sockets in the folder must be.
+    return f"at-{re.sub(r'[^0-9A-Za-z.]+', '_', address)[:24]}-{crc32(address.encode('utf-8', 'replace')):08x}"
 
 
 def folder_of(name: str) -> str:
     """Return the group's folder, made if needed. Raise FolderError if there can be none."""
     if os.path.isabs(name):
-        return private(name)
+        return short(private(name))
     if not re.fullmatch(r"[0-9A-Za-z._-]{1,100}", name) or name.startswith("."):
         raise FolderError(f"{GROUP} is {name!r}; expected letters, digits, . _ and -, or an absolute path")
     reasons: list[str] = []
     for root in roots():
         try:
-            return private(os.path.join(private(root), name))
+            return short(private(os.path.join(private(root), name)))
         except FolderError as error:
             reasons.append(str(error))
     raise FolderError("; ".join(reasons))
@@ -84,6 +86,13 @@ def private(path: str) -> str:
     if not os.access(path, os.W_OK):
         raise FolderError(f"{path} cannot be written to")
     return path
+
+
+def short(folder: str) -> str:
+    """Return `folder` if a socket in it can have a name."""
+    if len(os.fsencode(folder)) + len("/63.give") > MAX_SOCKET_PATH:
+        raise FolderError(f"{folder} is too long for sockets in it; choose a shorter one with {GROUP}")
+    return folder
 
 
 def begin_anew(folder: str) -> None:

@@ -212,7 +212,7 @@ def test_a_fork_waits_once_for_a_handler_that_hangs(served):
     assert served.get("/metrics")[0] == 200
     held = served.server.pause(10.0)
     Server.resume(held)
-    assert len(held) == 3
+    assert len(held) == 4
 
 
 def test_without_a_free_descriptor_it_still_answers():
