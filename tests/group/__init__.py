@@ -1,0 +1,1 @@
+"""Tests of obsloop.group: all processes of one command or address answer as one."""
