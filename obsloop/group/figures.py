@@ -48,7 +48,8 @@ def decode(text: bytes) -> Figures:
         if found["version"] != __version__:
             return empty()
         for part in (*found["loops"].values(), found["process"]):
-            bool(part["running"]), float(part["blocked"]), float(part["began"])
+            if not isinstance(part["blocked"] + part["began"], (int, float)):
+                return empty()
             part["data"] = {name: points for name, points in part["data"].items() if name in BY_NAME}
         return {"loops": found["loops"], "process": found["process"]}
     return empty()
@@ -190,7 +191,8 @@ def _sum(metric: Metric, one: Any, other: Any) -> Any:
     for bucket, n in other["n"]:
         counts[bucket] = counts.get(bucket, 0) + n
     total: dict[str, Any] = {"s": one["s"] + other["s"], "n": sorted(counts.items())}
-    exemplars = sorted(map(tuple, (*one.get("e", ()), *other.get("e", ()))))[-MAX_EXEMPLARS:]
+    exemplars: list[Any] = sorted(tuple(exemplar) for each in (one, other) for exemplar in each.get("e", ()))
+    exemplars = exemplars[-MAX_EXEMPLARS:]
     if exemplars:
         total["e"] = exemplars
     return total

@@ -150,10 +150,10 @@ def _parsed(data: bytes) -> dict[str, Any]:
     if not _valid(data):
         return {}
     try:
-        found = json.loads(data[9:])
+        found: Any = json.loads(data[9:])
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return dict(found) if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownArgumentType]
 
 
 @reset_in_child

@@ -126,10 +126,11 @@ def blocked_ns(counters: Counters) -> int | None:
 
     This reads two numbers and copies none.
     """
+    state, tick_ns = counters.state, counters.tick_ns
     for _ in range(_TRIES):
-        state, tick_ns = counters.state, counters.tick_ns
         if counters.state == state and counters.tick_ns == tick_ns:
             break
+        state, tick_ns = counters.state, counters.tick_ns
     if state in (STOPPED, FORKED):
         return None
     return max(0, clock.monotonic_ns() - tick_ns) if state in (IN_CALLBACK, IN_OVERHEAD) else 0

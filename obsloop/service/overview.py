@@ -315,13 +315,17 @@ def _text(found: dict[str, Any]) -> str:
     lints = [line for lint in found.get("lints", ()) for line in text.wrapped(_lint(lint))]
     pools = [text.cut(f"{workers.label(entry)}: {executors.line(entry)}") for entry in found.get("executors", ())]
     several = len(found["loops"]) > 1 and "workers" in found
+    first: list[list[str]] = (
+        [_loops_lines(found["loops"])] if several else [_loop_lines(loop) for loop in found["loops"][:1]]
+    )
+    others: list[list[str]] = [] if several else [_loop_lines(loop) for loop in found["loops"][1:]]
     return text.joined(
         [f"obsloop, process {found['process']}, {found['taken_at']}"],
         blocked,
-        *([_loops_lines(found["loops"])] if several else map(_loop_lines, found["loops"][:1])),
+        *first,
         [] if found["loops"] else ["No observed loop runs."],
         names,
-        *([] if several else map(_loop_lines, found["loops"][1:])),
+        *others,
         ["Lints", *lints] if lints else [],
         ["Executors", *pools] if pools else [],
     )

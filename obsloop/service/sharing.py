@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ class Sharing:
 
 
 @contextlib.contextmanager
-def joined(address: str, unhealthy_after: float) -> Iterator[Sharing | None]:
+def joined(address: str, unhealthy_after: float) -> Generator[Sharing | None]:
     """Join the group of this address, and keep other processes from joining it meanwhile. None: it makes no group.
 
     Raise FolderError or OSError if there is a group and it cannot be joined.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from obsloop.group import ask, current
@@ -82,11 +83,10 @@ def _sentence(worker: Report) -> str:
 
 def _mark(each: Report, number: int) -> None:
     """Write the worker's number into each entry of its report that has a loop."""
-    for entries in each.values():
-        if isinstance(entries, list):
-            for entry in entries:
-                if isinstance(entry, dict) and "loop" in entry:
-                    entry["worker"] = number
+    lists: list[list[Any]] = [value for value in each.values() if isinstance(value, list)]
+    for entry in chain.from_iterable(lists):
+        if isinstance(entry, dict) and "loop" in entry:
+            entry["worker"] = number
 
 
 def _worker(number: int, state: Health, answered: bool) -> Report:
