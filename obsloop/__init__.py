@@ -141,9 +141,9 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     folder.py            the group's private folder
 #     slots.py             a number for each process, and its heartbeat
 #     health.py            is a process's loop blocked?
-#     figures.py           a process's figures as plain data
+#     published.py         a process's metrics as plain data
 #     ask.py               ask the other processes
-#     membership.py        publish this process's figures, read the others'
+#     membership.py        publish this process's metrics, read the others'
 #     reading.py           the metrics of all workers
 #   service/               HTTP, in threads of its own
 #     lifecycle.py         start and stop the service; forks

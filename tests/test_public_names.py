@@ -10,9 +10,10 @@ import obsloop.testing
 from .support import output
 
 PUBLIC = {
-    "CoroutineTime", "Exemplar", "ExponentialBuckets", "Histogram", "Instrument", "InstrumentError",
+    "CoroutineTime", "Exemplar", "ExponentialBuckets", "GroupSnapshots", "Histogram", "Instrument", "InstrumentError",
     "LOOP_NAME_LABEL", "Label", "Loop", "METRICS", "Settings", "SettingsError", "Metric", "Snapshot", "SpanSettings",
-    "TaskTimes", "add_instrument", "core", "count_dropped_spans", "count_export", "exported_metrics", "instrument",
+    "TaskTimes", "add_instrument", "core", "count_dropped_spans", "count_export", "exported_metrics", "group_snapshots",
+    "instrument",
     "measure_tasks", "new_event_loop", "observe_new_loops", "process_snapshot", "remove_instrument", "run",
     "snapshots", "task_times",
 }  # fmt: skip

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
-import tempfile
 import time
 from binascii import crc32
 from contextlib import suppress
@@ -36,7 +34,7 @@ def roots() -> list[str]:
     return [
         *([os.path.join(runtime, "obsloop")] if os.path.isabs(runtime) else []),
         os.path.join("/dev/shm", own),  # noqa: S108 - private, as `private` checks
-        os.path.join(tempfile.gettempdir(), own),
+        os.path.join(os.environ.get("TMPDIR") or "/tmp", own),  # noqa: S108 - as above
     ]
 
 
@@ -110,7 +108,7 @@ def begin_anew(folder: str) -> None:
 def leave(folder: str) -> None:
     """Remove the folder if this process is the first one of `obsloop run`, and the last one of its group."""
     if os.path.basename(folder).startswith(f"{RUN}{os.getpid()}-") and not slots.living(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def remove_old(folder: str) -> None:
@@ -122,7 +120,15 @@ def remove_old(folder: str) -> None:
         for entry in list(os.scandir(root))[:_MAX_GROUPS]:
             mine = entry.path == folder or not entry.is_dir(follow_symlinks=False)
             if not mine and _is_over(entry.path, entry.name) and not slots.living(entry.path):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _remove(entry.path)
+
+
+def _remove(path: str) -> None:
+    """Remove a group's folder, which has files only. Never raises."""
+    with suppress(OSError):
+        for entry in os.scandir(path):
+            os.unlink(entry.path)
+        os.rmdir(path)
 
 
 def _is_over(path: str, name: str) -> bool:

@@ -1,7 +1,7 @@
-"""This process as a member of its group: it publishes its figures, and reads those of the others.
+"""This process as a member of its group: it publishes its metrics, and reads those of the others.
 
 A member writes two files in its slot. ``N.lock`` has the heartbeat, written twice a second by the service's thread.
-``N.json`` has the figures, written each second by the thread ``group``. Both are written whatever the loop does, unless
+``N.json`` has the metrics, written each second by the thread ``group``. Both are written whatever the loop does, unless
 C code holds the GIL or the process is stopped. Then the others show what was published last.
 """
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from obsloop.base.guarded import harmless
 from obsloop.base.stderr import say_once
-from obsloop.group import ask, current, figures, folder as folders, health, slots
-from obsloop.group.figures import Figures
+from obsloop.group import ask, current, folder as folders, health, published, slots
+from obsloop.group.published import Published
 
 PUBLISH_SECONDS = 1.0
 BEAT_SECONDS = 0.5
 ASK_SECONDS = 0.1
-"""How long the others have to send fresh figures. Then those that they published last are used."""
+"""How long the others have to send fresh metrics. Then those that they published last are used."""
 _MAX_FILE = 16 * 1024 * 1024
 
 
@@ -30,10 +30,10 @@ class Worker:
 
     number: int
     alive: bool
-    """Whether a process has the slot. The figures of a slot without one are those that its last process left."""
+    """Whether a process has the slot. The metrics of a slot without one are those that its last process left."""
     health: health.Health | None
     """None if there is no process, or if it has said nothing yet."""
-    figures: Figures
+    metrics: Published
     here: bool = False
     """Whether this is the process that reads."""
 
@@ -47,13 +47,13 @@ class Member:
         self._slot = slot
         self._unhealthy_after = unhealthy_after
         self._process = os.getpid()
-        # What earlier processes of this slot counted. This process's figures begin from there.
-        self._past = figures.lasting(figures.decode(self._file(slot.number)))
+        # What earlier processes of this slot counted. This process's metrics begin from there.
+        self._past = published.lasting(published.decode(self._file(slot.number)))
         self._writing = threading.Lock()
 
-    def figures(self) -> Figures:
-        """Return the figures of this slot: of this process and of those before it."""
-        return figures.added(self._past, figures.now())
+    def metrics(self) -> Published:
+        """Return the metrics of this slot: of this process and of those before it."""
+        return published.added(self._past, published.now())
 
     def beat(self) -> float:
         """Write the heartbeat. Return after how many seconds to write the next one. Never raises and never waits."""
@@ -65,15 +65,15 @@ class Member:
         return BEAT_SECONDS
 
     def publish(self) -> float:
-        """Write the figures. Return after how many seconds to write the next ones. Never raises."""
+        """Write the metrics. Return after how many seconds to write the next ones. Never raises."""
         with harmless:
             self.published()
         return PUBLISH_SECONDS
 
     def published(self) -> bytes:
-        """Write the figures and return them, encoded."""
+        """Write the metrics and return them, encoded."""
         with self._writing:
-            data = figures.encode(self.figures())
+            data = published.encode(self.metrics())
             path = slots.path_of(self.folder, self.number, "json")
             try:
                 # A new file each time, under another name until it is whole: a reader never sees half of one.
@@ -90,7 +90,7 @@ class Member:
         return data
 
     def workers(self, *, ask_seconds: float = ASK_SECONDS) -> list[Worker]:
-        """Return all slots of the group, with fresh figures of those that answer within `ask_seconds`."""
+        """Return all slots of the group, with fresh metrics of those that answer within `ask_seconds`."""
         beats = {n: slots.read(self.folder, n) for n in slots.numbers(self.folder) if n != self.number}
         known = {n: health.of(beat.state) if beat.alive else None for n, beat in beats.items()}
         asked = {
@@ -98,10 +98,10 @@ class Member:
             for n, beat in beats.items()
             if beat.alive and not getattr(known[n], "silent_ns", 0)
         }
-        fresh = ask.ask(asked, "/figures", ask_seconds) if ask_seconds else {}
-        found = [Worker(n, beats[n].alive, known[n], figures.decode(fresh.get(n) or self._file(n))) for n in beats]
+        fresh = ask.ask(asked, "/own-metrics", ask_seconds) if ask_seconds else {}
+        found = [Worker(n, beats[n].alive, known[n], published.decode(fresh.get(n) or self._file(n))) for n in beats]
         own = health.of(health.state(self._process, self._unhealthy_after))
-        found.append(Worker(self.number, True, own, self.figures(), here=True))
+        found.append(Worker(self.number, True, own, self.metrics(), here=True))
         return sorted(found, key=lambda worker: worker.number)
 
     def healths(self) -> dict[int, health.Health]:
@@ -146,7 +146,7 @@ class Member:
         say_once(
             "group-publish",
             f"cannot write to {self.folder}: {error.strerror or error}. The group's other processes do not see this "
-            "one's figures until it can. The program runs on.",
+            "one's metrics until it can. The program runs on.",
         )
 
 

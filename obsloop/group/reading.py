@@ -1,4 +1,4 @@
-"""The metrics of a whole group: its workers added up, and each by itself where only that makes sense."""
+"""The metrics of a whole group: its workers added up, and each alone where only that makes sense."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def group_snapshots() -> GroupSnapshots | None:
 
 def merged(workers: list[Worker]) -> GroupSnapshots:
     """Return the metrics of these workers."""
-    from obsloop.group.figures import snapshot_of, sum_of  # noqa: PLC0415
+    from obsloop.group.published import snapshot_of, sum_of  # noqa: PLC0415
 
     parts: dict[str, list[Any]] = {}
     single: dict[tuple[int, str], Any] = {}
@@ -51,17 +51,17 @@ def merged(workers: list[Worker]) -> GroupSnapshots:
 
 
 def _of_now(worker: Worker) -> Any:
-    """Return a worker's figures, with what is known by now: that it is gone, or since when it is blocked."""
-    from obsloop.group.figures import lasting  # noqa: PLC0415
+    """Return a worker's metrics, with what is known by now: that it is gone, or since when it is blocked."""
+    from obsloop.group.published import lasting  # noqa: PLC0415
 
     if not worker.alive:
-        return lasting(worker.figures)
+        return lasting(worker.metrics)
     if worker.health is None or worker.here:
-        return worker.figures
+        return worker.metrics
     running = worker.health.loops
     loops: dict[str, Any] = {}
-    for name, part in worker.figures["loops"].items():
+    for name, part in worker.metrics["loops"].items():
         blocked = running.get(name, 0) / 1e9
         data = {**part["data"], "asyncio.eventloop.blocked.time": [[(), blocked]]}
         loops[name] = {**part, "running": name in running, "blocked": blocked, "data": data}
-    return {**worker.figures, "loops": loops}
+    return {**worker.metrics, "loops": loops}

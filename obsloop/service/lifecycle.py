@@ -81,7 +81,7 @@ def _start(state: _State, text: str, options: Options, allowed_hosts: str | None
             return _open(asked, sharing)
     except (FolderError, OSError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
-        say(f"cannot share {text} with other processes: {reason}. Each process is served by itself.")
+        say(f"cannot share {text} with other processes: {reason}. Each process is served alone.")
         return _open(asked, None)
 
 

@@ -1,4 +1,4 @@
-"""What a process answers to the others of its group, on its private socket: its own figures and reports, as JSON."""
+"""What a process answers to the others of its group, on its private socket: its own metrics and reports, as JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from obsloop.service.messages import Request, Response, plain
 from obsloop.service.routes import Options, Route
 
 
-def figures(request: Request, options: Options) -> Response:
-    """Return this process's figures, and publish them."""
+def own_metrics(request: Request, options: Options) -> Response:
+    """Return this process's metrics, and publish them."""
     del request, options
     member: Member | None = current.member
     if member is None:
@@ -52,7 +52,7 @@ def _handler(report: Callable[[Request], dict[str, Any]]) -> Callable[[Request, 
 
 
 OWN_ROUTES: dict[str, Route] = {
-    "/figures": Route("/figures", "this process's figures", figures, "group"),
+    "/own-metrics": Route("/own-metrics", "this process's metrics", own_metrics, "group"),
     **{
         path: Route(path, "this process's report", _handler(report), "group")
         for path, report in (("/", _overview), ("/slow", _slow), ("/tasks", _tasks))

@@ -70,7 +70,7 @@ def stuck(result: Report) -> list[str]:
 def _sentence(worker: Report) -> str:
     who = f"Worker {worker['worker']} (process {worker['process']})"
     if worker["status"] != "stuck":
-        return f"{who} did not answer in time; its figures are missing here."
+        return f"{who} did not answer in time; its metrics are missing here."
     by = "".join(
         f" It was blocked by {each['function']}{f' ({there})' if (there := each['file']) else ''}, {each['cause']}."
         for each in worker["blocked_by"]

@@ -25,7 +25,7 @@ def aged(path, seconds):
 
 
 def test_it_is_made_for_this_user_alone(root):
-    """Other users can neither read the figures nor put anything there."""
+    """Other users can neither read the metrics nor put anything there."""
     made = folder.folder_of("shop")
     assert made == str(root / "shop")
     for path in (root, root / "shop"):

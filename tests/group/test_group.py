@@ -77,7 +77,7 @@ def test_counters_never_go_back(group):
 
 @pytest.mark.parametrize("how", ["hold", "stop"])
 def test_a_stuck_worker_does_not_matter(group, how):
-    """C code holds the GIL, or the process is stopped: the others answer, say so, and have its last figures."""
+    """C code holds the GIL, or the process is stopped: the others answer, say so, and have its last metrics."""
     stuck = group.workers[0]  # the one that made the listening socket
     stuck.do("block", 0.2)
     until(lambda: blocked_by(group) >= 0.2, 60)  # counted when the callback has ended, a moment later
@@ -125,7 +125,7 @@ def test_a_blocked_worker_makes_the_group_unhealthy(group):
 
 
 def test_the_last_second_is_all_that_a_kill_can_lose(group):
-    """Figures are published each second without a scrape."""
+    """Published are published each second without a scrape."""
     worker = group.workers[1]
     worker.do("block", 0.3)
     until(lambda: any("__main__.block" in path.read_text() for path in group.folder.glob("obsloop/*/1.json")), 60)
@@ -150,7 +150,7 @@ def test_without_a_folder_each_process_is_served_by_itself(place):
 
 
 def test_a_full_disk_costs_one_line(place):
-    """The others ask for fresh figures over the socket, which needs no disk."""
+    """The others ask for fresh metrics over the socket, which needs no disk."""
     group = Group(place, 1)
     try:
         # A folder in the place of the new file cannot be written to, as on a full disk.

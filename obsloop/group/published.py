@@ -1,4 +1,4 @@
-"""A process's figures as plain data: what it publishes for the others, and what its successor goes on from.
+"""A process's metrics as plain data: what it publishes for the others, and what its successor goes on from.
 
     {"loops": {name: part}, "process": part}
     part = {"running": bool, "blocked": seconds, "began": Unix time, "data": {metric: [[label values, value], ...]}}
@@ -23,26 +23,26 @@ from obsloop.metrics.snapshot import Exemplar, Histogram, Points, Snapshot, Valu
 from obsloop.probes.collect import process_snapshot, snapshots
 
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
-Figures = dict[str, Any]
+Published = dict[str, Any]
 _Points = dict[tuple[str, ...], Any]
 
 MAX_EXEMPLARS = 5
 """Of one series; the slowest ones."""
 
 
-def now() -> Figures:
-    """Return the figures of this process at this moment, without those of its predecessors."""
+def now() -> Published:
+    """Return the metrics of this process at this moment, without those of its predecessors."""
     loops = {name: _part(snapshot) for name, snapshot in snapshots().items()}
     return {"loops": loops, "process": _part(process_snapshot())}
 
 
-def encode(figures: Figures) -> bytes:
-    """Return figures as JSON."""
-    return json.dumps({"version": __version__, **figures}, separators=(",", ":")).encode()
+def encode(parts: Published) -> bytes:
+    """Return metrics as JSON."""
+    return json.dumps({"version": __version__, **parts}, separators=(",", ":")).encode()
 
 
-def decode(text: bytes) -> Figures:
-    """Return figures from JSON; empty ones if it is none, or of another version of obsloop."""
+def decode(text: bytes) -> Published:
+    """Return metrics from JSON; empty ones if it is none, or of another version of obsloop."""
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         found = json.loads(text)
         if found["version"] != __version__:
@@ -55,20 +55,20 @@ def decode(text: bytes) -> Figures:
     return empty()
 
 
-def empty() -> Figures:
-    """Return the figures of a process in which nothing has happened."""
+def empty() -> Published:
+    """Return the metrics of a process in which nothing has happened."""
     return {"loops": {}, "process": {"running": False, "blocked": 0.0, "began": 0.0, "data": {}}}
 
 
-def lasting(figures: Figures) -> Figures:
+def lasting(parts: Published) -> Published:
     """Return what stays after a process is gone: its counters and histograms, as after a loop that has ended."""
     return {
-        "loops": {name: _lasting(part) for name, part in figures["loops"].items()},
-        "process": _lasting(figures["process"]),
+        "loops": {name: _lasting(part) for name, part in parts["loops"].items()},
+        "process": _lasting(parts["process"]),
     }
 
 
-def added(before: Figures, after: Figures) -> Figures:
+def added(before: Published, after: Published) -> Published:
     """Return the sum of a slot's past and of its present process.
 
     The loops' names and the labels of the past come first. So a counter of the past never goes back for want of room.
@@ -98,7 +98,7 @@ def snapshot_of(name: str, part: Any) -> Snapshot:
 
 
 class GroupSnapshot(Snapshot):
-    """A snapshot of published figures, which hold what is exported and no more."""
+    """A snapshot of published metrics, which hold what is exported and no more."""
 
     __slots__ = ()
 

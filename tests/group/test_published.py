@@ -1,10 +1,10 @@
-"""Figures as plain data: what is published, what a successor goes on from, and sums over workers."""
+"""Published as plain data: what is published, what a successor goes on from, and sums over workers."""
 
 import asyncio
 import json
 
 import obsloop
-from obsloop.group import figures
+from obsloop.group import published
 from obsloop.metrics.catalog import MAX_SITES, OTHER
 
 SLOW = "asyncio.eventloop.callback.slow"
@@ -12,12 +12,12 @@ DELAY = "asyncio.eventloop.schedule.delay"
 
 
 def part(**data):
-    """A part of figures with these points."""
+    """A part of metrics with these points."""
     return {"running": True, "blocked": 0.5, "began": 100.0, "data": data}
 
 
 def whole(**loops):
-    """Figures with these loops."""
+    """Published with these loops."""
     return {"loops": loops, "process": part()}
 
 
@@ -27,11 +27,11 @@ def test_what_is_published_says_the_same_as_the_snapshot():
     try:
         loop.run_until_complete(asyncio.sleep(0.01))
         before = obsloop.snapshots()["published"]
-        sent = figures.decode(figures.encode(figures.now()))
-        after = figures.snapshot_of("published", sent["loops"]["published"])
+        sent = published.decode(published.encode(published.now()))
+        after = published.snapshot_of("published", sent["loops"]["published"])
     finally:
         loop.close()
-    assert json.loads(figures.encode(sent))["loops"]
+    assert json.loads(published.encode(sent))["loops"]
     for metric in obsloop.exported_metrics():
         if metric.scope == "loop" and metric.name != "asyncio.eventloop.utilization":
             assert set(after.exported(metric)) == set(before.exported(metric)), metric.name
@@ -42,17 +42,17 @@ def test_what_is_published_says_the_same_as_the_snapshot():
     assert after.run_time >= before.run_time > 0
 
 
-def test_figures_of_another_version_are_not_read():
+def test_published_of_another_version_are_not_read():
     """Its metrics may have other labels. While versions are mixed, each shows its own processes."""
-    text = figures.encode(whole(main=part())).replace(obsloop.__version__.encode(), b"0.0.0.other")
-    assert figures.decode(text) == figures.empty()
-    assert figures.decode(b"{") == figures.empty()
-    assert figures.decode(b"[]") == figures.empty()
+    text = published.encode(whole(main=part())).replace(obsloop.__version__.encode(), b"0.0.0.other")
+    assert published.decode(text) == published.empty()
+    assert published.decode(b"{") == published.empty()
+    assert published.decode(b"[]") == published.empty()
 
 
 def test_counters_last_and_gauges_do_not():
     """What a process leaves to its successor: it has no tasks and no blocked loop any more."""
-    left = figures.lasting(whole(main=part(**{SLOW: [[["f"], 3]], "asyncio.task.active": [[[], 7]]})))
+    left = published.lasting(whole(main=part(**{SLOW: [[["f"], 3]], "asyncio.task.active": [[[], 7]]})))
     assert left["loops"]["main"]["data"] == {SLOW: [[["f"], 3]]}
     assert left["loops"]["main"]["running"] is False
     assert left["loops"]["main"]["blocked"] == 0.0
@@ -60,18 +60,18 @@ def test_counters_last_and_gauges_do_not():
 
 def test_a_successor_goes_on_from_there():
     """Counters and histograms are added, series by series."""
-    past = figures.lasting(whole(main=part(**{SLOW: [[["f"], 3]], DELAY: [[["timer"], {"s": 1.0, "n": [[2, 5]]}]]})))
+    past = published.lasting(whole(main=part(**{SLOW: [[["f"], 3]], DELAY: [[["timer"], {"s": 1.0, "n": [[2, 5]]}]]})))
     now = whole(main=part(**{SLOW: [[["f"], 1], [["g"], 1]], DELAY: [[["timer"], {"s": 0.5, "n": [[2, 1], [9, 1]]}]]}))
-    found = figures.added(past, now)["loops"]["main"]["data"]
+    found = published.added(past, now)["loops"]["main"]["data"]
     assert dict(found[SLOW]) == {("f",): 4, ("g",): 1}
     assert dict(found[DELAY]) == {("timer",): {"s": 1.5, "n": [(2, 6), (9, 1)]}}
 
 
 def test_the_labels_of_the_past_keep_their_series():
     """New names go under _OTHER when there is no room, so no counter goes back and the table stays bounded."""
-    past = figures.lasting(whole(main=part(**{SLOW: [[[f"old{i}"], 1] for i in range(MAX_SITES)]})))
+    past = published.lasting(whole(main=part(**{SLOW: [[[f"old{i}"], 1] for i in range(MAX_SITES)]})))
     now = whole(main=part(**{SLOW: [[["old5"], 2], [["new1"], 3], [["new2"], 4]]}))
-    found = dict(figures.added(past, now)["loops"]["main"]["data"][SLOW])
+    found = dict(published.added(past, now)["loops"]["main"]["data"][SLOW])
     assert found["old5",] == 3
     assert found[OTHER,] == 7
     assert len(found) == MAX_SITES + 1
@@ -82,7 +82,7 @@ def test_workers_are_added_up():
     longest = "asyncio.eventloop.block.longest"
     one = part(**{SLOW: [[["f"], 3]], "asyncio.transport.active": [[["tcp", "server"], 2]], longest: [[["f"], 0.4]]})
     other = part(**{SLOW: [[["f"], 1]], "asyncio.transport.active": [[["tcp", "server"], 5]], longest: [[["f"], 0.9]]})
-    total = figures.sum_of([one, other])["data"]
+    total = published.sum_of([one, other])["data"]
     assert dict(total[SLOW]) == {("f",): 4}
     assert dict(total["asyncio.transport.active"]) == {("tcp", "server"): 7}
     assert dict(total[longest]) == {("f",): 0.9}
