@@ -85,6 +85,8 @@ def test_a_stuck_worker_does_not_matter(group, how):
         stuck.send("hold", 600)
     else:
         stuck.signal(signal.SIGSTOP)
+    # A client whom it has accepted just before would wait for it.
+    until(lambda: group.silent_seconds(0) > 1.5, 60)
     until(lambda: group.health()[0] == 503, 60)
     state = group.health()[1]["workers"]["0"]
     assert state["status"] == "stuck"
