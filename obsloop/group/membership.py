@@ -72,8 +72,13 @@ class Member:
 
     def published(self) -> bytes:
         """Write the metrics and return them, encoded."""
+        return self._written()[1]
+
+    def _written(self) -> tuple[Published, bytes]:
+        """Write the metrics and return them, also encoded."""
         with self._writing:
-            data = published.encode(self.metrics())
+            metrics = self.metrics()
+            data = published.encode(metrics)
             path = slots.path_of(self.folder, self.number, "json")
             try:
                 # A new file each time, under another name until it is whole: a reader never sees half of one.
@@ -87,7 +92,7 @@ class Member:
                     os.replace(f"{path}.new", path)
             except OSError as error:
                 self._report(error)
-        return data
+        return metrics, data
 
     def workers(self, *, ask_seconds: float = ASK_SECONDS) -> list[Worker]:
         """Return all slots of the group, with fresh metrics of those that answer within `ask_seconds`."""
@@ -101,7 +106,8 @@ class Member:
         fresh = ask.ask(asked, "/own-metrics", ask_seconds) if ask_seconds else {}
         found = [Worker(n, beats[n].alive, known[n], published.decode(fresh.get(n) or self._file(n))) for n in beats]
         own = health.of(health.state(self._process, self._unhealthy_after))
-        found.append(Worker(self.number, True, own, self.metrics(), here=True))
+        # Written, too: what a scraper has seen must be seen again if this process is stuck or killed a moment later.
+        found.append(Worker(self.number, True, own, self._written()[0], here=True))
         return sorted(found, key=lambda worker: worker.number)
 
     def healths(self) -> dict[int, health.Health]:
