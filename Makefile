@@ -55,9 +55,9 @@ conformance: ## CPython's own asyncio tests on our loop, on this machine's inter
 	@$(ENVIRONMENT) test
 	@$(BIN)/python tests/conformance/run.py
 
-bench: ## CPU time against the stock loop, both cores, and the reports; fails far above the goals (about 9 minutes)
+bench: ## CPU time against the stock loop and uvloop, and the reports; fails where BENCHMARKS.md was better (half an hour; QUICK=1: 3 minutes)
 	@$(ENVIRONMENT) test
-	@$(BIN)/python -m tests.bench --limits
+	@$(BIN)/python -m tests.bench --limits $(if $(QUICK),--quick) $(if $(WRITE),--write)
 
 lint: ## linter, format, types by two checkers in strict mode, and whether generated files are fresh
 	@$(ENVIRONMENT) lint test

@@ -1,6 +1,6 @@
 """More works for the benchmark: what a loop does with threads, processes, addresses, and sockets of other kinds.
 
-They have the form of those in ``works``. They run with default malloc settings, which is what users have.
+They have the form of those in ``works``.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """One work on one loop in this fresh process: prints nanoseconds of CPU per operation, and the core that ran, as JSON.
 
-python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop [unwatched]
+python -m tests.bench.worker "call_soon chain" asyncio:SelectorEventLoop [on | unwatched] [SHARE]
 
-With `unwatched` there is no watchdog but a thread that does nothing.
+With `unwatched` there is no watchdog but a thread that does nothing. SHARE is of the usual number of operations.
 """
 
 import gc
@@ -17,7 +17,7 @@ from tests.bench import handed_away, works
 from tests.bench.sides import which_core
 
 
-def main(work_name: str, loop_spec: str, watchdog: str = "") -> None:
+def main(work_name: str, loop_spec: str, watchdog: str = "on", share: str = "1") -> None:
     # One core for all its threads: else a figure depends on which cores they got, and on who else has those.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -27,6 +27,7 @@ def main(work_name: str, loop_spec: str, watchdog: str = "") -> None:
         os.environ["OBSLOOP_WATCHDOG"] = "0"
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     work, n = (works.WORKS | handed_away.WORKS)[work_name]
+    n = max(1000, int(n * float(share))) if n > 1000 else n
     loop = make_loop()
     work(loop, n // 10)  # warm: caches, specialised bytecode, threads
     gc.collect()

@@ -213,7 +213,7 @@ WORKS: dict[str, tuple[Work, int]] = {
     "call_soon chain": (call_soon_chain, 150_000),
     "timers (sleep 1 us, 100 tasks)": (timers, 60_000),
     "timers made and cancelled": (timers_cancelled, 120_000),
-    "tasks (gather of 100)": (tasks, 80_000),
+    "tasks (gather of 100 empty ones)": (tasks, 80_000),
     "TCP echo, protocols": (tcp_echo, 30_000),
     "streams echo": (streams_echo, 20_000),
     "run_in_executor": (run_in_executor, 15_000),
