@@ -23,9 +23,28 @@ _CHUNK_RANGE = range(CHUNK)
 
 
 def notable(
-    self: Any, counters: Counters, handle: Any, kind: int, ready_ns: int, start_ns: int, end_ns: int, began_ns: int
+    self: Any,
+    counters: Counters,
+    handle: Any,
+    kind: int,
+    ready_ns: int,
+    start_ns: int,
+    end_ns: int,
+    began_ns: int,
+    last: bool = False,
 ) -> int:
-    """Report a callback that took ``counters.notable_ns`` or longer. Return when the next one starts."""
+    """Report a callback that took ``counters.notable_ns`` or longer. Return when the next one starts.
+
+    The ``last`` of a short iteration needs no name: only a slow iteration reports what it was spent on.
+    """
+    slow_ns = counters.slow_ns
+    if (
+        last
+        and end_ns - began_ns < counters.slow_iteration_ns >> 1
+        and end_ns - start_ns < slow_ns
+        and start_ns - ready_ns < slow_ns
+    ):
+        return end_ns
     guarded(self._obsloop.slow_callback, self, counters, handle, kind, ready_ns, start_ns, end_ns, began_ns)
     return clock.monotonic_ns()
 

@@ -324,7 +324,8 @@ def run_once(self: Any) -> None:
                     if kind <= step_kind:
                         count_step(task_table, counters, task, spent_ns)
                     counters.record(kind, ready_ns, end)
-                    counters.tick_ns = start = notable(self, counters, handle, kind, ready_ns, start, end, began)
+                    end = notable(self, counters, handle, kind, ready_ns, start, end, began, not ready)
+                    counters.tick_ns = start = end
                     handle = callback = task = None
                     continue
                 if waited_ns < fast:
