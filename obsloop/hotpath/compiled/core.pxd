@@ -24,6 +24,7 @@ cdef extern from "pythread.h":
     int PyThread_acquire_lock(PyThread_type_lock lock, int wait) nogil
     int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int intr) nogil
     void PyThread_release_lock(PyThread_type_lock lock) nogil
+    unsigned long PyThread_get_thread_ident() nogil
 
 cdef extern from "Python.h":
     bint PyMethod_Check(object o)
@@ -170,6 +171,10 @@ cdef class Handle:
     cdef public int _kind
     cdef public int64_t _ready_ns
     cdef object __weakref__
+
+cdef class ThreadSafeHandle(Handle):
+    cdef unsigned long runner       # the thread in which the callback runs; 0 if it does not run
+    cdef object waiting             # what other threads wait for; None if none waits
 
 cdef class TimerHandle(Handle):
     cdef object when_

@@ -13,9 +13,11 @@ are the same here, and its comments are not repeated. What differs:
   keys.
 """
 
+import _thread
 import asyncio
 import heapq
 import inspect
+import selectors
 import time
 from os import strerror
 from asyncio import futures, tasks
@@ -63,6 +65,8 @@ METHODS = {
     "_run_once": run_once,
     "_add_reader": add_reader,
     "_add_writer": add_writer,
+    "_remove_reader": remove_reader,
+    "_remove_writer": remove_writer,
     "_read_from_self": read_from_self,
     "_write_to_self": write_to_self,
     **{name: Field(i) for i, name in enumerate(FIELD_NAMES)},

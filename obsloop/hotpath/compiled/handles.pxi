@@ -3,6 +3,7 @@
 
 cdef object BaseHandle = asyncio.Handle
 cdef object BaseTimerHandle = asyncio.TimerHandle
+cdef object allocate_lock = _thread.allocate_lock
 
 
 @cython.freelist(1024)
@@ -110,11 +111,68 @@ cdef class TimerHandle(Handle):
         Handle.cancel(self)
 
 
-cdef object ThreadSafeHandle = None if _cold.LockedHandle is None else type(
-    "ThreadSafeHandle", (_cold.LockedHandle,), {"__slots__": ("_kind", "_ready_ns"), "__module__": __name__}
-)
+cdef bint locks = _cold.LockedHandle is not None
+cdef object BaseLockedHandle = _cold.LockedHandle
 
-_marks.own_handles.update(cls for cls in (Handle, TimerHandle, ThreadSafeHandle) if cls is not None)
+
+@cython.freelist(1024)
+cdef class ThreadSafeHandle(Handle):
+    """asyncio's handle of ``call_soon_threadsafe`` since 3.14: other threads wait while its callback runs.
+
+    asyncio's has a lock from the beginning. This one gets a lock when another thread has to wait, which is rare. The GIL
+    protects ``runner`` and ``waiting``.
+    """
+
+    @property
+    def __class__(self):
+        return BaseLockedHandle
+
+    def cancel(self):
+        wait_until_run(self)
+        Handle.cancel(self)
+
+    def cancelled(self):
+        wait_until_run(self)
+        return self._cancelled
+
+    def _run(self):
+        run_locked(self)
+
+
+cdef int wait_until_run(ThreadSafeHandle handle) except -1:
+    """Wait while another thread runs the handle's callback."""
+    while handle.runner and handle.runner != PyThread_get_thread_ident():
+        lock = handle.waiting
+        if lock is None:
+            lock = allocate_lock()
+            lock.acquire()
+            if not handle.runner or handle.waiting is not None:  # a collection of garbage has let another thread run
+                continue
+            handle.waiting = lock
+        with lock:
+            pass
+    return 0
+
+
+cdef int run_locked(ThreadSafeHandle handle) except -1:
+    """Run the handle as ``_ThreadSafeHandle._run`` does: the lock is held while an error is reported, too."""
+    cdef unsigned long before
+    wait_until_run(handle)
+    if handle._cancelled:
+        return 0
+    before = handle.runner
+    handle.runner = PyThread_get_thread_ident()
+    try:
+        run_handle(handle)
+    finally:
+        handle.runner = before
+        if not before and handle.waiting is not None:
+            lock, handle.waiting = handle.waiting, None
+            lock.release()
+    return 0
+
+
+_marks.own_handles.update((Handle, TimerHandle, ThreadSafeHandle))
 
 cdef object STEP = _kinds.STEP
 cdef object FUNCTION = type(lambda: None)

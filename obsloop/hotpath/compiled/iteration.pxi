@@ -231,7 +231,7 @@ def run_once(self):
             while todo > 0:
                 todo -= 1
                 handle = queue_popleft(ready)
-                if type(handle) is Handle or type(handle) is TimerHandle:
+                if type(handle) is Handle or type(handle) is TimerHandle or type(handle) is ThreadSafeHandle:
                     h = handle
                     if h._cancelled:
                         show(handle, 2)
@@ -246,6 +246,8 @@ def run_once(self):
                             kind = FIRST_STEP
                     if state.debug:
                         run_in_debug(self, handle)
+                    elif type(handle) is ThreadSafeHandle:
+                        run_locked(handle)
                     else:
                         try:
                             call(h)
@@ -276,7 +278,8 @@ def run_once(self):
                 counters.count_waits(counters.delays + kind, waited_ns if waited_ns > 0 else 0)
                 counters.tick_ns = end
                 if end - start >= counters.notable_ns:
-                    counters.tick_ns = start = notable(self, counters, handle, kind, ready_ns, start, end, began)
+                    end = notable(self, counters, handle, kind, ready_ns, start, end, began, todo == 0)
+                    counters.tick_ns = start = end
                 else:
                     start = end
                 if todo & CHUNK_MASK == 0 and todo and end - began >= counters.slow_iteration_ns >> 1:

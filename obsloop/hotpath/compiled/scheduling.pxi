@@ -30,20 +30,20 @@ def call_soon(self, callback, *args, context=None):
 def call_soon_threadsafe(self, callback, *args, context=None):
     """Schedule as ``loop.call_soon_threadsafe`` does: the handle is ready now, by the calling thread's clock."""
     cdef State state = own_state(self)
-    self._check_closed()
+    cdef Handle handle
+    if state.closed:
+        self._check_closed()
     if state.debug:
         self._check_callback(callback, "call_soon_threadsafe")
-    if ThreadSafeHandle is None:
-        handle = new_handle(self, callback, args, context, THREADSAFE)
-        if state.debug:
-            handle._source_traceback = caller_stack(1)
-        (<Handle>handle)._ready_ns = now_ns()
-    else:
-        handle = ThreadSafeHandle(callback, args, self, context)
-        if state.debug:
-            handle._source_traceback = caller_stack(1)
-        handle._kind = THREADSAFE
-        handle._ready_ns = now_ns()
+    handle = ThreadSafeHandle.__new__(ThreadSafeHandle) if locks else Handle.__new__(Handle)
+    handle._callback = callback
+    handle._args = args
+    handle._loop = self
+    handle._context = PyContext_CopyCurrent() if context is None else context
+    handle._kind = THREADSAFE
+    if state.debug:
+        handle._source_traceback = caller_stack(1)
+    handle._ready_ns = now_ns()
     queue_append(state.ready, handle)
     wake(self, state)
     return handle
@@ -105,15 +105,54 @@ def add_writer(self, fd, callback, *args, context=None):
     return watch(self, fd, 2, callback, args, context)
 
 
+def remove_reader(self, fd):
+    """Stop watching ``fd`` as ``loop._remove_reader`` does."""
+    return unwatch(self, fd, 1)
+
+
+def remove_writer(self, fd):
+    """Stop watching ``fd`` as ``loop._remove_writer`` does."""
+    return unwatch(self, fd, 2)
+
+
+cdef object EPOLL = getattr(selectors, "EpollSelector", None)
+cdef object SELECTOR_KEY = selectors.SelectorKey
+cdef object STOCK_REGISTER = getattr(EPOLL, "register", None)
+cdef object STOCK_UNREGISTER = getattr(EPOLL, "unregister", None)
+cdef object SELECTOR_KEY_NEW = tuple.__new__
+cdef dict EPOLL_EVENTS = {1: 1, 2: 4}  # EPOLLIN, EPOLLOUT
+
+
+cdef inline dict keys_of(selector, fd):
+    """Return the standard epoll selector's table of keys; None for any other selector, and for odd descriptors."""
+    if type(selector) is not EPOLL or type(fd) is not int or selector.get_map() is None:
+        return None
+    keys = selector._fd_to_key
+    return keys if type(keys) is dict else None
+
+
 cdef object watch(self, fd, int event, callback, args, context):
-    self._check_closed()
+    cdef State state = own_state(self)
+    if state.closed:
+        self._check_closed()
     cdef Handle handle = new_handle(self, callback, args, context, READER if event == 1 else WRITER)
     selector = self._selector
-    key = _cold.registered(selector, fd)
-    if self._debug:
+    cdef dict keys = keys_of(selector, fd)
+    key = keys.get(fd) if keys is not None else _cold.registered(selector, fd)
+    if state.debug:
         handle._source_traceback = caller_stack(1)
     if key is None:
-        selector.register(fd, event, (handle, None) if event == 1 else (None, handle))
+        data = (handle, None) if event == 1 else (None, handle)
+        method = selector.register
+        if keys is None or fd < 0 or not PyMethod_Check(method) or method_function(method) != <PyObject *>STOCK_REGISTER:
+            method(fd, event, data)
+        else:  # what the method does, without its six Python functions
+            keys[fd] = SELECTOR_KEY_NEW(SELECTOR_KEY, (fd, fd, event, data))
+            try:
+                selector._selector.register(fd, EPOLL_EVENTS[event])
+            except BaseException:
+                keys.pop(fd, None)
+                raise
     else:
         reader, writer = key.data
         if event == 1:
@@ -124,6 +163,36 @@ cdef object watch(self, fd, int event, callback, args, context):
         if replaced is not None:
             replaced.cancel()
     return handle
+
+
+cdef object unwatch(self, fd, int event):
+    cdef State state = own_state(self)
+    if state.closed:
+        return False
+    selector = self._selector
+    cdef dict keys = keys_of(selector, fd)
+    key = keys.get(fd) if keys is not None else _cold.registered(selector, fd)
+    if key is None:
+        return False
+    reader, writer = key.data
+    removed, data = (reader, (None, writer)) if event == 1 else (writer, (reader, None))
+    mask = key.events & ~event
+    if mask:
+        selector.modify(fd, mask, data)
+    else:
+        method = selector.unregister
+        if keys is None or not PyMethod_Check(method) or method_function(method) != <PyObject *>STOCK_UNREGISTER:
+            method(fd)
+        else:
+            del keys[fd]
+            try:
+                selector._selector.unregister(fd)
+            except OSError:  # the descriptor is closed
+                pass
+    if removed is None:
+        return False
+    removed.cancel()
+    return True
 
 
 def create_future(self):

@@ -23,6 +23,8 @@ METHODS: dict[str, Any] = {
     "_run_once": iteration.run_once,
     "_add_reader": scheduling.add_reader,
     "_add_writer": scheduling.add_writer,
+    "_remove_reader": scheduling.remove_reader,
+    "_remove_writer": scheduling.remove_writer,
     "_read_from_self": read_from_self,
 }
 """What a loop class takes from the core."""

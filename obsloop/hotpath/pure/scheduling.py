@@ -15,6 +15,7 @@ from obsloop.base.clock import monotonic_ns
 from obsloop.hotpath.cold_path import (
     caller_stack,
     registered,
+    unwatch,
 )
 from obsloop.hotpath.kinds import STEP, kind_of
 from obsloop.metrics.counters import (
@@ -143,3 +144,13 @@ def _watch(self: Any, fd: Any, event: int, callback: Any, args: tuple[Any, ...],
         if replaced is not None:
             replaced.cancel()
     return handle
+
+
+def remove_reader(self: Any, fd: Any) -> bool:
+    """Stop watching ``fd`` as ``loop._remove_reader`` does."""
+    return unwatch(self, fd, _READ)
+
+
+def remove_writer(self: Any, fd: Any) -> bool:
+    """Stop watching ``fd`` as ``loop._remove_writer`` does."""
+    return unwatch(self, fd, _WRITE)
