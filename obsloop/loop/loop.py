@@ -91,38 +91,33 @@ class Loop(Observed):
         self._obsloop.stamp(handle, SIGNAL, clock.monotonic_ns())
         super()._add_callback_signalsafe(handle)
 
-    def _remove_reader(self, fd: Any) -> bool:
-        return cold_path.unwatch(self, fd, selectors.EVENT_READ)
-
-    def _remove_writer(self, fd: Any) -> bool:
-        return cold_path.unwatch(self, fd, selectors.EVENT_WRITE)
-
     def _handle_signal(self, sig: int) -> None:
         """Handle a signal that arrived through the loop's own pipe."""
         signals.delivered(self, sig)
         super()._handle_signal(sig)
 
     if not TYPE_CHECKING:  # type checkers see the stock loop's own signatures, which differ between versions
+        # A method that returns asyncio's own coroutine, or one of obsloop's, adds no frame to the steps of its task.
 
         @_as_stock
-        async def create_connection(
-            self, protocol_factory: Any, host: Any = None, port: Any = None, **kwargs: Any
-        ) -> Any:
+        @_returns_coroutine
+        def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **kwargs: Any) -> Any:
             """Open a stream connection, as on the stock loop."""
             if not connections.reported(self):
-                return await super().create_connection(protocol_factory, host, port, **kwargs)
+                return super().create_connection(protocol_factory, host, port, **kwargs)
             setup = connections.Setup(self, "tcp", protocol_factory, host, port, kwargs)
             if "local_addr" in kwargs:
                 kwargs["local_addr"] = setup.carried(kwargs["local_addr"])
-            return await setup.run(super().create_connection(setup, host, port, **kwargs))
+            return setup.run(super().create_connection(setup, host, port, **kwargs))
 
         @_as_stock
-        async def create_unix_connection(self, protocol_factory: Any, path: Any = None, **kwargs: Any) -> Any:
+        @_returns_coroutine
+        def create_unix_connection(self, protocol_factory: Any, path: Any = None, **kwargs: Any) -> Any:
             """Open a connection to a Unix socket, as on the stock loop."""
             if not connections.reported(self):
-                return await super().create_unix_connection(protocol_factory, path, **kwargs)
+                return super().create_unix_connection(protocol_factory, path, **kwargs)
             setup = connections.Setup(self, "unix", protocol_factory, path, None, kwargs)
-            return await setup.run(super().create_unix_connection(setup, path, **kwargs))
+            return setup.run(super().create_unix_connection(setup, path, **kwargs))
 
         @_as_stock
         async def create_datagram_endpoint(
@@ -133,7 +128,7 @@ class Loop(Observed):
                 return await super().create_datagram_endpoint(protocol_factory, local_addr, remote_addr, **kwargs)
             setup = connections.datagram(self, protocol_factory, local_addr, remote_addr, kwargs)
             local_addr, remote_addr = setup.carried(local_addr), setup.carried(remote_addr)
-            return await setup.run(super().create_datagram_endpoint(setup, local_addr, remote_addr, **kwargs))
+            return setup.run(super().create_datagram_endpoint(setup, local_addr, remote_addr, **kwargs))
 
         @_as_stock
         async def getaddrinfo(
@@ -146,13 +141,15 @@ class Loop(Observed):
             return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
         @_as_stock
-        async def sock_connect(self, sock: Any, address: Any) -> Any:
+        @_returns_coroutine
+        def sock_connect(self, sock: Any, address: Any) -> Any:
             """Connect ``sock`` to ``address``, as on the stock loop."""
-            return await connections.connect(self, super().sock_connect, sock, address)
+            return connections.connect(self, super().sock_connect, sock, address)
 
-    async def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any:
+    @_returns_coroutine
+    def _ensure_resolved(self, address: Any, **kwargs: Any) -> Any:
         """Resolve an address to connect to or bind. asyncio calls it for every one, even if it is no name."""
-        return await connections.resolve(self, super()._ensure_resolved, address, kwargs)
+        return connections.resolve(self, super()._ensure_resolved, address, kwargs)
 
     def _make_ssl_transport(
         self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **kwargs: Any
@@ -181,14 +178,11 @@ class Loop(Observed):
     def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
         return factory.make_pipe(self, pipes.WritePipeTransport, pipe, protocol, args, kwargs)
 
-    async def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+    @_returns_coroutine
+    def _create_connection_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         """Make the transport of a connected socket; ``server_side`` if other code than this loop accepted it."""
-        if kwargs.get("server_side"):
-            self._obsloop.accepted_fd = sock.fileno()  # asyncio makes the transport before it awaits anything
-        try:
-            return await super()._create_connection_transport(sock, *args, **kwargs)
-        finally:
-            self._obsloop.accepted_fd = -1
+        coro = super()._create_connection_transport(sock, *args, **kwargs)
+        return factory.accepted_elsewhere(self, sock, coro) if kwargs.get("server_side") else coro
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: Any, count: Any) -> int:
         """Count a file that a transport sends past its own buffer."""

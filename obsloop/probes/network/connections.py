@@ -255,13 +255,15 @@ def datagram(loop: Any, factory: Any, local_addr: Any, remote_addr: Any, kwargs:
     return Setup(loop, "udp", factory, host, port, kwargs)
 
 
-async def resolve(loop: Any, stock: Callable[..., Any], address: Any, kwargs: dict[str, Any]) -> Any:
-    """Look up as ``loop._ensure_resolved`` does: call asyncio's ``stock``, and note whose look-up it is."""
+def resolve(loop: Any, stock: Callable[..., Any], address: Any, kwargs: dict[str, Any]) -> Any:
+    """Return a coroutine that looks up as ``loop._ensure_resolved`` does, by ``stock``. Note whose look-up it is."""
     record = address.record if type(address) is _Carrier else None
     setup = None if record is not None else _take(loop, address)
     asker = record or setup
-    if asker is None:
-        return await stock(address, **kwargs)
+    return stock(address, **kwargs) if asker is None else _resolve(stock, address, kwargs, asker, setup)
+
+
+async def _resolve(stock: Callable[..., Any], address: Any, kwargs: dict[str, Any], asker: Any, setup: Any) -> Any:
     asker.look_up(address, kwargs)
     infos = await stock(address, **kwargs)
     asker.looked_up()

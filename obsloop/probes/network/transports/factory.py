@@ -89,6 +89,15 @@ def _stats(loop: Any, sock: Any, kwargs: dict[str, Any]) -> Any:
     return stats
 
 
+async def accepted_elsewhere(loop: Any, sock: Any, coro: Any) -> Any:
+    """Run asyncio's ``coro``, which makes the transport of a socket that other code than this loop accepted."""
+    loop._obsloop.accepted_fd = sock.fileno()  # asyncio makes the transport before it awaits anything
+    try:
+        return await coro
+    finally:
+        loop._obsloop.accepted_fd = -1
+
+
 def make_pipe(loop: Any, cls: Any, pipe: Any, protocol: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make a transport as ``loop._make_read_pipe_transport`` and ``_make_write_pipe_transport`` do."""
     return cls(loop, pipe, protocol, *args, stats=new_stats(loop, "pipe", CLIENT), **kwargs)
