@@ -49,11 +49,19 @@ def guarded(function: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwar
     try:
         function(*args, **kwargs)
     except BaseException as error:
-        name = f"{function.__module__}.{function.__qualname__}"
-        if not goes_on(error) and first_time(name):
-            with harmless:  # one of the program's logging handlers may raise, too
-                reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-                logger.error("obsloop's own error in %s: %s. The program goes on.", name, reason)
-                logger.debug("The traceback of that error:", exc_info=True)
-        if goes_on(error):
-            raise
+        failed(function, error)
+
+
+def failed(function: Callable[..., object], error: BaseException) -> None:
+    """Log an error of ``function``, once per function. Raise it again if it ends the program.
+
+    Frequent callers catch the error themselves, which saves a call of ``guarded``.
+    """
+    name = f"{function.__module__}.{function.__qualname__}"
+    if not goes_on(error) and first_time(name):
+        with harmless:  # one of the program's logging handlers may raise, too
+            reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+            logger.error("obsloop's own error in %s: %s. The program goes on.", name, reason)
+            logger.debug("The traceback of that error:", exc_info=True)
+    if goes_on(error):
+        raise error

@@ -120,12 +120,13 @@ class Loop(Observed):
             return setup.run(super().create_unix_connection(setup, path, **kwargs))
 
         @_as_stock
-        async def create_datagram_endpoint(
+        @_returns_coroutine
+        def create_datagram_endpoint(
             self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **kwargs: Any
         ) -> Any:
             """Open a datagram socket, as on the stock loop."""
             if not connections.reported(self):
-                return await super().create_datagram_endpoint(protocol_factory, local_addr, remote_addr, **kwargs)
+                return super().create_datagram_endpoint(protocol_factory, local_addr, remote_addr, **kwargs)
             setup = connections.datagram(self, protocol_factory, local_addr, remote_addr, kwargs)
             local_addr, remote_addr = setup.carried(local_addr), setup.carried(remote_addr)
             return setup.run(super().create_datagram_endpoint(setup, local_addr, remote_addr, **kwargs))

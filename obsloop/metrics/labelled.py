@@ -93,11 +93,15 @@ class LabelledMetrics:
 
     def count(self, metric_name: str, *labels: str, n: int = 1) -> None:
         """Add ``n`` to the counter ``metric_name`` with these label values. For a metric in seconds, in nanoseconds."""
+        table = self._tables[metric_name]
+        counts = table.counts
+        if labels in counts:  # then each value is one that is shown
+            counts[labels] += n  # no call in between: no other thread runs meanwhile
+            return
         with self._lock:
-            table = self._tables[metric_name]
-            if labels not in table.counts:  # else each value is one that is shown
-                labels = self._bounded(table, labels)
-            table.counts[labels] = table.counts.get(labels, 0) + n
+            labels = self._bounded(table, labels)
+            counts.setdefault(labels, 0)
+            counts[labels] += n
 
     def largest(self, metric_name: str, duration_ns: int, *labels: str) -> None:
         """Keep a value for the gauge ``metric_name`` with these label values, if it is the largest one for now."""

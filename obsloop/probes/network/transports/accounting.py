@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsloop.base import clock
 from obsloop.base.clock import epoch
-from obsloop.base.guarded import guarded
+from obsloop.base.guarded import failed
 from obsloop.events import DIRECTIONS, ROLES, TransportClosed
 from obsloop.instruments import emit, has_listeners
 from obsloop.introspect import protocols
@@ -63,7 +63,10 @@ def given_up(stats: Any, exc: BaseException | None) -> None:
 
 
 def opened(transport: Any, stats: Any) -> None:
-    guarded(_count_opened, transport, stats)
+    try:
+        _count_opened(transport, stats)
+    except BaseException as error:
+        failed(_count_opened, error)
 
 
 def _count_opened(transport: Any, stats: Any) -> None:
@@ -73,7 +76,9 @@ def _count_opened(transport: Any, stats: Any) -> None:
     active[key] = active.get(key, 0) + 1
     if stats.listener is not None:
         stats.listener.opened()
-    stats.loop._obsloop.metrics_of(stats.loop).labelled.count("asyncio.transport.opened", *key)
+    obs = stats.loop._obsloop
+    metrics = obs.metrics or obs.metrics_of(stats.loop)
+    metrics.labelled.count("asyncio.transport.opened", *key)
 
 
 def closed(transport: Any, stats: Any, protocol: Any, exc: BaseException | None) -> None:
@@ -84,16 +89,16 @@ def closed(transport: Any, stats: Any, protocol: Any, exc: BaseException | None)
     if stats.paused_since_ns:
         resumed(stats)
     stats.disconnect()
-    set_buffered(stats, 0)
-    key = (stats.network, stats.role)
-    if _counts(stats):
-        stats.counters.flows.active[key] -= 1
-    loop, stats.loop = stats.loop, None
+    if stats.buffered:
+        set_buffered(stats, 0)
+    loop, obs = stats.loop, stats.loop._obsloop
+    if obs.counters is stats.counters:
+        stats.counters.flows.active[stats.network, stats.role] -= 1
+    stats.loop = None
     if stats.listener is not None:
         stats.listener.closed()
         stats.listener = None
-    obs = loop._obsloop
-    metrics = obs.metrics_of(loop)
+    metrics = obs.metrics or obs.metrics_of(loop)
     reason = stats.reason or "aborted"
     metrics.labelled.count("asyncio.transport.closed", stats.network, reason)
     if has_listeners(obs.instruments, "on_transport_closed"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 # pyright: reportUnknownVariableType=false
 from typing import Any
 
-from obsloop.base.guarded import guarded
+from obsloop.base.guarded import failed, guarded
 from obsloop.probes.network.transports.accounting import closed, given_up, paused, resumed, set_buffered
 
 
@@ -21,7 +21,10 @@ class Measured:
         try:
             super()._call_connection_lost(exc)  # type: ignore[misc]
         finally:
-            guarded(closed, self, self._obsloop_stats, protocol, exc)
+            try:
+                closed(self, self._obsloop_stats, protocol, exc)
+            except BaseException as error:
+                failed(closed, error)
 
     def __del__(self: Any, *args: Any) -> None:
         super().__del__(*args)  # type: ignore[misc]  # warns that it was not closed, and closes it
