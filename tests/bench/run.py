@@ -81,10 +81,14 @@ def measure(taking_turns: dict[str, Side], only: str, runs: int, share: float) -
         print(f"{work:34}{row['stock_ns'] / 1000:9.2f}", end="")
         for side in shown:
             goal = row["goals"].get(side)
-            over = "*" if goal is not None and row[side]["ratio"] > goal else ""
+            over = "*" if goal is not None and _is_over(row, side) else ""
             print(f"{row[side]['ratio']:>10.2f}{'' if goal is None else f'{goal:.2f}' + over:>6}", end="")
         print(flush=True)
     return rows
+
+
+def _is_over(row: dict[str, Any], core: str) -> bool:
+    return bool(row[core]["ratio"] > row["goals"][core])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -95,8 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--loop", default=OURS, help=f"the observed side, MODULE:CALLABLE (default {OURS})")
     parser.add_argument("--quick", action="store_true", help="shorter runs, without uvloop and tuned malloc")
     parser.add_argument("--limits", action="store_true", help="exit 1 when a row is worse than in BENCHMARKS.md")
-    parser.add_argument("--write", action="store_true", help="write the figures into BENCHMARKS.md")
-    parser.add_argument("--json", type=Path, help="write the figures there, instead of results/table.json")
+    parser.add_argument("--write", action="store_true", help="write the table into BENCHMARKS.md")
+    parser.add_argument("--json", type=Path, help="write the result there, instead of results/table.json")
     args = parser.parse_args(argv)
 
     chosen = cores() if args.core in (None, "both") else [args.core]
@@ -108,22 +112,20 @@ def main(argv: list[str] | None = None) -> int:
         print("uvloop is not installed: without the comparison, and the compiled core's goal is 1.00")
     runs = args.runs or (QUICK_RUNS if args.quick else 7)
     taking_turns = sides(chosen, args.loop, uvloop=HAS_UVLOOP and not args.quick, tuned=not args.quick)
-    figures = measure(taking_turns, args.only, runs, QUICK_SHARE if args.quick else 1.0)
-    write("table", {"runs": runs, "rows": figures}, args.json)
+    rows = measure(taking_turns, args.only, runs, QUICK_SHARE if args.quick else 1.0)
+    write("table", {"runs": runs, "rows": rows}, args.json)
 
-    over = [
-        f"{work} ({c})" for work, row in figures.items() for c, goal in row["goals"].items() if row[c]["ratio"] > goal
-    ]
+    over = [f"{work} ({core})" for work, row in rows.items() for core in row["goals"] if _is_over(row, core)]
     print("\n* over their goal:", ", ".join(over) or "none")
     before = table.committed()
-    missing = [work for work in figures if not table.ratios_of(work, before)]
+    missing = [work for work in rows if not table.ratios_of(work, before)]
     if missing:
         print("not in BENCHMARKS.md yet:", ", ".join(missing))
     tolerance = table.QUICK_TOLERANCE if args.quick else table.TOLERANCE
-    worse = table.worse(figures, before, tolerance)
+    worse = table.worse(rows, before, tolerance)
     print(f"worse than in BENCHMARKS.md by more than {tolerance - 1:.0%}:", *(worse or ["none"]), sep="\n  ")
     if args.write:
-        table.PAGE.write_text(table.write(figures, table.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        table.PAGE.write_text(table.write(rows, table.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"written: {table.PAGE.name}")
     return 1 if worse and args.limits else 0
 

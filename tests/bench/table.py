@@ -32,23 +32,23 @@ def ratios_of(work: str, rows: Mapping[str, dict[str, float]]) -> dict[str, floa
     return next((ratios for row, ratios in rows.items() if row == name or row.startswith(f"{name} (")), {})
 
 
-def worse(figures: Mapping[str, Any], rows: Mapping[str, dict[str, float]], tolerance: float) -> list[str]:
+def worse(measured: Mapping[str, Any], rows: Mapping[str, dict[str, float]], tolerance: float) -> list[str]:
     """Return a line for each measured ratio that is above the committed one by more than the tolerance."""
     return [
         f"{work} ({core}): {row[core]['ratio']:.2f}, in the table {before:.2f}"
-        for work, row in figures.items()
+        for work, row in measured.items()
         for core, before in ratios_of(work, rows).items()
         if core in row and row[core]["ratio"] > before * tolerance
     ]
 
 
-def write(figures: Mapping[str, Any], page: str) -> str:
-    """Return the page with these figures as its table. Reasons that stand beside a row stay."""
+def write(measured: Mapping[str, Any], page: str) -> str:
+    """Return the page with these rows as its table. Reasons that stand beside a row stay."""
     old = _lines(page)
     have_reasons = _cells(old[0])[-1] == "reason"
     reasons = {cells[0]: cells[-1] for cells in map(_cells, old[2:])} if have_reasons else {}
     lines = [_line("work (one operation)", *COLUMNS), "|" + "---|" * (len(COLUMNS) + 1)]
-    for work, row in figures.items():
+    for work, row in measured.items():
         name = work.replace(" us", " µs")
         lines.append(
             _line(
