@@ -69,6 +69,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #       task_steps.py      count a task's steps and its end
 #       create_task.py     loop.create_task
 #       socket_io.py       one read, one write
+#       libuv_hooks.py     the polls of a uvloop loop
 #     compiled/            in Cython: the same files, and
 #       core.pyx           imports, and the order in which the other files are included
 #       core.pxd           declarations
@@ -86,6 +87,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #       task_steps.pxi     its twin's
 #       create_task.pxi    its twin's
 #       socket_io.pxi      its twin's
+#       libuv_hooks.pxi    its twin's
 #   tasks/                 live tasks, seen from other threads
 #     census.py            all live tasks: their age, and where they wait
 #     lints/               detectors of tasks with something wrong
@@ -175,6 +177,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     observation.py       what one loop carries of obsloop
 #     exceptions.py        calls of the loop's exception handler
 #     start.py             new_event_loop, run, instrument
+#     kept_uvloop.py       observe a loop that stays uvloop's
 #     fallback.py          the loop on an asyncio that the hot path does not know
 #   integrations/          front doors for programs that do not import obsloop
 #     autoload.py          observe every new loop of this process

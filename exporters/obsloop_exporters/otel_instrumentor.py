@@ -33,6 +33,7 @@ class ObsloopInstrumentor:
     def instrument(self, *, tracer_provider: Any = None, meter_provider: Any = None, **_: Any) -> None:
         """Observe every plain loop that is made from now on, as under ``obsloop run``; export metrics and spans.
 
+        uvloop's loops stay as they are, unless ``OBSLOOP_UVLOOP`` is ``keep`` (then they are observed) or ``replace``.
         Without providers, use the global ones. A bad ``OBSLOOP_*`` variable is logged, and its default is used.
         """
         if _undo:
@@ -41,7 +42,7 @@ class ObsloopInstrumentor:
         otel_spans.install(tracer_provider)
         otel_metrics.install(meter_provider)
         _undo.extend([
-            obsloop.observe_new_loops(),
+            obsloop.observe_new_loops(uvloop=""),
             lambda: otel_spans.uninstall(tracer_provider),
             lambda: otel_metrics.uninstall(meter_provider),
         ])  # fmt: skip

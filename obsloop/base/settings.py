@@ -27,6 +27,7 @@ _MOST_A_MINUTE = 1_000_000
 
 Level = Literal["basic", "full"]
 """How many metrics are exported."""
+Uvloop = Literal["keep", "replace"]
 DEFAULT_LEVEL: Level = "full"
 
 _AnySettings = TypeVar("_AnySettings", bound="Settings | SpanSettings")
@@ -74,6 +75,10 @@ class Settings:
     metrics: Level | None = None
     """Which metrics the exporters of this process export: ``basic``, those that the alerts and the first row of the
     dashboards need, with few buckets, or ``full`` (the default). The first loop whose settings say so decides."""
+    uvloop: Uvloop | None = None
+    """What becomes of uvloop's loops in a program under ``obsloop run``, or after ``observe_new_loops()``: ``replace``
+    gives the program obsloop's loop (the default), ``keep`` observes uvloop's, with fewer metrics. Under
+    ``opentelemetry-instrument`` they are left alone by default."""
     unhealthy_after: float = 1.0
     """Seconds in one callback after which ``/healthz`` and a log line say that the loop is blocked."""
     slow_callback: float | None = None
@@ -320,6 +325,14 @@ def _check_level(value: Any) -> str:
     return f"{hint}expected {' or '.join(levels)}"
 
 
+def _check_uvloop(value: Any) -> str:
+    choices = get_args(Uvloop)
+    if value is None or value in choices:
+        return ""
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return f"{hint}expected {' or '.join(choices)}"
+
+
 def _check_seconds(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
         return ""
@@ -359,6 +372,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "socket_mode": _check_socket_mode,
     "allowed_hosts": _check_hosts,
     "metrics": _check_level,
+    "uvloop": _check_uvloop,
     "unhealthy_after": _check_seconds,
     "slow_callback": _check_seconds_or_none,
     "slow_iteration": _check_seconds_or_none,

@@ -16,7 +16,7 @@ from obsloop.hotpath import held
 from obsloop.hotpath.displaced import is_displaced
 from obsloop.introspect import frames as _frames
 from obsloop.metrics import runs
-from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, NEVER_NS
+from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, NEVER_NS
 
 if TYPE_CHECKING:
     from obsloop.metrics.runs import Run
@@ -39,6 +39,8 @@ class Life(Protocol):
     wakeup: Any
     watched_ns: int
     """When it last checked a loop."""
+    polls_ns: int
+    """When it is to look into the polls of uvloop's loops again."""
     next_ns: int
     """When its next check is due."""
 
@@ -53,6 +55,12 @@ def look(life: Life, run: Run) -> None:
         return  # with a test's clock, blocks are seen only at their end
     obs, counters = loop._obsloop, run.counters
     state, began_ns, tick_ns = counters.state, counters.began_ns, counters.tick_ns
+    if obs.adopted and not loop.is_running():
+        obs.end_run()  # it began before obsloop could see its end
+        return
+    if obs.partial and state == IN_IDLE:
+        _look_into_poll(life, obs)
+        state, began_ns, tick_ns = counters.state, counters.began_ns, counters.tick_ns
     if obs.held and state not in BUSY:
         held.wake(loop)
     now_ns = clock.REAL()
@@ -80,6 +88,16 @@ def look(life: Life, run: Run) -> None:
         episode = _see_first(run, loop, began_ns, callback_ns, now_ns)
         due_ns = now_ns + FLOOR_NS if episode is None else episode.next_ns
     life.next_ns = min(life.next_ns, due_ns, _look_at_children(obs, state))
+
+
+def _look_into_poll(life: Life, obs: Any) -> None:
+    """Note in the counters whether uvloop's poll has called protocols for so long that the loop is blocked.
+
+    libuv itself calls obsloop only after the poll.
+    """
+    slow_ns = max(min(obs.slow_ns, obs.slow_iteration_ns), MIN_THRESHOLD_NS)
+    life.polls_ns = min(life.polls_ns, clock.REAL() + slow_ns)
+    obs.look_into_poll(slow_ns)
 
 
 def _look_at_children(obs: Any, state: int) -> int:

@@ -55,6 +55,7 @@ class _Life:
         "made_ns",
         "next_ns",
         "patience",
+        "polls_ns",
         "prepared",
         "stop",
         "thread",
@@ -75,6 +76,7 @@ class _Life:
         self.patience = 1
         self.made_ns = clock.REAL()
         self.cpu_ns = self.lints_ns = self.looked_ns = self.next_ns = self.watched_ns = 0
+        self.polls_ns = NEVER_NS
         self.thread = threading.Thread(target=_work, args=(self,), name="obsloop-watchdog", daemon=True)
 
 
@@ -239,6 +241,7 @@ def _pass(life: _Life) -> None:
     life.looked_ns = clock.REAL()
     life.cpu_ns = time.thread_time_ns()
     report()
+    life.polls_ns = NEVER_NS
     for run in list(runs.runs.values()):
         guarded(look, life, run)
     if open_episodes:
@@ -278,7 +281,7 @@ def _sleep(life: _Life) -> None:
         watched, until_ns = list(_watched), now_ns + REST_NS
     elif life.patience > 1 and not open_episodes:
         until_ns = patient_ns
-    until_ns = max(now_ns + FLOOR_NS, min(until_ns, life.lints_ns))
+    until_ns = max(now_ns + FLOOR_NS, min(until_ns, life.lints_ns, life.polls_ns))
     usage.falls_asleep(until_ns, life.wakeup)
     rung = life.wakeup.wait(watched, until_ns, patient_ns)
     life.patience = min(life.patience * 2, _MOST_PATIENCE) if usage.wakes() else 1

@@ -42,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         environ, warnings = environment(os.environ, address=options.address, name=options.name)
+        if options.keep_uvloop:
+            environ["OBSLOOP_UVLOOP"] = "keep"
     except SettingsError as error:
         print(f"obsloop run: {str(error).replace('argument ', '--', 1)}", file=sys.stderr)
         return 2
@@ -52,8 +54,11 @@ def main(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return _NOT_FOUND
-    if would_use_uvloop(program, command[0]):
-        warnings["uvloop"] = "uvloop is installed, but obsloop uses its own loop, an observed asyncio loop."
+    if environ.get("OBSLOOP_UVLOOP") != "keep" and would_use_uvloop(program, command[0]):
+        warnings["uvloop"] = (
+            "uvloop is installed, but obsloop uses its own loop, an observed asyncio loop, which measures more."
+            " To keep uvloop: --keep-uvloop."
+        )
     for warning in warnings.values():
         print(f"obsloop run: {warning}", file=sys.stderr)
     if warnings:
@@ -62,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _suggestion(option: str) -> str:
-    near = nearest(option.partition("=")[0], (*_VALUED, *_LIKE_ADDRESS, "--help"))
+    near = nearest(option.partition("=")[0], (*_VALUED, *_LIKE_ADDRESS, "--keep-uvloop", "--help"))
     if near in _LIKE_ADDRESS:
         near = "--address HOST:PORT"
     return f". Did you mean {near}?" if near else ""
@@ -191,4 +196,9 @@ def _parser() -> argparse.ArgumentParser:
         'unix:/PATH; or several, each with its paths: "127.0.0.1:9464, 10.1.2.3:9464 /metrics /healthz"',
     )
     parser.add_argument("--name", metavar="NAME", help="the name of the loops in the metrics")
+    parser.add_argument(
+        "--keep-uvloop",
+        action="store_true",
+        help="observe uvloop's loops, with fewer metrics, instead of replacing them (OBSLOOP_UVLOOP=keep)",
+    )
     return parser

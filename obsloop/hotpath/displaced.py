@@ -18,7 +18,7 @@ def is_displaced(loop: Any) -> bool:
     """Return whether other code iterates ``loop``; log it once for each loop class."""
     cls: Any = class_of(loop)
     method = getattr(cls, "_run_once", None)
-    if method is backend.run_once or backend.run_once is None:
+    if method is backend.run_once or method is None or backend.run_once is None:
         return False
     code = getattr(method, "__code__", None)
     if code is None or not {"super", "_run_once"}.isdisjoint(code.co_names):

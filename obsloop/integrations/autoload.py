@@ -9,8 +9,8 @@ So all ways to a loop lead there: policies, runners, `EventLoop`, a factory that
 `isinstance(loop, asyncio.SelectorEventLoop)` holds for both kinds. From a program's own subclass it makes a loop of a
 subclass of that, with the program's methods before obsloop's.
 
-**uvloop** is not observed yet: a program that asks for a uvloop loop gets `obsloop.Loop`, and one line says so, if
-`obsloop run` has not said it.
+**uvloop.** A program that asks for a uvloop loop gets `obsloop.Loop`, and one line says so, if `obsloop run` has not
+said it. With `OBSLOOP_UVLOOP=keep` it gets an observed uvloop loop, which is uvloop's own with fewer metrics.
 
 `observe_asyncio` is the asyncio part alone, and can be undone: for the pytest plugin.
 """
@@ -33,12 +33,12 @@ _said: set[str] = set()
 _observed: list[Any] = []
 # How many callers have asked for observed loops and not undone it.
 _asked = 0
-# Whether a program that asks for a uvloop loop gets obsloop's.
-_instead_of_uvloop = False
+# What a program gets that asks for a uvloop loop: `replace`, `keep`, or uvloop's own if this is empty.
+_uvloop = ""
 _MARK = "_obsloop_autoload"
 
 
-def install(root: str | None = None) -> None:
+def install(root: str | None = None, uvloop: str = "replace") -> None:
     """Observe every plain loop made from now on. Calling it again has no effect.
 
     `root` is the folder that holds the package `obsloop`. It is used if the interpreter's own path does not have that
@@ -49,7 +49,11 @@ def install(root: str | None = None) -> None:
     setattr(sys, _MARK, __file__)
     if root is not None:
         sys.meta_path.append(_LastResort(root))
-    hooks = {"asyncio.unix_events": _observe_asyncio, "uvloop": _replace_uvloop}
+    hooks = {"asyncio.unix_events": _observe_asyncio}
+    asked = os.environ.get("OBSLOOP_UVLOOP", "")
+    _uvloop = asked if asked in ("keep", "replace") else uvloop
+    if _uvloop:
+        hooks["uvloop"] = _patch_uvloop
     for name in list(hooks):
         module = sys.modules.get(name)
         if module is not None:
@@ -58,21 +62,23 @@ def install(root: str | None = None) -> None:
         sys.meta_path.insert(0, _AfterImport(hooks))
 
 
-def observe_new_loops() -> Callable[[], None]:
+def observe_new_loops(*, uvloop: str = "replace") -> Callable[[], None]:
     """Observe every plain loop that the program makes from now on, as under ``obsloop run``.
 
     Return a function that undoes it. This is for code that starts before the program, such as an instrumentation. The
     program need not ask for obsloop's loop: any way to ``asyncio.SelectorEventLoop`` or to a uvloop loop leads to it.
-    A bad ``OBSLOOP_*`` variable is logged, and its default is used. In a process that is observed from its start, this
-    does nothing.
+    ``uvloop`` says what the program gets instead of a uvloop loop, if ``OBSLOOP_UVLOOP`` does not: with ``replace``
+    obsloop's loop, with ``keep`` an observed uvloop loop, and with an empty string uvloop's own, not observed. A bad
+    ``OBSLOOP_*`` variable is logged, and its default is used. In a process that is observed from its start, this does
+    nothing.
     """
     if hasattr(sys, _MARK):
         return lambda: None
-    install()
+    install(uvloop=uvloop)
     undone: list[bool] = []
 
     def undo() -> None:
-        global _asked, _instead_of_uvloop  # noqa: PLW0603
+        global _asked, _uvloop  # noqa: PLW0603
         if undone:
             return
         undone.append(True)
@@ -81,7 +87,7 @@ def observe_new_loops() -> Callable[[], None]:
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in waiting]
         if not any("asyncio.unix_events" in finder.hooks for finder in waiting):
             _asked -= 1
-        _instead_of_uvloop = False
+        _uvloop = ""
 
     return undo
 
@@ -184,34 +190,52 @@ def _loop_class() -> Any:
 # --- uvloop
 
 
-def _replace_uvloop(uvloop: Any) -> None:
-    """Let every public way to a uvloop loop make an observed asyncio loop."""
-    global _instead_of_uvloop  # noqa: PLW0603
+def _patch_uvloop(uvloop: Any) -> None:
+    """Let every public way to a uvloop loop make an observed loop: asyncio's, or uvloop's if it is to be kept."""
     native: Any = uvloop.Loop
-    _instead_of_uvloop = True
+    if _uvloop == "replace":
+        _replace_runner(uvloop)
+        _replace_policy(uvloop)
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _instead_of_uvloop:
-            pass
-        elif cls is native:
+        if _uvloop == "keep" and not hasattr(cls, "_obsloop"):
+            kept = _kept_class(cls)
+            if kept is not None:
+                return kept.__new__(kept, *args, **kwargs)
+        elif _uvloop == "replace" and cls is native:
             observed = _loop_class()
             if observed is not None:
                 if "uvloop" not in os.environ.get("OBSLOOP_RUN_WARNED", "").split(","):
                     _say_once(
-                        "uvloop cannot be observed yet: where the program asks for a uvloop loop, it gets "
-                        "obsloop.Loop, an observed asyncio loop. Without obsloop it gets uvloop's."
+                        "where the program asks for a uvloop loop, it gets obsloop.Loop, an observed asyncio loop, "
+                        "which measures more. To keep uvloop: obsloop run --keep-uvloop, or OBSLOOP_UVLOOP=keep."
                     )
                 # No instance of `cls`, so type.__call__ returns it as it is and initializes nothing.
                 return observed()
-        else:
+        elif _uvloop == "replace":
             _say_once(
-                f"{cls.__module__}.{cls.__qualname__} derives from uvloop.Loop, which cannot be observed "
-                "yet. The program runs on, not observed."
+                f"{cls.__module__}.{cls.__qualname__} derives from uvloop.Loop, which is observed only if uvloop is "
+                "kept: obsloop run --keep-uvloop, or OBSLOOP_UVLOOP=keep. The program runs on, not observed."
             )
         return _next_new(native, cls)(cls, *args, **kwargs)
 
     # new_event_loop(), and with it uvicorn, call the class.
     native.__new__ = __new__
+
+
+def _kept_class(cls: Any) -> Any:
+    """Return the observed class of uvloop's class or a subclass of it; if there is none, print a line, return None."""
+    try:
+        from obsloop.loop.kept_uvloop import observed_class  # noqa: PLC0415
+
+        return observed_class(cls)
+    except Exception as error:
+        _say_once(f"cannot observe {cls.__module__}.{cls.__qualname__}: {_brief(error)}. The program runs on.")
+        return None
+
+
+def _replace_runner(uvloop: Any) -> None:
+    """Replace uvloop.run, which checks that the loop is uvloop's."""
 
     def run(main: Any, *, loop_factory: Any = uvloop.new_event_loop, debug: bool | None = None, **kwargs: Any) -> Any:
         """Do what uvloop.run does, without its check that the loop is uvloop's."""
@@ -224,7 +248,6 @@ def _replace_uvloop(uvloop: Any) -> None:
             return runner.run(wrapper())
 
     uvloop.run = run
-    _replace_policy(uvloop)
 
 
 def _replace_policy(uvloop: Any) -> None:

@@ -6,7 +6,7 @@ Another thread may call this while the callback runs. Only names and places are 
 from __future__ import annotations
 
 import asyncio
-from asyncio import base_events, events
+from asyncio import base_events, events, runners
 from contextlib import suppress
 from os.path import join
 from traceback import FrameSummary
@@ -30,9 +30,11 @@ _LOOPS_OWN = frozenset({
     (join(OBSLOOP, "hotpath", "cold_path.py"), "run_in_debug"),
     (join(OBSLOOP, "loop", "fallback.py"), "run_forever"),
     (join(OBSLOOP, "loop", "fallback.py"), "__call__"),
+    (join(OBSLOOP, "loop", "kept_uvloop.py"), "run_forever"),
     (_BASE_EVENTS, "run_forever"),
     (_BASE_EVENTS, "_run_once"),
     (_EVENTS, "_run"),
+    (runners.__file__, "run"),  # uvloop's methods have no frames
 })  # fmt: skip
 
 

@@ -73,7 +73,14 @@ class Observation:
     slow_callback = staticmethod(slow.callback)
     slow_iteration = staticmethod(slow.iteration)
     sample = staticmethod(slow.sample)
-    task_done = staticmethod(task_probe.done)
+    partial = False
+    """Whether only some of the metrics are measured: see ``metrics.partial``."""
+    adopted = False
+    """Whether the loop is uvloop's, and ran already when it was observed."""
+
+    def look_into_poll(self, least_ns: int) -> int:
+        """Return when the present poll began to call protocols; 0 as asyncio calls them after it."""
+        return 0
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -127,6 +134,7 @@ class Observation:
         """
         if self.counters is None:
             self.metrics, self.counters = registry.lease(self._name(), loop)
+            self.metrics.partial = self.partial and self.metrics.partial is not False
             self.set_thresholds()
         return self.counters
 
@@ -265,7 +273,13 @@ def observe(loop: Any, settings: Settings) -> None:
     obs.slow_ns = nanoseconds(loop._obsloop_slow)
     obs.exception_handler, loop._exception_handler = loop._exception_handler, exceptions.on_exception
     obs.tasks = backend.new_task_table(loop)
+    carry(loop, obs)
+
+
+def carry(loop: Any, obs: Observation) -> None:
+    """Let ``loop`` carry ``obs``, and start what its settings ask for."""
     loop._obsloop = obs
+    settings = obs.settings
     levels.choose(settings.metrics)
     _loops.add(loop)
     gc_probe.install()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -53,7 +54,8 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
 
     Its tasks and callbacks go on, and are timed from the next iteration. Handles from before are timed too, under kind
     ``other`` if theirs is not known. A loop that is observed already is left as it is. A subclass of
-    ``asyncio.SelectorEventLoop`` keeps its own methods. Any other class raises ``InstrumentError``.
+    ``asyncio.SelectorEventLoop`` keeps its own methods. A uvloop loop stays one, and fewer metrics are measured. Any
+    other class raises ``InstrumentError``.
     """
     if loop is None:
         try:
@@ -68,13 +70,13 @@ def instrument(loop: asyncio.AbstractEventLoop | None = None, settings: Settings
     cls = type(loop)
     name = f"{cls.__module__}.{cls.__qualname__}"
     instead = "start the program with loop_factory=obsloop.new_event_loop, or under `obsloop run`"
+    uvloop: Any = sys.modules.get("uvloop")
+    if uvloop is not None and isinstance(loop, uvloop.Loop):
+        from obsloop.loop import kept_uvloop  # noqa: PLC0415  (it needs uvloop)
+
+        return cast(Loop, kept_uvloop.observe(loop, settings))
     if backend.lacking:
         raise InstrumentError(f"on this interpreter a loop that already exists cannot be observed: {instead}")
-    if cls.__module__.partition(".")[0] == "uvloop":
-        raise InstrumentError(
-            f"cannot observe a loop of class {name}: uvloop is not supported yet."
-            f" To be observed, {instead} (uvicorn: --loop obsloop:new_event_loop)"
-        )
     if not isinstance(loop, asyncio.SelectorEventLoop):
         raise InstrumentError(
             f"cannot observe a loop of class {name}: expected asyncio.SelectorEventLoop or a subclass of it; {instead}"

@@ -55,6 +55,7 @@ class LoopMetrics:
         "lag",
         "live",
         "name",
+        "partial",
         "top_coroutines",
     )
 
@@ -63,6 +64,8 @@ class LoopMetrics:
         self.began = time.time()
         self.ended = clock.seconds()
         """When the last loop of this name was closed or collected, by the monotonic clock."""
+        self.partial: bool | None = None
+        """Whether all loops of this name were uvloop's own, which measure only some metrics."""
         self.labelled = LabelledMetrics()
         self.lag = Lag()
         self.top_coroutines = coroutine_times.TopCoroutines()

@@ -130,6 +130,8 @@ class Snapshot:
     """The loop time of the tasks of each coroutine function, by its name with its module, longest first. It has all
     functions, while ``asyncio.eventloop.callback.time`` names only the busiest. In the pure core this is an estimate
     from one step in sixteen."""
+    partial: bool = False
+    """Whether the loop is uvloop's own, of which obsloop measures less. What it does not measure has no points."""
 
     def __getitem__(self, metric_name: str) -> Points:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from types import MappingProxyType
+from typing import Any
 
 from obsloop import instruments
 from obsloop.hotpath.displaced import is_displaced
@@ -73,7 +74,34 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
     }
     running = any(r.running for r in readings)
     metrics.exemplars.put_into(data)
-    return Snapshot(metrics.name, running, blocked_time, frozen(data), metrics.began, MappingProxyType(coroutines))
+    if metrics.partial:
+        _leave_out(data, metrics)
+    shown = MappingProxyType(coroutines)
+    return Snapshot(
+        metrics.name, running, blocked_time, frozen(data), metrics.began, shown, partial=bool(metrics.partial)
+    )
+
+
+_WITHOUT_CALLBACKS = frozenset({
+    "asyncio.eventloop.time",
+    "asyncio.eventloop.iterations",
+    "asyncio.eventloop.iteration.duration",
+    "asyncio.eventloop.lag",
+    "asyncio.eventloop.blocked.time",
+    "asyncio.eventloop.callback.slow",
+})
+"""The metrics of loops that stay uvloop's, of those that are not counted by label."""
+_BY_LABEL = ("asyncio.eventloop.block.", "asyncio.eventloop.exceptions", "asyncio.executor.", "asyncio.task.lint")
+
+
+def _leave_out(data: dict[str, dict[tuple[str, ...], Value]], metrics: LoopMetrics) -> None:
+    """Leave out the points of what is not measured on uvloop: they would be zero, which is wrong."""
+    for name in data:
+        if name not in _WITHOUT_CALLBACKS and not name.startswith(_BY_LABEL):
+            data[name] = {}
+    times: Any = data["asyncio.eventloop.time"]
+    busy = times["callback",] + times["overhead",] + times["poll",]
+    data["asyncio.eventloop.time"] = {("idle",): times["idle",], ("callback",): busy, ("gc",): times["gc",]}
 
 
 def snapshots() -> dict[str, Snapshot]:

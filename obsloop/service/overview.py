@@ -128,6 +128,7 @@ def _loop(name: str, now: Point, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "loop": clean(name),
         "running": snapshot.running,
+        "uvloop": snapshot.partial,
         "blocked_seconds": snapshot.blocked_time,
         "windows": {window: _rates(history.over(found, length)) for window, length in history.WINDOWS.items()},
         "steps": {
@@ -226,6 +227,9 @@ def _loops_html(loops: Sequence[dict[str, Any]]) -> str:
     return f"{title}\n{table(head, rows)}"
 
 
+_UVLOOP = "uvloop's own loop: callbacks, finished tasks and connections are not measured."
+
+
 def _loop_html(loop: dict[str, Any]) -> str:
     minute, minutes = (loop["windows"][name] for name in history.WINDOWS)
     rows = [
@@ -241,6 +245,8 @@ def _loop_html(loop: dict[str, Any]) -> str:
     stopped = "" if loop["running"] else ' <span class="dim">(not running)</span>'
     head = f"<tr><th></th><th>last {_length(minute, 60)}</th><th>last {_length(minutes, 300)}</th></tr>"
     lines = [f"<h2>Loop {escape(workers.label(loop))}{stopped}</h2>", '<table class="rates">', head, *rows, "</table>"]
+    if loop.get("uvloop"):
+        lines.insert(1, f'<p class="dim">{_UVLOOP}</p>')
     return "\n".join(lines)
 
 
@@ -362,4 +368,4 @@ def _loop_lines(loop: dict[str, Any]) -> list[str]:
         )
         for label, key, least, _ in _ROWS
     ]  # fmt: skip
-    return text.table(head, rows, right="13")
+    return [*text.table(head, rows, right="13"), *([_UVLOOP] if loop.get("uvloop") else [])]

@@ -128,8 +128,6 @@ def foreign_class(module: str) -> type[asyncio.AbstractEventLoop]:
             "somewhere.loops",
             r"class somewhere\.loops\.Loop: expected asyncio\.SelectorEventLoop or a subclass.*loop_factory",
         ),
-        ("uvloop", r"class uvloop\.Loop: uvloop is not supported yet.*loop_factory=obsloop\.new_event_loop"),
-        ("uvloop.loop", r"class uvloop\.loop\.Loop: uvloop is not supported yet"),
     ],
 )
 def test_a_foreign_loop_is_refused_with_its_class_and_what_to_do(module, message):

@@ -318,3 +318,29 @@ cdef class TransportStats:
     cdef inline void count_read(self, Py_ssize_t n) noexcept
     cdef inline void count_written(self, Py_ssize_t n) noexcept
     cdef inline bint is_open(self)
+
+# ---- libuv_hooks.pxi -------------------------------------------------------------------------------------------------
+
+ctypedef uint64_t (*idle_time_of)(void *loop) noexcept nogil
+
+# What the hooks of one uvloop loop read and write: libuv's loop, and fields of its counters.
+cdef struct LibuvRun:
+    void *loop
+    idle_time_of idle_time
+    int64_t seen_idle_ns            # libuv's sum of all waits, after the last poll
+    int64_t least_slow_ns           # after a longer iteration, the clock is read again
+    PyObject *hooks
+    int64_t *tick_ns
+    int64_t *began_ns
+    int64_t *idle_ns
+    int64_t *waits
+    int64_t *run_started_ns
+    int64_t *slow_iteration_ns
+    int64_t *iteration
+    int64_t *iteration_ns
+    int *state
+
+cdef class LibuvHooks:
+    cdef Counters counters
+    cdef object report
+    cdef LibuvRun run

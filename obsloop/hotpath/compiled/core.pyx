@@ -52,6 +52,7 @@ include "task_steps.pxi"
 include "create_task.pxi"
 include "iteration.pxi"
 include "socket_io.pxi"
+include "libuv_hooks.pxi"
 
 METHODS = {
     "call_soon": call_soon,

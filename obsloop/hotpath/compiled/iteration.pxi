@@ -316,8 +316,10 @@ def run_once(self):
 
 
 def running_handle(loop):
-    """Return the handle that ``loop`` runs at this moment, or None, from any thread."""
-    cdef State state = loop._obsloop_state
+    """Return the handle that ``loop`` runs at this moment, or None, from any thread. uvloop's loops have no state."""
+    cdef State state = getattr(loop, "_obsloop_state", None)
+    if state is None:
+        return None
     return <object>state.turn.current if state.turn is not None and state.turn.current is not NULL else None
 
 
