@@ -54,13 +54,9 @@ def look(life: Life, run: Run) -> None:
     if clock.monotonic_ns is not clock.REAL:
         return  # with a test's clock, blocks are seen only at their end
     obs, counters = loop._obsloop, run.counters
-    state, began_ns, tick_ns = counters.state, counters.began_ns, counters.tick_ns
-    if obs.adopted and not loop.is_running():
-        obs.end_run()  # it began before obsloop could see its end
+    if obs.partial and not _look_into_poll(life, loop, counters.state):
         return
-    if obs.partial and state == IN_IDLE:
-        _look_into_poll(life, obs)
-        state, began_ns, tick_ns = counters.state, counters.began_ns, counters.tick_ns
+    state, began_ns, tick_ns = counters.state, counters.began_ns, counters.tick_ns
     if obs.held and state not in BUSY:
         held.wake(loop)
     now_ns = clock.REAL()
@@ -90,14 +86,20 @@ def look(life: Life, run: Run) -> None:
     life.next_ns = min(life.next_ns, due_ns, _look_at_children(obs, state))
 
 
-def _look_into_poll(life: Life, obs: Any) -> None:
+def _look_into_poll(life: Life, loop: Any, state: int) -> bool:
     """Note in the counters whether uvloop's poll has called protocols for so long that the loop is blocked.
 
-    libuv itself calls obsloop only after the poll.
+    libuv itself calls obsloop only after the poll. Return False if the loop does not run any more.
     """
-    slow_ns = max(min(obs.slow_ns, obs.slow_iteration_ns), MIN_THRESHOLD_NS)
-    life.polls_ns = min(life.polls_ns, clock.REAL() + slow_ns)
-    obs.look_into_poll(slow_ns)
+    obs = loop._obsloop
+    if obs.adopted and not loop.is_running():
+        obs.end_run()  # it began before obsloop could see its end
+        return False
+    if state == IN_IDLE:
+        slow_ns = max(min(obs.slow_ns, obs.slow_iteration_ns), MIN_THRESHOLD_NS)
+        life.polls_ns = min(life.polls_ns, clock.REAL() + slow_ns)
+        obs.look_into_poll(slow_ns)
+    return True
 
 
 def _look_at_children(obs: Any, state: int) -> int:

@@ -41,15 +41,18 @@ _MARK = "_obsloop_autoload"
 def install(root: str | None = None, uvloop: str = "replace") -> None:
     """Observe every plain loop made from now on. Calling it again has no effect.
 
+    `uvloop` is what becomes of uvloop's loops, unless OBSLOOP_UVLOOP says it.
+
     `root` is the folder that holds the package `obsloop`. It is used if the interpreter's own path does not have that
     package, and for that package alone, so that nothing else of one environment gets into another.
     """
+    global _uvloop  # noqa: PLW0603
     if hasattr(sys, _MARK):
         return
     setattr(sys, _MARK, __file__)
     if root is not None:
         sys.meta_path.append(_LastResort(root))
-    hooks = {"asyncio.unix_events": _observe_asyncio}
+    hooks: dict[str, Callable[[Any], None]] = {"asyncio.unix_events": _observe_asyncio}
     asked = os.environ.get("OBSLOOP_UVLOOP", "")
     _uvloop = asked if asked in ("keep", "replace") else uvloop
     if _uvloop:

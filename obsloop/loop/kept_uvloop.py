@@ -157,14 +157,28 @@ def _name(loop: Any, began_ns: int, end_ns: int) -> None:
     obs.metrics_of(loop).labelled.count("asyncio.eventloop.callback.slow", seen.culprit.function)
 
 
+_carried: weakref.WeakKeyDictionary[Any, _KeptObservation] = weakref.WeakKeyDictionary()
+
+
 class Loop(_uvloop.Loop):  # type: ignore[misc]
     """A ``uvloop.Loop`` that is observed."""
 
     __slots__ = ()
-    _obsloop: _KeptObservation
     snapshot = Observed.snapshot
     add_instrument = Observed.add_instrument
     remove_instrument = Observed.remove_instrument
+
+    # Not in the loop's `__dict__`, which is empty: with a name in it, each look-up of a method takes longer.
+    @property
+    def _obsloop(self) -> _KeptObservation:
+        try:
+            return _carried[self]
+        except KeyError:
+            raise AttributeError("_obsloop") from None
+
+    @_obsloop.setter
+    def _obsloop(self, obs: _KeptObservation) -> None:
+        _carried[self] = obs
 
     def __init__(self, *, settings: Settings | None = None) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ from obsloop.loop import exceptions
 from obsloop.metrics import levels, registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
 from obsloop.metrics.registry import MAIN
-from obsloop.probes import gc as gc_probe, tasks as task_probe
+from obsloop.probes import gc as gc_probe
 from obsloop.probes.anyio_threads import Waits
 from obsloop.probes.collect import snapshot_of
 from obsloop.probes.network.servers import Servers

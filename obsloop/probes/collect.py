@@ -82,16 +82,18 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
     )
 
 
-_WITHOUT_CALLBACKS = frozenset({
-    "asyncio.eventloop.time",
-    "asyncio.eventloop.iterations",
-    "asyncio.eventloop.iteration.duration",
-    "asyncio.eventloop.lag",
-    "asyncio.eventloop.blocked.time",
-    "asyncio.eventloop.callback.slow",
-})
+_WITHOUT_CALLBACKS = frozenset(
+    {
+        "asyncio.eventloop.time",
+        "asyncio.eventloop.iterations",
+        "asyncio.eventloop.iteration.duration",
+        "asyncio.eventloop.lag",
+        "asyncio.eventloop.blocked.time",
+        "asyncio.eventloop.callback.slow",
+    }
+)
 """The metrics of loops that stay uvloop's, of those that are not counted by label."""
-_BY_LABEL = ("asyncio.eventloop.block.", "asyncio.eventloop.exceptions", "asyncio.executor.", "asyncio.task.lint")
+_BY_LABEL = ("asyncio.eventloop.block.", "asyncio.eventloop.exceptions", "asyncio.executor.")
 
 
 def _leave_out(data: dict[str, dict[tuple[str, ...], Value]], metrics: LoopMetrics) -> None:

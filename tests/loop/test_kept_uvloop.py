@@ -1,4 +1,4 @@
-"""A loop that stays uvloop's is observed: its times, what blocks it, its jobs, its exceptions; and it goes on as it was."""
+"""A loop that stays uvloop's is observed: its times, what blocks it, its jobs, its exceptions."""
 
 import asyncio
 import gc
@@ -88,7 +88,7 @@ def test_a_block_within_libuvs_poll_is_found():
         run(main)
         events.wait_for(LoopUnblocked)
     event = max(events.unblocked, key=lambda event: event.duration)
-    assert BLOCK <= event.duration
+    assert event.duration >= BLOCK
     assert event.culprit_function == f"{__name__}.culprit"
 
 
@@ -180,32 +180,14 @@ def test_exceptions_are_counted_before_the_programs_handler():
     assert snapshot().value("asyncio.eventloop.exceptions", "ZeroDivisionError", "callback") == 1
 
 
-def test_lints_find_a_task_that_nothing_can_wake():
-    """The lints look at tasks from outside, so they need nothing of the loop."""
-
-    async def lost():
-        await asyncio.get_running_loop().create_future()
-
-    async def main():
-        obsloop.instrument(settings=obsloop.Settings(never_woken_after=0.2))
-        task = asyncio.create_task(lost())
-        for _ in range(2000):
-            await asyncio.sleep(0.01)
-            if events.lints:
-                break
-        task.cancel()
-
-    with Recorder() as events, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
-    assert [event.lint for event in events.lints] == ["never_woken"]
-
-
 def test_subprocesses_and_signals_work():
     """As on uvloop itself."""
 
     async def main():
         loop = asyncio.get_running_loop()
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "print(42)", stdout=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "print(42)", stdout=asyncio.subprocess.PIPE
+        )
         assert await process.communicate() == (b"42\n", None)
         arrived = asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR1, arrived.set)

@@ -84,7 +84,7 @@ class LibuvHooks:
         with self._closing:
             if not self._loop or counters.state != IN_IDLE:
                 return 0
-            waited_ns = self._idle_time(self._loop) - self._seen_idle_ns
+            waited_ns: int = self._idle_time(self._loop) - self._seen_idle_ns
         began_ns = tick_ns + waited_ns
         if clock.monotonic_ns() - began_ns < least_ns or counters.tick_ns != tick_ns:
             return 0
