@@ -76,9 +76,8 @@ class Settings:
     """Which metrics the exporters of this process export: ``basic``, those that the alerts and the first row of the
     dashboards need, with few buckets, or ``full`` (the default). The first loop whose settings say so decides."""
     uvloop: Uvloop | None = None
-    """What becomes of uvloop's loops in a program under ``obsloop run``, or after ``observe_new_loops()``: ``replace``
-    gives the program obsloop's loop (the default), ``keep`` observes uvloop's, with fewer metrics. Under
-    ``opentelemetry-instrument`` they are left alone by default."""
+    """What a program gets for a uvloop loop under ``obsloop run``: ``replace`` is obsloop's loop (the default), ``keep``
+    uvloop's, observed, with fewer metrics. Under ``opentelemetry-instrument`` it gets uvloop's own by default."""
     unhealthy_after: float = 1.0
     """Seconds in one callback after which ``/healthz`` and a log line say that the loop is blocked."""
     slow_callback: float | None = None
