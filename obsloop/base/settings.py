@@ -76,7 +76,7 @@ class Settings:
     """Which metrics the exporters of this process export: ``basic``, those that the alerts and the first row of the
     dashboards need, with few buckets, or ``full`` (the default). The first loop whose settings say so decides."""
     uvloop: Uvloop | None = None
-    """What a program gets for a uvloop loop under ``obsloop run``: ``replace`` is obsloop's loop (the default), ``keep``
+    """What a program gets for a uvloop under ``obsloop run``: ``replace`` is obsloop's loop (the default), ``keep``
     uvloop's, observed, with fewer metrics. Under ``opentelemetry-instrument`` it gets uvloop's own by default."""
     unhealthy_after: float = 1.0
     """Seconds in one callback after which ``/healthz`` and a log line say that the loop is blocked."""
