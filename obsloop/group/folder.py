@@ -119,7 +119,7 @@ def remove_old(folder: str) -> None:
             return
         for entry in list(os.scandir(root))[:_MAX_GROUPS]:
             mine = entry.path == folder or not entry.is_dir(follow_symlinks=False)
-            if not mine and _is_over(entry.path, entry.name) and not slots.living(entry.path):
+            if not mine and _is_over(entry.path, entry.name, folder) and not slots.living(entry.path):
                 _remove(entry.path)
 
 
@@ -131,16 +131,21 @@ def _remove(path: str) -> None:
         os.rmdir(path)
 
 
-def _is_over(path: str, name: str) -> bool:
-    """Return whether a group without living processes will get no more of them."""
-    if name.startswith(RUN):
-        number = name[len(RUN) :].partition("-")[0]
-        if number.isdecimal() and _exists(int(number)):
-            return False
+def _is_over(path: str, name: str, present: str = "") -> bool:
+    """Return whether a group without living processes will get no more of them. `present` is this process's folder."""
+    number = _run(name)
+    # In a container each run is process 1. One with the id of the present run has ended, or is in another container.
+    if number.isdecimal() and number != _run(os.path.basename(present)) and _exists(int(number)):
+        return False
     with suppress(OSError):
         written = [entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(path) if entry.name != "lock"]
         return time.time() - max([*written, os.lstat(path).st_mtime]) > FORGOTTEN_SECONDS
     return False
+
+
+def _run(name: str) -> str:
+    """Return the process id in the name of a group of `obsloop run`; an empty text for any other group."""
+    return name[len(RUN) :].partition("-")[0] if name.startswith(RUN) else ""
 
 
 def _exists(process: int) -> bool:

@@ -121,3 +121,15 @@ def test_who_comes_next_removes_groups_that_have_ended(root):
     folder.remove_old(mine)
     assert not os.path.exists(ended)
     assert all(map(os.path.exists, (mine, living, young)))
+
+
+def test_a_container_that_starts_again_removes_its_earlier_folder(root):
+    """Each run of a container is process 1, which always exists. A run in another container of the pod is left alone."""
+    mine, ended, other = (folder.folder_of(f"run-{os.getpid()}-{n}") for n in "abc")
+    with slots.FolderLock(other):
+        slots.take(other)
+    for path in (ended, other):
+        aged(root / os.path.basename(path), 3_600)
+    folder.remove_old(mine)
+    assert not os.path.exists(ended)
+    assert all(map(os.path.exists, (mine, other)))
