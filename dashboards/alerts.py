@@ -1,6 +1,8 @@
 """Define the alert rules, with the configuration's thresholds.
 
-An alert is about one loop or one process, which its labels name. Each has an entry of the runbook under its name in
+An alert is about one loop or one target, which its labels name. If a target is a group of processes, the metrics of its
+workers are added up where that is what users meet, and the alert's text names the worst worker. Alerts on what one
+worker suffers have the label `worker`. Each alert has an entry of the runbook under its name in
 lower case, and two tests of promtool (`alert_tests.py`).
 """
 
@@ -9,12 +11,14 @@ from typing import Any, Literal
 
 import config
 from config import Threshold
-from queries import LOOP, metric, promql
-from rules import BAD, BLOCKED
+from queries import LOOP, WORKER, metric, promql
+from rules import BAD, BLOCKED, PER_WORKER
 
 PER_LOOP = f"job, instance, {LOOP}"
 WHO = "{{ $labels.instance }} ({{ $labels.job }})"
 LOOP_WHO = "loop {{ $labels.asyncio_eventloop_name }} of " + WHO
+# The label is missing where a process is in no group.
+WORKER_WHO = "loop {{ $labels.asyncio_eventloop_name }} of {{ with $labels.worker }}worker {{ . }} of {{ end }}" + WHO
 # An alert says who blocks the loop: Prometheus fills in the functions that blocked it for longest.
 CULPRITS = (
     "{{ $top := printf `topk(3, sum by (code_function_name) (rate("
@@ -23,6 +27,17 @@ CULPRITS = (
     + " | query | sortByLabel `code_function_name` }}{{ range $top }} {{ .Labels.code_function_name }} blocked it for"
     " {{ .Value | humanizePercentage }} of the last five minutes.{{ end }}"
 )  # fmt: skip
+# Of a group of processes, it also names the worker whose requests waited most often.
+_OF = "job=%[1]q,instance=%[2]q," + LOOP + "=%[3]q," + WORKER + "=~`.+`"
+_SHARE = (
+    f"1 - sum by ({WORKER}) (rate({metric('asyncio.eventloop.lag', 'bucket')}{{{_OF},le=`{config.LAG_BOUND:g}`}}[5m]))"
+    f" / (sum by ({WORKER}) (rate({metric('asyncio.eventloop.lag', 'count')}{{{_OF}}}[5m])) > 0)"
+)
+WORST = (
+    '{{ $worst := printf "topk(1, ' + _SHARE + ')" $labels.job $labels.instance $labels.' + LOOP + " | query }}"
+    "{{ range $worst }} Worker {{ .Labels." + WORKER + " }} was the worst in the last five minutes, with"
+    " {{ .Value | humanizePercentage }}.{{ end }}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +90,8 @@ _RUNS = "<asyncio.eventloop.utilization>"
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "AsyncioLoopBlocked", "critical", config.BLOCKED,
-        f"max by ({PER_LOOP}) (<asyncio.eventloop.blocked.time>) {_above(config.BLOCKED)}",
-        "The " + LOOP_WHO + " is blocked now",
+        f"max by ({PER_WORKER}) (<asyncio.eventloop.blocked.time>) {_above(config.BLOCKED)}",
+        "The " + WORKER_WHO + " is blocked now",
         "One callback has held the loop for {{ $value | humanizeDuration }}. Nothing else on the loop runs meanwhile.",
     ),
     Alert(
@@ -84,14 +99,14 @@ ALERTS: tuple[Alert, ...] = (
         "Requests wait too long for the " + LOOP_WHO,
         "A request that arrived in the last hour had to wait longer than"
         f" {config.LAG_BOUND:g} s for the loop in {{{{ $value | humanizePercentage }}}} of the time;"
-        f" {1 - config.LAG_OBJECTIVE:.1%} is allowed.{CULPRITS}",
+        f" {1 - config.LAG_OBJECTIVE:.1%} is allowed.{WORST}{CULPRITS}",
     ),
     Alert(
         "AsyncioLagRising", "warning", config.LAG_SLOW, _burning(config.LAG_SLOW, "6h", "30m"),
         "Requests wait longer than they should for the " + LOOP_WHO,
         "A request that arrived in the last six hours had to wait longer than"
         f" {config.LAG_BOUND:g} s for the loop in {{{{ $value | humanizePercentage }}}} of the time;"
-        f" {1 - config.LAG_OBJECTIVE:.1%} is allowed.{CULPRITS}",
+        f" {1 - config.LAG_OBJECTIVE:.1%} is allowed.{WORST}{CULPRITS}",
     ),
     Alert(
         "AsyncioTimeBlocked", "warning", config.TIME_BLOCKED, f"loop:{BLOCKED} {_above(config.TIME_BLOCKED)}",
@@ -100,8 +115,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "AsyncioLoopSaturated", "warning", config.SATURATED,
-        f"loop:asyncio_eventloop_utilization:ratio_rate5m {_above(config.SATURATED)}",
-        "The " + LOOP_WHO + " is near saturation",
+        f"worker:asyncio_eventloop_utilization:ratio_rate5m {_above(config.SATURATED)}",
+        "The " + WORKER_WHO + " is near saturation",
         "It was busy for {{ $value | humanizePercentage }} of the last five minutes. More load only makes it queue.",
     ),
     Alert(
@@ -115,7 +130,7 @@ ALERTS: tuple[Alert, ...] = (
         "AsyncioTasksLeaking", "warning", config.LEAKING,
         "min_over_time(<asyncio.task.active>[30m]) - max_over_time(<asyncio.task.active>[30m] offset 1h)"
         f" {_above(config.LEAKING)}",
-        "Tasks pile up on the " + LOOP_WHO,
+        "Tasks pile up on the " + WORKER_WHO,
         "The lowest number of live tasks is now {{ $value | humanize }} above the highest of an hour ago.",
     ),
     Alert(

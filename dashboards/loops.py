@@ -1,6 +1,6 @@
 """Define the second dashboard, for details: each histogram as a heatmap, each loop and worker on its own."""
 
-from overview import BY, NAME, p99, rate
+from overview import BY, NAME, WORKER_NAME, p99, rate
 from panels import Panel, Row
 
 
@@ -28,7 +28,7 @@ ROWS = (
               unit="cps"),
         Panel("Time by kind", ((rate("asyncio.eventloop.callback.duration", "kind", ":sum"), "{{kind}}"),),
               "Seconds in a second.", stacked=True),
-        Panel("Utilization since the last scrape", (("<asyncio.eventloop.utilization>", NAME),), unit="percentunit"),
+        Panel("Utilization since the last scrape", (("<asyncio.eventloop.utilization>", WORKER_NAME),), unit="percentunit"),
         Panel("Iterations and events", (
                   (rate("asyncio.eventloop.iterations", BY), f"iterations {NAME}"),
                   (rate("asyncio.eventloop.events", BY), f"events {NAME}"),

@@ -4,13 +4,16 @@
 
 import config
 from panels import Column, Panel, Row
-from queries import LOOP
+from queries import LOOP, WORKER
 
 from obsloop.metrics.catalog import REQUEST_STATES
 
 SITE = "code_function_name"
 BY = f"job, instance, {LOOP}"
 NAME = f"{{{{instance}}}} {{{{{LOOP}}}}}"
+# Of a process that is in no group, the label is missing, and the line is the same as by loop.
+BY_WORKER = f"{BY}, {WORKER}"
+WORKER_NAME = f"{NAME} {{{{{WORKER}}}}}"
 
 
 def p99(metric: str, by: str = "") -> str:
@@ -26,6 +29,11 @@ def rate(metric: str, by: str, inner: str = "") -> str:
 
 _TIME = "asyncio.eventloop.time"
 _BUSY = f"1 - {rate(_TIME, BY, '|state=' + chr(34) + 'idle' + chr(34))} / {rate(_TIME, BY)}"
+_WORKER_BUSY = _BUSY.replace(BY, BY_WORKER)
+_LATE = (
+    f"1 - {rate('asyncio.eventloop.lag', BY_WORKER, f':bucket|le={chr(34)}{config.LAG_BOUND:g}{chr(34)}')}"
+    f" / ({rate('asyncio.eventloop.lag', BY_WORKER, ':count')} > 0)"
+)
 # 0, and not nothing, for a loop that has not been blocked yet.
 _BLOCKED = f"({rate('asyncio.eventloop.block.time', BY)} or 0 * {rate(_TIME, BY)}) / ({rate(_TIME, BY)} > 0)"
 _SLOW_ITERATIONS = (
@@ -73,7 +81,7 @@ ROWS = (
         Panel("Lag, p99", ((f"max({p99('asyncio.eventloop.lag', BY)})", "slowest loop"),),
               "What a request that arrives at a random moment waits before the loop looks at it.",
               "stat", "s", 6, 4, limit=config.LAG_BOUND, alert="AsyncioLagHigh"),
-        Panel("Utilization", ((f"max({_BUSY})", "busiest loop"),), "The busiest loop's share of time that is not idle.",
+        Panel("Utilization", ((f"max({_WORKER_BUSY})", "busiest loop"),), "The busiest loop's share of time that is not idle.",
               "stat", "percentunit", 6, 4, limit=config.SATURATED.value, alert="AsyncioLoopSaturated", decimals=0),
         Panel("Blocked now", (("max(<asyncio.eventloop.blocked.time>)", "longest"),),
               "How long the longest callback that runs now has lasted.", "stat", "s", 6, 4,
@@ -96,6 +104,23 @@ ROWS = (
               width=12, limit=config.LAG_BOUND, alert="AsyncioLagHigh", traces=True),
         Panel("Utilization by loop", ((_BUSY, NAME),), "Near 1, the loop has no time left and its queue grows.",
               unit="percentunit", width=12, limit=config.SATURATED.value, alert="AsyncioLoopSaturated"),
+    )),
+    Row("Which worker is it?", (
+        Panel("Late arrivals by worker", ((_LATE, WORKER_NAME),),
+              f"The share of arrivals that wait longer than {config.LAG_BOUND:g} s for the worker's loop: nearly the share"
+              " of time in which it is blocked. Without a number, a process is in no group.", unit="percentunit",
+              alert="AsyncioLagHigh", traces=True),
+        Panel("Lag by worker, p99", ((p99("asyncio.eventloop.lag", BY_WORKER), WORKER_NAME),),
+              "What the clients of each worker wait for its loop.", limit=config.LAG_BOUND, alert="AsyncioLagHigh"),
+        Panel("Utilization by worker", ((_WORKER_BUSY, WORKER_NAME),),
+              "One at 1 and others near 0: its connections stay open and the others get none.", unit="percentunit",
+              limit=config.SATURATED.value, alert="AsyncioLoopSaturated"),
+        Panel("Blocked now, by worker", ((f"max by ({BY_WORKER}) (<asyncio.eventloop.blocked.time>)", WORKER_NAME),),
+              "How long its present callback has lasted.", limit=config.BLOCKED.value, alert="AsyncioLoopBlocked"),
+        Panel("Live tasks by worker", ((f"sum by ({BY_WORKER}) (<asyncio.task.active>)", WORKER_NAME),), unit="short",
+              alert="AsyncioTasksLeaking"),
+        Panel("Oldest task by worker", ((f"max by ({BY_WORKER}) (<asyncio.task.oldest.age>)", WORKER_NAME),),
+              alert="AsyncioTasksLeaking"),
     )),
     Row("What blocked it?", (
         Panel("Time blocked by culprit", (

@@ -8,9 +8,9 @@ part or label is an error: so no query can name a metric that obsloop does not h
 import re
 from functools import cache
 
-from obsloop_exporters._families import Family, families
+from obsloop_exporters._families import WORKER_LABEL, Family, families
 
-LOOP = "asyncio_eventloop_name"
+LOOP, WORKER = "asyncio_eventloop_name", WORKER_LABEL
 TARGET = ("job", "instance")
 PARTS = {"counter": ("",), "gauge": ("",), "histogram": ("bucket", "count", "sum")}
 _SIGNAL = re.compile(r"<([a-z][a-z_]*(?:\.[a-z_]+)+)(?::(\w+))?(?:\|([^>]*))?>")
@@ -24,8 +24,11 @@ class QueryError(ValueError):
 
 @cache
 def known() -> dict[str, Family]:
-    """Return the exporter's families by the catalogue's name."""
-    return {family.metric.name: family for family in families()}
+    """Return the exporter's families by the catalogue's name, with the labels that they have in a group of processes.
+
+    A process that is in no group leaves out the label `worker`. To Prometheus that is the same as an empty one.
+    """
+    return {family.metric.name: family for family in families(workers=True)}
 
 
 def family(name: str) -> Family:

@@ -9,7 +9,8 @@ HEAD = """\
 
 All metrics of obsloop: the name in OpenTelemetry, what it means, the name in Prometheus, and the labels with their
 values or their greatest number (further values are `_OTHER`). Every metric of a loop also has the label
-`asyncio.eventloop.name` (`{loop}`). A histogram's series end in `_bucket`, `_count` and `_sum`.
+`asyncio.eventloop.name` (`{loop}`). Metrics that are "by worker" have the label `worker` if the process is in a group; all others
+are the sums of the group's processes, or of gauges the greatest. A histogram's series end in `_bucket`, `_count` and `_sum`.
 
 With `OBSLOOP_METRICS=basic`, only the metrics of level `basic` are exported. A series begins with its first event,
 unless its metric says "from the start".
@@ -29,7 +30,7 @@ def text() -> str:
         parts.append(f"## {one.name}\n\n{one.help}\n")
         lines = [
             f"- Prometheus: `{name}`",
-            f"- {one.kind}, unit `{one.unit}`, of a {one.scope}",
+            f"- {one.kind}, unit `{one.unit}`, of a {one.scope}{', by worker' if one.per_worker else ''}",
             f"- level `{one.level}`{', from the start' if one.from_start else ''}",
         ]
         if one.kind == "histogram":

@@ -1,15 +1,17 @@
 """Define recording rules: queries that dashboards and alerts repeat, and series for a server above this one.
 
-Names follow Prometheus' pattern, level:metric:operation. `loop:` is one loop of one process (job, instance and the
-loop's name), `job:` all loops of a job. Federate or remote-write only the latter.
+Names follow Prometheus' pattern, level:metric:operation. `worker:` is one loop of one process, `loop:` the loops of one
+name in all workers of a target (job, instance and the loop's name), `job:` all loops of a job. Federate or remote-write
+only the last.
 """
 
 from typing import Any
 
 from config import LAG_BOUND
-from queries import LOOP, promql
+from queries import LOOP, WORKER, promql
 
 LEVELS = {"loop": f"job, instance, {LOOP}", "job": "job"}
+PER_WORKER = f"job, instance, {LOOP}, {WORKER}"
 LAG_WINDOWS = ("5m", "30m", "1h", "6h")
 BAD = "asyncio_eventloop_lag:bad_ratio_rate"
 BLOCKED = "asyncio_eventloop_block_time:ratio_rate5m"
@@ -35,7 +37,7 @@ def _busy() -> list[dict[str, Any]]:
             f"{level}:asyncio_eventloop_utilization:ratio_rate5m",
             f"1 - sum by ({by}) ({idle}) / sum by ({by}) ({every})",
         )
-        for level, by in LEVELS.items()
+        for level, by in {"worker": PER_WORKER, **LEVELS}.items()
     ]
 
 
