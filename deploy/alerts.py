@@ -41,7 +41,7 @@ class Webhook(BaseHTTPRequestHandler):
 def line(alert: dict[str, dict[str, str]]) -> str:
     """One alert: its state, its name, whom it is about, and what it says."""
     labels = alert["labels"]
-    about = " ".join(f"{name}={labels[name]}" for name in ("severity", "instance", "job") if name in labels)
+    about = " ".join(f"{name}={labels[name]}" for name in ("severity", "instance", "worker", "job") if name in labels)
     said = alert.get("annotations", {}).get("summary", "")
     return f"{alert['status']}: {labels['alertname']} {about} {said}".rstrip()
 

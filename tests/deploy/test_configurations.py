@@ -44,7 +44,7 @@ def test_what_compose_names_is_there_under_that_name():
         for found in re.findall(r'(?:http://|")([a-z]+):(\d+)', (DEPLOY / path).read_text())
     ]
     known = {
-        "demo": {"8000", "9464", "9465"}, "prometheus": {"9090"}, "alertmanager": {"9093"}, "alerts": {"9094"},
+        "demo": {"8000", "9464"}, "prometheus": {"9090"}, "alertmanager": {"9093"}, "alerts": {"9094"},
         "collector": {"4318", "8888"}, "tempo": {"3200"}, "localhost": {"9090"},
     }  # fmt: skip
     assert len(urls) >= 8
@@ -62,7 +62,7 @@ def test_the_image_copies_what_is_there_and_is_allowed_to_be_sent():
         line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")
     ]
     names = [name for names in copied for name in names]
-    assert {"obsloop", "exporters", "deploy/workers.py", "deploy/requirements.txt"} <= set(names)
+    assert {"obsloop", "exporters", "demo/app.py", "deploy/requirements.txt"} <= set(names)
     for name in names:
         assert (ROOT / name).exists(), name
         assert name.split("/")[0] in allowed or any((ROOT / name) in ROOT.glob(each) for each in allowed), name

@@ -5,11 +5,12 @@ plugin that does not load). So of PodMonitor and PrometheusRule only this is kno
 """
 
 import copy
-import runpy
+import re
 import sys
 from typing import Any
 
 import pytest
+import yaml
 
 from obsloop.base.address import PATHS, parse_addresses
 from tests.deploy.documents import documents
@@ -27,8 +28,7 @@ OPERATORS = {
     "PodMonitor": {
         "spec": {"selector", "jobLabel", "sampleLimit", "podMetricsEndpoints"},
         "spec.selector": {"matchLabels"},
-        "spec.podMetricsEndpoints[]": {"port", "interval", "relabelings"},
-        "spec.podMetricsEndpoints[].relabelings[]": {"sourceLabels", "regex", "targetLabel"},
+        "spec.podMetricsEndpoints[]": {"port", "interval"},
     },
     "PrometheusRule": {
         "spec": {"groups"},
@@ -85,35 +85,60 @@ def test_a_wrong_field_is_seen_in_both_kinds_of_schema():
         judge(wrong)
 
 
-def test_every_worker_is_scraped():
-    """As many ports as workers, from workers.py's first on, each in the PodMonitor, open to the scraper only."""
+def test_a_pod_has_one_port_for_the_metrics_of_all_workers():
+    """The PodMonitor and the annotations that may take its place scrape that port; it is open to the scraper only."""
     pod = NAMED["Deployment", "demo"]["spec"]["template"]
     container = pod["spec"]["containers"][0]
-    workers = int(container["args"][container["args"].index("--workers") + 1])
+    assert container["args"][container["args"].index("--workers") + 1] == "4"
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    scraped = [f"metrics-{worker}" for worker in range(workers)]
-    assert [ports[name] for name in scraped] == [9464 + worker for worker in range(workers)]
-    assert {name for name in ports if name.startswith("metrics")} == set(scraped)
+    assert ports == {"http": 8000, "metrics": 9464}
     monitor = NAMED["PodMonitor", "demo"]["spec"]
-    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == scraped
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == ["metrics"]
     assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     everybody, scraper = NAMED["NetworkPolicy", "demo"]["spec"]["ingress"]
     assert [port["port"] for port in everybody["ports"]] == ["http"]
-    assert [port["port"] for port in scraper["ports"]] == scraped
+    assert [port["port"] for port in scraper["ports"]] == ["metrics"]
+
+
+def test_the_annotations_can_be_put_in():
+    """With their marks of a comment removed, the manifest is still valid, and they lead to the metrics."""
+    text = (KUBERNETES / "application.yaml").read_text()
+    text, lines = re.subn(r"^      # (annotations:|  prometheus\.io/.*)$", r"      \1", text, flags=re.MULTILINE)
+    assert lines == 4
+    for document in yaml.safe_load_all(text):
+        judge(document)
+        if document["kind"] == "Deployment":
+            assert document["spec"]["template"]["metadata"]["annotations"] == {
+                "prometheus.io/scrape": "true", "prometheus.io/port": "9464", "prometheus.io/path": "/metrics",
+            }  # fmt: skip
 
 
 def test_other_machines_reach_metrics_and_health_only():
-    """At the pod's address are /metrics and /healthz; /slow and /tasks are on its loopback."""
+    """At the pod's address are /metrics and /healthz; /slow and /tasks are on its loopback. IPv6 needs brackets."""
     container = NAMED["Deployment", "demo"]["spec"]["template"]["spec"]["containers"][0]
-    host = container["args"][container["args"].index("--metrics-host") + 1]
-    (variable,) = [entry for entry in container["env"] if f"$({entry['name']})" == host]
-    assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
-    workers = runpy.run_path(str(DEPLOY / "workers.py"))
-    for pod in ("10.1.2.3", "fd00::5"):
-        public, local = parse_addresses(workers["figures_at"]("0.0.0.0", pod, 9464))
+    variables = {entry["name"]: entry for entry in container["env"]}
+    assert variables["POD_IP"]["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    # Kubernetes knows only the variables above this one.
+    names = list(variables)
+    assert names.index("POD_IP") < names.index("OBSLOOP_ADDRESS")
+    text = variables["OBSLOOP_ADDRESS"]["value"]
+    for pod, written in (("10.1.2.3", "$(POD_IP)"), ("fd00::5", "[$(POD_IP)]")):
+        public, local = parse_addresses(text.replace("$(POD_IP)", written).replace("$(POD_IP)", pod))
         assert (public.host, public.port, public.paths) == (pod, 9464, ("/metrics", "/healthz"))
         assert (local.host, local.port, local.paths) == ("127.0.0.1", 9464, PATHS)
-    assert workers["figures_at"]("127.0.0.1", None, 9465) == "127.0.0.1:9465"
+
+
+def test_the_group_has_a_folder_that_it_can_write_to():
+    """The root file system is read-only, and the user is not root: the workers' folder is in a volume in memory."""
+    pod = NAMED["Deployment", "demo"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    (runtime,) = [entry["value"] for entry in container["env"] if entry["name"] == "XDG_RUNTIME_DIR"]
+    (mount,) = container["volumeMounts"]
+    (volume,) = pod["volumes"]
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], runtime)
+    assert volume["emptyDir"]["medium"] == "Memory"
 
 
 def test_services_and_volumes_point_at_something():
@@ -127,7 +152,7 @@ def test_services_and_volumes_point_at_something():
             assert {port["targetPort"] for port in document["spec"]["ports"]} <= known, name
     for pod in pods:
         for volume in pod["spec"].get("volumes", ()):
-            assert ("ConfigMap", volume["configMap"]["name"]) in NAMED
+            assert "emptyDir" in volume or ("ConfigMap", volume["configMap"]["name"]) in NAMED
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
         for container in pod["spec"]["containers"]:
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}

@@ -1,120 +1,149 @@
-"""deploy/workers.py with real workers: each can be scraped at a port of its own, and they end together."""
+"""The commands of compose.yaml and the Kubernetes example with real workers: one scrape has all, and each sends spans."""
 
 import contextlib
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import sys
-import threading
-import time
-import urllib.error
+from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.deploy.support import DEPLOY, LIMIT, ROOT, eventually, free_ports, get
+from tests.exporters.otlp import HttpReceiver
 
-WORKERS = 2
+pytestmark = [pytest.mark.clients, pytest.mark.once]
+WORKERS = 4
+NAME = re.compile(r"^(\w+)\{(.*)\} (\S+)$", re.MULTILINE)
+
+
+def commands() -> dict[str, list[str]]:
+    """What the containers of the application run: from each file, in its own words."""
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["demo"]["command"]
+    manifests = yaml.safe_load_all((DEPLOY / "kubernetes" / "application.yaml").read_text())
+    (deployment,) = [each for each in manifests if each["kind"] == "Deployment"]
+    image = re.search(r"^CMD (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)[1]
+    return {
+        "compose": compose,
+        "kubernetes": deployment["spec"]["template"]["spec"]["containers"][0]["args"],
+        "image": yaml.safe_load(image),
+    }
+
+
+def values(page: str, name: str) -> dict[str, float]:
+    """A metric's values by the label `worker`; by an empty one if there is none."""
+    found: Counter[str] = Counter()
+    for metric, labels, value in NAME.findall(page):
+        if metric == name:
+            worker = re.search('worker="(\\d+)"', labels)
+            found[worker[1] if worker else ""] += float(value)
+    return found
 
 
 class Running:
-    """The parent, its workers' ids, and the ports."""
+    """The application as a container runs it, on ports of loopback, with a folder in place of the volume."""
 
-    def __init__(self, process: subprocess.Popen, app: int, metrics: int) -> None:
-        self.process, self.app, self.metrics = process, app, metrics
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=lambda: self.lines.extend(iter(process.stdout.readline, "")))
-        self._reader.start()
+    def __init__(self, command: list[str], folder: Path, endpoint: str) -> None:
+        app = free_ports(2)
+        self.app, self.metrics = f"http://127.0.0.1:{app}", f"http://127.0.0.1:{app + 1}"
+        words = ["127.0.0.1" if word == "0.0.0.0" else word for word in command]
+        program = shutil.which(words[0], path=os.path.dirname(sys.executable))
+        assert program, f"{words[0]} is not installed beside {sys.executable}"
+        environ = {
+            k: v for k, v in os.environ.items() if not k.startswith(("OBSLOOP_", "OTEL_")) or k == "OBSLOOP_PURE"
+        }
+        environ |= {
+            "OBSLOOP_ADDRESS": f"127.0.0.1:{app + 1}", "XDG_RUNTIME_DIR": str(folder), "OTEL_SERVICE_NAME": "demo",
+            "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "200", "PYTHONPATH": str(ROOT / "demo"),
+            "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            [program, *words[1:], "--port", str(app), "--timeout-worker-healthcheck", str(int(LIMIT))], cwd=ROOT / "demo", env=environ, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        eventually(lambda: len(values(self.page(), "asyncio_task_active")) == WORKERS, "all workers are in the scrape")
+        eventually(lambda: get(f"{self.app}/compute"), "a worker listens")
 
-    @property
-    def workers(self) -> list[int]:
-        """The process ids, as the parent says them."""
-        return [int(found) for found in re.findall(r"worker \d+ is process (\d+)", "".join(self.lines))]
+    def page(self) -> str:
+        """One scrape."""
+        return get(f"{self.metrics}/metrics")
 
-    def figure(self, worker: int, name: str) -> float:
-        """The sum of one figure's series, as a scraper would get it from that worker."""
-        page = get(f"http://127.0.0.1:{self.metrics + worker}/metrics")
-        return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(name + "{"))
-
-    def ends(self) -> int:
-        """Its exit code; its output is complete then."""
-        code = self.process.wait(LIMIT)
-        self._reader.join(LIMIT)
-        return code
+    def end(self) -> None:
+        """End what is left."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(LIMIT)
 
 
 @pytest.fixture
-def running():
-    """Two workers that serve the demo's application."""
-    app = free_ports(WORKERS + 1)
-    words = [sys.executable, DEPLOY / "workers.py", "--workers", str(WORKERS), "--port", str(app)]
-    with subprocess.Popen(
-        [*words, "--metrics-port", str(app + 1), "app:app"], cwd=ROOT / "demo", text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={k: v for k, v in os.environ.items() if not k.startswith("OBSLOOP_") or k == "OBSLOOP_PURE"},
-    ) as process:  # fmt: skip
-        try:
-            both = Running(process, app, app + 1)
-            for worker in range(WORKERS):
-                eventually(lambda worker=worker: both.figure(worker, "asyncio_eventloop_iterations_total"), "served")
-            yield both
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+def receiver():
+    """What gets the spans."""
+    receiving = HttpReceiver()
+    yield receiving, receiving.base
+    receiving.down()
 
 
-def gone(pid: int) -> bool:
-    """Whether there is no such process."""
+@pytest.mark.parametrize("name", ["compose", "kubernetes", "image"])
+def test_one_scrape_has_all_workers(name, tmp_path, receiver):
+    """Every request is in it once, the folder is closed to others, and SIGTERM ends all with 0."""
+    runtime = tmp_path / "volume"
+    runtime.mkdir()
+    runtime.chmod(0o1777)  # as an emptyDir is
+    receiving, endpoint = receiver
+    running = Running(commands()[name], runtime, endpoint)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
+        before = values(running.page(), "asyncio_server_accepted_total")[""]
+        for _ in range(20):
+            assert "waited" in get(f"{running.app}/wait?seconds=0")
+        page = running.page()
+        assert values(page, "asyncio_server_accepted_total")[""] - before == 20
+        assert set(values(page, "asyncio_eventloop_lag_seconds_count")) == {"0", "1", "2", "3"}
+        (folder,) = runtime.iterdir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        if name != "image":
+            eventually(lambda: requests(receiving) == 20, "a span of each request")
+        running.process.terminate()
+        assert running.process.wait(LIMIT) == 0
+    finally:
+        running.end()
 
 
-def test_every_request_is_in_the_figures_of_one_worker(running):
-    """What the workers say they accepted adds up to what was asked, as TCP; and SIGTERM ends all, with 0."""
-    for _ in range(20):
-        assert "waited" in get(f"http://127.0.0.1:{running.app}/wait?seconds=0")
-    accepted = [running.figure(worker, "asyncio_server_accepted_total") for worker in range(WORKERS)]
-    assert sum(accepted) == 20
-    tcp = 'asyncio_transport_opened_total{asyncio_eventloop_name="main",network_transport="tcp",role="server"}'
-    pages = [get(f"http://127.0.0.1:{running.metrics + worker}/metrics") for worker in range(WORKERS)]
-    assert sum(float(line.split()[1]) for page in pages for line in page.splitlines() if line.startswith(tcp)) == 20
-    running.process.terminate()
-    assert running.ends() == 0
-    assert all(gone(pid) for pid in running.workers)
+def requests(receiving) -> int:
+    """How many requests to the route have a span."""
+    spans = [
+        span
+        for request in list(receiving.traces)
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    return sum(span.name == "GET /wait" for span in spans)
 
 
-def test_a_blocked_worker_is_scraped_and_tells_which_it_is(running):
-    """While one blocks for two seconds its own port says so, and the other's does not."""
-    blocking = threading.Thread(target=get, args=(f"http://127.0.0.1:{running.app}/block?seconds=2",))
-    blocking.start()
-    blocked = "asyncio_eventloop_blocked_time_seconds"
-    seen = eventually(
-        lambda: [w for w in range(WORKERS) if running.figure(w, blocked) > 0.5], "a worker that is blocked"
-    )
-    assert len(seen) == 1
-    with pytest.raises(urllib.error.HTTPError) as unhealthy:
-        eventually_unhealthy(f"http://127.0.0.1:{running.metrics + seen[0]}/healthz")
-    unhealthy.value.close()
-    assert unhealthy.value.code == 503
-    assert get(f"http://127.0.0.1:{running.metrics + 1 - seen[0]}/healthz")
-    blocking.join(LIMIT)
+def test_each_worker_sends_the_spans_of_its_blocks(tmp_path, receiver):
+    """opentelemetry-instrument instruments uvicorn's workers too: spans of blocks come from more than one of them."""
+    receiving, endpoint = receiver
+    running = Running(commands()["compose"], tmp_path, endpoint)
+    try:
 
+        def senders() -> set[str]:
+            get(f"{running.app}/block?seconds=0.15")
+            found = set()
+            for resource in (each for request in list(receiving.traces) for each in request.resource_spans):
+                names = [span.name for scope in resource.scope_spans for span in scope.spans]
+                if "asyncio callback app.block" in names:
+                    attributes = {each.key: each.value.string_value for each in resource.resource.attributes}
+                    assert attributes["service.name"] == "demo"
+                    found.add(attributes["service.instance.id"])
+            return found
 
-def eventually_unhealthy(url: str) -> None:
-    """Ask until it answers with an error; a block of two seconds is unhealthy for one of them."""
-    end = time.monotonic() + 2.0
-    while time.monotonic() < end:
-        get(url)
-        time.sleep(0.05)
-
-
-def test_a_worker_that_dies_takes_the_others_with_it(running):
-    """One is killed: the parent says which, ends the other, and fails, so that the container is started again."""
-    eventually(lambda: len(running.workers) == WORKERS, "the parent's lines")
-    os.kill(running.workers[1], signal.SIGKILL)
-    assert running.ends() == 1
-    assert "worker 1 ended with -9" in "".join(running.lines)
-    assert all(gone(pid) for pid in running.workers)
+        eventually(lambda: len(senders()) > 1, "spans of two workers")
+    finally:
+        running.end()
