@@ -28,7 +28,8 @@ ROWS = (
               unit="cps"),
         Panel("Time by kind", ((rate("asyncio.eventloop.callback.duration", "kind", ":sum"), "{{kind}}"),),
               "Seconds in a second.", stacked=True),
-        Panel("Utilization since the last scrape", (("<asyncio.eventloop.utilization>", WORKER_NAME),), unit="percentunit"),
+        Panel("Utilization since the last scrape", (("<asyncio.eventloop.utilization>", WORKER_NAME),),
+              unit="percentunit"),
         Panel("Iterations and events", (
                   (rate("asyncio.eventloop.iterations", BY), f"iterations {NAME}"),
                   (rate("asyncio.eventloop.events", BY), f"events {NAME}"),

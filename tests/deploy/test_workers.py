@@ -1,4 +1,4 @@
-"""The commands of compose.yaml and the Kubernetes example with real workers: one scrape has all, and each sends spans."""
+"""The commands of compose.yaml and the Kubernetes example with real workers: one scrape has all, each sends spans."""
 
 import contextlib
 import os
@@ -65,7 +65,9 @@ class Running:
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [program, *words[1:], "--port", str(app), "--timeout-worker-healthcheck", str(int(LIMIT))], cwd=ROOT / "demo", env=environ, start_new_session=True,
+            # On a busy machine uvicorn would take a worker that starts slowly for dead.
+            [program, *words[1:], "--port", str(app), "--timeout-worker-healthcheck", str(int(LIMIT))],
+            cwd=ROOT / "demo", env=environ, start_new_session=True,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         eventually(lambda: len(values(self.page(), "asyncio_task_active")) == WORKERS, "all workers are in the scrape")

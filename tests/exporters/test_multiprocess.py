@@ -1,4 +1,4 @@
-"""prometheus_client's multiprocess mode with four real workers: obsloop's collector beside the program's own metrics."""
+"""prometheus_client's multiprocess mode with four real workers: obsloop's metrics beside the program's own."""
 
 import re
 import time
