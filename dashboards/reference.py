@@ -10,7 +10,8 @@ HEAD = """\
 All metrics of obsloop: the name in OpenTelemetry, what it means, the name in Prometheus, and the labels with their
 values or their greatest number (further values are `_OTHER`). Every metric of a loop also has the label
 `asyncio.eventloop.name` (`{loop}`). Metrics that are "by worker" have the label `worker` if the process is in a
-group. All others are the sums of the group's processes, or of gauges the greatest value. A histogram's series end in `_bucket`, `_count` and `_sum`.
+group. All others are the sums of the group's processes, or of gauges the greatest value. A histogram's series end in
+`_bucket`, `_count` and `_sum`.
 
 With `OBSLOOP_METRICS=basic`, only the metrics of level `basic` are exported. A series begins with its first event,
 unless its metric says "from the start".

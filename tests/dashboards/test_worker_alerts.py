@@ -72,8 +72,10 @@ def judge(tmp_path, modules, name: str, inputs: list[dict[str, str]], expected: 
 
 
 BLOCKED = "One callback has held the loop for 3s. Nothing else on the loop runs meanwhile."
-LATE = "A request that arrived in the last hour had to wait longer than 0.1 s for the loop in {} of the time;"
+LATE = (
+    "A request that arrived in the last hour had to wait longer than 0.1 s for the loop in {} of the time;"
     " 0.5% is allowed."
+)
 BUSY = "It was busy for {} of the last five minutes. More load only makes it queue."
 
 

@@ -124,7 +124,7 @@ def test_who_comes_next_removes_groups_that_have_ended(root):
 
 
 def test_a_container_that_starts_again_removes_its_earlier_folder(root):
-    """Each run of a container is process 1, which always exists. A run in another container of the pod is left alone."""
+    """Each run of a container is process 1, which always exists. One in another container of the pod stays."""
     mine, ended, other = (folder.folder_of(f"run-{os.getpid()}-{n}") for n in "abc")
     with slots.FolderLock(other):
         slots.take(other)
