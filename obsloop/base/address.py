@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from obsloop.base.suggest import did_you_mean
 
 #: The paths that the service answers; `routes.ROUTES` has the same.
-PATHS = ("/", "/metrics", "/healthz", "/slow", "/tasks")
+PATHS = ("/", "/metrics", "/healthz", "/slow", "/tasks", "/profile", "/debug/pprof/", "/debug/pprof/profile")
 MAX_ADDRESSES = 8
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 """In bytes: the room in the kernel's address of a Unix socket."""

@@ -116,6 +116,8 @@ class Settings:
     """By how many tasks they must have grown, and also to twice their number. Fewer are a nuisance, but no leak yet."""
     starved_after: float = 1.0
     """Seconds that a job waits for a worker of its executor, after which the executor is reported as starved."""
+    pprof: bool = True
+    """Whether ``/debug/pprof/profile`` may sample this loop's thread while a client asks for it."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -245,6 +247,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "growing_after": _number,
     "growing_by": _whole_number,
     "starved_after": _number,
+    "pprof": _yes_or_no,
 }
 
 
@@ -390,6 +393,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "growing_after": _check_seconds,
     "growing_by": _check_count,
     "starved_after": _check_seconds,
+    "pprof": _check_yes_or_no,
 }
 
 _PARSE: dict[str, Callable[[str], Any]] = {

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obsloop.base import clock
-from obsloop.blocking import episodes, log, totals
+from obsloop.blocking import episodes, log, profile, totals
 from obsloop.blocking.blame import Share
 from obsloop.blocking.episodes import Episode, Sighting, Story
 
@@ -113,6 +113,7 @@ def _count(
         labelled.count("asyncio.eventloop.block.time", share.culprit.function, share.cause, n=share.ns)
         labelled.largest("asyncio.eventloop.block.longest", share.ns, share.culprit.function)
     totals.note(story.loop_name, shares, episode.samples.copy() if episode is not None else ())
+    profile.note(story.loop_name, shares, episode, duration_ns)
     if len(ended_episodes) < _MAX_ENDED or episode is not None:
         ended_episodes.append(Ended(story, episode, duration_ns, first.cause, first.culprit, sighting, obs.settings))
 

@@ -18,7 +18,7 @@ LOOP_NAME_LABEL = "asyncio.eventloop.name"
 REQUEST_STATES = ("running", "waiting", "suspended")
 STATES = ("idle", "poll", "callback", "gc", "overhead")
 GENERATIONS = ("0", "1", "2")
-SELF_TIME = ("snapshot", "scrape", "export", "watchdog", "tasks")
+SELF_TIME = ("snapshot", "scrape", "export", "watchdog", "tasks", "profile")
 MAX_SITES = 100
 MAX_ROUTES = 100
 MAX_ERROR_TYPES = 50
@@ -59,6 +59,7 @@ DROPPED = (
     "torn_snapshot",
     "coroutine",
     "export",
+    "profile",
     "span",
     "task_creation",
     "task_lint",

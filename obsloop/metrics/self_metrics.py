@@ -20,16 +20,17 @@ dropped = {
     "coroutine": 0,
     "task_lint": 0,
     "task_creation": 0,
+    "profile": 0,
 }
 """How many items were dropped, mostly because a bounded table was full, by kind: ``obsloop.dropped``."""
-_spent_ns = {"snapshot": 0, "scrape": 0, "export": 0}
+_spent_ns = {"snapshot": 0, "scrape": 0, "export": 0, "profile": 0}
 _readers: dict[str, Callable[[], int]] = {}
 began = time.time()
 """When counting began, in seconds since the epoch."""
 
 
 def add_time(what: str, spent_ns: int) -> None:
-    """Add time that obsloop itself spent, in nanoseconds: ``what`` is snapshot, scrape or export."""
+    """Add time that obsloop itself spent, in nanoseconds: ``what`` is snapshot, scrape, export or profile."""
     _spent_ns[what] += spent_ns
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from obsloop.base import clock
 from obsloop.base.stderr import say_error
 from obsloop.base.threads import start_without_signals
+from obsloop.service import resting
 from obsloop.service.messages import Request, Response, encode, plain
 from obsloop.service.routes import Options, Route
 
@@ -69,6 +70,7 @@ class Answerer:
             self._started = True
 
     def _run(self) -> None:
+        resting.working(self.working)
         while True:
             work = self._work.get()
             result: Any = None

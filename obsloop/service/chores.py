@@ -1,12 +1,13 @@
-"""Do what the service's threads do between two answers: the census of tasks, samples for `/`, totals of blocks."""
+"""Do what the service's threads do between two answers: the census of tasks, samples for `/`, totals and profiles of
+blocks, a sample of where tasks wait."""
 
 from obsloop.base import clock
 from obsloop.base.guarded import harmless
-from obsloop.blocking import totals
+from obsloop.blocking import profile, totals
 from obsloop.service import history
 from obsloop.service.routes import PRELOAD_SECONDS, preload, preload_pages
 from obsloop.service.timers import Timer
-from obsloop.tasks import census
+from obsloop.tasks import census, waiting
 
 CHORE_SECONDS = census.CENSUS_SECONDS
 """So often is there something to do."""
@@ -31,7 +32,10 @@ def do() -> float:
         _census_at = now + census.take_census() - CHORE_SECONDS / 2
     with harmless:
         totals.fold()
+        profile.fold()
         if now >= _sample_at:
             _sample_at = max(_sample_at, now - history.STEP_SECONDS) + history.STEP_SECONDS
             history.sample()
+    with harmless:
+        waiting.go_on()
     return CHORE_SECONDS

@@ -59,7 +59,7 @@ def page(request: Request, title: str, body: str, *, live: bool = False) -> Resp
         f'<a href="{escape(path)}"{" aria-current=page" if path == request.path else ""}>'
         f"{escape(path[1:]) or 'overview'}</a>"
         for path in PATHS
-        if not request.served or path in request.served
+        if (not request.served or path in request.served) and not path.startswith("/debug/")
     )
     script = f"<script>{SCRIPT}</script>\n" if live else ""
     text = (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from obsloop.group import current, health
 from obsloop.metrics import self_metrics
+from obsloop.service.asked import sampling_seconds
 from obsloop.service.messages import Request, Response, plain
 from obsloop.service.timers import NEVER
 
@@ -44,6 +45,8 @@ class Route:
     handler: Callable[[Request, Options], Response]
     thread: str | None = "pages"
     """Which thread of server.py answers; None: the service's own, which must not wait."""
+    lasts: Callable[[Request], float] | None = None
+    """How many seconds the answer takes on purpose. Only one such answer is made at a time."""
 
 
 class Exporter(Protocol):
@@ -110,7 +113,7 @@ def preload() -> float:
 def preload_pages() -> float:
     """Load what the pages need, once."""
     with suppress(ImportError, OSError):
-        for name in ("overview", "slow", "tasks"):
+        for name in ("overview", "slow", "tasks", "profile", "pprof"):
             import_module(f"obsloop.service.{name}")
     return NEVER
 
@@ -187,6 +190,30 @@ def tasks(request: Request, options: Options) -> Response:
     return tasks(request)
 
 
+def profile(request: Request, options: Options) -> Response:
+    """Return where loops were blocked, or where tasks wait."""
+    del options
+    from obsloop.service.profile import profile  # noqa: PLC0415  (loaded at the first request)
+
+    return profile(request)
+
+
+def pprof_index(request: Request, options: Options) -> Response:
+    """Return what there is in pprof's format."""
+    del options
+    from obsloop.service.pprof import index  # noqa: PLC0415  (loaded at the first request)
+
+    return index(request)
+
+
+def pprof_profile(request: Request, options: Options) -> Response:
+    """Sample the loops' threads for some seconds."""
+    del options
+    from obsloop.service.pprof import running  # noqa: PLC0415  (loaded at the first request)
+
+    return running(request)
+
+
 def overview(request: Request, options: Options) -> Response:
     """Return how much each loop is blocked, and by which lines."""
     del options
@@ -203,5 +230,14 @@ ROUTES: dict[str, Route] = {
         Route("/healthz", "200 while each running loop moves on, 503 while one is blocked", healthz, None),
         Route("/slow", "the culprits of blocks, and the last slow callbacks, slow iterations and blocks", slow),
         Route("/tasks", "the live tasks, and where they wait", tasks),
+        Route("/profile", "a flame graph of where loops were blocked, or of where tasks wait", profile),
+        Route("/debug/pprof/", "what there is for go tool pprof and scrapers of profiles", pprof_index),
+        Route(
+            "/debug/pprof/profile",
+            "sample the loops' threads for some seconds",
+            pprof_profile,
+            "profile",
+            sampling_seconds,
+        ),
     )
 }

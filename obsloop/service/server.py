@@ -1,8 +1,8 @@
 """Run the service's thread: it accepts, reads and writes with one selector, and answers /healthz.
 
-Three more threads (answers.py) answer all other paths: `metrics`, `pages` for people, and `group` for other processes.
-They also do the work of timers: chores.py, and publishing for the group. So /healthz waits for nothing, and a scrape
-only for other scrapes.
+Four more threads (answers.py) answer all other paths: `metrics`, `pages` for people, `group` for other processes, and
+`profile`, which samples for as long as a client asks. They also do the work of timers: chores.py, and publishing for
+the group. So /healthz waits for nothing, and a scrape only for other scrapes.
 
 There is no thread per client. Slow and hostile clients hold only sockets, limited in number and time, and bytes,
 limited in sum. messages.py knows HTTP, routes.py what is served, access.py which requests are refused.
@@ -26,6 +26,7 @@ from obsloop.base.stderr import say_once
 from obsloop.base.threads import start_without_signals
 from obsloop.service import access
 from obsloop.service.answers import LAST_RESORT, Answerer, answer, report
+from obsloop.service.asked import BUSY
 from obsloop.service.chores import own_timers
 from obsloop.service.connection import Connection, Listener
 from obsloop.service.messages import Request, RequestError, encode, find_head, parse_head, plain
@@ -39,7 +40,7 @@ MAX_UNSENT = 16 * 1024 * 1024
 _SEND_BUFFER = 128 * 1024
 _ACCEPTS_PER_PASS = 16
 _PAUSE_SECONDS = 0.1
-_THREADS = ("metrics", "pages", "group")
+_THREADS = ("metrics", "pages", "group", "profile")
 
 
 class Server:
@@ -276,6 +277,11 @@ class Server:
             self._send(connection, answer(route, request, self._options))
             return
         request = replace(request, served=frozenset(connection.listener.routes))
+        if route.lasts is not None:
+            if self._answerers[route.thread].owner is not None:
+                self._send(connection, encode(plain(503, BUSY, ("Retry-After", "30")), request))
+                return
+            connection.deadline += route.lasts(request)
         if not self._submit(route.thread, connection, partial(answer, route, request, self._options)):
             text = "The service cannot start a thread to answer this. /healthz is answered without one."
             self._send(connection, encode(plain(503, text), request))

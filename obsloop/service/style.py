@@ -43,9 +43,22 @@ border-radius:0 6px 6px 0}
 .rates{width:auto;margin-top:.5em}
 .rates td{vertical-align:middle;white-space:nowrap}
 .rates b{display:inline-block;min-width:4.2em;font-size:1.15em;font-variant-numeric:tabular-nums}
-svg{width:9em;height:1.7em;vertical-align:middle}
+.rates svg{width:9em;height:1.7em;vertical-align:middle}
 polyline{fill:none;stroke:var(--line);stroke-width:1.5;vector-effect:non-scaling-stroke}
 polygon{fill:var(--fill)}
+.flame{display:block;width:100%;margin:.7em 0}
+.flame text{font:12px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#1d2129}
+.flame rect{stroke:none}
+.flame rect.own{fill:#f5a05a}
+.flame rect.lib{fill:#f2d09a}
+.flame rect.none{fill:#b9c0cb}
+.flame rect.past{fill:var(--card)}
+.flame text.past{fill:var(--dim)}
+.flame a:hover rect,.flame a:focus-visible rect{stroke:var(--link);stroke-width:3}
+.flame a:focus{outline:none}
+.flame a:hover{text-decoration:none}
+.chips{display:flex;flex-wrap:wrap;gap:.2em 1.2em}
+.chips [aria-current]{color:var(--ink);font-weight:600}
 ul{padding-left:1.2em;margin:.3em 0}
 li{overflow-wrap:anywhere}
 @media(max-width:700px){
@@ -53,7 +66,8 @@ body{padding:.6em .8em 2em}
 .rates,.rates tbody{width:100%}
 .rates th,.rates td{padding-right:.5em}
 .rates b{display:block}
-svg{width:100%;max-width:8em;height:1.3em}
+.rates svg{width:100%;max-width:8em;height:1.3em}
+.flame .s{display:none}
 .list tr:first-child{display:none}
 .list,.list tbody,.list tr{display:block}
 .list tr{border-bottom:1px solid var(--edge);padding:.45em 0}
