@@ -88,8 +88,15 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #       create_task.pxi    its twin's
 #       socket_io.pxi      its twin's
 #       libuv_hooks.pxi    its twin's
+#   profile/               where time went, by stack, as plain data
+#     data.py              the data, and how several are merged
+#     windows.py           the last day, in a ring of time buckets
+#     labels.py            names of the program as labels
+#     formats.py           collapsed stacks, and speedscope's JSON
+#     pprof.py             pprof's protobuf
 #   tasks/                 live tasks, seen from other threads
 #     census.py            all live tasks: their age, and where they wait
+#     waiting.py           the profile of waiting
 #     lints/               detectors of tasks with something wrong
 #       runner.py          run the detectors, on a slice of the tasks at a time
 #       scan.py            read each task once, for all detectors
@@ -136,6 +143,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     exemplars.py         traces of slow callbacks, and of callbacks that waited behind them
 #     recent.py            the most recent events, for /slow
 #     totals.py            blocks of the last hour and day, by culprit
+#     profile.py           the profile of blocked time
 #     log.py               log lines about blocks
 #     starvation.py        the lint for executors whose jobs wait too long for a worker
 #   group/                 the processes that one command started, which answer as one
@@ -155,6 +163,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     access.py            which requests are refused
 #     messages.py          the part of HTTP/1.1 that the service needs
 #     answers.py           threads for answers that take long
+#     resting.py           let a fork go ahead while one of them sleeps
 #     routes.py            which path gives which answer
 #     sharing.py           the listening sockets of a group
 #     own.py               what a process answers to the others of its group
@@ -171,6 +180,11 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     overview.py          the page /
 #     slow.py              the page /slow
 #     tasks.py             the page /tasks
+#     profile.py           the page /profile
+#     flame.py             a flame graph without a script
+#     pprof.py             the paths /debug/pprof/
+#     sampling.py          sample the loops' threads while a client asks
+#     asked.py             what a client asks of a profile
 #     executors.py         what the executors are busy with, for pages, JSON and text
 #   loop/                  the loop
 #     loop.py              Loop: asyncio's loop, with the hot path in it

@@ -61,6 +61,7 @@ class Recent:
 
     def add(self, at: float, frames: Sequence[Frame], labels: Labels, ns: int, count: int = 1) -> None:
         """Add the time that ``count`` samples of a stack stand for. ``at``: their end, by ``clock.seconds``."""
+        self._age(at)
         number = self._number_of(frames, labels)
         if number == 0:
             dropped["profile"] += count

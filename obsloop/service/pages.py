@@ -16,6 +16,8 @@ from obsloop.service.messages import Request, Response, plain
 from obsloop.service.style import LIVE_POLICY, POLICY, SCRIPT, STYLE
 
 MAX_TEXT = 200
+SAMPLING = "/debug/pprof/profile"
+"""No page links here at its head: the answer takes half a minute."""
 _KINDS = {"text/html": "html", "application/json": "json", "text/plain": "text"}
 
 FORMATS: tuple[str, ...] = ("json", "html", "text")
@@ -57,9 +59,9 @@ def page(request: Request, title: str, body: str, *, live: bool = False) -> Resp
     """Return a page about this process. `title` is text, `body` is HTML. A `live` one refreshes itself."""
     links = "\n".join(
         f'<a href="{escape(path)}"{" aria-current=page" if path == request.path else ""}>'
-        f"{escape(path[1:]) or 'overview'}</a>"
+        f"{escape(path.strip('/').rpartition('/')[2]) or 'overview'}</a>"
         for path in PATHS
-        if (not request.served or path in request.served) and not path.startswith("/debug/")
+        if (not request.served or path in request.served) and path != SAMPLING
     )
     script = f"<script>{SCRIPT}</script>\n" if live else ""
     text = (

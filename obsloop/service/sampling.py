@@ -13,7 +13,7 @@ from obsloop.base import clock, gc_pause
 from obsloop.base.fork import reset_in_child
 from obsloop.introspect import frames as _frames, own_code, stacks
 from obsloop.metrics import runs, self_metrics
-from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD
+from obsloop.metrics.counters import IN_CALLBACK, IN_OVERHEAD, Counters
 from obsloop.profile.data import MAX_STACKS, OTHERS, Frame, Key, Profile, make
 from obsloop.profile.labels import labels
 
@@ -68,16 +68,19 @@ def _sample(seconds: float, rest: Callable[[float], None]) -> Profile:
     seen: dict[Any, _Seen] = {}
     sums: dict[Any, list[int]] = {}
     last_ns = due_ns = began_ns
+    marks = {run.counters: (began_ns, run.counters.idle_ns) for run in list(runs.runs.values())}
     while due_ns < ends_ns:
         due_ns = max(due_ns + _STEP_NS, last_ns + _STEP_NS // 2)  # after a delay, do not catch up
         rest(max(0, min(due_ns, ends_ns) - clock.REAL()) / 1e9)
-        now_ns = clock.REAL()
-        passed_ns, last_ns = now_ns - last_ns, now_ns
-        busy = [run for run in list(runs.runs.values()) if run.counters.state in _BUSY]
+        last_ns = clock.REAL()
+        found = list(runs.runs.values())
+        marks = {run.counters: marks.get(run.counters) or (last_ns, run.counters.idle_ns) for run in found}
+        busy = [run for run in found if run.counters.state in _BUSY]
         if busy:
             with gc_pause.held:
                 for run in busy:
-                    _look(run, _share(run, passed_ns, now_ns), seen, sums)
+                    ns = _busy_ns(marks, run.counters, last_ns)
+                    _look(run, ns, seen, sums)
     resolved: dict[Key, tuple[int, int]] = {}
     for key, (ns, count) in sums.items():
         stack = _resolved(seen[key]) if key is not None else ((OTHERS,), ())
@@ -85,17 +88,20 @@ def _sample(seconds: float, rest: Callable[[float], None]) -> Profile:
         resolved[stack] = known[0] + ns, known[1] + count
     dropped = sums.get(None, [0, 0])[1]
     self_metrics.dropped["profile"] += dropped
-    found = make("running", epoch, seconds, dropped, ((key, ns, n) for key, (ns, n) in resolved.items()))
+    profile = make("running", epoch, seconds, dropped, ((key, ns, n) for key, (ns, n) in resolved.items()))
     self_metrics.add_time("profile", time.thread_time_ns() - cpu_ns)
-    return found
+    return profile
 
 
-def _share(run: runs.Run, passed_ns: int, now_ns: int) -> int:
-    """Return for how long this sample stands: since the last one, or since the present callback began.
+def _busy_ns(marks: dict[Counters, tuple[int, int]], counters: Counters, now_ns: int) -> int:
+    """Return for how long a sample stands: the loop's time since its last sample, without that in which it was idle.
 
-    Samples come late where a callback holds the GIL. All that time is the callback's.
+    So the sum is right although samples come late while a callback holds the GIL.
     """
-    return min(passed_ns, max(_STEP_NS, now_ns - run.counters.tick_ns))
+    at_ns, idle_ns = marks[counters]
+    idle_now_ns = counters.idle_ns
+    marks[counters] = now_ns, idle_now_ns
+    return max(0, now_ns - at_ns - max(0, idle_now_ns - idle_ns))
 
 
 def _look(run: runs.Run, passed_ns: int, seen: dict[Any, _Seen], sums: dict[Any, list[int]]) -> None:

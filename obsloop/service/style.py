@@ -48,7 +48,7 @@ polyline{fill:none;stroke:var(--line);stroke-width:1.5;vector-effect:non-scaling
 polygon{fill:var(--fill)}
 .flame{display:block;width:100%;margin:.7em 0}
 .flame text{font:12px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#1d2129}
-.flame rect{stroke:none}
+.flame rect{stroke:var(--back);stroke-width:1}
 .flame rect.own{fill:#f5a05a}
 .flame rect.lib{fill:#f2d09a}
 .flame rect.none{fill:#b9c0cb}

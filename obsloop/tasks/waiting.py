@@ -20,12 +20,13 @@ from obsloop.profile import windows
 from obsloop.profile.data import Frame, Labels, Profile
 from obsloop.profile.labels import labels, task_label
 from obsloop.tasks import census
+from obsloop.tasks.lints import scan
 
-MAX_READ = 100
-"""How many tasks are read at a time: about two milliseconds."""
+MAX_READ = 50
+"""How many tasks are read at a time, which takes some milliseconds."""
 PAUSE_SECONDS = 1.0
-PAUSE_TIMES = 1_000
-"""The next reading comes after this many times what the last one cost: 0.1 % of one core at most."""
+PAUSE_TIMES = 500
+"""The next reading comes after this many times what the last one cost: 0.2 % of one core at most."""
 _LONGEST_SECONDS = 60.0
 """One reading stands for no longer than this."""
 
@@ -75,9 +76,10 @@ def _read(state: _State, now: float, passed: float) -> None:
         state.turn += 1
         chosen = known[state.turn * 7919 % every :: every]  # a prime: no pattern of the program's has this step
         loops = census._loops()
+        files: dict[Any, tuple[str, bool]] = {}
         for ref in gc_pause.breathing(chosen):
             with harmless:  # a task of the program's own class that behaves differently
-                stack = _stack_of(ref, loops)
+                stack = _stack_of(ref, loops, files)
                 if stack is not None:
                     found.append(stack)
     if not chosen:
@@ -88,8 +90,13 @@ def _read(state: _State, now: float, passed: float) -> None:
             state.recent.add(now, frames, labelled, ns)
 
 
-def _stack_of(ref: Any, loops: census._Loops) -> tuple[tuple[Frame, ...], Labels] | None:
-    """Return where a task waits, from its coroutine to the innermost own frame; None if it does not wait."""
+def _stack_of(
+    ref: Any, loops: census._Loops, files: dict[Any, tuple[str, bool]]
+) -> tuple[tuple[Frame, ...], Labels] | None:
+    """Return where a task waits, from its coroutine to the innermost own frame; None if it does not wait.
+
+    ``files`` keeps what was found out about each file.
+    """
     task = ref()
     loop_id = census._loop_id(ref)
     if task is None or loop_id not in loops or not attributes.is_a(task, coroutines.TASKS):
@@ -100,10 +107,16 @@ def _stack_of(ref: Any, loops: census._Loops) -> tuple[tuple[Frame, ...], Labels
         return None
     rule = getattr(getattr(loop, "_obsloop", None), "own_code", own_code.DEFAULT)
     site = coroutines.site_of_task(task)
-    frames: list[Frame] = [
-        (f"{PurePath(filename).stem}.{function}", filename, lineno, rule.is_own(filename))
-        for filename, lineno, function in coroutines.waiting_places(coroutines.coroutine_of(task))
-    ]
+    frames: list[Frame] = []
+    for coro in scan.chain_of(scan.coroutine_of(task)):
+        place = coroutines.place_in(coro)
+        if place is not None:
+            code, lineno = place
+            known = files.get((rule, code.co_filename))
+            if known is None:
+                known = PurePath(code.co_filename).stem, rule.is_own(code.co_filename)
+                files[rule, code.co_filename] = known
+            frames.append((attributes.clean(f"{known[0]}.{code.co_qualname}"), code.co_filename, lineno, known[1]))
     while any(own for *_, own in frames) and not frames[-1][3]:
         frames.pop()
     if not frames:

@@ -9,6 +9,7 @@ import re
 import pytest
 import yaml
 
+from obsloop.service.routes import ROUTES
 from tests.deploy.documents import documents
 from tests.deploy.support import DEPLOY, ROOT, check
 from tests.parts import needed
@@ -161,3 +162,16 @@ def test_blocked_traces_are_kept_whole():
 def test_what_no_tool_here_knows_is_yaml_at_least(path):
     """Tempo's configuration and Grafana's provisioning: read, no key twice. More is not known of them."""
     assert documents(path)
+
+
+def test_alloy_scrapes_what_the_service_serves():
+    """The path is the service's, the ports are the workers', and the time-out leaves room for a profile."""
+    text = (DEPLOY / "alloy" / "profiles.alloy").read_text()
+    [path] = re.findall(r'^ +path += "([^"]+)"', text, re.MULTILINE)
+    assert ROUTES[path].thread == "profile"
+    assert re.findall(r'"__address__" = "127\.0\.0\.1:(\d+)"', text) == ["9464", "9465"]
+    interval, timeout = (
+        int(re.findall(rf'{name} += "(\d+)s"', text)[0]) for name in ("scrape_interval", "scrape_timeout")
+    )
+    assert interval - 1 <= 60 < timeout  # with `delta`, Alloy asks for one second less than the interval
+    assert text.count("{") == text.count("}")

@@ -7,6 +7,7 @@ import pytest
 
 from obsloop.service import routes
 from obsloop.service.messages import Request
+from obsloop.service.pages import SAMPLING
 from obsloop.service.routes import ROUTES, Options
 
 OPTIONS = Options(unhealthy_after=1.0)
@@ -103,4 +104,5 @@ def test_the_index_links_to_everything_that_is_served():
     """From the one table of routes, so that a new route is on it by itself."""
     page = ask("/", accept="text/html").body.decode()
     for path in ROUTES:
-        assert path == "/" or f'<a href="{path}">' in page
+        assert path in ("/", SAMPLING) or f'<a href="{path}">' in page
+    assert f'<a href="{SAMPLING}?seconds=30">' in ask("/debug/pprof/", accept="text/html").body.decode()
