@@ -209,7 +209,7 @@ def browser(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("path", ["/", "/slow", "/tasks", "/profile", "/profile?what=waiting", "/debug/pprof/"])
+@pytest.mark.parametrize("path", ["/", "/slow", "/tasks"])
 def test_the_pages_in_a_browser(url, browser, path, dark, width):
     """No error, nothing that the policy refuses, no scrolling sideways; the first culprit shows at once."""
     browser.show(url + path, width=width, height=800, dark=dark)
