@@ -47,6 +47,7 @@ def pytest_report_header() -> str | None:
     return "not run here, as they are run on the machine's own interpreter: tests/clients" if WITHOUT_CLIENTS else None
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook, and asks its own plugin early
 def pytest_collection_modifyitems(config, items) -> None:
     for marker, (meaning, taken_out) in MARKERS.items():
         if taken_out:

@@ -37,6 +37,18 @@ def keep_together(items) -> None:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
+def pytest_collection_finish(session) -> None:
+    """Refuse to run where pytest-xdist loses the groups: each test would make anew what its file shares."""
+    if not getattr(session.config.option, "loadgroup", False):
+        return
+    for item in session.items:
+        if item.get_closest_marker("xdist_group") and item.nodeid.rfind("@") <= item.nodeid.rfind("]"):
+            raise pytest.UsageError(
+                f"pytest-xdist loses the groups of tests under pytest {pytest.__version__}: {item.nodeid} has none. "
+                "Install the versions that pyproject.toml names: make test does it."
+            )
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error) -> None:
     """Keep what a worker has not run, for the end of the run."""
