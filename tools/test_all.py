@@ -122,25 +122,16 @@ def run_both(python: Path, result: Result, clients: bool) -> bool:
     """Run pytest and the conformance suite side by side, since both wait more than they compute."""
     with ThreadPoolExecutor(1) as pool:
         conformance = pool.submit(run_conformance, python, result)
-        tests_ok = run_pytest(python, result, clients) or run_again(python, result, clients)
+        tests_ok = run_pytest(python, result, clients)
         ok, said = conformance.result()
     print(f"\n##### Conformance, Python {result.version}, {result.core} core\n\n{said}", flush=True)
     return ok and tests_ok
 
 
-def run_again(python: Path, result: Result, clients: bool) -> bool:
-    """Run the failed tests once more, alone: a few do not pass yet on a machine that is busy with other tests."""
-    print("\n##### The failed tests once more, alone\n", flush=True)
-    again = Result(result.version, result.core)
-    passed = run_pytest(python, again, clients, "1", "--last-failed", "--last-failed-no-failures", "none")
-    result.summary += f"; the failed tests once more: {again.summary}"
-    return passed
-
-
-def run_pytest(python: Path, result: Result, clients: bool, workers: str = WORKERS, *options: str) -> bool:
+def run_pytest(python: Path, result: Result, clients: bool) -> bool:
     """Run pytest, with tests/clients or without, and show its output. Its last line gives the counts."""
     with subprocess.Popen(
-        [python, "-m", "pytest", "-n", workers, "--dist", "loadgroup", *options, "tests"],
+        [python, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", "tests"],
         cwd=ROOT,
         env=variables(result.core) | ({} if clients else {"TESTS_WITHOUT_CLIENTS": "1"}),
         stdin=subprocess.DEVNULL,

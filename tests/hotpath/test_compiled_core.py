@@ -14,22 +14,22 @@ from tests.support import DELAY, DURATION, assert_holds, run_briefly
 
 from .support import BUILT, ON_THE_OTHER, other_process
 
-FILES = sorted(path.name for path in Path(__file__).parent.glob("test_*.py"))
+FILES = sorted(map(str, Path(__file__).parent.glob("test_*.py")))
+SHARES = 4  # a process for each file would start pytest so often that this took most of the time
 
 
 @pytest.mark.other_core
-@pytest.mark.parametrize("file", FILES)
-def test_every_test_of_this_folder_passes_on_the_other_core(file):
-    """In another process, with OBSLOOP_PURE the other way round."""
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_test_of_this_folder_passes_on_the_other_core(share):
+    """In other processes, with OBSLOOP_PURE the other way round."""
     env = os.environ | {ON_THE_OTHER: "1"}
     if obsloop.core == "compiled":
         env["OBSLOOP_PURE"] = "1"
     else:
         env.pop("OBSLOOP_PURE", None)
-    folder = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder / file)],
-        cwd=folder.parents[1], env=env, capture_output=True, text=True, timeout=900, check=False,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES[share::SHARES]],
+        cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:]
 
