@@ -76,8 +76,8 @@ class Settings:
     """Which metrics the exporters of this process export: ``basic``, those that the alerts and the first row of the
     dashboards need, with few buckets, or ``full`` (the default). The first loop whose settings say so decides."""
     uvloop: Uvloop | None = None
-    """What a program gets for a uvloop under ``obsloop run``: ``replace`` is obsloop's loop (the default), ``keep``
-    uvloop's, observed, with fewer metrics. Under ``opentelemetry-instrument`` it gets uvloop's own by default."""
+    """Which loop a program gets under ``obsloop run`` if it asks for uvloop's. ``replace``, the default: obsloop's.
+    ``keep``: uvloop's, observed, with fewer metrics. ``opentelemetry-instrument`` leaves uvloop alone by default."""
     unhealthy_after: float = 1.0
     """Seconds in one callback after which ``/healthz`` and a log line say that the loop is blocked."""
     slow_callback: float | None = None
@@ -319,16 +319,7 @@ def _check_packages(value: Any) -> str:
     return f"expected up to {_MAX_PACKAGES} names of packages with commas between them, such as shop, shop.views"
 
 
-def _check_level(value: Any) -> str:
-    levels = get_args(Level)
-    if value is None or value in levels:
-        return ""
-    hint = did_you_mean(value, levels) if isinstance(value, str) else ""
-    return f"{hint}expected {' or '.join(levels)}"
-
-
-def _check_uvloop(value: Any) -> str:
-    choices = get_args(Uvloop)
+def _check_choice(choices: tuple[str, ...], value: Any) -> str:
     if value is None or value in choices:
         return ""
     hint = did_you_mean(value, choices) if isinstance(value, str) else ""
@@ -373,8 +364,8 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "address": _check_address,
     "socket_mode": _check_socket_mode,
     "allowed_hosts": _check_hosts,
-    "metrics": _check_level,
-    "uvloop": _check_uvloop,
+    "metrics": functools.partial(_check_choice, get_args(Level)),
+    "uvloop": functools.partial(_check_choice, get_args(Uvloop)),
     "unhealthy_after": _check_seconds,
     "slow_callback": _check_seconds_or_none,
     "slow_iteration": _check_seconds_or_none,

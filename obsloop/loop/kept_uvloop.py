@@ -11,6 +11,9 @@ blocks, and one log line says so.
 
 from __future__ import annotations
 
+# uvloop's classes have no types here.
+# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
 import ctypes
 import gc
 import weakref
