@@ -38,8 +38,9 @@ METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
 _wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _pure else None)
 TransportStats: Any = _wire.TransportStats if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
-LibuvHooks: Any = (_compiled or import_module("obsloop.hotpath.pure.libuv_hooks")).LibuvHooks
-"""What times the iterations of an observed uvloop loop."""
+_hooks: Any = _compiled or (import_module("obsloop.hotpath.pure.libuv_hooks") if _pure else None)
+LibuvHooks: Any = _hooks.LibuvHooks if _hooks else None
+"""What times the iterations of an observed uvloop loop; None on an asyncio that the hot path does not know."""
 run_once: Any = METHODS.get("_run_once")
 if _compiled:
     make_counters_by(_compiled.Counters)

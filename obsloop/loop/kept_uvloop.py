@@ -58,7 +58,7 @@ def _load_libuv() -> Any:
         return None
 
 
-_libuv = _load_libuv()
+_libuv: Any = _load_libuv() if backend.LibuvHooks is not None else None
 
 
 class _Libuv:

@@ -25,7 +25,7 @@ from obsloop.loop import exceptions
 from obsloop.metrics import levels, registry
 from obsloop.metrics.counters import NEVER_NS, OTHER
 from obsloop.metrics.registry import MAIN
-from obsloop.probes import gc as gc_probe
+from obsloop.probes import gc as gc_probe, tasks as task_probe
 from obsloop.probes.anyio_threads import Waits
 from obsloop.probes.collect import snapshot_of
 from obsloop.probes.network.servers import Servers
@@ -73,6 +73,7 @@ class Observation:
     slow_callback = staticmethod(slow.callback)
     slow_iteration = staticmethod(slow.iteration)
     sample = staticmethod(slow.sample)
+    task_done = staticmethod(task_probe.done)
     partial = False
     """Whether only some of the metrics are measured: see ``metrics.partial``."""
     adopted = False

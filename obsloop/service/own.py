@@ -43,6 +43,12 @@ def _tasks(request: Request) -> dict[str, Any]:
         return report()
 
 
+def _profile(request: Request) -> dict[str, Any]:
+    from obsloop.service.profile import own  # noqa: PLC0415  (as above)
+
+    return own(request)
+
+
 def _handler(report: Callable[[Request], dict[str, Any]]) -> Callable[[Request, Options], Response]:
     def handler(request: Request, options: Options) -> Response:
         del options
@@ -55,6 +61,6 @@ OWN_ROUTES: dict[str, Route] = {
     "/own-metrics": Route("/own-metrics", "this process's metrics", own_metrics, "group"),
     **{
         path: Route(path, "this process's report", _handler(report), "group")
-        for path, report in (("/", _overview), ("/slow", _slow), ("/tasks", _tasks))
+        for path, report in (("/", _overview), ("/slow", _slow), ("/tasks", _tasks), ("/profile", _profile))
     },
 }

@@ -12,7 +12,7 @@ from obsloop.blocking import profile as blocked
 from obsloop.profile import data, formats, pprof
 from obsloop.profile.data import Profile
 from obsloop.profile.windows import KEPT_FOR
-from obsloop.service import flame, source, text
+from obsloop.service import flame, source, text, workers
 from obsloop.service.asked import number, values
 from obsloop.service.messages import Request, Response, plain
 from obsloop.service.pages import answer, clean, page, table
@@ -29,7 +29,7 @@ _EXPECTED = "format=html, json, text, collapsed, speedscope or pprof"
 
 
 def profile(request: Request) -> Response:
-    """Return a profile of this process in the format that the client asks for."""
+    """Return a profile of this process, or of its group, in the format that the client asks for."""
     asked = values(request)
     what = asked.get("what", "blocked")
     if what not in KINDS:
@@ -37,7 +37,20 @@ def profile(request: Request) -> Response:
     seconds = number(asked.get("seconds", ""), float(KEPT_FOR))
     if not 0 < seconds <= KEPT_FOR:
         return plain(400, f"Unknown window: expected seconds=N, more than 0 and at most {KEPT_FOR}.")
-    return respond(request, KINDS[what](seconds))
+    path = f"/profile?{urlencode({'what': what, 'seconds': seconds})}"
+    found: Any = workers.report(request, path, lambda: {**KINDS[what](seconds)}, merged)
+    return respond(request, found)
+
+
+def own(request: Request) -> dict[str, Any]:
+    """Return what another process of the group asks for: this one's profile, as plain data."""
+    asked = values(request)
+    return {**KINDS[asked["what"]](float(asked["seconds"]))}
+
+
+def merged(reports: dict[int, Any]) -> dict[str, Any]:
+    """Return one profile of those of several workers, each with its number as a label."""
+    return {**data.merge(data.labelled(found, worker=str(number)) for number, found in reports.items())}
 
 
 def respond(request: Request, found: Profile) -> Response:

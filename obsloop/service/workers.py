@@ -11,6 +11,7 @@ from typing import Any
 from obsloop.group import ask, current
 from obsloop.group.health import Health
 from obsloop.group.membership import Member
+from obsloop.service.asked import values
 from obsloop.service.messages import Request
 from obsloop.service.pages import clean
 from obsloop.service.source import where
@@ -49,11 +50,8 @@ def report(
 
 def wanted_worker(request: Request) -> int | None:
     """Return the number in ``?worker=N``; None if there is none."""
-    for field in request.query.split("&"):
-        name, _, value = field.partition("=")
-        if name == "worker" and value.isascii() and value.isdigit():
-            return int(value[:4])
-    return None
+    asked = values(request).get("worker", "")
+    return int(asked[:4]) if asked.isascii() and asked.isdigit() else None
 
 
 def label(entry: Report) -> str:

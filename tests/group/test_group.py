@@ -52,6 +52,10 @@ def test_one_scrape_has_all_workers(group):
     assert {task["worker"] for task in group.json("/tasks")["tasks"]} == {0, 1, 2}
     assert {task["worker"] for task in group.json("/tasks?worker=1")["tasks"]} == {1}
     assert "block" in group.get("/?format=text")[1]
+    samples = group.json("/profile")["samples"]
+    assert {sample["labels"]["worker"] for sample in samples} == {"0", "1", "2"}
+    assert sum(sample["ns"] for sample in samples) / 1e9 == pytest.approx(group.metric(BLOCKED), rel=0.02)
+    assert {sample["labels"]["worker"] for sample in group.json("/profile?worker=1")["samples"]} == {"1"}
 
 
 def test_counters_never_go_back(group):

@@ -203,7 +203,7 @@ def test_a_fork_waits_once_for_a_handler_that_hangs(served):
         assert served.begun["/exporter"].wait(30)
         held = served.server.pause(0.2)
         Server.resume(held)
-        assert len(held) == 3  # the service's thread and the two others
+        assert len(held) == len(served.server._answerers)  # the service's thread and all but one of the others
         began = time.monotonic()
         for _ in range(100):
             Server.resume(served.server.pause(10.0))
@@ -212,7 +212,7 @@ def test_a_fork_waits_once_for_a_handler_that_hangs(served):
     assert served.get("/metrics")[0] == 200
     held = served.server.pause(10.0)
     Server.resume(held)
-    assert len(held) == 4
+    assert len(held) == 1 + len(served.server._answerers)
 
 
 def test_without_a_free_descriptor_it_still_answers():
