@@ -21,7 +21,9 @@ def would_use_uvloop(program: Sequence[str], file: str) -> bool:
     if server in _TAKE_UVLOOP:
         return _option(words, "--loop") in (None, "auto", "uvloop")
     if server == "gunicorn":
-        return any("UvicornWorker" in word for word in words)
+        own = "asgi" in (_option(words, "-k"), _option(words, "--worker-class"))
+        asked = _option(words, "--asgi-loop") in (None, "auto", "uvloop")
+        return any("UvicornWorker" in word for word in words) or (own and asked)
     return server == "hypercorn" and "uvloop" in (_option(words, "-k"), _option(words, "--worker-class"))
 
 

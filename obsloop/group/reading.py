@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from obsloop.group import current
+from obsloop.metrics.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from obsloop.group.membership import Member, Worker
-    from obsloop.metrics.snapshot import Snapshot
 
 
-class GroupSnapshots(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GroupSnapshots:
     """The metrics of all workers of a group at one moment, as they were published."""
 
     loops: Mapping[str, Snapshot]

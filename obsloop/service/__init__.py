@@ -20,6 +20,9 @@ _FORK_SECONDS = 1.0
 # Re-entrant: a garbage collection or a signal handler may make a loop while this thread starts the service.
 _lock = threading.RLock()
 _starting = False
+_answers: dict[str, str | None] = {}
+"""What each address was answered. It is asked for at each new loop, so this needs no lock: a thread that forks holds
+the lock, and may wait for a thread that makes a loop, as gunicorn's master does."""
 _held: dict[int, Any] = {}  # by the thread that forks
 
 
@@ -35,6 +38,8 @@ def ensure(
     has not finished that start.
     """
     global _starting  # noqa: PLW0603 - one service, one start
+    if address in _answers:
+        return _answers[address]
     lock = _lock
     if not lock.acquire(timeout=_START_SECONDS):
         return None
@@ -45,9 +50,11 @@ def ensure(
         try:
             from obsloop.service import lifecycle  # noqa: PLC0415  (a program without a service does not pay for it)
 
-            return lifecycle.ensure(
+            url = lifecycle.ensure(
                 address, unhealthy_after=unhealthy_after, allowed_hosts=allowed_hosts, socket_mode=socket_mode
             )
+            _answers[address] = url
+            return url
         except Exception as error:  # most likely no file descriptor is left to read the module with
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
             say_once(
@@ -79,6 +86,7 @@ def _after_fork_in_child() -> None:
     global _lock, _starting  # a thread that is gone may hold the old lock
     _lock, _starting = threading.RLock(), False
     _held.clear()
+    _answers.clear()
 
 
 if hasattr(os, "register_at_fork"):

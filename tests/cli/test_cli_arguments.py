@@ -181,6 +181,8 @@ def test_a_python_that_shuts_us_out_is_noticed(words, flag):
         ("fastapi run app.py", True),
         ("gunicorn app:app -k uvicorn.workers.UvicornWorker", True),
         ("gunicorn app:app", False),
+        ("gunicorn app:app -k asgi", True),
+        ("gunicorn app:app --worker-class=asgi --asgi-loop asyncio", False),
         ("hypercorn app:app", False),
         ("hypercorn app:app -k uvloop", True),
         ("app.py uvicorn", False),
