@@ -98,12 +98,12 @@ def get(url):
             return error.code, error.read().decode()
 
 
-def run(folder, *arguments):
+def run(folder, *arguments, **variables):
     """What comes of `python ARGUMENTS` in the user's folder."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env=environ(),
+        env=environ(**variables),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -151,7 +151,8 @@ def test_programs(program, folder):
         assert line.search(program), "README must say that asyncio.run takes loop_factory from 3.12 on"
         program = line.sub("", program)
     (folder / "program.py").write_text(program)
-    result = run(folder, "-W", "error::DeprecationWarning:__main__", "program.py")
+    variables = {"PROMETHEUS_MULTIPROC_DIR": str(folder)} if "multiprocess" in program else {}
+    result = run(folder, "-W", "error::DeprecationWarning:__main__", "program.py", **variables)
     assert (result.returncode, result.stderr) == (0, "")
     if "print(" in program:
         assert re.search(r"\d", result.stdout), "it was to print numbers"

@@ -7,6 +7,7 @@ connections, servers, pipes, signals, subprocesses and executors reach the loop 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import selectors
 import sys
@@ -40,6 +41,18 @@ def _returns_coroutine(method: Any) -> Any:
         return mark(method)
     method._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # CPython 3.11
     return method
+
+
+def _public_coroutine(method: Any) -> Any:
+    """Do the same for a public method. On CPython 3.11, where ``inspect`` knows no mark, it costs a frame."""
+    if hasattr(inspect, "markcoroutinefunction"):
+        return _returns_coroutine(method)
+
+    @functools.wraps(method)
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        return await method(*args, **kwargs)
+
+    return coroutine
 
 
 class Loop(Observed):
@@ -100,7 +113,7 @@ class Loop(Observed):
         # A method that returns asyncio's own coroutine, or one of obsloop's, adds no frame to the steps of its task.
 
         @_as_stock
-        @_returns_coroutine
+        @_public_coroutine
         def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **kwargs: Any) -> Any:
             """Open a stream connection, as on the stock loop."""
             if not connections.reported(self):
@@ -111,7 +124,7 @@ class Loop(Observed):
             return setup.run(super().create_connection(setup, host, port, **kwargs))
 
         @_as_stock
-        @_returns_coroutine
+        @_public_coroutine
         def create_unix_connection(self, protocol_factory: Any, path: Any = None, **kwargs: Any) -> Any:
             """Open a connection to a Unix socket, as on the stock loop."""
             if not connections.reported(self):
@@ -120,7 +133,7 @@ class Loop(Observed):
             return setup.run(super().create_unix_connection(setup, path, **kwargs))
 
         @_as_stock
-        @_returns_coroutine
+        @_public_coroutine
         def create_datagram_endpoint(
             self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **kwargs: Any
         ) -> Any:
@@ -142,7 +155,7 @@ class Loop(Observed):
             return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
         @_as_stock
-        @_returns_coroutine
+        @_public_coroutine
         def sock_connect(self, sock: Any, address: Any) -> Any:
             """Connect ``sock`` to ``address``, as on the stock loop."""
             return connections.connect(self, super().sock_connect, sock, address)

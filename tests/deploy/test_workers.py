@@ -70,8 +70,14 @@ class Running:
             cwd=ROOT / "demo", env=environ, start_new_session=True,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        eventually(lambda: len(values(self.page(), "asyncio_task_active")) == WORKERS, "all workers are in the scrape")
-        eventually(lambda: get(f"{self.app}/compute"), "a worker listens")
+        try:
+            eventually(
+                lambda: len(values(self.page(), "asyncio_task_active")) == WORKERS, "all workers are in the scrape"
+            )
+            eventually(lambda: get(f"{self.app}/compute"), "a worker listens")
+        except BaseException:
+            self.end()
+            raise
 
     def page(self) -> str:
         """One scrape."""

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.blocking.support import until
 from tests.cli.programs import SECONDS, Program, get
 
 APP = """
@@ -37,6 +38,14 @@ def total(page: str, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(rf"{name}[ {{]", line))
 
 
+def listens(web: str) -> bool:
+    """Whether a worker answers by now."""
+    try:
+        return get(f"{web}/metrics")[0] == 200
+    except OSError:
+        return False
+
+
 def test_one_scrape_of_the_programs_registry_has_all_workers(tmp_path):
     """The program's counter and obsloop's agree, whichever worker answers, and each worker is there."""
     (tmp_path / "app.py").write_text(APP)
@@ -44,8 +53,8 @@ def test_one_scrape_of_the_programs_registry_has_all_workers(tmp_path):
     words = ("--address", "127.0.0.1:0", "-m", "uvicorn", "app:app", "--port", "0", "--workers", "4")
     with Program(*words, cwd=tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "values")) as program:
         web = program.line("Uvicorn running on (http://[^ ]+)")[1]
-        program.line("Application startup complete")  # only then does a process listen
-        pages = 0
+        until(lambda: listens(web), SECONDS)
+        pages = 1
 
         def scraped() -> str:
             nonlocal pages

@@ -107,7 +107,15 @@ def test_a_blocked_requests_trace_shows_the_slow_callback(tmp_path, disabled):
     """Twelve requests at once, three of which block: those have the callback beneath them, and no other has one."""
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
     port = free_port()
-    command = [beside("opentelemetry-instrument"), beside("uvicorn"), "app:app", "--port", str(port)]
+    command = [
+        beside("opentelemetry-instrument"),
+        beside("uvicorn"),
+        "app:app",
+        "--loop",
+        "asyncio",
+        "--port",
+        str(port),
+    ]
     with receiving(HttpReceiver) as receiver:
         tell = TELL | {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.base, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": disabled}
         with started(command, tmp_path, PATH=str(Path(sys.executable).parent), **tell) as process:
