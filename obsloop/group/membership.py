@@ -50,6 +50,7 @@ class Member:
         # What earlier processes of this slot counted. This process's metrics begin from there.
         self._past = published.lasting(published.decode(self._file(slot.number)))
         self._writing = threading.Lock()
+        self._left = False
 
     def metrics(self) -> Published:
         """Return the metrics of this slot: of this process and of those before it."""
@@ -79,6 +80,8 @@ class Member:
         with self._writing:
             metrics = self.metrics()
             data = published.encode(metrics)
+            if self._left:  # the file is the successor's now
+                return metrics, data
             path = slots.path_of(self.folder, self.number, "json")
             try:
                 # A new file each time, under another name until it is whole: a reader never sees half of one.
@@ -131,6 +134,8 @@ class Member:
         """Publish for the last time, and give the slot back to a successor."""
         if self._process == os.getpid():
             self.publish()
+            with self._writing:
+                self._left = True
             for kind in ("sock", "give"):
                 with suppress(OSError):
                     os.unlink(slots.path_of(self.folder, self.number, kind))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from binascii import crc32
 from contextlib import suppress
@@ -37,21 +38,27 @@ class Slot:
         self.number = number
         self._descriptor = descriptor
         self._process = os.getpid()
+        self._writing = threading.Lock()
 
     def beat(self, state: dict[str, Any]) -> None:
-        """Write the heartbeat. Raise OSError if that fails."""
+        """Write the heartbeat; nothing after `leave`. Raise OSError if that fails."""
         if self._process == os.getpid():
             text = json.dumps(state, separators=(",", ":"))
             if len(text) > _ROOM - 32:
                 text = json.dumps({name: state[name] for name in state if name in _SHORT}, separators=(",", ":"))
             data = text.encode()
-            os.pwrite(self._descriptor, b"%08x %s" % (crc32(data), data.ljust(_ROOM - 10)) + b"\n", 0)
+            # After `leave` the descriptor's number may be that of a file of the program.
+            with self._writing:
+                if self._descriptor in _held:
+                    os.pwrite(self._descriptor, b"%08x %s" % (crc32(data), data.ljust(_ROOM - 10)) + b"\n", 0)
 
     def leave(self) -> None:
         """Give the slot back. Its files stay for the successor."""
-        if self._descriptor in _held:
-            _held.discard(self._descriptor)
-            os.close(self._descriptor)
+        with self._writing:
+            if self._descriptor in _held:
+                _held.discard(self._descriptor)
+                os.close(self._descriptor)
+                self._descriptor = -1
 
 
 class Beat(NamedTuple):

@@ -108,3 +108,14 @@ def test_a_silent_process_counts_as_blocked(monkeypatch):
     assert health.of(state).silent_ns == 9 * 10**9
     assert health.of({**state, "loops": {}}).blocked == {}
     assert health.of({}) is None
+
+
+def test_no_heartbeat_is_written_after_leaving(tmp_path):
+    """The service's thread goes on while the process ends. Its descriptor may be the number of another file by then."""
+    slot = slots.take(str(tmp_path))
+    descriptor = slot._descriptor
+    slot.leave()
+    with (tmp_path / "of_the_program").open("wb", buffering=0) as file:
+        assert file.fileno() == descriptor, "the lowest free number is taken"
+        slot.beat({"process": 1, "at_ns": 5})
+    assert (tmp_path / "of_the_program").read_bytes() == b""
