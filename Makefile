@@ -19,7 +19,7 @@ export PATH := $(PATH):$(CURDIR)/.parts/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help docs demo stack test parts test-all conformance bench lint dashboards pictures format wheel clean
+.PHONY: help docs doors demo stack test parts test-all conformance bench lint dashboards pictures format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -50,6 +50,11 @@ test-all: ## tests and conformance on every interpreter that is found, on both c
 	@$(PYTHON) tools/parts.py
 	@$(PYTHON) tools/phoenix.py
 	@$(PYTHON) tools/test_all.py $(ALL)
+
+doors: ## real servers, one to three workers each, through kills and reloads (about three minutes, on an idle machine)
+	@$(ENVIRONMENT) test clients doors
+	@$(PYTHON) tools/parts.py
+	@$(BIN)/python -m pytest tests/doors
 
 conformance: ## CPython's own asyncio tests on our loop, on this machine's interpreter
 	@$(ENVIRONMENT) test

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 # These servers take uvloop if it is installed, unless `--loop` names another loop.
-_TAKE_UVLOOP = frozenset({"uvicorn", "fastapi", "granian", "sanic"})
+_TAKE_UVLOOP = frozenset({"uvicorn", "fastapi", "granian", "sanic", "taskiq"})
 
 
 def would_use_uvloop(program: Sequence[str], file: str) -> bool:

@@ -184,6 +184,7 @@ def test_a_python_that_shuts_us_out_is_noticed(words, flag):
         ("gunicorn app:app -k asgi", True),
         ("gunicorn app:app --worker-class=asgi --asgi-loop asyncio", False),
         ("hypercorn app:app", False),
+        ("taskiq worker app:broker --workers 3", True),
         ("hypercorn app:app -k uvloop", True),
         ("app.py uvicorn", False),
         ("-m", False),

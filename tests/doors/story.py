@@ -1,0 +1,98 @@
+"""The story of one server: each worker is blocked, one is killed, all are replaced, and each is blocked again."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.doors.running import TIME, Running, until
+
+BLOCK = 1.2
+"""Seconds of each turn."""
+SICK = 3.0
+
+
+@dataclass
+class Seen:
+    """What the story saw, for the test to judge."""
+
+    blocked: list[float] = field(default_factory=list)
+    """Seconds that the applications blocked in each round."""
+    counted: list[float] = field(default_factory=list)
+    """Seconds by which Prometheus's sum grew."""
+    counters: float = 0.0
+    """How many counters Prometheus has."""
+    resets: float = 0.0
+    """How often Prometheus saw a counter go back."""
+    scraped: int = 0
+    """How many workers had their blocks in one scrape."""
+    sick: tuple[int, list[int]] = (0, [])
+    """Status of /healthz while one was blocked, and the processes that it named."""
+    sick_process: int = 0
+    code: int = 0
+    plain_code: int = 0
+    lines: list[str] = field(default_factory=list)
+    """obsloop's lines on stderr."""
+    log: str = ""
+    loops: set[str] = field(default_factory=set)
+    """The names of all loops at the end."""
+
+
+def story(running: Running, value: Callable[[str], float]) -> Seen:
+    """Let it happen. `value` asks Prometheus."""
+    seen, server = Seen(), running.server
+    of_blocks = f'{TIME}{{job="{running.name}",code_function_name="door.block"}}'
+
+    def all_counted() -> None:
+        total = until(running.seconds, "all turns are over") - sum(seen.blocked)
+        before = sum(seen.counted)
+        with contextlib.suppress(AssertionError):  # the test says it, with the numbers
+            until(lambda: value(f"sum({of_blocks})") - before > 0.98 * total, f"{total} s are counted")
+        seen.blocked.append(total)
+        seen.counted.append(value(f"sum({of_blocks})") - before)
+
+    try:
+        running.start("obsloop", "run", "--address", running.address)
+        running.ready("first")
+        rounds = [running.block_each("1", BLOCK, server.workers)]
+        all_counted()
+        seen.scraped = len({each["process"] for each in running.workers().values()} & rounds[0].keys())
+        if server.replaces and server.workers > 1:
+            os.kill(next(iter(rounds[0])), signal.SIGKILL)
+            rounds.append(running.block_each("2", BLOCK, server.workers))
+            all_counted()
+        if server.reload:
+            before = set().union(*rounds)
+            server.reload(running.process, running.folder)
+            until(lambda: running.processes() and not before & running.processes(), "all workers are new")
+            rounds.append(running.block_each("3", BLOCK, server.workers))
+            all_counted()
+        with running.clients(f"/one-sick/{SICK}", 1):
+            until(lambda: list(running.folder.glob("one-sick.turn")), "one is blocked")
+            end = time.monotonic() + SICK
+            while time.monotonic() < end and seen.sick[0] != 503:
+                status, report = running.health()
+                bad = [each["process"] for each in report.get("workers", {}).values() if each["status"] != "ok"]
+                seen.sick = status, bad
+            rounds.append(until(lambda: running.turns("one-sick"), "it is over"))
+        seen.sick_process = next(iter(rounds[-1]))
+        all_counted()
+        counters = f'{{__name__=~"asyncio_.*_total|asyncio_.*_count",job="{running.name}"}}'
+        seen.counters, seen.resets = value(f"count({counters})"), value(f"sum(resets({counters}[10m]))")
+        seen.loops = {part.split('"')[1] for part in running.scrape().split("asyncio_eventloop_name=")[1:]}
+        seen.code = running.end()
+        seen.log = running.log.read_text()
+        seen.lines = [line for line in seen.log.splitlines() if "obsloop" in line]
+        running.kill()  # the workers that Tornado leaves behind
+        running.start()
+        running.ready("plain")
+        running.block_each("plain", BLOCK, server.workers)  # Sanic hangs if it is ended before all workers are ready
+        seen.plain_code = running.end()
+    except Exception as error:
+        error.add_note(running.log.read_text())
+        raise
+    finally:
+        running.kill()
+    return seen
