@@ -50,7 +50,7 @@ def report(
 
 def wanted_worker(request: Request) -> int | None:
     """Return the number in ``?worker=N``; None if there is none."""
-    asked = values(request).get("worker", "")
+    asked = values(request).get("worker", "") if "worker=" in request.query else ""
     return int(asked[:4]) if asked.isascii() and asked.isdigit() else None
 
 

@@ -10,7 +10,7 @@ from tests.dashboards.test_generated import GENERATED, modules
 from tests.parts import needed
 
 __all__ = ["modules"]
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.clients, pytest.mark.once]
 LOOP = "asyncio_eventloop_name"
 
 

@@ -2,4 +2,5 @@
 
 import os
 
-collect_ignore = ["test_configurations.py", "test_kubernetes.py"] if "TESTS_WITHOUT_CLIENTS" in os.environ else []
+_READERS = ["test_configurations.py", "test_kubernetes.py", "test_workers.py"]
+collect_ignore = _READERS if "TESTS_WITHOUT_CLIENTS" in os.environ else []

@@ -124,7 +124,8 @@ class Group:
             with urllib.request.urlopen(f"http://{self.address}{path}", timeout=SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
 
     def health(self):
         """Return status and report of /healthz."""

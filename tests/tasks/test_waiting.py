@@ -64,9 +64,10 @@ def test_a_task_adds_the_time_that_it_waits():
     sums = {}
     for sample in found["samples"]:
         sums[";".join(str(found["frames"][i][0]).partition(".")[2] for i in sample["stack"])] = sample
-    assert sums["handler;query"]["ns"] == pytest.approx(3 * seconds * 1e9, rel=0.01)
+    # Not more exact: the service of an earlier test may read, too, just before and after.
+    assert sums["handler;query"]["ns"] == pytest.approx(3 * seconds * 1e9, rel=0.1)
     assert sums["handler;query"]["labels"] == {"loop": "shop", "task": "order-N", "waits_for": "Future"}
-    assert sums["other"]["ns"] == pytest.approx(seconds * 1e9, rel=0.01)
+    assert sums["other"]["ns"] == pytest.approx(seconds * 1e9, rel=0.1)
     assert all(own for *_, own in found["frames"] if "handler" in _[0] or "query" in _[0])
 
 
