@@ -7,9 +7,9 @@ import os
 import re
 import threading
 import time
-import warnings
 import urllib.error
 import urllib.request
+import warnings
 
 import pytest
 
