@@ -112,7 +112,8 @@ def test_idle_and_busy_are_a_known_load():
     assert times.keys() == {("idle",), ("callback",), ("gc",)}
     busy = times["callback",] + times["gc",]
     assert computed <= busy
-    assert 40 * 0.02 * 0.95 <= times["idle",] <= slept
+    # libuv counts a timer from the iteration's start, so on a busy machine it waits a little less than asked.
+    assert 40 * 0.02 * 0.9 <= times["idle",] <= slept
     assert found.run_time >= computed + times["idle",]
     assert found.value("asyncio.eventloop.iterations") >= 40
     assert found.histogram("asyncio.eventloop.iteration.duration").sum >= computed * 0.95

@@ -73,6 +73,7 @@ def test_a_task_adds_the_time_that_it_waits():
 
 def test_a_few_tasks_stand_for_all(monkeypatch):
     """However many tasks there are, so many are read, and the sum is that of all."""
+    monkeypatch.setattr(waiting, "_state", waiting._State())  # so that the first reading only begins
     read_of = []
     stack_of = waiting._stack_of
     readers = []  # the threads that read: in another one, a service that an earlier test has started may read, too
