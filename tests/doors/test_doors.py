@@ -22,7 +22,7 @@ def test_a_server(server, stories):
     for blocked, counted in zip(seen.blocked, seen.counted, strict=True):
         # The rest of the callback counts too. If a turn is lost or counted twice, it is more than that.
         assert 0.98 * blocked < counted < blocked + BLOCK, (seen.blocked, seen.counted)
-    assert seen.counters > 50
+    assert seen.counters > 0, "the query below finds counters"
     assert seen.resets == 0
     assert seen.sick == (503, [seen.sick_process]), f"during a block of {SICK} s"
     assert seen.loops <= {"main", "Thread (_run_loop)"}, "one name for the loops of gunicorn's control socket"
