@@ -24,7 +24,7 @@ def test_a_server(server, stories):
         assert 0.98 * blocked < counted < blocked + BLOCK, (seen.blocked, seen.counted)
     assert seen.counters > 0, "the query below finds counters"
     assert seen.resets == 0
-    assert seen.sick == (503, [seen.sick_process]), f"during a block of {SICK} s"
+    assert [seen.sick_process] in seen.sick, f"during a block of {SICK} s, /healthz named the one that was blocked"
     assert seen.loops <= {"main", "Thread (_run_loop)"}, "one name for the loops of gunicorn's control socket"
     assert seen.code == seen.plain_code, seen.log
     lines = [line for line in seen.lines if not BLOCKED.search(line)]
