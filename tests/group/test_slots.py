@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from obsloop.group import health, slots
+from obsloop.group.membership import Member
 
 HOLD = """
 import sys
@@ -119,3 +120,13 @@ def test_no_heartbeat_is_written_after_leaving(tmp_path):
         assert file.fileno() == descriptor, "the lowest free number is taken"
         slot.beat({"process": 1, "at_ns": 5})
     assert (tmp_path / "of_the_program").read_bytes() == b""
+
+
+def test_nothing_is_published_after_leaving(tmp_path):
+    """The file is the successor's then: what it has published must stay."""
+    slot = slots.take(str(tmp_path))
+    member = Member(str(tmp_path), slot, 1.0)
+    member.leave()
+    (tmp_path / "0.json").write_text("of the successor")
+    member.publish()
+    assert (tmp_path / "0.json").read_text() == "of the successor"
