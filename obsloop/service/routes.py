@@ -170,7 +170,8 @@ def _worker(state: health.Health) -> dict[str, Any]:
         "status": status,
         "blocked_seconds": {name: round(ns / 1e9, 3) for name, ns in state.blocked.items()},
         "silent_seconds": round(state.silent_ns / 1e9, 3),
-        "blocked_by": state.blocked_by,
+        # Without the file: /healthz may be open to other machines.
+        "blocked_by": [{"function": by.get("function"), "cause": by.get("cause")} for by in state.blocked_by],
     }
 
 

@@ -1,4 +1,4 @@
-"""A notebook's kernel and test runners, by their users' own lines: no server, but a loop of somebody else's making."""
+"""A notebook's kernel and two test runners make the loop themselves. Each is started by its users' own line."""
 
 import os
 import re
