@@ -129,9 +129,13 @@ def run_both(python: Path, result: Result, clients: bool) -> bool:
 
 
 def run_pytest(python: Path, result: Result, clients: bool) -> bool:
-    """Run pytest, with tests/clients or without, and show its output. Its last line gives the counts."""
+    """Run pytest, with tests/clients or without, and show its output. Its last line gives the counts.
+
+    What each test took is in .cache/test-all/tests-VERSION-CORE.xml, as JUnit writes it.
+    """
+    times = _RESULTS / f"tests-{result.version}-{result.core}.xml"
     with subprocess.Popen(
-        [python, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", "tests"],
+        [python, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", f"--junitxml={times}", "tests"],
         cwd=ROOT,
         env=variables(result.core) | ({} if clients else {"TESTS_WITHOUT_CLIENTS": "1"}),
         stdin=subprocess.DEVNULL,
