@@ -19,7 +19,7 @@ export PATH := $(PATH):$(CURDIR)/.parts/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help docs doors demo stack test parts test-all conformance bench lint dashboards pictures format wheel clean
+.PHONY: help docs fields doors demo stack test parts test-all conformance bench lint dashboards pictures format wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
@@ -70,8 +70,12 @@ lint: ## linter, format, types by two checkers in strict mode, and whether gener
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python tools/fields.py --check
 	@$(BIN)/python dashboards/build.py --check
 	@$(PYTHON) deploy/build.py --check
+
+fields: ## write the compiled core's counters from the table in obsloop/metrics/counters.py
+	@$(PYTHON) tools/fields.py
 
 docs: ## the API reference from the docstrings, as HTML in build/api; a warning is an error
 	@$(ENVIRONMENT) docs

@@ -77,6 +77,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #       clock.pxi          the clock
 #       buckets.pxi        the bucket of a value
 #       counters.pxi       the counters
+#       fields.pxi         their copy and reset, written by `make fields`
 #       wakeup.pxi         the watchdog sleeps here
 #       loop_state.pxi     a loop's fields in a struct
 #       handles.pxi        its twin's

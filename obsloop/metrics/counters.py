@@ -10,8 +10,10 @@ Time is a chain: every stretch of a run begins where the one before ended. Callb
 histograms, and idle time has a counter. The rest of the run is the loop's overhead.
 """
 
+# ruff: noqa: RUF009  (`cells` declares a field: each object has a list of its own)
+
 from bisect import bisect_left
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
 
 from obsloop.base import clock
 from obsloop.metrics.buckets import COUNTS, SECONDS
@@ -27,6 +29,9 @@ STRIDE = SECONDS.size + 1
 
 NETWORKS = ("tcp", "unix", "udp", "pipe")
 """The networks of transports, in the order of ``io_bytes``: bytes read, then bytes written, of each."""
+
+FINISHES = ("ok", "error", "cancelled", "abandoned")
+"""How tasks end; ``abandoned``: destroyed while pending, or still pending when their loop was closed."""
 
 # A kind is the offset of its block, so that the hot path adds and does not multiply. Kinds up to TASK_STEP are steps of
 # tasks.
@@ -47,31 +52,62 @@ MIN_NOTABLE_NS = 250_000
 """Shorter callbacks are never notable, however low the thresholds: naming one would cost a per cent of its time."""
 
 
-class Raw(NamedTuple):
-    """A plain copy of ``Counters``."""
+def number(*, metric: str = "", reset: bool = True) -> int:
+    """Declare a field of ``Counted``: one number. With ``metric``, that metric is its sum over the loops of a name."""
+    return field(default=0, metadata={"metric": metric, "reset": reset})
 
-    tick_ns: int
-    state: int
-    run_started_ns: int
-    run_ns: int
-    idle_ns: int
-    nested_ns: int
-    gc_started_ns: int
-    gc_ns: list[int]
-    events: int
-    events_waiting: int
-    durations: list[int]
-    delays: list[int]
-    poll: list[int]
-    iteration: list[int]
-    iteration_ns: list[int]
-    began_ns: int
-    depth: list[int]
-    io_bytes: list[int]
-    tasks_created: int
-    tasks_finished: list[int]
-    task_durations: list[int]
-    coroutines: dict[int, tuple[int, int]]
+
+def cells(n: int, *, metric: str = "", many_add: bool = False) -> list[int]:
+    """Declare a field of ``Counted``: a list of ``n`` numbers. With ``metric``, it is the histogram of that metric.
+
+    ``many_add``: many tasks add to its sums at once, so that 63 bits do not hold them for long.
+    """
+    return field(default_factory=lambda: [0] * n, metadata={"metric": metric, "cells": n, "many_add": many_add})
+
+
+@dataclass(slots=True, eq=False)
+class Counted:
+    """The table of the counters: each is written here once. Times are in nanoseconds.
+
+    Derived from it: the slots, the copy, what a forked child sets to zero, the metrics named here
+    (``probes.collect``), and the fields of the compiled core (``make fields``).
+    """
+
+    durations: list[int] = cells(STRIDE * len(KIND_OF_BLOCK))
+    delays: list[int] = cells(STRIDE * len(KIND_OF_BLOCK), many_add=True)
+    task_durations: list[int] = cells(STRIDE, metric="asyncio.task.duration", many_add=True)
+    poll: list[int] = cells(STRIDE, metric="asyncio.eventloop.poll.duration")
+    iteration: list[int] = cells(STRIDE)
+    """Iterations by duration. The sums are in the next field, with a cell for each bucket: ``metrics.lag`` needs them.
+    Cell 0 of both stays 0."""
+    iteration_ns: list[int] = cells(STRIDE)
+    depth: list[int] = cells(COUNTS.size + 1, metric="asyncio.eventloop.ready.depth")
+    gc_ns: list[int] = cells(FORKED + 1)
+    """The time of collections in the loop's thread, by the loop's state."""
+    io_bytes: list[int] = cells(2 * len(NETWORKS))
+    tasks_finished: list[int] = cells(len(FINISHES))
+    tick_ns: int = number(reset=False)
+    state: int = number(reset=False)
+    run_started_ns: int = number(reset=False)
+    began_ns: int = number(reset=False)
+    """When the last poll returned, which began the current iteration. 0 before the first poll of a run."""
+    run_ns: int = number()
+    idle_ns: int = number()
+    nested_ns: int = number()
+    """Time of iterations within a callback of this loop: it counts as their own, and again in that callback."""
+    gc_started_ns: int = number()
+    """When the current collection in the loop's thread began; 0: there is none."""
+    events: int = number(metric="asyncio.eventloop.events")
+    events_waiting: int = number(metric="asyncio.eventloop.events_waiting")
+    tasks_created: int = number()
+    """The histogram of first steps counts the tasks whose first step is on the loop; here are the others. In a copy:
+    all tasks."""
+    coroutines: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    """Nanoseconds and steps of each coroutine, by its number in ``metrics.coroutine_times``."""
+
+
+FIELDS = tuple(each for each in fields(Counted) if each.metadata)
+"""All but the coroutines, which are no numbers."""
 
 
 def count_value(counters: list[int], block: int, value_ns: int) -> None:
@@ -116,74 +152,17 @@ class Flows:
         self.pause(-self.pauses[0], clock.monotonic_ns())
 
 
-FINISHES = ("ok", "error", "cancelled", "abandoned")
-"""How tasks end; ``abandoned``: destroyed while pending, or still pending when their loop was closed."""
-
-
-class Counters:
+class Counters(Counted):
     """One block of counters. The registry lends it to one loop at a time."""
 
-    __slots__ = (
-        "began_ns",
-        "coroutines",
-        "delays",
-        "depth",
-        "durations",
-        "events",
-        "events_waiting",
-        "fast_ns",
-        "flows",
-        "gc_ns",
-        "gc_started_ns",
-        "idle_ns",
-        "io_bytes",
-        "iteration",
-        "iteration_ns",
-        "nested_ns",
-        "notable_ns",
-        "poll",
-        "run_ns",
-        "run_started_ns",
-        "slow_iteration_ns",
-        "slow_ns",
-        "slow_task_ns",
-        "state",
-        "task_durations",
-        "tasks_created",
-        "tasks_finished",
-        "tick_ns",
-        "waits",
-    )
+    __slots__ = ("fast_ns", "flows", "notable_ns", "slow_iteration_ns", "slow_ns", "slow_task_ns", "waits")
 
     def __init__(self) -> None:
-        self.durations = [0] * (STRIDE * len(KIND_OF_BLOCK))
-        self.delays = [0] * (STRIDE * len(KIND_OF_BLOCK))
-        self.poll = [0] * STRIDE
-        # The sums of iterations' durations have a cell for each bucket: ``metrics.lag`` needs them. Cell 0 stays 0.
-        self.iteration = [0] * STRIDE
-        self.iteration_ns = [0] * STRIDE
-        self.depth = [0] * (COUNTS.size + 1)
-        # Bytes that transports read and wrote, and the open transports.
-        self.io_bytes = [0] * (2 * len(NETWORKS))
+        super().__init__()
+        self.state = STOPPED
         self.flows = Flows()
-        # Tasks whose first step is not on the loop. The histogram of first steps counts the others.
-        self.tasks_created = 0
-        self.tasks_finished = [0] * len(FINISHES)
-        self.task_durations = [0] * STRIDE
-        # Nanoseconds and steps of each coroutine, by its number.
-        self.coroutines: dict[int, tuple[int, int]] = {}
-        self.idle_ns = self.run_ns = self.run_started_ns = self.tick_ns = 0
-        # Time of iterations within a callback of this loop: it counts as their own, and again in that callback.
-        self.nested_ns = 0
-        # When the current collection in the loop's thread began (0: there is none), and collections' time by state.
-        self.gc_started_ns = 0
-        self.gc_ns = [0] * (FORKED + 1)
-        self.events = self.events_waiting = 0
         # Polls that might wait: each may take the thread off its CPU once. blocking.cause needs this.
         self.waits = 0
-        self.state = STOPPED
-        # When the last poll returned, which began the current iteration. 0 before the first poll of a run.
-        self.began_ns = 0
         # The hot path reports a callback from notable_ns on, and an iteration from slow_iteration_ns on; a callback is
         # slow from slow_ns on. Below fast_ns nothing is reported, so the hot path checks no other threshold.
         self.notable_ns = self.slow_ns = self.slow_iteration_ns = NEVER_NS
@@ -257,15 +236,12 @@ class Counters:
         """
         running = self.run_started_ns
         tick_ns = self.tick_ns
-        for name in (
-            "durations", "delays", "poll", "iteration", "iteration_ns", "depth", "gc_ns", "io_bytes", "tasks_finished",
-            "task_durations",
-        ):  # fmt: skip
-            counters = getattr(self, name)
-            counters[:] = [0] * len(counters)
-        self.tasks_created = 0
+        for each in FIELDS:
+            if n := each.metadata.get("cells"):
+                getattr(self, each.name)[:] = [0] * n
+            elif each.metadata["reset"]:
+                setattr(self, each.name, 0)
         self.coroutines.clear()
-        self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = tick_ns if running else 0
         self.began_ns = tick_ns if running and self.began_ns else 0
         self.state = FORKED if running else STOPPED
@@ -285,16 +261,15 @@ class Counters:
         """
         return None
 
-    def copy(self) -> Raw:
-        """Return a plain copy of the counters, in one go."""
-        return Raw(
-            self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
-            self.nested_ns, self.gc_started_ns, self.gc_ns[:], self.events, self.events_waiting,
-            self.durations[:], self.delays[:], self.poll[:], self.iteration[:],
-            self.iteration_ns[:], self.began_ns, self.depth[:],
-            self.io_bytes[:], self.tasks_created + sum(self.delays[FIRST_STEP + 1 : TASK_STEP]),
-            self.tasks_finished[:], self.task_durations[:], dict(self.coroutines),
-        )  # fmt: skip
+    def copy(self) -> Counted:
+        """Return a plain copy of the counters."""
+        copy = Counted()
+        for each in FIELDS:
+            value = getattr(self, each.name)
+            setattr(copy, each.name, value[:] if "cells" in each.metadata else value)
+        copy.coroutines = dict(self.coroutines)
+        copy.tasks_created += sum(copy.delays[FIRST_STEP + 1 : TASK_STEP])
+        return copy
 
 
 _made_by: type[Counters] = Counters

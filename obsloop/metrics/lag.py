@@ -70,7 +70,7 @@ class Lag:
     def block(self, readings: Sequence[Reading]) -> list[int]:
         """Return the histogram as a block of counters, given the readings of all the name's counters."""
         counts = added_up(r.iteration[1:] for r in readings)
-        sums_ns = added_up(r.iteration_ns[1:] for r in readings)
+        sums_ns = added_up(r.counted.iteration_ns[1:] for r in readings)
         for reading in readings:
             if reading.open_iteration_ns:
                 bucket = bisect_left(SECONDS.bounds, reading.open_iteration_ns)

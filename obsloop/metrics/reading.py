@@ -13,6 +13,7 @@ from obsloop.metrics.counters import (
     STOPPED,
     STRIDE,
     TASK_STEP,
+    Counted,
     Counters,
 )
 
@@ -22,8 +23,8 @@ _TRIES = 16
 class Reading(NamedTuple):
     """A consistent copy of one loop's counters, including the stretch of time that is still open.
 
-    All times are in nanoseconds. ``durations`` and ``delays`` have a block of ``STRIDE`` for each of ``KINDS``; the
-    other histograms are one block each.
+    All times are in nanoseconds. ``durations`` and ``delays`` have a block of ``STRIDE`` for each of ``KINDS``.
+    ``iteration`` is one block.
     """
 
     consistent: bool
@@ -35,24 +36,14 @@ class Reading(NamedTuple):
     callback_ns: int
     gc_ns: int
     overhead_ns: int
-    events: int
-    events_waiting: int
     durations: list[int]
     delays: list[int]
-    poll: list[int]
     iteration: list[int]
-    iteration_ns: list[int]
-    """The sum of the durations in each bucket of ``iteration``. The cell of the sum is 0."""
     open_iteration_ns: int
     """How long the present iteration has lasted; 0 if the loop polls, waits or does not run."""
-    depth: list[int]
-    io_bytes: list[int]
     first_step_delays: list[int]
-    tasks_created: int
-    tasks_finished: list[int]
-    task_durations: list[int]
-    coroutines: dict[int, tuple[int, int]]
-    """Nanoseconds and steps, by the coroutine's number in ``metrics.coroutine_times``."""
+    counted: Counted
+    """The copy itself, for all that needs no more than to be read."""
 
 
 def read(counters: Counters, *, ours: bool = True) -> Reading:
@@ -95,21 +86,12 @@ def read(counters: Counters, *, ours: bool = True) -> Reading:
         callback_ns=callback_ns,
         gc_ns=collecting_ns,
         overhead_ns=max(0, run_ns - idle_ns - poll_ns - callback_ns - collecting_ns),
-        events=raw.events,
-        events_waiting=raw.events_waiting,
         durations=_by_kind(raw.durations),
         delays=_by_kind(raw.delays),
-        poll=raw.poll,
         iteration=[sum(raw.iteration_ns), *raw.iteration[1:]],
-        iteration_ns=raw.iteration_ns,
         open_iteration_ns=max(0, now_ns - raw.began_ns) if in_iteration else 0,
-        depth=raw.depth,
-        io_bytes=raw.io_bytes,
         first_step_delays=raw.delays[FIRST_STEP : FIRST_STEP + STRIDE],
-        tasks_created=raw.tasks_created,
-        tasks_finished=raw.tasks_finished,
-        task_durations=raw.task_durations,
-        coroutines=raw.coroutines,
+        counted=raw,
     )
 
 

@@ -13,9 +13,9 @@ from obsloop import instruments
 from obsloop.hotpath.displaced import is_displaced
 from obsloop.metrics import registry, self_metrics
 from obsloop.metrics.buckets import COUNTS, SECONDS, added_up
-from obsloop.metrics.catalog import BOUNDED, STATES
-from obsloop.metrics.counters import KINDS, STRIDE
-from obsloop.metrics.reading import read
+from obsloop.metrics.catalog import BOUNDED, METRICS, STATES
+from obsloop.metrics.counters import FIELDS, KINDS, STRIDE
+from obsloop.metrics.reading import Reading, read
 from obsloop.metrics.registry import LoopMetrics
 from obsloop.metrics.snapshot import Histogram, Snapshot, Value, frozen
 from obsloop.probes import executor_loads, gc as gc_probe, processes, tasks
@@ -51,19 +51,16 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
             (state,): ns / 1e9 for state, ns in metrics.steady({s: total(f"{s}_ns") for s in STATES}).items()
         },
         "asyncio.eventloop.iterations": {(): sum(iteration[1:])},
-        "asyncio.eventloop.events": {(): total("events")},
-        "asyncio.eventloop.events_waiting": {(): total("events_waiting")},
-        "asyncio.eventloop.poll.duration": {(): seconds(added_up(r.poll for r in readings))},
         "asyncio.eventloop.iteration.duration": {(): seconds(iteration)},
         "asyncio.eventloop.lag": {(): seconds(metrics.lag.block(readings))},
         "asyncio.eventloop.schedule.delay": {kind: seconds(delays[at]) for kind, at in by_kind.items()},
         "asyncio.eventloop.callback.duration": {kind: seconds(durations[at]) for kind, at in by_kind.items()},
-        "asyncio.eventloop.ready.depth": {(): Histogram.from_block(COUNTS, added_up(r.depth for r in readings))},
         "asyncio.eventloop.timer.count": {(): sum(len(getattr(loop, "_scheduled", ())) for loop in loops)},
         "asyncio.eventloop.timer.cancelled": {(): sum(getattr(loop, "_timer_cancelled_count", 0) for loop in loops)},
         # A timer is ready when it is due: its lateness is the delay of its kind.
         "asyncio.eventloop.timer.lateness": {(): seconds(delays[timer])},
         "asyncio.eventloop.blocked.time": {(): blocked_time},
+        **_straight_from(readings),
         **executor_loads.collect(loops, metrics.labelled),
         **processes.collect(loops),
         **servers.collect(loops, metrics.labelled),
@@ -80,6 +77,23 @@ def snapshot_of(metrics: LoopMetrics) -> Snapshot:
     return Snapshot(
         metrics.name, running, blocked_time, frozen(data), metrics.began, shown, partial=bool(metrics.partial)
     )
+
+
+_UNITS = {metric.name: metric.unit for metric in METRICS}
+
+
+def _straight_from(readings: list[Reading]) -> dict[str, dict[tuple[str, ...], Value]]:
+    """Return the metrics that the table of counters names: sums and histograms."""
+    found: dict[str, dict[tuple[str, ...], Value]] = {}
+    for field in FIELDS:
+        if metric := field.metadata["metric"]:
+            values = [getattr(r.counted, field.name) for r in readings]
+            if "cells" in field.metadata:
+                buckets = SECONDS if _UNITS[metric] == "s" else COUNTS
+                found[metric] = {(): Histogram.from_block(buckets, added_up(values))}
+            else:
+                found[metric] = {(): sum(values)}
+    return found
 
 
 _WITHOUT_CALLBACKS = frozenset(

@@ -36,8 +36,6 @@ from obsloop.metrics.counters import FINISHES
 from obsloop.metrics.reading import Reading
 from obsloop.metrics.snapshot import CoroutineTime, Histogram, Value
 
-_FIELDS = ("first_step_delays", "task_durations")
-
 
 def done(
     loop: Any,
@@ -184,21 +182,20 @@ def collect(loops: Iterable[Any], readings: list[Reading]) -> dict[str, dict[tup
     oldest_ns = min(
         (created_ns for task_table in task_tables if (created_ns := task_table.oldest_ns())), default=now_ns
     )
-    finished = added_up(r.tasks_finished for r in readings)
-    delays, durations = (Histogram.from_block(SECONDS, added_up(getattr(r, f) for r in readings)) for f in _FIELDS)
+    finished = added_up(r.counted.tasks_finished for r in readings)
+    delays = Histogram.from_block(SECONDS, added_up(r.first_step_delays for r in readings))
     return {
-        "asyncio.task.created": {(): sum(r.tasks_created for r in readings)},
+        "asyncio.task.created": {(): sum(r.counted.tasks_created for r in readings)},
         "asyncio.task.finished": {(how,): n for how, n in zip(FINISHES, finished, strict=True)},
         "asyncio.task.active": {(): sum(task_table.live() for task_table in task_tables)},
         "asyncio.task.oldest.age": {(): max(0, now_ns - oldest_ns) / 1e9},
         "asyncio.task.first_step.delay": {(): delays},
-        "asyncio.task.duration": {(): durations},
     }
 
 
 def coroutine_times(readings: Iterable[Reading]) -> dict[str, CoroutineTime]:
     """Return what each coroutine function took, longest first."""
-    return _coroutines.times(r.coroutines for r in readings)
+    return _coroutines.times(r.counted.coroutines for r in readings)
 
 
 def collect_coroutines(

@@ -46,7 +46,7 @@ def shares(counters: list[Counters]) -> list[float]:
     lengths = [0] * SECONDS.size, [0] * SECONDS.size
     for reading in readings:
         open_ns = reading.open_iteration_ns
-        for into, more in zip(lengths, (reading.iteration[1:], reading.iteration_ns[1:]), strict=True):
+        for into, more in zip(lengths, (reading.iteration[1:], reading.counted.iteration_ns[1:]), strict=True):
             into[:] = [a + b for a, b in zip(into, more, strict=True)]
         if open_ns:
             lengths[0][SECONDS.index(open_ns)] += 1

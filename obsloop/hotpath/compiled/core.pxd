@@ -73,7 +73,6 @@ cdef struct Line:
 cdef enum:
     STATES = 6
     MAX_IO = 8
-    MAX_FINISHES = 4
     MAX_BLOCKS = 32
     CARRY_BITS = 62
 
@@ -90,28 +89,37 @@ cdef struct Looks:
     Look older
 
 cdef class Counters:
-    cdef int64_t *durations
-    cdef int64_t *delays
-    cdef int64_t *poll
-    cdef int64_t *iteration
-    cdef int64_t *iteration_ns
-    cdef int64_t *depth
-    cdef public int64_t idle_ns, run_ns, run_started_ns, tick_ns, began_ns, nested_ns, gc_started_ns
-    cdef public int64_t notable_ns, slow_ns, slow_iteration_ns
-    cdef int64_t gc_ns[STATES]
-    cdef public int64_t events, events_waiting, waits
-    cdef public int state
-    cdef int64_t io_bytes[MAX_IO]
+    cdef public int64_t notable_ns, slow_ns, slow_iteration_ns, slow_task_ns
+    cdef public int64_t waits
     cdef public object flows
-    cdef public int64_t tasks_created, slow_task_ns
-    cdef int64_t tasks_finished[MAX_FINISHES]
-    cdef int64_t *task_durations
+    # The table of metrics/counters.py begins. `make fields` writes it.
+    cdef public int64_t tick_ns
+    cdef public int64_t state
+    cdef public int64_t run_started_ns
+    cdef public int64_t began_ns
+    cdef public int64_t run_ns
+    cdef public int64_t idle_ns
+    cdef public int64_t nested_ns
+    cdef public int64_t gc_started_ns
+    cdef public int64_t events
+    cdef public int64_t events_waiting
+    cdef public int64_t tasks_created
+    cdef int64_t durations[1449]
+    cdef int64_t delays[1449]
+    cdef int64_t task_durations[161]
+    cdef int64_t poll[161]
+    cdef int64_t iteration[161]
+    cdef int64_t iteration_ns[161]
+    cdef int64_t depth[94]
+    cdef int64_t gc_ns[6]
+    cdef int64_t io_bytes[8]
+    cdef int64_t tasks_finished[4]
+    # The table ends.
     cdef int64_t *coroutines        # nanoseconds and steps of each, by its number
     cdef uint32_t n_coroutines
     cdef int64_t carries[MAX_BLOCKS]
     cdef Looks *seen                # a pointer, since another thread writes there and would take the loop's cache lines
 
-    cdef int total(self)
     cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept
     cdef inline void count_iteration(self, int64_t spent_ns) noexcept
     cdef list blocks_as_list(self, int64_t *blocks, int n)
@@ -124,7 +132,6 @@ cdef class Counters:
 cdef extern from "native.h":
     int OBSLOOP_LOOKS
     int64_t obsloop_load(const int64_t *p) nogil
-    int obsloop_load_int(const int *p) nogil
     void obsloop_store(int64_t *p, int64_t v) nogil
     void obsloop_fence() nogil
     int64_t obsloop_cpu_time(int64_t native_id) nogil
@@ -140,7 +147,7 @@ cdef struct Watched:
     int64_t *slow_ns
     int64_t *slow_iteration_ns
     int64_t *run_started_ns
-    int *state
+    int64_t *state
     Looks *seen
     int64_t native_id
     int64_t first_tick_ns           # when the wait began
@@ -338,7 +345,7 @@ cdef struct LibuvRun:
     int64_t *slow_iteration_ns
     int64_t *iteration
     int64_t *iteration_ns
-    int *state
+    int64_t *state
 
 cdef class LibuvHooks:
     cdef Counters counters

@@ -3,7 +3,6 @@
 
 cdef int STRIDE = _counters.STRIDE
 cdef int KINDS = len(_counters.KIND_OF_BLOCK)
-cdef int DEPTH = COUNTS.size + 1
 cdef int FIRST_STEP = _counters.FIRST_STEP
 cdef int TASK_STEP = _counters.TASK_STEP
 cdef int CALLBACK = _counters.CALLBACK
@@ -24,9 +23,7 @@ if FORKED + 1 != STATES:
     raise ImportError("the compiled core was built for another list of states")
 if 2 * len(_counters.NETWORKS) != MAX_IO:
     raise ImportError("the compiled core was built for another list of networks")
-if len(_counters.FINISHES) != MAX_FINISHES:
-    raise ImportError("the compiled core was built for another list of outcomes")
-if 2 * KINDS + 4 > MAX_BLOCKS:
+if 2 * KINDS + 1 > MAX_BLOCKS:
     raise ImportError("the compiled core was built for fewer kinds")
 
 
@@ -41,21 +38,9 @@ cdef class Counters:
         self.seen = <Looks *>calloc(1, sizeof(Looks))
         if self.seen is NULL:
             raise MemoryError
-        self.durations = <int64_t *>calloc(self.total(), sizeof(int64_t))
-        if self.durations is NULL:
-            raise MemoryError
-        self.delays = self.durations + STRIDE * KINDS
-        self.poll = self.delays + STRIDE * KINDS
-        self.iteration = self.poll + STRIDE
-        self.iteration_ns = self.iteration + STRIDE
-        self.task_durations = self.iteration_ns + STRIDE
-        self.depth = self.task_durations + STRIDE
         self.state = STOPPED
         self.flows = _counters.Flows()
         self.notable_ns = self.slow_ns = self.slow_iteration_ns = self.slow_task_ns = NEVER_NS
-
-    cdef int total(self):
-        return STRIDE * KINDS * 2 + STRIDE * 4 + DEPTH
 
     cdef inline void count_waits(self, int64_t *block, int64_t value) noexcept:
         """Count one more value of a kind that many tasks add to at once.
@@ -79,7 +64,6 @@ cdef class Counters:
         return found
 
     def __dealloc__(self):
-        free(self.durations)
         free(self.seen)
         free(self.coroutines)
 
@@ -157,15 +141,10 @@ cdef class Counters:
 
     def forked(self):
         running = self.run_started_ns
-        memset(self.durations, 0, self.total() * sizeof(int64_t))
+        reset_fields(self)
         memset(self.carries, 0, sizeof(self.carries))
-        memset(self.gc_ns, 0, sizeof(self.gc_ns))
-        memset(self.io_bytes, 0, sizeof(self.io_bytes))
-        memset(self.tasks_finished, 0, sizeof(self.tasks_finished))
         if self.n_coroutines:
             memset(self.coroutines, 0, 2 * self.n_coroutines * sizeof(int64_t))
-        self.tasks_created = 0
-        self.idle_ns = self.run_ns = self.nested_ns = self.events = self.events_waiting = self.gc_started_ns = 0
         self.run_started_ns = self.tick_ns if running else 0
         self.began_ns = self.tick_ns if running and self.began_ns else 0
         self.state = FORKED if running else STOPPED
@@ -190,15 +169,7 @@ cdef class Counters:
         return found.native_id, ([newer] if found.n == 1 else [as_tuple(&found.older), newer])
 
     def copy(self):
-        return Raw(
-            self.tick_ns, self.state, self.run_started_ns, self.run_ns, self.idle_ns,
-            self.nested_ns, self.gc_started_ns, as_list(self.gc_ns, STATES), self.events, self.events_waiting,
-            as_list(self.durations, STRIDE * KINDS), self.blocks_as_list(self.delays, KINDS),
-            as_list(self.poll, STRIDE), as_list(self.iteration, STRIDE),
-            as_list(self.iteration_ns, STRIDE), self.began_ns, as_list(self.depth, DEPTH),
-            as_list(self.io_bytes, MAX_IO), self.tasks_created, as_list(self.tasks_finished, MAX_FINISHES),
-            self.blocks_as_list(self.task_durations, 1), self.coroutine_times(),
-        )
+        return copied_fields(self)
 
     cdef dict coroutine_times(self):
         cdef uint32_t i

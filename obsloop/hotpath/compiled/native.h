@@ -47,12 +47,10 @@ static inline int obsloop_msb(uint64_t v) { return 63 - __builtin_clzll(v); }
 
 #if defined(__GNUC__) && UINTPTR_MAX > 0xffffffffu
 static inline int64_t obsloop_load(const int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-static inline int obsloop_load_int(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void obsloop_store(int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void obsloop_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 #else
 static inline int64_t obsloop_load(const int64_t *p) { return *(const volatile int64_t *)p; }
-static inline int obsloop_load_int(const int *p) { return *(const volatile int *)p; }
 static inline void obsloop_store(int64_t *p, int64_t v) { *(volatile int64_t *)p = v; }
 static inline void obsloop_fence(void) { }
 #endif

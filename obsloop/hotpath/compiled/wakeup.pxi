@@ -19,7 +19,7 @@ cdef void look_at(Watched *w) noexcept nogil:
         before_ns = obsloop_now()
         run_ns = obsloop_load(w.run_started_ns)
         tick_ns = obsloop_load(w.tick_ns)
-        state = obsloop_load_int(w.state)
+        state = obsloop_load(w.state)
         began_ns = obsloop_load(w.began_ns)
         gc_started_ns = obsloop_load(w.gc_started_ns)
         look.idle_ns = obsloop_load(w.idle_ns)
@@ -28,7 +28,7 @@ cdef void look_at(Watched *w) noexcept nogil:
             look.gc_ns += obsloop_load(&w.gc_ns[i])
         if (
             obsloop_load(w.gc_started_ns) != gc_started_ns
-            or obsloop_load_int(w.state) != state
+            or obsloop_load(w.state) != state
             or obsloop_load(w.tick_ns) != tick_ns
             or obsloop_load(w.run_started_ns) != run_ns
         ):
@@ -169,7 +169,7 @@ cdef class Wakeup:
         cdef int64_t due_ns = now + min(slow_ns, slow_iteration_ns)
         cdef int64_t began_ns = obsloop_load(w.began_ns)
         cdef int64_t tick_ns = obsloop_load(w.tick_ns)
-        cdef int state = obsloop_load_int(w.state)
+        cdef int state = obsloop_load(w.state)
         if (state == IN_OVERHEAD or state == IN_CALLBACK) and began_ns:
             due_ns = min(due_ns, began_ns + slow_iteration_ns)
             if state == IN_CALLBACK:
@@ -177,4 +177,4 @@ cdef class Wakeup:
         return due_ns
 
     cdef bint is_idle(self, Watched *w) noexcept nogil:
-        return obsloop_load_int(w.state) == IN_IDLE and obsloop_load(w.tick_ns) != w.first_tick_ns
+        return obsloop_load(w.state) == IN_IDLE and obsloop_load(w.tick_ns) != w.first_tick_ns

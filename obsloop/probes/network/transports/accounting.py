@@ -149,7 +149,7 @@ def collect(counters: Iterable[Any], readings: Iterable[Reading]) -> dict[str, d
             active[key] += n
         buffered += flows.buffered
         paused_ns += flows.paused_ns()
-    io_bytes = added_up(r.io_bytes for r in readings)
+    io_bytes = added_up(r.counted.io_bytes for r in readings)
     return {
         "asyncio.transport.active": {**active},
         "asyncio.transport.io": {
