@@ -48,7 +48,7 @@ async def main():
 obsloop.run(main())
 """
 
-SECONDS, PER_SECOND = 15, 150
+SECONDS, PER_SECOND = 30, 150
 BOUNDS = next(m for m in obsloop.METRICS if m.name == "asyncio.eventloop.lag").buckets
 
 
