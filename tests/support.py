@@ -4,6 +4,7 @@ What knows more than the public names is here only: `forget_everything`, `until_
 `state_of_watchdog` and `blocks_of`.
 """
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -68,6 +69,28 @@ def state_of_watchdog() -> str:
             "".join(traceback.format_stack(frame)) if frame is not None else "no frame",
         ]
     )
+
+
+def looks() -> int:
+    """How often the watchdog has looked at the callback that runs now, in this thread."""
+    obs = asyncio.get_running_loop()._obsloop
+    episode = obs.episode
+    if episode is None:
+        return 0
+    began_ns = obs.counters.tick_ns
+    return sum(sight.at_ns >= began_ns for sight, _ in zip(episode.sightings, episode.samples, strict=False))
+
+
+def block(seconds: float, least: int = 1) -> None:
+    """Block the loop for so long, and on until the watchdog has looked at this callback so often.
+
+    On a busy machine the watchdog may come late: a block of a fixed length could be over by then.
+    """
+    end = time.monotonic() + LIMIT
+    time.sleep(seconds)
+    while looks() < least:
+        assert time.monotonic() < end, f"the watchdog has not looked: {state_of_watchdog()}"
+        time.sleep(0.01)
 
 
 def blocks_of(name: str) -> int:

@@ -37,19 +37,9 @@ _before: tuple[int, ...] = ()
 
 def hold() -> None:
     """Let no collection start, in any thread, until ``let_go``."""
-    global _before  # noqa: PLW0603 - there is one collector
-    if not _holders:
-        # The tuple of thresholds is an allocation, which may start a collection. After `breathe` it mostly would.
-        enabled = gc.isenabled()
-        gc.disable()
-        before = gc.get_threshold()
-        if before[0] > 0:  # else the program itself has set it to 0
-            _before = before
-            gc.set_threshold(0)
-        if enabled:
-            gc.enable()
     ident = get_ident()
-    _holders[ident] = _holders.get(ident, 0) + 1
+    _holders[ident] = _holders.get(ident, 0) + 1  # first, so that another thread's `let_go` sees it
+    _take_away()
 
 
 def let_go() -> None:
@@ -60,6 +50,8 @@ def let_go() -> None:
     _holders.pop(get_ident(), None)
     if not _holders:
         _put_back()
+        if _holders:  # another thread has come in between, and saw them taken away
+            _take_away()
 
 
 class _Held:
@@ -100,6 +92,19 @@ def breathe() -> None:
     if depth:
         hold()
         _holders[get_ident()] = depth
+
+
+def _take_away() -> None:
+    global _before  # noqa: PLW0603 - there is one collector
+    # The tuple of thresholds is an allocation, which may start a collection. After `breathe` it mostly would.
+    enabled = gc.isenabled()
+    gc.disable()
+    before = gc.get_threshold()
+    if before[0] > 0:  # else another thread has taken them away, or the program itself has set it to 0
+        _before = before
+        gc.set_threshold(0)
+    if enabled:
+        gc.enable()
 
 
 def _put_back() -> None:

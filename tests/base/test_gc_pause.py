@@ -77,14 +77,22 @@ def ask():
 def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
     """Two thousand tasks, and a collector that starts after 500 allocations: until the look lets go of it for the last
     time nothing is finalised in the thread that looks, and afterwards the collector is as it was."""
-    died_in, when_let_go, looks_in = [], [], []
-    let_go = gc_pause.let_go
+    died_in, when_let_go, looks_in, garbage = [], [], [], []
+    hold, let_go = gc_pause.hold, gc_pause.let_go
+
+    def holding():  # the garbage comes now: before, another thread may allocate enough for a collection in this one
+        hold()
+        if threading.get_ident() in looks_in and not garbage:
+            garbage.append(True)
+            for _ in range(10):
+                weakref.finalize(Cycle(), lambda: died_in.append(threading.get_ident()))
 
     def noting():  # and allocating nothing: a collection may be due
         if threading.get_ident() in looks_in:  # the watchdog lets go of its own looks, too
             when_let_go.append(died_in.count(threading.get_ident()))
         let_go()
 
+    monkeypatch.setattr(gc_pause, "hold", holding)
     monkeypatch.setattr(gc_pause, "let_go", noting)
     with running() as call:
         call(lambda: setattr(call, "many", [asyncio.create_task(outermost()) for _ in range(2000)]))
@@ -94,8 +102,6 @@ def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
             looks_in.append(threading.get_ident())
             gc.disable()
             gc.collect()
-            for _ in range(10):
-                weakref.finalize(Cycle(), lambda: died_in.append(threading.get_ident()))
             gc.set_threshold(500, 10, 10)
             gc.enable()
             look()

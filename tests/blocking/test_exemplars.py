@@ -6,6 +6,7 @@ Each program puts a known delay into a span of its own, and the span's ids are f
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from obsloop import Exemplar
 from obsloop.introspect.spans import Ids
 from obsloop.metrics.buckets import SECONDS
 from obsloop.metrics.exemplars import Exemplars
-from tests.support import DELAY, DURATION, output
+from tests.support import DELAY, DURATION, LIMIT, block, output
 
 from .support import BLOCK
 
@@ -102,7 +103,7 @@ def test_a_span_that_was_over_before_the_callback_was_is_found_too():
         await asyncio.sleep(0.15)
         with TRACER.start_as_current_span("GET /slow") as span:
             spans.append(ids(span))
-            time.sleep(BLOCK)
+            block(BLOCK)
 
     exemplar = only(run(main), DURATION, "task_step")
     assert (exemplar.trace_id, exemplar.span_id) == spans[0]
@@ -174,8 +175,10 @@ def test_one_that_waited_for_many_short_ones_is_found():
 def test_a_job_that_waited_for_a_worker_is_found():
     """Two jobs and one worker: the second waits as long as the first one runs, and has the trace of who asked."""
     spans, submitted, ended = [], [], []
+    both = threading.Event()
 
     def job(seconds: float) -> None:
+        assert both.wait(LIMIT)  # on a busy machine, the first job could be over before the second one is there
         time.sleep(seconds)
         ended.append(time.monotonic())
 
@@ -184,6 +187,8 @@ def test_a_job_that_waited_for_a_worker_is_found():
             spans.append(ids(span))
             future = asyncio.get_running_loop().run_in_executor(None, job, seconds)
             submitted.append(time.monotonic())
+            if len(submitted) == 2:
+                both.set()
             await future
 
     async def main() -> None:

@@ -22,7 +22,7 @@ def metrics(monkeypatch) -> None:
     """
     for hook in instruments.disabled:
         monkeypatch.setitem(instruments.disabled, hook, 0)
-    monkeypatch.setenv("OBSLOOP_FOREIGN_PACKAGES", "tests.exporters.programs")
+    monkeypatch.setenv("OBSLOOP_FOREIGN_PACKAGES", "tests.support")
     monkeypatch.setattr(registry, "_by_name", {})
     monkeypatch.setattr(registry, "_places", [None] * MAX_LOOP_NAMES)
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import obsloop
 from obsloop.asgi import Middleware
-from tests.support import LIMIT, state_of_watchdog
 
 T = TypeVar("T")
 
@@ -40,28 +39,6 @@ def run_in_thread(main: Callable[[], Any], name: str) -> None:
     thread = threading.Thread(target=target, name=name)
     thread.start()
     thread.join()
-
-
-def looks() -> int:
-    """How often the watchdog has looked at the callback that runs now, in this thread."""
-    obs: Any = asyncio.get_running_loop()._obsloop
-    episode = obs.episode
-    if episode is None:
-        return 0
-    began_ns = obs.counters.tick_ns
-    return sum(sight.at_ns >= began_ns for sight, _ in zip(episode.sightings, episode.samples, strict=False))
-
-
-def block(seconds: float, least: int = 1) -> None:
-    """Block the loop for so long, and on until the watchdog has looked at this callback so often.
-
-    On a busy machine the watchdog may come late: a block of a fixed length could be over by then.
-    """
-    end = time.monotonic() + LIMIT
-    time.sleep(seconds)
-    while looks() < least:
-        assert time.monotonic() < end, f"the watchdog has not looked: {state_of_watchdog()}"
-        time.sleep(0.01)
 
 
 def everything(then: Callable[[], T]) -> Callable[[], Any]:

@@ -58,7 +58,7 @@ def main() -> None:
     other.start()
     other.join()
 
-    loop = obsloop.new_event_loop(obsloop.Settings(name="target"))
+    loop = obsloop.new_event_loop(obsloop.Settings(name="target", lints=False))
     loop.slow_callback_duration = BLOCK_SECONDS
     loop.set_exception_handler(lambda loop, context: None)
     loop.call_exception_handler({"message": "as an example", "exception": ValueError()})

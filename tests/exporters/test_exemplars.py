@@ -26,10 +26,10 @@ from obsloop_exporters import otel_metrics
 from obsloop_exporters.prometheus import Exporter
 from tests.exporters.otel import metrics, provider_with
 from tests.exporters.otlp import receiving
-from tests.exporters.programs import block, run
+from tests.exporters.programs import run
 from tests.exporters.test_formats import OPENMETRICS, registry
 from tests.exporters.test_otel_receivers import DELTAS, EXPONENTIAL, FORMS, NEVER, WIRES, exporter_for, kind_of
-from tests.support import LIMIT
+from tests.support import LIMIT, block
 
 DURATION, DELAY = "asyncio.eventloop.callback.duration", "asyncio.eventloop.schedule.delay"
 BUCKETS = next(metric.buckets for metric in obsloop.METRICS if metric.name == DURATION)

@@ -71,7 +71,7 @@ def store(tmp_path_factory) -> Iterator[Store]:
             start_new_session=True,
         )  # fmt: skip
     try:
-        until(lambda: found.get("/v1/projects") is not None or process.poll() is not None, "Phoenix answers")
+        until(lambda: found.get("/v1/projects") is not None or process.poll() is not None, "Phoenix answers", 240)
         assert process.poll() is None, (folder / "log").read_text()
         yield found
     finally:

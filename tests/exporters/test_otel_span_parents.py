@@ -14,9 +14,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import obsloop
 from obsloop_exporters._otel_span_parents import origin
-from tests.exporters.programs import block
 from tests.exporters.traces import MS, traced, tree
-from tests.support import LIMIT
+from tests.support import LIMIT, block
 
 BLOCK = 0.2
 HERE = f"asyncio callback {__name__}"

@@ -15,8 +15,8 @@ from opentelemetry import trace
 import obsloop
 from obsloop import SpanSettings
 from obsloop.testing import Recorder
-from tests.exporters.programs import block
 from tests.exporters.traces import MS, traced, tree
+from tests.support import block
 
 BLOCK, SLOW, ROOM = 0.2, 0.25, 60.0
 """Seconds put in, and how much more a busy machine may add."""
@@ -99,7 +99,7 @@ def test_a_slow_callback_says_who_where_why_and_what_the_watchdog_saw():
             await asyncio.sleep(0)
 
         with Recorder() as events:
-            obsloop.run(main(), settings=obsloop.Settings(name="api", foreign_packages="tests.exporters.programs"))
+            obsloop.run(main(), settings=obsloop.Settings(name="api", foreign_packages="tests.support"))
         (event,) = events.slow_callbacks
         span = got.one("asyncio callback")
         assert took(span, 3 * SLOW)

@@ -150,10 +150,10 @@ def started(command: list[str], folder: Path, **environ: str) -> Iterator[subpro
             process.kill()
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = LIMIT) -> Any:
     """What it returns, as soon as that is something."""
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, f"not within {LIMIT:.0f} s: {what}"
+        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.02)
     return found

@@ -54,6 +54,11 @@ def holders():
     return {site.name.rpartition(".")[2]: n for site, n in found.items()}
 
 
+def starved(events):
+    """The findings about executors. A busy machine adds some about tasks that take long to yield."""
+    return [event for event in events.lints if event.finding == "executor_starved"]
+
+
 async def until(condition):
     end = time.monotonic() + LIMIT
     while not condition():
@@ -110,7 +115,7 @@ def test_blocked_routes_of_fastapi_show_before_anything_completes(caplog):
             age = anyios()[3]
             assert now - waiting <= age <= time.monotonic() - sent
             assert holders() == {"slow": 4}
-            await until(lambda: events.lints)
+            await until(lambda: starved(events))
             assert not any(task.done() for task in (behind, *slows))
             over.set()
             answers = [(await task).json() for task in (*slows, behind)]
@@ -121,7 +126,7 @@ def test_blocked_routes_of_fastapi_show_before_anything_completes(caplog):
 
     with Recorder() as events, caplog.at_level(logging.WARNING, "obsloop"):
         run(main, starved_after=0.3)
-    (event,) = events.lints
+    (event,) = starved(events)
     assert (event.lint, event.executor, event.count) == ("executor_starved", "anyio", 7)
     assert event.name.endswith(".slow")
     assert event.filename == __file__
@@ -155,7 +160,7 @@ def test_busy_routes_without_a_queue_are_healthy():
 
     with Recorder() as events:
         run(main, starved_after=0.05)
-    assert events.lints == []
+    assert starved(events) == []
 
 
 async def in_thread(function, *args):
@@ -300,8 +305,10 @@ def test_the_limiter_is_not_kept_alive():
         return weakref.ref(loop)
 
     loop = run(main)
-    gc.collect()
-    assert loop() is None, "anyio keeps a loop's limiter for as long as that loop"
+    end = time.monotonic() + LIMIT
+    while loop() is not None:  # a look of the watchdog may hold it for a moment
+        assert time.monotonic() < end, "anyio keeps a loop's limiter for as long as that loop"
+        gc.collect()
 
 
 def test_two_loops_have_threads_of_their_own():
@@ -319,7 +326,7 @@ def test_two_loops_have_threads_of_their_own():
             )
             thread.start()
             await until(lambda: "idle" in obsloop.snapshots() and anyios(obsloop.snapshots()["idle"]))
-            await until(lambda: events.lints)
+            await until(lambda: starved(events))
             assert anyios(obsloop.snapshots()["idle"])[0] == 0
             assert anyios()[0] == 1
             done.set()
@@ -329,7 +336,7 @@ def test_two_loops_have_threads_of_their_own():
     done = threading.Event()
     with Recorder() as events:
         run(main, starved_after=0.2)
-    assert {event.loop_name for event in events.lints} == {"main"}
+    assert {event.loop_name for event in starved(events)} == {"main"}
 
 
 def test_without_anyio_there_is_nothing_and_nothing_is_imported():

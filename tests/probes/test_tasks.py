@@ -633,6 +633,8 @@ def test_the_busiest_are_shown_by_name_and_the_rest_together(loop):
             await asyncio.create_task(of(i)(0.0015 + 1e-5 * i))
 
     run(loop, main())
+    # Whoever reads meanwhile, such as the service of a test before, gives places to the busiest until then.
+    loop._obsloop.metrics.top_coroutines._taken.clear()
     snapshot = loop.snapshot()
     shown = snapshot["asyncio.eventloop.callback.time"]
     assert [name for (name,) in shown] == [*list(snapshot.coroutines)[:100], "_OTHER"]

@@ -1,7 +1,6 @@
 """The profile of waiting: where live tasks wait, weighted by time."""
 
 import asyncio
-import threading
 import time
 
 import pytest
@@ -10,10 +9,13 @@ import obsloop
 from obsloop.profile.data import total_ns
 from obsloop.tasks import census, waiting
 
+GO_ON = waiting.go_on
+
 
 @pytest.fixture(autouse=True)
-def nothing_yet():
-    """Each test begins and ends as a new process does."""
+def nothing_yet(monkeypatch):
+    """Each test begins and ends as a new process does. A service that an earlier test has started reads nothing."""
+    monkeypatch.setattr(waiting, "go_on", lambda: None)
     for forget in (waiting.forked, census.forked):
         forget()
     yield
@@ -39,7 +41,7 @@ def read(times):
     for i in range(times + 1):
         census.take_census()
         waiting._state.next_at = 0.0
-        waiting.go_on()
+        GO_ON()
         last = waiting._state.read_at or 0.0
         first = last if i == 0 else first
         time.sleep(0.05)
@@ -73,14 +75,11 @@ def test_a_task_adds_the_time_that_it_waits():
 
 def test_a_few_tasks_stand_for_all(monkeypatch):
     """However many tasks there are, so many are read, and the sum is that of all."""
-    monkeypatch.setattr(waiting, "_state", waiting._State())  # so that the first reading only begins
     read_of = []
     stack_of = waiting._stack_of
-    readers = []  # the threads that read: in another one, a service that an earlier test has started may read, too
 
     def counted(*args):
-        if threading.get_ident() in readers:
-            read_of.append(args[0])
+        read_of.append(args[0])
         return stack_of(*args)
 
     monkeypatch.setattr(waiting, "_stack_of", counted)
@@ -89,7 +88,7 @@ def test_a_few_tasks_stand_for_all(monkeypatch):
         event = asyncio.Event()
         tasks = [asyncio.create_task(handler(event)) for _ in range(1_000)]
         await asyncio.sleep(0.05)
-        seconds = await asyncio.to_thread(lambda: readers.append(threading.get_ident()) or read(2))
+        seconds = await asyncio.to_thread(read, 2)
         event.set()
         await asyncio.gather(*tasks)
         return seconds
@@ -101,7 +100,7 @@ def test_a_few_tasks_stand_for_all(monkeypatch):
 
 def test_the_pause_follows_the_cost():
     """After a reading that cost much, the next one comes later."""
-    waiting.go_on()
+    GO_ON()
     waiting._state.next_at = 0.0
     began, cpu = time.monotonic(), time.thread_time()
 
@@ -111,7 +110,7 @@ def test_the_pause_follows_the_cost():
 
     read, waiting._read = waiting._read, expensive
     try:
-        waiting.go_on()
+        GO_ON()
     finally:
         waiting._read = read
     assert waiting._state.next_at - began >= waiting.PAUSE_TIMES * 0.04
