@@ -56,7 +56,7 @@ def holders():
 
 def starved(events):
     """The findings about executors. A busy machine adds some about tasks that take long to yield."""
-    return [event for event in events.lints if event.finding == "executor_starved"]
+    return [event for event in events.lints if event.lint == "executor_starved"]
 
 
 async def until(condition):
