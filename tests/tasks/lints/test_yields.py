@@ -123,7 +123,8 @@ def test_a_task_that_gives_way_only_to_go_on_is_told_of(quick, told, stopping):
     assert (event.lint, event.task_name, event.name) == ("never_yields", "spinner", f"{__name__}.spin")
     assert event.duration >= 1.5
     assert event.started_at >= began
-    assert event.detail == f"at {__file__}:{spin.__code__.co_firstlineno + 2} in spin"
+    first = spin.__code__.co_firstlineno
+    assert event.detail in {f"at {__file__}:{first + line} in spin" for line in (1, 2)}  # it is in both lines
     assert "without ever waiting" in event.message
     assert found() == 1
 
