@@ -26,6 +26,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     attributes.py        attributes and names
 #     functions.py         a function's name and place, under its wrappers
 #     coroutines.py        a task's coroutine, and the line where it waits
+#     contexts.py          the `async with` blocks that a coroutine is in
 #     protocols.py         a transport's protocol, and its peer
 #     callbacks.py         from a handle to a name that a person understands
 #     frames.py            read another thread's frames in one step
@@ -97,6 +98,15 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     pprof.py             pprof's protobuf
 #   tasks/                 live tasks, seen from other threads
 #     census.py            all live tasks: their age, and where they wait
+#     asking.py            ask a task what state it is in
+#     chains.py            the coroutines of a task that await each other
+#     since.py             since when each task waits for its present future
+#     asyncio_waits.py     the coroutines of asyncio in which tasks wait: locks, queues, timers, sockets
+#     awaits.py            what a task waits for at the end of its chain
+#     graph.py             who awaits whom, the locks between them, and circles
+#     tracking.py          who created and who cancelled each task, for loops that ask for it
+#     lock_places.py       which line made each lock, for programs that ask for it
+#     describing.py        describe the tasks of one listing
 #     waiting.py           the profile of waiting
 #     lints/               detectors of tasks with something wrong
 #       runner.py          run the detectors, on a slice of the tasks at a time
@@ -181,6 +191,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     overview.py          the page /
 #     slow.py              the page /slow
 #     tasks.py             the page /tasks
+#     waits.py             who waits for whom, on that page
 #     profile.py           the page /profile
 #     flame.py             a flame graph without a script
 #     pprof.py             the paths /debug/pprof/

@@ -104,20 +104,21 @@ class Settings:
     (``obsloop.events.TaskLint``)."""
     never_yields_after: float | None = None
     """Seconds in one step after which a task does not let others run. Default: ten slow callbacks, but at least one
-    second, since a slow callback is reported as such before. A task that is runnable at every check is reported after
-    ten times as long, because computing in small steps is fine if it ends."""
+    second. A task that is runnable at every check is reported after ten times as long."""
     never_woken_after: float = 30.0
-    """Seconds after which a task is reported that waits for a future that nothing can complete. Long enough for code
-    that is about to pass the future on, short compared with the time that such a task would wait."""
+    """Seconds after which a task is reported that waits for a future that nothing can complete."""
     growing_after: float = 60.0
-    """Seconds during which the tasks of one kind must grow in number without a pause. A load that rises has mostly
-    reached its level by then."""
+    """Seconds during which the tasks of one kind must grow in number without a pause."""
     growing_by: int = 100
-    """By how many tasks they must have grown, and also to twice their number. Fewer are a nuisance, but no leak yet."""
+    """By how many tasks they must have grown, and also to twice their number."""
     starved_after: float = 1.0
-    """Seconds that a job waits for a worker of its executor, after which the executor is reported as starved."""
+    """Seconds that a job waits for a worker, after which its executor is reported as starved."""
     pprof: bool = True
     """Whether ``/debug/pprof/profile`` may sample this loop's thread while a client asks for it."""
+    track_tasks: bool = False
+    """Whether each task notes who created and who cancelled it, for ``/tasks``. Sets a task factory on the loop."""
+    track_locks: bool = False
+    """Whether locks, events and queues note the line that made them. Replaces ``__init__`` of asyncio's classes."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -248,6 +249,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "growing_by": _whole_number,
     "starved_after": _number,
     "pprof": _yes_or_no,
+    "track_tasks": _yes_or_no,
+    "track_locks": _yes_or_no,
 }
 
 
@@ -385,6 +388,8 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "growing_by": _check_count,
     "starved_after": _check_seconds,
     "pprof": _check_yes_or_no,
+    "track_tasks": _check_yes_or_no,
+    "track_locks": _check_yes_or_no,
 }
 
 _PARSE: dict[str, Callable[[str], Any]] = {

@@ -8,6 +8,7 @@ are kept, no frame and no task, for at most ``MAX_SAMPLED`` tasks; further ones 
 from __future__ import annotations
 
 import asyncio
+import operator
 import sys
 import weakref
 from typing import Any, NamedTuple
@@ -55,6 +56,18 @@ def sample(loop: Any, task: Any) -> None:
 def living() -> list[tuple[asyncio.Task[Any], Place]]:
     """Return the sampled tasks that are alive, done or not. From any thread; do not keep it."""
     return [(task, place) for ref, place in list(_sampled.values()) if (task := ref()) is not None]
+
+
+def places() -> dict[int, tuple[str, int, str]]:
+    """Return the place of each sampled task that is alive, by the task's ``id``. From any thread."""
+    entries = list(_sampled.values())
+    ids = list(map(id, map(operator.call, [ref for ref, _place in entries])))
+    gone = id(None)
+    return {
+        task_id: (place.filename, place.lineno, place.function)
+        for task_id, (_ref, place) in zip(ids, entries, strict=True)
+        if task_id != gone
+    }
 
 
 def _forget(ref: weakref.ref[asyncio.Task[Any]]) -> None:

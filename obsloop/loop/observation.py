@@ -30,6 +30,7 @@ from obsloop.probes.anyio_threads import Waits
 from obsloop.probes.collect import snapshot_of
 from obsloop.probes.network.servers import Servers
 from obsloop.probes.processes import Processes
+from obsloop.tasks import lock_places, tracking
 
 if TYPE_CHECKING:
     from obsloop.metrics.counters import Counters
@@ -284,6 +285,10 @@ def carry(loop: Any, obs: Observation) -> None:
     levels.choose(settings.metrics)
     _loops.add(loop)
     gc_probe.install()
+    if settings.track_tasks:
+        tracking.track(loop)
+    if settings.track_locks:
+        lock_places.begin()
     if settings.address is not None:
         service.ensure(
             settings.address,

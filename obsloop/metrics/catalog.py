@@ -62,6 +62,7 @@ DROPPED = (
     "profile",
     "span",
     "task_creation",
+    "task_cancellation",
     "task_lint",
     *(label.name for label in BOUNDED),
 )
@@ -367,8 +368,8 @@ METRICS: tuple[Metric, ...] = (
         "obsloop.dropped", "counter", "{item}",
         "What obsloop itself dropped: what was counted under _OTHER, by the label that had too many values; snapshots"
         " that a busy writer kept from being consistent; coroutine functions without a name of their own; exports that"
-        " failed; spans over the limit per minute; creations of tasks, and tasks with something wrong, for which there"
-        " was no more room.",
+        " failed; spans over the limit per minute; creations and cancellations of tasks, and tasks with something"
+        " wrong, for which there was no more room.",
         (Label("what", DROPPED),), "process", level="basic", from_start=True,
     ),
     Metric(

@@ -20,6 +20,7 @@ dropped = {
     "coroutine": 0,
     "task_lint": 0,
     "task_creation": 0,
+    "task_cancellation": 0,
     "profile": 0,
 }
 """How many items were dropped, mostly because a bounded table was full, by kind: ``obsloop.dropped``."""

@@ -61,6 +61,9 @@ polygon{fill:var(--fill)}
 .chips [aria-current]{color:var(--ink);font-weight:600}
 ul{padding-left:1.2em;margin:.3em 0}
 li{overflow-wrap:anywhere}
+.tree ul{list-style:none;padding-left:1.1em;margin:0;border-left:1px solid var(--edge)}
+.tree>ul{padding-left:0;border:0}
+.tree>ul>li{margin-top:.35em}
 @media(max-width:700px){
 body{padding:.6em .8em 2em}
 .rates,.rates tbody{width:100%}
@@ -73,7 +76,7 @@ body{padding:.6em .8em 2em}
 .list tr{border-bottom:1px solid var(--edge);padding:.45em 0}
 .list td,.list td+td:not(.n){border:0;padding:0 .9em 0 0;display:inline-block;min-width:0;max-width:100%}
 .list td:first-child{display:block;padding:0}
-.list td:empty{display:none}
+.list td:empty,.list td+td:empty:not(.n){display:none}
 .list td[data-name]::before{content:attr(data-name) " ";color:var(--dim);font-size:.87em}
 }
 """.strip()

@@ -11,10 +11,11 @@ from typing import Any
 
 from obsloop.base import gc_pause
 from obsloop.events import TaskLint
-from obsloop.service import executors, merging, source, text, workers
+from obsloop.service import executors, merging, source, text, waits, workers
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, place, table, wants
-from obsloop.tasks.census import MAX_SHOWN, TaskInfo, listing
+from obsloop.tasks.census import MAX_SHOWN, listing
+from obsloop.tasks.describing import TaskInfo
 from obsloop.tasks.lints import runner
 
 KEPT_SECONDS = 1.0
@@ -54,13 +55,19 @@ def report() -> dict[str, Any]:
     """Return the live tasks and the findings for JSON."""
     found, kept = listing(), runner.kept()
     groups = _groups(found.tasks)
+    connected = found.waits
     return {
         "process": os.getpid(),
         "taken_at": moment(time.time()),
         "not_shown": found.not_shown,
         "unseen": found.unseen,
         "not_looked_at": found.not_looked_at,
-        "tasks": [_shape(task) for task in gc_pause.breathing(found.tasks)],
+        "tasks": [
+            {**_shape(task), "id": i, "awaits": connected.awaits[i]}
+            for i, task in enumerate(gc_pause.breathing(found.tasks))
+        ],
+        "awaited_not_listed": connected.not_listed,
+        **waits.report(found.tasks, connected),
         "groups": groups[:MAX_GROUPS],
         "groups_left_out": max(0, len(groups) - MAX_GROUPS),
         "executors": executors.report(),
@@ -83,6 +90,8 @@ def _merged(reports: dict[int, dict[str, Any]]) -> dict[str, Any]:
         "tasks": listed[:MAX_SHOWN],
         "groups": groups[:MAX_GROUPS],
         "groups_left_out": merging.total(found, "groups_left_out") + max(0, len(groups) - MAX_GROUPS),
+        "awaited_not_listed": merging.total(found, "awaited_not_listed"),
+        **waits.merged(found),
         "executors": merging.joined(found, "executors"),
         "older_lints": merging.total(found, "older_lints") + max(0, len(lints) - MAX_LINTS),
         "lints": lints[:MAX_LINTS],
@@ -97,8 +106,17 @@ def _shape(task: TaskInfo) -> dict[str, Any]:
         "state": task.state,
         "cancelling": task.cancelling,
         "waits_for": None if task.waits_for is None else clean(task.waits_for),
+        "waiting_on": None if task.waiting_on is None else clean(task.waiting_on),
+        "waiting_seconds": task.waiting,
+        "waiting_resolution_seconds": task.waiting_resolution,
         "at": place(task.filename, task.lineno),
         "in": clean(task.function),
+        "own_at": place(task.place_filename, task.place_lineno),
+        "own_in": clean(task.place_function) or None,
+        "created_at": None if task.created_at is None else place(*task.created_at[:2]),
+        "created_in": None if task.created_at is None else clean(task.created_at[2]),
+        "created_by": None if task.created_by is None else clean(task.created_by),
+        "cancelled": None if task.cancelled is None else waits.cancellation(task.cancelled),
         "age_seconds": task.age,
         "age_resolution_seconds": task.age_resolution,
     }
@@ -141,7 +159,7 @@ def _groups(tasks: Sequence[TaskInfo]) -> list[dict[str, Any]]:
         group["tasks"] += 1
         if task.age > group["oldest_seconds"]:
             group["oldest_seconds"], group["oldest_task"] = task.age, clean(task.name)
-        state = f"waiting for {task.waits_for.partition(' ')[0]}" if task.waits_for else task.state
+        state = f"waiting for {waits.kind(task)}" if task.waits_for else task.state
         group["states"][clean(state)] = group["states"].get(clean(state), 0) + 1
     return sorted(groups.values(), key=lambda group: -group["oldest_seconds"])
 
@@ -161,7 +179,8 @@ def _page(request: Request, report: dict[str, Any]) -> Response:
     ]
     head = ("coroutine, and where it waits", "tasks", "oldest", "state", "loop", "oldest task")
     parts = [f'<p class="alarm">{escape(line)}</p>' for line in workers.stuck(report)]
-    parts += [_findings(report), executors.html(report["executors"])]
+    parts += [f'<p class="alarm">{escape(line)}</p>' for line in waits.circles(report)]
+    parts += [_findings(report), executors.html(report["executors"]), waits.locks_html(report)]
     parts.append(f"<h2>Tasks</h2>\n<p>Taken at {escape(report['taken_at'] or '')}.</p>")
     if groups:
         parts.append(table(head, groups, numbers=(1, 2)))
@@ -173,13 +192,14 @@ def _page(request: Request, report: dict[str, Any]) -> Response:
         parts.append(f"<p>And {report['not_shown']} more.</p>")
     if report["not_looked_at"]:
         parts.append(f"<p>{report['not_looked_at']} of them were counted but not examined; some may be done.</p>")
+    parts += [waits.tree_html(report), waits.cancellations_html(report)]
     if groups:
         parts.append(f"<details><summary>Each of these {len(report['tasks'])} tasks</summary>{_each(report)}</details>")
     return page(request, "obsloop: tasks", "\n".join(filter(None, parts)))
 
 
 def _each(report: dict[str, Any]) -> str:
-    head = ("task", "coroutine", "state", "at", "in", "seen for", "loop")
+    head = ("task", "coroutine", "state", "at", "in", "seen for", "loop", "created, cancelled")
     rows = [
         (
             escape(task["name"]),
@@ -189,6 +209,7 @@ def _each(report: dict[str, Any]) -> str:
             escape(task["in"]),
             _age(task),
             escape(workers.label(task)),
+            escape(waits.origin(task)),
         )
         for task in gc_pause.breathing(report["tasks"])
     ]
@@ -227,9 +248,13 @@ def _text(report: dict[str, Any]) -> str:
     counts = ((report["groups_left_out"], "more groups"), (report["not_shown"], "more tasks"))
     return text.joined(
         missing,
+        [line for each in waits.circles(report) for line in text.wrapped(each)],
         ["What is wrong with tasks", *lints] if lints else [],
         ["Executors", *pools] if pools else [],
         [f"Tasks, taken at {report['taken_at']}", *tasks, *(f"and {n} {what}" for n, what in counts if n)],
+        waits.locks_text(report),
+        waits.tree_text(report),
+        waits.cancellations_text(report),
     )
 
 
@@ -264,7 +289,7 @@ def _whose(event: dict[str, Any]) -> str:
 
 
 def _state(task: dict[str, Any]) -> str:
-    waits_for = f" for {task['waits_for']}" if task["waits_for"] else ""
+    waits_for = f" for {task['waiting_on'] or task['waits_for']}" if task["waits_for"] else ""
     return f"{task['state']}{waits_for}{', cancelling' if task['cancelling'] else ''}"
 
 

@@ -31,8 +31,13 @@ from obsloop.base.asyncio_private import C_TASK, private_tasks
 from obsloop.base.clock import REAL as monotonic_ns
 from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import goes_on, harmless
-from obsloop.introspect import attributes, coroutines, own_code
+from obsloop.introspect import attributes
 from obsloop.metrics import runs, self_metrics
+from obsloop.tasks import asking
+from obsloop.tasks.asking import TaskRef
+from obsloop.tasks.describing import Describer, Loops, TaskInfo
+from obsloop.tasks.graph import Waits
+from obsloop.tasks.since import Moment, Since, note
 
 MAX_SHOWN = 1_000
 MAX_KNOWN = 10_000
@@ -49,42 +54,6 @@ _C_TASK: Any = C_TASK or ()  # without C, no class is a subclass of it
 _deque: Any = deque
 _c_done: Callable[[Any], bool] = getattr(_C_TASK, "done", bool)
 _c_loop: Callable[[Any], Any] = getattr(_C_TASK, "get_loop", id)
-_TaskRef = weakref.ref["asyncio.Task[Any]"]
-_Moment = tuple[int, int | None]
-"""When a task was first seen, and by how many nanoseconds it may be older; None if unknown."""
-_Loops = dict[int, tuple[asyncio.AbstractEventLoop, str | None]]
-"""Loops and their names, by id."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskInfo:
-    """One live task, without its arguments and locals."""
-
-    loop_name: str | None
-    name: str
-    coroutine: str
-    """The coroutine function, with its module."""
-    state: str
-    """``running`` now; ``ready`` to run; ``waiting`` for a future; ``unknown`` for tasks that are not asyncio's own."""
-    cancelling: bool
-    """Whether its cancellation was requested."""
-    waits_for: str | None
-    """The class of the future that it waits for; for a task also its name."""
-    filename: str
-    """Where it waits or is, in the innermost coroutine. Empty if there is no Python source."""
-    lineno: int
-    function: str
-    place_filename: str
-    """Where the program's own code waits: the innermost such frame. Without own code, the innermost frame that is not
-    the standard library's. Empty if there is none."""
-    place_lineno: int
-    place_function: str
-    place_own: bool
-    """Whether it is the program's own code."""
-    age: float
-    """Seconds since it was first seen."""
-    age_resolution: float | None
-    """By how many seconds it may be older; None if unknown, for a task from before the first census."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +65,8 @@ class Listing:
     """How many more there are."""
     unseen: int = 0
     """How many of all these no census has seen: they are too new, or the census was full."""
+    waits: Waits = field(default_factory=Waits)
+    """How these tasks wait for each other, by their place in ``tasks``."""
     not_looked_at: int = 0
     """How many of ``unseen`` and ``not_shown`` were counted but not read, since there were too many. Some may be done,
     or belong to loops that do not run."""
@@ -105,8 +76,12 @@ class Listing:
 class _Census:
     """What the last census found. The next one replaces it as a whole."""
 
-    first_seen: dict[_TaskRef, _Moment] = field(default_factory=dict[_TaskRef, _Moment])
+    first_seen: dict[TaskRef, Moment] = field(default_factory=dict[TaskRef, Moment])
     """The oldest first."""
+    waits: dict[TaskRef, Since] = field(default_factory=dict[TaskRef, Since])
+    """Since when each has waited for its present future."""
+    taken_ns: int | None = None
+    """When the last census looked at what tasks wait for."""
     complete_ns: int | None = None
     """When the last census that could keep every task was taken: a task that is new since then is younger than that."""
 
@@ -161,11 +136,11 @@ def forked() -> None:
     _census_ns = 0
 
 
-def _listing(limit: int, loops: _Loops, census: _Census) -> Listing:
+def _listing(limit: int, loops: Loops, census: _Census) -> Listing:
     if not loops:
         return Listing()
     first_seen = census.first_seen
-    chosen: list[_TaskRef] = []
+    chosen: list[TaskRef] = []
     known = lasting = 0
     for chunk in _chunks(first_seen):  # the oldest first
         living, loop_ids = _living(chunk)
@@ -189,17 +164,15 @@ def _listing(limit: int, loops: _Loops, census: _Census) -> Listing:
     not_looked_at = max(0, len(references) - walked - max(0, lasting - met))
     del references
     now_ns = monotonic_ns()
-    new: _Moment = (now_ns, None if census.complete_ns is None else now_ns - census.complete_ns)
-    tasks: list[TaskInfo] = []
+    new: Moment = (now_ns, None if census.complete_ns is None else now_ns - census.complete_ns)
+    describer = Describer(loops, now_ns, census.taken_ns)
     for ref in gc_pause.breathing(chosen):
         with harmless:  # a task of the program's own class that behaves differently
-            info = _describe(ref, loops, now_ns, census.first_seen.get(ref, new))
-            if info is not None:
-                tasks.append(info)
-    # Tasks of the same census are in the order of the numbers in their default names.
-    tasks.sort(key=lambda info: (-info.age, len(info.name), info.name))
+            describer.add(ref, first_seen.get(ref, new), census.waits.get(ref), known=ref in first_seen)
+    tasks, waits = describer.result()
     return Listing(
         tasks=tasks,
+        waits=waits,
         not_shown=known + unseen + not_looked_at - len(chosen),
         unseen=unseen + not_looked_at,
         not_looked_at=not_looked_at,
@@ -223,8 +196,8 @@ def _counted(census: _Census, loops: list[asyncio.AbstractEventLoop], *, first: 
     references = _references(loops)
     now_ns = monotonic_ns()
     complete_ns = census.complete_ns
-    fresh: _Moment = (now_ns, None if first or complete_ns is None else now_ns - complete_ns)
-    first_seen: dict[_TaskRef, _Moment] = {}
+    fresh: Moment = (now_ns, None if first or complete_ns is None else now_ns - complete_ns)
+    first_seen: dict[TaskRef, Moment] = {}
     for chunk in _chunks(census.first_seen):
         for ref in _living(chunk)[0]:
             first_seen[ref] = census.first_seen[ref]
@@ -236,12 +209,23 @@ def _counted(census: _Census, loops: list[asyncio.AbstractEventLoop], *, first: 
         if len(new) > room:
             complete = False
             break
-    return _Census(first_seen=first_seen, complete_ns=began_ns if complete else complete_ns)
+    waits: dict[TaskRef, Since] = {}
+    taken_ns = monotonic_ns()
+    before_ns = census.taken_ns
+    for chunk in _chunks(first_seen):
+        kept, changed, at_ns = note(chunk, census.waits, monotonic_ns)
+        waits.update(kept)
+        later: Moment = (at_ns, None if before_ns is None else at_ns - before_ns)
+        for ref, future in changed:
+            waits[ref] = future, later if ref in census.first_seen else (at_ns, first_seen[ref][1])
+    return _Census(
+        first_seen=first_seen, waits=waits, taken_ns=taken_ns, complete_ns=began_ns if complete else complete_ns
+    )
 
 
-def _loops() -> _Loops:
+def _loops() -> Loops:
     """Return the running loops, including those in whose callbacks other loops run."""
-    found: _Loops = {}
+    found: Loops = {}
     for innermost in list(runs.runs.values()):
         run: runs.Run | None = innermost
         while run is not None:
@@ -253,14 +237,14 @@ def _loops() -> _Loops:
     return found
 
 
-def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
+def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[TaskRef]:
     """Return every task of ``loops``; up to Python 3.13, of all loops, including tasks that are done.
 
     ``asyncio.all_tasks`` works from other threads only from 3.14 on. Before, it starts again, up to a thousand times,
     if the loop's thread makes or ends a task meanwhile. Copying the set below it is one step that nothing interrupts.
     """
     if sys.version_info >= (3, 14):
-        found: list[_TaskRef] = []
+        found: list[TaskRef] = []
         for loop in loops:
             with harmless:
                 # In one step: the set of all tasks is gone before another thread runs, and no task dies with it.
@@ -269,17 +253,17 @@ def _references(loops: Iterable[asyncio.AbstractEventLoop]) -> list[_TaskRef]:
     if sys.version_info < (3, 12):
         return list(private_tasks._all_tasks.data)
     eager = list(private_tasks._eager_tasks)  # those in their first step, which the weak set gets afterwards
-    scheduled: set[_TaskRef] = private_tasks._scheduled_tasks.data
+    scheduled: set[TaskRef] = private_tasks._scheduled_tasks.data
     return [*(ref for ref in map(weakref.ref, eager) if ref not in scheduled), *list(scheduled)]
 
 
-def _chunks(references: Iterable[_TaskRef]) -> Iterator[list[_TaskRef]]:
+def _chunks(references: Iterable[TaskRef]) -> Iterator[list[TaskRef]]:
     """Yield the references in lists that are read in one step each, and let other threads run now and then."""
     rest = iter(references)
     return gc_pause.breathing(iter(lambda: list(islice(rest, _CHUNK)), []))
 
 
-def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
+def _living(chunk: list[TaskRef]) -> tuple[list[TaskRef], list[int]]:
     """Return those references whose tasks are neither done nor gone, and the ``id`` of each task's loop."""
     tasks: list[Any] = []
     kinds: list[type[Any]] = []
@@ -300,85 +284,8 @@ def _living(chunk: list[_TaskRef]) -> tuple[list[_TaskRef], list[int]]:
     living = list(compress(compress(chunk, own), pending))
     for ref, kind, is_own in zip(chunk, kinds, own, strict=True):
         if not is_own and kind is not NoneType:  # a task in Python
-            loop_id = _loop_id(ref)
+            loop_id = asking.loop_id(ref)
             if loop_id is not None:
                 living.append(ref)
                 loop_ids.append(loop_id)
     return living, loop_ids
-
-
-def _loop_id(ref: _TaskRef) -> int | None:
-    """Return the id of the task's loop; None if the task is done or gone."""
-    task = ref()
-    try:
-        return None if task is None or _ask(task, "done") else id(_ask(task, "get_loop"))
-    except BaseException as error:
-        if goes_on(error):
-            raise
-        return None
-
-
-def _describe(ref: _TaskRef, loops: _Loops, now_ns: int, moment: _Moment) -> TaskInfo | None:
-    """Describe the task; return None if it is done or gone by now."""
-    task = ref()
-    loop_id = _loop_id(ref)
-    if task is None or loop_id is None:
-        return None
-    loop, loop_name = loops[loop_id]
-    seen_ns, resolution_ns = moment
-    state, waits_for = _state(task, loop)
-    site = coroutines.site_of_task(task)
-    # Do not call `get_coro` of asyncio's own tasks: in CPython 3.12.1 that crashes if an eager task ends meanwhile.
-    own = attributes.is_a(task, coroutines.TASKS)
-    places = coroutines.waiting_places(coroutines.coroutine_of(task) if own else task.get_coro())
-    nowhere = "", 0, ""
-    filename, lineno, function = places[-1] if places else nowhere
-    rule = getattr(getattr(loop, "_obsloop", None), "own_code", own_code.DEFAULT)
-    own_place = next((place for place in reversed(places) if rule.is_own(place[0])), None)
-    others = (place for place in reversed(places) if not own_code.is_standard(place[0]))
-    place = own_place or next(others, nowhere)
-    return TaskInfo(
-        loop_name=loop_name,
-        name=site.task_name or "",
-        coroutine=site.name,
-        state=state,
-        cancelling=_ask(task, "cancelling") > 0,
-        waits_for=waits_for,
-        filename=filename,
-        lineno=lineno,
-        function=function,
-        place_filename=place[0],
-        place_lineno=place[1],
-        place_function=place[2],
-        place_own=own_place is not None,
-        age=max(0, now_ns - seen_ns) / 1e9,
-        age_resolution=None if resolution_ns is None else max(0, resolution_ns) / 1e9,
-    )
-
-
-def _state(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> tuple[str, str | None]:
-    """Return its state and what it waits for. asyncio shows any thread the current task of any loop."""
-    if asyncio.current_task(loop) is task:
-        return "running", None
-    if not attributes.is_a(task, coroutines.TASKS):
-        return "unknown", None
-    future = attributes.get(task, "_fut_waiter")
-    if future is None:
-        return "ready", None
-    try:
-        if _ask(future, "done"):
-            return "ready", None
-    except BaseException as error:  # a future of the program's own class; the task waits for it in any case
-        if goes_on(error):
-            raise
-    kind = type(future).__name__
-    of_whom = f" {coroutines.site_of_task(future).task_name}" if attributes.is_a(future, coroutines.TASKS) else ""
-    return "waiting", kind + of_whom
-
-
-def _ask(future: Any, method: str) -> Any:
-    """Call asyncio's own method, not that of a program's subclass, which may not be made for this thread."""
-    try:
-        return getattr(asyncio.Task, method)(future)
-    except TypeError:  # not asyncio's own kind of task or future
-        return getattr(future, method)()

@@ -19,7 +19,8 @@ from obsloop.metrics import self_metrics
 from obsloop.profile import windows
 from obsloop.profile.data import Frame, Labels, Profile
 from obsloop.profile.labels import labels, task_label
-from obsloop.tasks import census
+from obsloop.tasks import asking, census
+from obsloop.tasks.describing import Loops
 from obsloop.tasks.lints import scan
 
 MAX_READ = 50
@@ -90,19 +91,17 @@ def _read(state: _State, now: float, passed: float) -> None:
             state.recent.add(now, frames, labelled, ns)
 
 
-def _stack_of(
-    ref: Any, loops: census._Loops, files: dict[Any, tuple[str, bool]]
-) -> tuple[tuple[Frame, ...], Labels] | None:
+def _stack_of(ref: Any, loops: Loops, files: dict[Any, tuple[str, bool]]) -> tuple[tuple[Frame, ...], Labels] | None:
     """Return where a task waits, from its coroutine to the innermost own frame; None if it does not wait.
 
     ``files`` keeps what was found out about each file.
     """
     task = ref()
-    loop_id = census._loop_id(ref)
+    loop_id = asking.loop_id(ref)
     if task is None or loop_id not in loops or not attributes.is_a(task, coroutines.TASKS):
         return None
     loop, loop_name = loops[loop_id]
-    state, waits_for = census._state(task, loop)
+    state, waits_for = asking.state_of(task, loop)
     if state != "waiting":
         return None
     rule = getattr(getattr(loop, "_obsloop", None), "own_code", own_code.DEFAULT)

@@ -29,6 +29,7 @@ from obsloop.base.asyncio_private import C_FUTURE, C_TASK, private_base_events, 
 from obsloop.base.guarded import harmless
 from obsloop.introspect import attributes, coroutines
 from obsloop.metrics.self_metrics import dropped
+from obsloop.tasks import since
 from obsloop.tasks.lints import findings, scan
 from obsloop.tasks.lints.scan import TaskScan
 
@@ -183,7 +184,7 @@ class NeverWoken:
         if held and not found.variables:
             return 0, False
         future = scan.waiter_of(task)
-        if attributes.class_of(future) not in _PLAIN or future.done() or weakref.getweakrefcount(future):
+        if attributes.class_of(future) not in _PLAIN or future.done() or since.foreign_refs(future):
             return 0, False
         if held and (_is_for_a_run(task) or _has_a_timeout(task)):
             return 0, False
