@@ -188,6 +188,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     workers.py           one report of the reports of all workers
 #     merging.py           add them up
 #     culprits.py          the culprits of blocks, on each page
+#     blocks.py            the blocks that last, and the last one of each loop
 #     overview.py          the page /
 #     slow.py              the page /slow
 #     tasks.py             the page /tasks
@@ -208,8 +209,24 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #   integrations/          front doors for programs that do not import obsloop
 #     autoload.py          observe every new loop of this process
 #     pytest_plugin.py     fail a test that blocks its loop
+#   top/                   obsloop top: observed processes in a terminal
+#     target.py            what to show: all groups, one, one process, or a URL
+#     shapes.py            take what is needed from answers of other processes
+#     source.py            what a reading has
+#     groups.py            find the groups' folders
+#     local.py             read the groups of this machine
+#     remote.py            read a service at a URL
+#     cells.py             tables for a terminal of any width
+#     overview.py          the overview: a row for each loop of each worker
+#     lists.py             culprits, executors, lints
+#     tasks.py             tasks, grouped or as a tree
+#     once.py              a table or JSON for scripts
+#     app.py               the application, with Textual
+#     lines.py             its widget for tables
+#     help.py              its page of keys
 #   cli/                   the command `obsloop`
 #     run.py               obsloop run
+#     top.py               obsloop top
 #     servers.py           would this command use uvloop?
 #     bootstrap/sitecustomize.py  Python runs this first in each process under `obsloop run`
 #   asgi.py                middleware: how each request used the loop

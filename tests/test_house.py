@@ -23,7 +23,7 @@ FLOORS = (
     {"blocking"},
     {"group"},
     {"service"},
-    {"loop"},
+    {"loop", "top"},
     {"integrations", "cli", "asgi", "testing"},
     {"__init__", "__main__"},
     {"obsloop_exporters"},

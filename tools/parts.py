@@ -37,6 +37,7 @@ PROGRAMS = {
     "node": ("node", "npm"),
     "chromium": ("chromium",),
     "go-pprof": ("pprof",),
+    "tmux": ("tmux",),
 }
 """Part -> the programs that the tests start."""
 

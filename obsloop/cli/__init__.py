@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from obsloop.base.suggest import nearest
-from obsloop.cli import run
+from obsloop.cli import run, top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == ["run"]:
             # Not argparse's subcommands: it would take options of the program for options of obsloop.
             return run.main(words[1:])
+        if words[:1] == ["top"]:
+            return top.main(words[1:])
         parser = _parser()
         arguments, unknown = parser.parse_known_args(words)
         if unknown or (arguments.command and not arguments.version):
@@ -50,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
             "commands:\n"
-            "  run    run a program, unchanged, on an observed loop: `obsloop run --help`\n\n"
+            "  run    run a program, unchanged, on an observed loop: `obsloop run --help`\n"
+            "  top    watch observed processes in the terminal: `obsloop top --help`\n\n"
             "example:\n"
             "  obsloop run uvicorn app:app & curl http://127.0.0.1:9464/metrics"
         ),
@@ -64,7 +67,7 @@ def _wrong(words: Sequence[str], unknown: Sequence[str]) -> str:
     """Return what is wrong with a command line that does not begin with a command, and what to write."""
     word = words[0]
     if not word.startswith("-"):
-        near = nearest(word, ("run",))
+        near = nearest(word, ("run", "top"))
         return f"there is no command {word!r}. " + (
             f"Did you mean {near}?" if near else f"To run a program, write: obsloop run {shlex.join(words)}"
         )

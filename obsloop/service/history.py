@@ -17,7 +17,7 @@ from obsloop.metrics.snapshot import Histogram, Snapshot
 from obsloop.probes.collect import snapshots
 
 STEP_SECONDS = 5.0
-WINDOWS = {"1m": 60.0, "5m": 300.0}
+WINDOWS = {"10s": 10.0, "1m": 60.0, "5m": 300.0}
 """Window -> its length in seconds."""
 MAX_LOOPS = 16
 """So many loops are kept in one sample, the running ones first."""
@@ -29,7 +29,7 @@ _SLACK = STEP_SECONDS / 2
 
 
 class Point(NamedTuple):
-    """The counters of one loop at one moment, in seconds."""
+    """The counters of one loop at one moment. Times are in seconds."""
 
     at: float
     """By `clock.seconds`."""
@@ -39,6 +39,7 @@ class Point(NamedTuple):
     """Including the block that still lasts."""
     lag: Histogram | None
     """None if the loop does not measure it."""
+    iterations: float = 0.0
 
 
 class Rates(NamedTuple):
@@ -50,6 +51,8 @@ class Rates(NamedTuple):
     lag_p99: float | None
     """In seconds; also None if the lag is not measured."""
     utilization: float | None
+    iterations: float | None
+    """Per second."""
 
 
 _points: deque[dict[str, Point]] = deque(maxlen=_KEPT)
@@ -94,12 +97,13 @@ def between(one: Point, other: Point) -> Rates:
     ran = other.ran - one.ran
     seconds = other.at - one.at
     if ran <= 0:
-        return Rates(seconds, None, None, None)
+        return Rates(seconds, None, None, None, None)
     return Rates(
         seconds,
         min(1.0, max(0.0, other.blocked - one.blocked) / ran),
         None if other.lag is None else _quantile(0.99, one.lag, other.lag),
         min(1.0, max(0.0, 1 - (other.idle - one.idle) / ran)),
+        max(0.0, other.iterations - one.iterations) / ran,
     )
 
 
@@ -121,6 +125,7 @@ def _point(snapshot: Snapshot, now: float, slow_after: float) -> Point:
         float(snapshot.value("asyncio.eventloop.time", "idle")),
         float(blocked),
         lag if isinstance(lag, Histogram) else None,
+        float(snapshot.value("asyncio.eventloop.iterations")),
     )
 
 

@@ -8,11 +8,9 @@ from typing import Any
 
 from obsloop.base import clock
 from obsloop.blocking import totals
-from obsloop.blocking.recent import kept
-from obsloop.events import LoopBlocked
-from obsloop.metrics.snapshot import Snapshot
+from obsloop.metrics.snapshot import Histogram, Snapshot
 from obsloop.probes.collect import snapshots
-from obsloop.service import culprits, executors, history, merging, source, text, workers
+from obsloop.service import blocks, culprits, executors, history, merging, source, text, workers
 from obsloop.service.history import Point, Rates
 from obsloop.service.messages import Request, Response
 from obsloop.service.pages import answer, clean, moment, page, table, wants
@@ -35,6 +33,9 @@ _ROWS = (
     ("utilization", "utilization", 0.2, (0.8, 0.95)),
 )
 """What a person reads, the key, what fills a chart at least, and from where on a value is in the colours of alarm."""
+
+_SHOWN = ("1m", "5m")
+"""The windows that a page shows; the shortest one is for programs that ask again and again."""
 
 _answers: dict[tuple[str, frozenset[str], int | None], tuple[int, float, Response]] = {}
 """Format, served paths and worker -> the process, until when the answer is kept, and the answer."""
@@ -72,7 +73,10 @@ def report(served: frozenset[str] = frozenset()) -> dict[str, Any]:
     }
     if not served or "/slow" in served:
         sums = totals.totals()
-        shown["blocked_now"] = _blocked_now(found)
+        shown["blocked_now"] = blocks.lasting(found, MAX_BLOCKED)
+        last = blocks.last()
+        for loop in shown["loops"]:
+            loop["last_block"] = last.get(loop["loop"])
         shown["culprits"] = culprits.report(sums, MAX_CULPRITS)
         shown["culprits_left_out"] = max(0, len(sums.groups) - MAX_CULPRITS)
     if not served or "/tasks" in served:
@@ -130,6 +134,8 @@ def _loop(name: str, now: Point, snapshot: Snapshot) -> dict[str, Any]:
         "running": snapshot.running,
         "uvloop": snapshot.partial,
         "blocked_seconds": snapshot.blocked_time,
+        "tasks": _sum(snapshot, "asyncio.task.active"),
+        "queued_jobs": _sum(snapshot, "asyncio.executor.queue.length"),
         "windows": {window: _rates(history.over(found, length)) for window, length in history.WINDOWS.items()},
         "steps": {
             "step_seconds": history.STEP_SECONDS,
@@ -140,33 +146,20 @@ def _loop(name: str, now: Point, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
+def _sum(snapshot: Snapshot, metric: str) -> int | None:
+    """Return the sum of a metric's points; None if the loop does not measure it."""
+    points = snapshot.data.get(metric)
+    return None if points is None else int(sum(value for value in points.values() if not isinstance(value, Histogram)))
+
+
 def _rates(rates: Rates) -> dict[str, Any]:
     return {
         "seconds": rates.seconds,
         "blocked_share": rates.blocked_share,
         "lag_p99_seconds": rates.lag_p99,
         "utilization": rates.utilization,
+        "iterations_per_second": rates.iterations,
     }
-
-
-def _blocked_now(found: dict[str, Snapshot]) -> list[dict[str, Any]]:
-    """Return the blocks that last, the longest first."""
-    events = kept()
-    lasting: list[dict[str, Any]] = [
-        {
-            "loop": clean(event.loop_name),
-            "seconds": event.duration + since,
-            "function": clean(event.culprit_function) or culprits.MANY,
-            "file": source.where(event.culprit_filename, event.culprit_lineno) or None,
-            "cause": event.cause,
-            "task": None if event.task_name is None else clean(event.task_name),
-            "stack": source.frames(event.samples[-1][1]) if event.samples else [],
-        }
-        for event, since in zip(events.events, events.since, strict=True)
-        # A loop that went away while it was blocked has no end of its block.
-        if isinstance(event, LoopBlocked) and event.loop_name in found and found[event.loop_name].blocked_time > 0
-    ]
-    return sorted(lasting, key=lambda block: -block["seconds"])[:MAX_BLOCKED]
 
 
 # As a page
@@ -231,7 +224,7 @@ _UVLOOP = "uvloop's own loop: callbacks, finished tasks and connections are not 
 
 
 def _loop_html(loop: dict[str, Any]) -> str:
-    minute, minutes = (loop["windows"][name] for name in history.WINDOWS)
+    minute, minutes = (loop["windows"][name] for name in _SHOWN)
     rows = [
         f'<tr><th scope="row">{label}</th>'
         + "".join(
@@ -355,7 +348,7 @@ def _loops_lines(loops: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _loop_lines(loop: dict[str, Any]) -> list[str]:
-    minute, minutes = (loop["windows"][name] for name in history.WINDOWS)
+    minute, minutes = (loop["windows"][name] for name in _SHOWN)
     head = (
         text.cut(f"Loop {workers.label(loop)}", 30), f"last {_length(minute, 60)}", "",
         f"last {_length(minutes, 300)}", "",

@@ -37,8 +37,20 @@ def test_rates_are_of_what_happened_between_two_points():
 
 def test_a_loop_that_did_not_run_has_no_rates():
     """None, not zero; and a loop without lag has the others."""
-    assert history.between(Point(1.0, 5.0, 0.0, 0.0, None), Point(2.0, 5.0, 0.0, 0.0, None)) == (1.0, None, None, None)
-    assert history.between(Point(1.0, 5.0, 0.0, 0.0, None), Point(2.0, 6.0, 1.0, 0.0, None)) == (1.0, 0.0, None, 0.0)
+    assert history.between(Point(1.0, 5.0, 0.0, 0.0, None), Point(2.0, 5.0, 0.0, 0.0, None)) == (
+        1.0,
+        None,
+        None,
+        None,
+        None,
+    )
+    assert history.between(Point(1.0, 5.0, 0.0, 0.0, None), Point(2.0, 6.0, 1.0, 0.0, None)) == (
+        1.0,
+        0.0,
+        None,
+        0.0,
+        0.0,
+    )
 
 
 def test_a_window_begins_at_its_length_or_with_the_first_point():
