@@ -27,10 +27,9 @@ def main(argv: Sequence[str]) -> int:
     except target.TargetError as error:
         parser.error(str(error))
     once = options.once or options.json
-    if not once:
-        if problem := _no_application():
-            print(f"obsloop top: {problem}", file=sys.stderr)
-            return 2
+    if not once and (problem := _no_application()):
+        print(f"obsloop top: {problem}", file=sys.stderr)
+        return 2
     from obsloop.top.source import Source, SourceError  # noqa: PLC0415  (as above)
 
     source: Source

@@ -28,6 +28,8 @@ TASKS = 2
 TASK_SECONDS = 1.0
 """The pause between two listings of tasks."""
 KEYS = "1-5 view  / filter  s sort  t tree  enter details  space pause  ? help  q quit"
+MAX_PARTS = 10
+"""A line of the details that is too long is continued in so many lines."""
 _BARS = 3  # title, views, keys
 
 
@@ -313,17 +315,14 @@ class Top(App[int]):
 
 def _wrapped(line: str, width: int) -> list[str]:
     """Return a line in parts that fit."""
-    if text.width(line) <= width:
-        return [line]
     parts: list[str] = []
-    rest = line
-    while rest and len(parts) < 10:
-        part = rest
+    while line and len(parts) < MAX_PARTS:
+        part = line[:width]
         while text.width(part) > width:
-            part = part[: max(1, len(part) - 1)] if text.width(part) < 2 * width else part[: 2 * width]
+            part = part[:-1]
         parts.append(part)
-        rest = rest[len(part) :]
-    return parts
+        line = line[len(part) :]
+    return parts or [""]
 
 
 def show(source: Source) -> int:

@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 TEXT = """\
-obsloop top: which loops are blocked, by what, and what waits. Any key goes back.
+obsloop top: what blocks loops, and what waits. Any key goes back.
 
  1 2 3 4 5   overview, culprits, tasks, executors, lints   (tab: the next one)
  up down     choose a row; what is known of it stands below  (also k and j)
