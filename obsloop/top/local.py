@@ -210,6 +210,7 @@ def _tasks(reports: dict[int, Entry]) -> Entry:
     return {
         "tasks": sorted(merging.joined(found, "tasks"), key=lambda task: -task["age_seconds"]),
         "groups": merging.task_groups(merging.joined(found, "groups")),
+        "circles": merging.joined(found, "circles"),
         "not_shown": merging.total(found, "not_shown"),
     }
 

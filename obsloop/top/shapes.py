@@ -158,17 +158,21 @@ LINTS = entries(
 TASKS = entries(
     {
         **_WHOSE,
-        "number": maybe_whole,
-        "awaited_by": whole_numbers,
+        "id": maybe_whole,
+        "awaits": whole_numbers,
         "name": text,
         "coroutine": text,
         "state": text,
         "cancelling": truth,
         "waits_for": text,
+        "waiting_on": text,
+        "waiting_seconds": number,
         "at": text,
         "in": text,
-        "place": text,
-        "chain": entries({"at": text, "in": text, "own": truth}, MAX_NESTED),
+        "own_at": text,
+        "own_in": text,
+        "created_at": text,
+        "created_in": text,
         "age_seconds": plain,
     }
 )
@@ -215,5 +219,6 @@ def tasks(raw: Any) -> Entry:
     return {
         "tasks": TASKS(found.get("tasks")),
         "groups": GROUPS(found.get("groups")),
+        "circles": entries({**_WHOSE, "text": text}, MAX_NESTED)(found.get("circles")),
         "not_shown": whole(found.get("not_shown")),
     }

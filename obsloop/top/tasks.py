@@ -19,8 +19,8 @@ _TREE = (
     Column("AGE", right=True),
     Column("STATE", most=9),
     Column("WORKER", most=10),
-    Column("TASK AND WHAT IT AWAITS", share=3),
-    Column("WHERE", share=2, end=True),
+    Column("TASK, AND BELOW IT WHAT IT AWAITS", share=1),
+    Column("WAITS FOR", share=1),
 )
 ORDERS = ("oldest", "tasks", "newest")
 MAX_DEEP = 50
@@ -68,14 +68,15 @@ def _forest(group: Group, tasks: list[Entry], order: str) -> list[Row]:
     known: dict[_Key, Entry] = {}
     for i, task in enumerate(tasks):
         # A service of an older version gives no numbers: then no task stands under another.
-        known[task["worker"], task["number"] if task["number"] is not None else -1 - i] = task
+        known[task["worker"], task["id"] if task["id"] is not None else -1 - i] = task
     parents: dict[_Key, _Key] = {}
     below: dict[_Key, list[_Key]] = {}
-    for key, task in known.items():
-        above = next((up for n in task["awaited_by"] if (up := (key[0], n)) in known and up != key), None)
-        if above is not None and not _is_above(parents, key, above):
-            parents[key] = above
-            below.setdefault(above, []).append(key)
+    for above, task in known.items():
+        for key in ((above[0], each) for each in task["awaits"]):
+            # A task that several await stands under the first of them.
+            if key in known and key not in parents and not _is_above(parents, key, above):
+                parents[key] = above
+                below.setdefault(above, []).append(key)
     sizes: dict[_Key, int] = {}
 
     def size(key: _Key) -> int:
@@ -107,29 +108,28 @@ def _is_above(parents: dict[_Key, _Key], key: _Key, other: _Key) -> bool:
 
 
 def _task(group: Group, key: _Key, task: Entry, depth: int, below: list[_Key]) -> Row:
-    chain = [each["in"] for each in task["chain"] if each["in"]]
-    inner = [cells.short(name) for name in chain[1:]]
-    shown = " > ".join([cells.short(task["coroutine"]), *inner])
-    state = f"{task['state']} for {task['waits_for']}" if task["waits_for"] else task["state"]
+    waits = task["waiting_on"] or task["waits_for"]
+    state = f"{task['state']} for {waits}" if waits else str(task["state"])
+    if task["waiting_seconds"]:
+        state += f", since {cells.age(task['waiting_seconds'])}"
     if task["cancelling"]:
-        state += ", its cancellation was requested"
+        state += "; its cancellation was requested"
     if below:
-        state += f", awaits {len(below)} task{'s' if len(below) > 1 else ''}"
+        state += f"; below it: {len(below)} task{'s' if len(below) > 1 else ''}"
     detail = [
         f"{task['name']}: {task['coroutine']}, {cells.whose(task)} of {group.label}",
         f"{state}; {cells.age(task['age_seconds'])} old",
+        *(f"at {task[at]} in {task[where]}" for at, where in (("own_at", "own_in"), ("at", "in")) if task[at]),
+        *([f"created at {task['created_at']} in {task['created_in']}"] if task["created_at"] else []),
     ]
-    detail += [f"  {'  ' * i}{each['in']} at {each['at']}" for i, each in enumerate(task["chain"])]
-    if not task["chain"] and task["at"]:
-        detail.append(f"  {task['in']} at {task['at']}")
     return Row(
         (group.name, *key, task["name"], task["coroutine"]),
         (
             cells.age(task["age_seconds"]),
             "cancelling" if task["cancelling"] else task["state"],
             cells.whose(task),
-            f"{'  ' * (depth - 1)}{'└ ' if depth else ''}{task['name']} {shown}".rstrip(),
-            task["place"] or task["at"],
+            f"{'  ' * (depth - 1)}{'└ ' if depth else ''}{task['name']} {cells.short(task['coroutine'])}",
+            waits or task["own_at"] or task["at"],
         ),
         {},
         detail,
@@ -138,4 +138,9 @@ def _task(group: Group, key: _Key, task: Entry, depth: int, below: list[_Key]) -
 
 def _notes(reading: Reading) -> list[str]:
     left = sum(group.tasks["not_shown"] for group in reading.groups if group.tasks)
-    return [*missing(reading), *([f"And {left} more tasks."] if left else [])]
+    circles = [
+        f"These wait for each other and cannot go on ({cells.whose(circle)}): {circle['text']}"
+        for group in reading.groups
+        for circle in (group.tasks["circles"] if group.tasks else ())
+    ]
+    return [*circles, *missing(reading), *([f"And {left} more tasks."] if left else [])]
