@@ -310,7 +310,7 @@ class Top(App[int]):
         words = text.cut(words, max(20, self.size.width))
         if self._bars.get(name) != words:
             self._bars[name] = words
-            self.query_one(f"#{name}", Static).update(words)
+            self.query_one(f"#{name}", Static).update(words, layout=False)  # its size stays
 
 
 def _wrapped(line: str, width: int) -> list[str]:

@@ -103,6 +103,8 @@ def duration(value: float | None) -> str:
     """Return a duration, in at most seven columns."""
     if value is None:
         return "-"
+    if value < 0.0001:
+        return "<0.1 ms" if value > 0 else "0 ms"
     return f"{value / 60:.0f} min" if value >= 600 else text.seconds(value)
 
 
