@@ -316,7 +316,7 @@ def _doing(task: _Report) -> str:
 
 def _kind(lock: _Report) -> str:
     """Return the object's class, if it is not asyncio's own."""
-    return "" if lock["class"].startswith("asyncio.") else lock["class"]
+    return "" if lock["class"].startswith("asyncio.") else str(lock["class"])
 
 
 def _made(lock: _Report) -> str:

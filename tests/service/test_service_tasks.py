@@ -45,6 +45,10 @@ obsloop.run(main())
     assert task.pop("age_seconds") >= 0
     assert task.pop("age_resolution_seconds") >= 0
     assert task.pop("at").startswith("<string>:")
+    assert task.pop("own_at").startswith("<string>:")
+    assert task.pop("waiting_seconds") >= 0
+    assert task.pop("waiting_resolution_seconds") >= 0
+    assert isinstance(task.pop("id"), int)
     assert task == {
         "loop": "main",
         "name": "worker 7",
@@ -52,7 +56,14 @@ obsloop.run(main())
         "state": "waiting",
         "cancelling": False,
         "waits_for": "Future",
+        "waiting_on": "future",
         "in": "inner",
+        "own_in": "inner",
+        "awaits": [],
+        "created_at": None,
+        "created_in": None,
+        "created_by": None,
+        "cancelled": None,
     }
 
 
