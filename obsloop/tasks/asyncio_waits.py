@@ -111,7 +111,7 @@ def timer_of(held: Iterable[Any]) -> float | None:
     """Return when the first timer ends, by the loop's clock; None if there is no timer."""
     for obj in held:
         if find(class_of(obj), "when") is not None and find(class_of(obj), "_when") is not None:
-            when = get(obj, "_when")
+            when: Any = get(obj, "_when")
             if when is None and class_of(obj).__module__.startswith("obsloop."):
                 when = obj.when()  # a timer of the compiled core
             if class_of(when) is float or class_of(when) is int:

@@ -112,7 +112,8 @@ class Reader:
             return found.counted or self._named(future)
         if found.lock is not None:
             return found.lock.text
-        return (frames and self._by_frame(future, *frames[0], found)) or self._behind(future)
+        known = self._by_frame(future, *frames[0], found) if frames else ""
+        return known or self._behind(future)
 
     def _by_frame(self, future: Any, code: CodeType, held: list[Any], found: Wait) -> str:
         """Say what the innermost coroutine waits for; empty if it is none of asyncio's that this knows."""
@@ -134,7 +135,7 @@ class Reader:
             return True
         if class_of(future) is _GATHERING:
             # Its dictionary has no descriptor, as C made the base class. The class is asyncio's: no other code runs.
-            children = object.__getattribute__(future, "_children")
+            children: Any = object.__getattribute__(future, "_children")
             if class_of(children) is not list:
                 return False
             self._all_of(children, found, "gather", depth)
@@ -145,11 +146,11 @@ class Reader:
         return False
 
     def _all_of(self, futures: Any, found: Wait, what: str, depth: int) -> None:
-        some = list(islice(futures, MAX_INNER))
+        some: list[Any] = list(islice(futures, MAX_INNER))
         found.more += len(futures) - len(some)
         total = len(futures)
         try:
-            done = list(map(_c_done, some))
+            done: list[bool] = list(map(_c_done, some))
         except TypeError:  # some are not asyncio's own
             found.counted = found.counted or f"{what} of {total}"
         else:
@@ -172,7 +173,7 @@ class Reader:
         return f"{found.counted}{'' if found.all_of else ', until the first ends'}{_timer(held, ', times out in ')}"
 
     def _group(self, group: Any, found: Wait) -> int:
-        tasks = get(group, "_tasks")
+        tasks: Any = get(group, "_tasks")
         if class_of(tasks) is not set:
             return 0
         n = len(tasks)
@@ -188,7 +189,7 @@ class Reader:
             if lock_id:
                 found.held.append(lock_id)
             elif is_a(obj, asyncio_waits.GROUP):
-                tasks = get(obj, "_tasks")
+                tasks: Any = get(obj, "_tasks")
                 if class_of(tasks) is set:
                     found.grouped += map(id, islice(tasks, MAX_INNER))
                     found.more += max(0, len(tasks) - MAX_INNER)
@@ -204,9 +205,9 @@ class Reader:
         if known is not None:
             return known
         kind = attributes.qualname_of(class_of(future))
-        done = get(future, "_callbacks")
+        done: Any = get(future, "_callbacks")
         entries: list[Any] = done if class_of(done) is list else []
-        text = next(filter(None, map(_job, islice(entries, _MAX_CALLBACKS))), "")
+        text: str = next(filter(None, map(_job, islice(entries, _MAX_CALLBACKS))), "")
         text = text or ("future" if kind == "Future" else f"future {kind}")
         if len(entries) > _MAX_CALLBACKS:
             self._shared[id(future)] = text

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import compress, repeat
-from operator import and_, call, gt, is_
+from operator import call, gt, is_, mul
 from typing import Any
 
 from obsloop.base.asyncio_private import C_FUTURE, C_TASK
@@ -62,7 +62,7 @@ def note(
     _deque(map(call, steps), 0)
     at_ns = now_ns()
     mine = list(compress(chunk, own))
-    kept = list(compress(zip(mine, compress(olds, own), strict=False), map(and_, usable, same)))
+    kept = list(compress(zip(mine, compress(olds, own), strict=False), map(mul, usable, same)))
     return kept, zip(compress(mine, map(gt, usable, same)), new, strict=True), at_ns
 
 

@@ -75,8 +75,8 @@ class CancellationKind:
 # The functions of the loop that call callbacks; `asyncio.Runner.run` is called by the program.
 _CALLS = frozenset(entry for entry in _LOOPS_OWN if entry[0] != runners.__file__)
 _Task: Any = asyncio.Task
-_cancel: Any = asyncio.Task.cancel
-_name_of: Any = asyncio.Task.get_name
+_cancel: Any = _Task.cancel
+_name_of: Any = _Task.get_name
 
 
 class TrackedTask(_Task):  # type: ignore[misc]
@@ -155,7 +155,15 @@ def _running() -> str | None:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs here
         return None
-    return None if task is None else coroutines.site_of_task(task).task_name
+    return None if task is None else _name(task)
+
+
+def _name(task: Any) -> str:
+    """Return its name by asyncio's own method; that of a task of another kind as it says."""
+    try:
+        return str(_name_of(task))
+    except TypeError:
+        return coroutines.site_of_task(task).task_name or ""
 
 
 def _walk(frame: Any) -> tuple[Place, str | None, str | None]:

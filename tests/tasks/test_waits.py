@@ -1,4 +1,4 @@
-"""Who waits for whom: what is at the end of each chain, locks with their waiters and holders, circles, cancellations."""
+"""Who waits for whom: what is at the end of each chain, locks with their waiters and holders, circles, cancels."""
 
 import asyncio
 import contextlib
