@@ -13,7 +13,7 @@ from obsloop.probes.collect import snapshots
 from obsloop.service import blocks, culprits, executors, history, merging, source, text, workers
 from obsloop.service.history import Point, Rates
 from obsloop.service.messages import Request, Response
-from obsloop.service.pages import answer, clean, moment, page, table, wants
+from obsloop.service.pages import answer, clean, moment, page, table, wants, who
 from obsloop.tasks.lints import runner
 
 MAX_CULPRITS = 10
@@ -198,7 +198,7 @@ def _page(request: Request, found: dict[str, Any]) -> Response:
         rest = f'\n<p><a href="/tasks">{more} more</a></p>' if more else ""
         parts.append(f"<h2>Lints: tasks with something wrong</h2>\n<ul>\n{items}\n</ul>{rest}")
     parts.append(executors.html(found.get("executors", [])))
-    return page(request, "obsloop", "\n".join(filter(None, parts)), live=True)
+    return page(request, "obsloop", "\n".join(filter(None, parts)), live=True, whose=who(found))
 
 
 def _loops_html(loops: Sequence[dict[str, Any]]) -> str:
@@ -319,7 +319,7 @@ def _text(found: dict[str, Any]) -> str:
     )
     others: list[list[str]] = [] if several else [_loop_lines(loop) for loop in found["loops"][1:]]
     return text.joined(
-        [f"obsloop, process {found['process']}, {found['taken_at']}"],
+        [f"obsloop, {who(found)}, {found['taken_at']}"],
         blocked,
         *first,
         [] if found["loops"] else ["No observed loop runs."],

@@ -6,7 +6,7 @@ and the page's policy lets nothing run or load.
 
 import json
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape as escape  # noqa: PLC0414  (for the modules that make pages)
 from typing import Any
@@ -55,8 +55,16 @@ def wants(request: Request) -> str:
     return "text" if headers.get("user-agent", "").lower().startswith(_TERMINALS) else "json"
 
 
-def page(request: Request, title: str, body: str, *, live: bool = False) -> Response:
-    """Return a page about this process. `title` is text, `body` is HTML. A `live` one refreshes itself."""
+def who(report: Mapping[str, Any]) -> str:
+    """Return whose it is: ``process 4711``, ``4 workers``, or, if one was asked for, ``worker 2, process 4711``."""
+    found, wanted = report.get("workers", ()), report.get("worker")
+    if wanted is not None:
+        return f"worker {wanted}, process {found[0]['process']}" if found else f"no worker {wanted}"
+    return f"{len(found)} workers" if len(found) > 1 else f"process {os.getpid()}"
+
+
+def page(request: Request, title: str, body: str, *, live: bool = False, whose: str = "") -> Response:
+    """Return a page. `title` and `whose` (default: this process) are text, `body` is HTML. A `live` one refreshes."""
     links = "\n".join(
         f'<a href="{escape(path)}"{" aria-current=page" if path == request.path else ""}>'
         f"{escape(path.strip('/').rpartition('/')[2]) or 'overview'}</a>"
@@ -69,7 +77,7 @@ def page(request: Request, title: str, body: str, *, live: bool = False) -> Resp
         '<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
         f"<body>\n<header><h1>{escape(title)}</h1> <nav>\n{links}\n</nav> "
-        f'<span class="dim">process {os.getpid()}</span> <span class="dim" id="state"></span></header>\n'
+        f'<span class="dim">{escape(whose or who({}))}</span> <span class="dim" id="state"></span></header>\n'
         f"<main>\n{body}\n</main>\n{script}</body>\n</html>\n"
     )
     return Response(200, text.encode(), "text/html; charset=utf-8", (LIVE_POLICY if live else POLICY,))

@@ -15,7 +15,7 @@ from obsloop.profile.windows import KEPT_FOR
 from obsloop.service import flame, source, text, workers
 from obsloop.service.asked import number, values
 from obsloop.service.messages import Request, Response, plain
-from obsloop.service.pages import answer, clean, page, table
+from obsloop.service.pages import answer, clean, page, table, who
 from obsloop.tasks import waiting
 
 KINDS: dict[str, Callable[[float], Profile]] = {"blocked": blocked.profile, "waiting": waiting.profile}
@@ -124,7 +124,7 @@ def _page(request: Request, found: Profile) -> Response:
                     f"<h2>By {label.replace('_', ' ')}</h2>",
                     table((label, "time", "share"), rows, numbers=(1, 2)),
                 ]
-    return page(request, "obsloop: profile", "\n".join(parts))
+    return page(request, "obsloop: profile", "\n".join(parts), whose=who(found))
 
 
 def _chips(request: Request, what: str, without: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from obsloop.blocking.recent import KEPT, Noted, kept
 from obsloop.events import LoopBlocked, LoopUnblocked, Sample, SlowCallback, SlowIteration
 from obsloop.service import culprits, merging, source, text, workers
 from obsloop.service.messages import Request, Response
-from obsloop.service.pages import answer, clean, moment, page, place, table
+from obsloop.service.pages import answer, clean, moment, page, place, table, who
 
 MAX_FRAMES = 50  # of one stack
 MAX_ALL_FRAMES = (
@@ -146,7 +146,7 @@ def _page(request: Request, report: dict[str, Any]) -> Response:
     parts.append(table(head, rows, numbers=(1, 7)) if rows else "<p>Nothing has been slow so far.</p>")
     if report["older"]:
         parts.append(f"<p>And {report['older']} before these, no longer kept.</p>")
-    return page(request, "obsloop: slow", "\n".join(parts))
+    return page(request, "obsloop: slow", "\n".join(parts), whose=who(report))
 
 
 def _callback(event: dict[str, Any]) -> str:

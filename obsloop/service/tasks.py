@@ -13,7 +13,7 @@ from obsloop.base import gc_pause
 from obsloop.events import TaskLint
 from obsloop.service import executors, merging, source, text, waits, workers
 from obsloop.service.messages import Request, Response
-from obsloop.service.pages import answer, clean, moment, page, place, table, wants
+from obsloop.service.pages import answer, clean, moment, page, place, table, wants, who
 from obsloop.tasks.census import MAX_SHOWN, listing
 from obsloop.tasks.describing import TaskInfo
 from obsloop.tasks.lints import runner
@@ -195,7 +195,7 @@ def _page(request: Request, report: dict[str, Any]) -> Response:
     parts += [waits.tree_html(report), waits.cancellations_html(report)]
     if groups:
         parts.append(f"<details><summary>Each of these {len(report['tasks'])} tasks</summary>{_each(report)}</details>")
-    return page(request, "obsloop: tasks", "\n".join(filter(None, parts)))
+    return page(request, "obsloop: tasks", "\n".join(filter(None, parts)), whose=who(report))
 
 
 def _each(report: dict[str, Any]) -> str:

@@ -58,6 +58,17 @@ def test_one_scrape_has_all_workers(group):
     assert {sample["labels"]["worker"] for sample in group.json("/profile?worker=1")["samples"]} == {"1"}
 
 
+def test_the_head_says_how_many_workers_there_are(group):
+    """In the text and on each page; with `?worker=N` it names that worker and its process, without one it says so."""
+    assert group.get("/?format=text")[1].startswith("obsloop, 3 workers, ")
+    for path in ("/", "/slow", "/tasks", "/profile"):
+        assert '<span class="dim">3 workers</span>' in group.get(f"{path}?format=html")[1]
+    process = group.workers[2].process.pid
+    assert group.get("/?format=text&worker=2")[1].startswith(f"obsloop, worker 2, process {process}, ")
+    assert f'<span class="dim">worker 2, process {process}</span>' in group.get("/?format=html&worker=2")[1]
+    assert group.get("/?format=text&worker=9")[1].startswith("obsloop, no worker 9, ")
+
+
 def test_counters_never_go_back(group):
     """One worker is killed, one ends, and successors take their numbers: the sums only grow."""
     for worker in group.workers:
