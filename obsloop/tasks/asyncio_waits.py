@@ -11,7 +11,7 @@ from asyncio import base_subprocess, locks, queues, selector_events, streams, ta
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from obsloop.base import clock
 from obsloop.base.asyncio_private import private_base_events, private_futures, private_tasks
@@ -115,7 +115,7 @@ def timer_of(held: Iterable[Any]) -> float | None:
             if when is None and class_of(obj).__module__.startswith("obsloop."):
                 when = obj.when()  # a timer of the compiled core
             if class_of(when) is float or class_of(when) is int:
-                return float(when)
+                return float(cast("float", when))
     return None
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 from obsloop.base import clock
 from obsloop.base.asyncio_private import C_FUTURE, C_TASK, private_tasks
@@ -177,7 +177,7 @@ class Reader:
         if class_of(tasks) is not set:
             return 0
         n = len(tasks)
-        self._add(found, list(map(id, islice(tasks, MAX_INNER))))
+        self._add(found, list(map(id, islice(cast("set[Any]", tasks), MAX_INNER))))
         found.more += max(0, n - MAX_INNER)
         return n
 
@@ -191,7 +191,7 @@ class Reader:
             elif is_a(obj, asyncio_waits.GROUP):
                 tasks: Any = get(obj, "_tasks")
                 if class_of(tasks) is set:
-                    found.grouped += map(id, islice(tasks, MAX_INNER))
+                    found.grouped += map(id, islice(cast("set[Any]", tasks), MAX_INNER))
                     found.more += max(0, len(tasks) - MAX_INNER)
             elif is_a(obj, asyncio_waits.TIMEOUT):
                 when = get(obj, "_when")
@@ -206,8 +206,9 @@ class Reader:
             return known
         kind = attributes.qualname_of(class_of(future))
         done: Any = get(future, "_callbacks")
-        entries: list[Any] = done if class_of(done) is list else []
-        text: str = next(filter(None, map(_job, islice(entries, _MAX_CALLBACKS))), "")
+        entries: list[Any] = cast("list[Any]", done) if class_of(done) is list else []
+        jobs: list[str] = [_job(entry) for entry in entries[:_MAX_CALLBACKS]]
+        text: str = next(filter(None, jobs), "")
         text = text or ("future" if kind == "Future" else f"future {kind}")
         if len(entries) > _MAX_CALLBACKS:
             self._shared[id(future)] = text

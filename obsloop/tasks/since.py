@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import compress, repeat
 from operator import call, gt, is_, mul
@@ -48,13 +48,14 @@ def note(
     usable: list[bool] = []
     same: list[bool] = []
     new: list[FutureRef] = []
+    known: Iterable[Any] = map(call, compress(old_futures, own))  # lazy: `own` is empty still
     # As in `census`: C functions only, so no other thread runs until these lists are empty again.
     steps: tuple[Any, ...] = (
         partial(tasks.extend, map(call, chunk)),
         partial(own.extend, map(issubclass, map(attributes.class_of, tasks), repeat(_C_TASK))),
         partial(futures.extend, map(_waiter_of, compress(tasks, own))),
         partial(usable.extend, map(issubclass, map(attributes.class_of, futures), repeat(_C_FUTURE))),
-        partial(same.extend, map(is_, futures, map(call, compress(old_futures, own)))),
+        partial(same.extend, map(is_, futures, known)),
         partial(new.extend, map(FutureRef, compress(futures, map(gt, usable, same)))),
         futures.clear,
         tasks.clear,

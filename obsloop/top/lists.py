@@ -1,4 +1,4 @@
-"""The views besides the overview and the tasks: culprits, executors and lints."""
+"""The views of culprits, executors and lints."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from obsloop.service import source, text
@@ -9,6 +10,8 @@ from obsloop.top import cells
 from obsloop.top.cells import Column, Row, Table
 from obsloop.top.shapes import Entry
 from obsloop.top.source import BLOCKED_SECONDS, Group, Reading, Worker
+
+_NO_STACK: dict[str, Any] = {"stack": []}
 
 _COLUMNS = (
     Column(""),
@@ -195,10 +198,10 @@ def _detail(state: Entry, group: Group) -> list[str]:
             f"{cells.place(last)}, {text.cause(last['cause'])}"
         )
         lines += _route(last)
-        same = (
+        same: Iterator[dict[str, Any]] = (
             c for c in group.overview["culprits"] if (c["loop"], c["function"]) == (state["loop"], last["function"])
         )
-        lines += [f"  {each}" for each in source.lines(next(same, {"stack": []})["stack"])]
+        lines += [f"  {each}" for each in source.lines(next(same, _NO_STACK)["stack"])]
     elif state["status"] == "ok":
         lines.append("Nothing has blocked it for 0.1 s or more." if state["loop"] else "No observed loop runs in it.")
     return lines

@@ -61,10 +61,14 @@ def numbers(value: Any) -> dict[str, float]:
     return {text(name): plain(each) for name, each in list(mapping(value).items())[:MAX_NESTED]}
 
 
+def _listed(value: Any) -> list[Any]:
+    found: Any = value if isinstance(value, list) else []
+    return found
+
+
 def whole_numbers(value: Any) -> list[int]:
     """Return a list of whole numbers."""
-    found: list[Any] = value if isinstance(value, list) else []
-    return [whole(each) for each in found[:MAX_NESTED]]
+    return [whole(each) for each in _listed(value)[:MAX_NESTED]]
 
 
 Fields = Mapping[str, Callable[[Any], Any]]
@@ -85,8 +89,7 @@ def entries(fields: Fields, most: int = MAX_ENTRIES) -> Callable[[Any], list[Ent
     take = entry(fields)
 
     def take_all(value: Any) -> list[Entry]:
-        found: list[Any] = value if isinstance(value, list) else []
-        return [take(each) for each in found[:most]]
+        return [take(each) for each in _listed(value)[:most]]
 
     return take_all
 
@@ -97,7 +100,9 @@ def optional(fields: Fields) -> Callable[[Any], Entry | None]:
     return lambda value: take(value) if isinstance(value, dict) else None
 
 
-_WINDOW = dict.fromkeys(("blocked_share", "lag_p99_seconds", "utilization", "iterations_per_second"), number)
+_WINDOW: Fields = {
+    "blocked_share": number, "lag_p99_seconds": number, "utilization": number, "iterations_per_second": number,
+}  # fmt: skip
 _SUM = {"seconds": plain, "blocks": whole, "worst_seconds": plain}
 _STACK = {"at": text, "function": text, "own": truth, "source": text, "library_frames": whole}
 _BLOCK: Fields = {"seconds": plain, "function": text, "file": text, "cause": text, "route": text}
