@@ -38,14 +38,21 @@ METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
 _wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _pure else None)
 TransportStats: Any = _wire.TransportStats if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
-_hooks: Any = _compiled or (import_module("obsloop.hotpath.pure.libuv_hooks") if _pure else None)
-LibuvHooks: Any = _hooks.LibuvHooks if _hooks else None
-"""What times the iterations of an observed uvloop loop; None on an asyncio that the hot path does not know."""
 run_once: Any = METHODS.get("_run_once")
 if _compiled:
     make_counters_by(_compiled.Counters)
 compiled_wakeup: Any = _compiled.Wakeup if _compiled and _compiled.Wakeup.looks else None
 """What the watchdog sleeps on if the compiled core can read loops without the GIL; see ``wakeup.Wakeup``."""
+
+
+def load_libuv_hooks() -> Any:
+    """Return the class that times the iterations of an observed uvloop loop; None on an unknown asyncio.
+
+    The pure core's needs ``ctypes``, which few programs have, and which isolated interpreters of 3.12 refuse to load.
+    """
+    if _compiled:
+        return _compiled.LibuvHooks
+    return import_module("obsloop.hotpath.pure.libuv_hooks").LibuvHooks if _pure else None
 
 
 def forget() -> None:

@@ -58,7 +58,8 @@ def _load_libuv() -> Any:
         return None
 
 
-_libuv: Any = _load_libuv() if backend.LibuvHooks is not None else None
+_LibuvHooks: Any = backend.load_libuv_hooks()
+_libuv: Any = _load_libuv() if _LibuvHooks is not None else None
 
 
 class _Libuv:
@@ -73,7 +74,7 @@ class _Libuv:
         at = ctypes.c_void_p(address)
         _libuv.uv_loop_configure(at, ctypes.c_int(_IDLE_TIME_OPTION))
         idle_time = ctypes.cast(_libuv.uv_metrics_idle_time, ctypes.c_void_p).value
-        self.hooks = backend.LibuvHooks(counters, address, idle_time, report)
+        self.hooks = _LibuvHooks(counters, address, idle_time, report)
         self.handles: list[Any] = []
         for kind, hook in (("prepare", self.hooks.before_poll), ("check", self.hooks.after_poll)):
             size = _libuv.uv_handle_size(_PREPARE if kind == "prepare" else _CHECK)

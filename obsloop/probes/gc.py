@@ -19,18 +19,22 @@ from obsloop.metrics.snapshot import Histogram, Value
 
 _pauses: list[list[int]] = [[0] * STRIDE for _ in range(3)]
 _started_ns = 0
+_started_by: Any = None
+"""The clock that ``_started_ns`` is from. A test may put another one in its place in the middle of a collection."""
 
 
 def _on_gc(phase: str, info: dict[str, Any]) -> None:
-    global _started_ns  # noqa: PLW0603 - the interpreter runs one collection at a time
+    global _started_ns, _started_by  # noqa: PLW0603 - the interpreter runs one collection at a time
     now_ns = clock.monotonic_ns()
     run = runs.get(get_ident())
     counters = run.counters if run is not None else None
     if phase == "start":
-        _started_ns = now_ns
+        _started_ns, _started_by = now_ns, clock.monotonic_ns
         if counters is not None:
             counters.collection_began(now_ns)
     elif _started_ns:
+        if _started_by is not clock.monotonic_ns:
+            now_ns = _started_ns
         generation: int = info["generation"]
         count_value(_pauses[min(generation, 2)], 0, now_ns - _started_ns)
         _started_ns = 0

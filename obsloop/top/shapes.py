@@ -5,8 +5,8 @@ Each entry gets all of its fields with the right types. Texts are bounded and ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from obsloop.service.pages import clean
 
@@ -62,8 +62,7 @@ def numbers(value: Any) -> dict[str, float]:
 
 
 def _listed(value: Any) -> list[Any]:
-    found: Any = value if isinstance(value, list) else []
-    return found
+    return list(cast("Iterable[Any]", value)) if isinstance(value, list) else []
 
 
 def whole_numbers(value: Any) -> list[int]:
