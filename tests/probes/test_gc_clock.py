@@ -7,7 +7,7 @@ from obsloop.testing import StepClock
 
 
 def test_a_collection_between_two_clocks_takes_no_time(monkeypatch):
-    """One that began by the real clock and ends by the test's, and the other way round: no pause of days, none below 0."""
+    """One that began by the real clock and ends by the test's, and the other way round: 0 s, not days."""
     monkeypatch.setattr(probe, "_pauses", [[0] * probe.STRIDE for _ in range(3)])
     began_ns = time.monotonic_ns()
     with StepClock(start=1.0):

@@ -95,7 +95,7 @@ def test_every_view_fits_and_every_key_does_what_the_last_line_says(workers):
             await pilot.press("t")
             await shows(pilot, "__main__.main")
             await pilot.press("t")
-            await shows(pilot, "BELOW IT WHAT IT AWAITS")
+            await shows(pilot, "TASK, AND BELOW IT")
             await shows(pilot, "Task-1")
             await pilot.press("down", "end", "home")
             await pilot.press("enter")
@@ -110,7 +110,7 @@ def test_every_view_fits_and_every_key_does_what_the_last_line_says(workers):
             await pilot.press("question_mark")
             await shows(pilot, "Any key goes back")
             await pilot.press("x", "x")
-            await shows(pilot, "BELOW IT WHAT IT AWAITS")
+            await shows(pilot, "TASK, AND BELOW IT")
             await pilot.press("q")
             assert not pilot.app.is_running
 
