@@ -360,6 +360,8 @@ def test_the_tree_is_that_of_asyncio_pstree():
             )
         finally:
             process.kill()
+    if "PermissionError" in asked.stderr:
+        pytest.skip("this system lets no process read another one's memory, which pstree does")
     assert asked.returncode == 0, asked.stderr
     theirs: set[tuple[str, str]] = set()
     path: list[tuple[int, str]] = []
