@@ -360,7 +360,7 @@ def test_the_tree_is_that_of_asyncio_pstree():
             )
         finally:
             process.kill()
-    if "PermissionError" in asked.stderr:
+    if asked.returncode and "insufficient permissions" in asked.stdout + asked.stderr:
         pytest.skip("this system lets no process read another one's memory, which pstree does")
     assert asked.returncode == 0, asked.stderr
     theirs: set[tuple[str, str]] = set()
