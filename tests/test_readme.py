@@ -51,7 +51,11 @@ SERVERS = [command for command in COMMANDS if "uvicorn" in command and "opentele
 URLS = [command.removeprefix("curl ") for command in COMMANDS if command.startswith("curl ")]
 # The rest: what this test run itself, or test_demo.py, has done already; and what has a test of its own below.
 TRACED, INSTRUMENTED = (command for command in COMMANDS if "opentelemetry-instrument" in command)
-DONE = {"make demo", 'pip install ".[prometheus]"', "pytest test_report.py", TRACED, INSTRUMENTED, AIO}
+# tests/top has the screen of `obsloop top`.
+DONE = {
+    "make demo", 'pip install ".[prometheus]"', "pytest test_report.py", TRACED, INSTRUMENTED, AIO, "obsloop top",
+    'pip install "obsloop[top]"',
+}  # fmt: skip
 # These tests need packages that only the machine's own interpreter has.
 NEEDS_CLIENTS = {GUNICORN: [pytest.mark.clients]}
 
@@ -177,6 +181,15 @@ def test_servers_are_served_while_they_are_blocked(command, folder):
                 time.sleep(0.05)
         assert blocked >= 1.5, "the gauge did not show the block while it lasted"
         assert status == 503, "/healthz did not show the block while it lasted"
+
+
+def test_top_finds_the_server(folder):
+    """It asks for no address, while the server of the first line runs."""
+    with served(SERVERS[0], folder) as (_, metrics):
+        shown = subprocess.run(["obsloop", "top", "--once"], env=environ(), capture_output=True, text=True, check=False)
+        process = json.loads(get(f"http://127.0.0.1:{metrics}/?format=json")[1])["process"]
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert str(process) in shown.stdout
 
 
 def blocked_time(text):

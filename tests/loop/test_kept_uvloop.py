@@ -16,6 +16,7 @@ import obsloop
 from obsloop.events import LoopUnblocked
 from obsloop.testing import Recorder
 from tests.blocking.support import BLOCK, compute, until
+from tests.support import LIMIT
 
 uvloop = pytest.importorskip("uvloop", reason="uvloop has no wheel for this interpreter")
 kept = pytest.importorskip("obsloop.loop.kept_uvloop")
@@ -277,8 +278,12 @@ def test_nothing_is_left_behind():
             gc.enable()
 
     run(main)
-    gc.collect()
-    assert not [one for one in gc.get_objects() if type(one) is kept.Loop]
+    end = time.monotonic() + LIMIT
+    while [
+        one for one in gc.get_objects() if type(one) is kept.Loop
+    ]:  # a look of the watchdog may hold it for a moment
+        assert time.monotonic() < end, "something holds a closed loop"
+        gc.collect()
 
 
 def test_without_libuvs_functions_it_does_without_times(monkeypatch, caplog):
