@@ -175,9 +175,10 @@ def test_the_global_provider_may_come_later():
         otel_metrics.install()  # once more, now that it is there
         otel_metrics.install(metrics.get_meter_provider())
         (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
-        print([metric.name for metric in scope.metrics] == names)
+        again = [metric.name for metric in scope.metrics]
+        print(set(again) >= set(names), len(again) == len(set(again)))  # something may have happened in between
     """)
-    assert out.split() == ["True", "True", "False"] * 2 + ["True"]
+    assert out.split() == ["True", "True", "False"] * 2 + ["True", "True"]
 
 
 WRAPPED = """
