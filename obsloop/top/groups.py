@@ -51,6 +51,11 @@ def is_private(path: str) -> bool:
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o077
 
 
+def is_alive(path: str) -> bool:
+    """Return whether a process of this group lives. Folders of groups that are gone stay until another group begins."""
+    return any(slots.read(path, number).alive for number in slots.numbers(path))
+
+
 def metrics(path: str, number: int) -> published.Published:
     """Return the metrics that a process published last; empty ones if there are none or they cannot be read."""
     with suppress(OSError):

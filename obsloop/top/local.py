@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from obsloop.base import clock
@@ -75,7 +76,8 @@ class Local:
         if now - self._found_at >= FIND_SECONDS:
             self._found_at = now
             target = self._target
-            self._folders = [each for each in groups.found() if target.has(*each)][: groups.MAX_GROUPS]
+            meant = (each for each in groups.found() if target.has(*each) and groups.is_alive(each.path))
+            self._folders = list(islice(meant, groups.MAX_GROUPS))
             if target.group and not self._folders:
                 self._folders = self._outside()
 

@@ -87,6 +87,15 @@ def test_a_process_is_shown_until_it_ends(workers):
     assert source.read().groups == []
 
 
+def test_folders_of_dead_groups_hide_no_living_one(workers, place):
+    """More of them than groups are shown, with names that come first."""
+    for i in range(groups.MAX_GROUPS + 20):
+        dead = place / "obsloop" / f"a-{i}"
+        dead.mkdir(0o700)
+        (dead / "0.lock").touch(0o600)
+    until(lambda: len(states(Local(target.Target()))) == 2, 60)
+
+
 def test_what_is_asked_for_is_shown(workers, place):
     """A process id, a group's name, its beginning, a folder; and nothing else."""
     other = Worker(place, "127.0.0.1:0", OBSLOOP_GROUP="shop")
