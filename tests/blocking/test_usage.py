@@ -5,20 +5,25 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from obsloop.blocking import usage
 from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, Counters
 
-from .support import compute
+from .support import compute, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells this of a thread, from outside")
 
 
 def open_files() -> int:
-    """How many descriptors this process has."""
-    return len(os.listdir("/proc/self/fd"))
+    """How many of the kernel's files about threads this process has open. Other threads may open files of their own."""
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # it is closed by now
+            found += "/task/" in os.readlink(f"/proc/self/fd/{descriptor}")
+    return found
 
 
 def test_cpu_time_of_another_thread_is_what_it_used():
@@ -85,11 +90,16 @@ def test_files_are_few_and_closed_when_their_thread_is_gone():
     """A hundred threads, one after the other."""
     usage.close_unused(0)
     before = open_files()
-    for _ in range(100):
+
+    def one_more() -> int:
         thread = threading.Thread(target=lambda: usage.scheduling(threading.get_native_id()))
         thread.start()
         thread.join()
-    assert open_files() - before <= 2  # the last one, and one that was on its last steps
+        return open_files() - before
+
+    most = max(one_more() for _ in range(100))
+    assert 1 <= most < 50
+    until(lambda: one_more() <= 2)  # the last one, and one that was on its last steps
     usage.close_unused(0)
     assert open_files() == before
 
