@@ -633,7 +633,7 @@ def test_the_busiest_are_shown_by_name_and_the_rest_together(loop):
             await asyncio.create_task(of(i)(0.0015 + 1e-5 * i))
 
     run(loop, main())
-    # Whoever reads meanwhile, such as the service of a test before, gives places to the busiest until then.
+    # The service of an earlier test may have read meanwhile, and given places to the busiest until then.
     loop._obsloop.metrics.top_coroutines._taken.clear()
     snapshot = loop.snapshot()
     shown = snapshot["asyncio.eventloop.callback.time"]
