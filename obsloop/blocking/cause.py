@@ -134,9 +134,10 @@ def _gil_or_calls(m: Measured) -> str:
         return "gil"
     if fought_ns * 2 < m.switch_ns:
         return "syscall"
-    # For so short a time ``usage`` does not ask the kernel for the run-queue part. On a busy machine it may be all.
+    # For so short a time ``usage`` does not ask the kernel for the run-queue part. It may be all, on a machine that let
+    # the loop's thread wait longer for a CPU than the watchdog was late.
     short = all(late.woke_ns - late.planned_ns < WORTH_ASKING_NS for late in fights)
-    busy = (m.wait_ns or 0) >= (m.ended_ns - m.started_ns) * _MIN_OFF_SHARE
+    busy = (m.wait_ns or 0) >= min(fought_ns, (m.ended_ns - m.started_ns) * _MIN_OFF_SHARE)
     return "unknown" if short and busy else "gil"
 
 

@@ -76,6 +76,9 @@ def test_many_short_calls_on_a_busy_machine_are_not_the_gil():
     assert decide(measured(slices=60, wait_ns=75 * MS, late=twice)) == "unknown"
     assert decide(measured(slices=60, late=twice)) == "gil"
     assert decide(measured(slices=60, wait_ns=75 * MS, late=late(100, 300, slices=40))) == "gil"
+    slightly_late = late(202, 204, slices=1) + late(304, 307, slices=2)  # and on the run queue for longer than that
+    assert decide(measured(ended_ns=START + 345 * MS, slices=64, wait_ns=26 * MS, late=slightly_late)) == "unknown"
+    assert decide(measured(ended_ns=START + 345 * MS, slices=64, wait_ns=1 * MS, late=slightly_late)) == "gil"
 
 
 def test_who_holds_the_gil_while_it_waits_is_in_a_system_call():
