@@ -95,6 +95,13 @@ class TrackedTask(_Task):  # type: ignore[misc]
 
     cancel.__doc__ = _cancel.__doc__
 
+    if sys.version_info[:2] == (3, 13):
+
+        def set_name(self, value: object, /) -> None:
+            """Set the task's name. The first 3.13 do so with None after each call of a factory, and lose ``Task-1``."""
+            if value is not None:
+                super().set_name(value)
+
 
 TrackedTask.__name__ = TrackedTask.__qualname__ = "Task"  # as the program's logs show it
 _CANCEL: Any = TrackedTask.cancel.__code__
