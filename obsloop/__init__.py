@@ -61,6 +61,7 @@ asyncio.run(main(), loop_factory=obsloop.new_event_loop)
 #     creation_samples.py  a sample of where tasks are created
 #     held.py              objects that a sample held, until the loop's thread drops them
 #     displaced.py         loops whose _run_once other code has replaced
+#     patched.py           has another tool replaced asyncio's Handle._run?
 #     pure/                in Python: the copy to read
 #       handles.py         asyncio's handles, with kind and ready time
 #       scheduling.py      call_soon ... add_writer

@@ -200,6 +200,7 @@ cdef extern from "native.h":
 cdef class State:
     cdef object ready, scheduled, selector, clock_resolution
     cdef bint closed, debug, stopping, running
+    cdef bint patched       # whether asyncio.Handle._run is another tool's
     cdef long timer_cancelled_count
     cdef Turn turn          # the innermost call of run_once that has not returned; None if there is none
     cdef Turn spare         # the turn of the last call that has returned

@@ -4,6 +4,15 @@
 cdef object BaseHandle = asyncio.Handle
 cdef object BaseTimerHandle = asyncio.TimerHandle
 cdef object allocate_lock = _thread.allocate_lock
+cdef object STOCK_RUN = _patched.STOCK
+cdef object STOCK_RUN_CODE = _patched.CODE
+
+
+cdef bint patched_now() except -1:
+    """Return whether ``asyncio.Handle._run`` is another tool's at present; see ``patched.is_patched``."""
+    if STOCK_RUN is not None and BaseHandle._run is STOCK_RUN and STOCK_RUN.__code__ is STOCK_RUN_CODE:
+        return False
+    return _patched.is_patched()
 
 
 @cython.freelist(1024)
@@ -41,7 +50,10 @@ cdef class Handle:
         return self._context
 
     def _run(self):
-        run_handle(self)
+        if patched_now():
+            BaseHandle._run(self)
+        else:
+            run_handle(self)
 
 
 cdef class TimerHandle(Handle):
@@ -136,7 +148,7 @@ cdef class ThreadSafeHandle(Handle):
         return self._cancelled
 
     def _run(self):
-        run_locked(self)
+        run_locked(self, patched_now())
 
 
 cdef int wait_until_run(ThreadSafeHandle handle) except -1:
@@ -154,7 +166,7 @@ cdef int wait_until_run(ThreadSafeHandle handle) except -1:
     return 0
 
 
-cdef int run_locked(ThreadSafeHandle handle) except -1:
+cdef int run_locked(ThreadSafeHandle handle, bint patched) except -1:
     """Run the handle as ``_ThreadSafeHandle._run`` does: the lock is held while an error is reported, too."""
     cdef unsigned long before
     wait_until_run(handle)
@@ -163,7 +175,10 @@ cdef int run_locked(ThreadSafeHandle handle) except -1:
     before = handle.runner
     handle.runner = PyThread_get_thread_ident()
     try:
-        run_handle(handle)
+        if patched:
+            BaseHandle._run(handle)
+        else:
+            run_handle(handle)
     finally:
         handle.runner = before
         if not before and handle.waiting is not None:

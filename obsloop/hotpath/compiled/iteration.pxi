@@ -128,6 +128,7 @@ def run_once(self):
                 selector = state.selector
                 inline_events = getattr(self._process_events, "__func__", None) is PROCESS_EVENTS
                 straight = OBSLOOP_EPOLL and inline_events and _cold.is_plain_epoll(selector)
+                state.patched = patched_now()
                 if straight:
                     fd_to_key = selector._fd_to_key
                     epfd = selector.fileno()
@@ -246,8 +247,10 @@ def run_once(self):
                             kind = FIRST_STEP
                     if state.debug:
                         run_in_debug(self, handle)
+                    elif state.patched:
+                        handle._run()
                     elif type(handle) is ThreadSafeHandle:
-                        run_locked(handle)
+                        run_locked(handle, False)
                     else:
                         try:
                             call(h)

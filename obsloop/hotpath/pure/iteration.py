@@ -32,6 +32,7 @@ from obsloop.hotpath.cold_path import (
 )
 from obsloop.hotpath.marks import marks, own_handles
 from obsloop.hotpath.observer import CHUNK, in_chunks, notable, slow_iteration
+from obsloop.hotpath.patched import is_patched
 from obsloop.hotpath.pure.handles import LOCKED, Handle, TimerHandle, exact_type
 from obsloop.hotpath.pure.task_steps import SAMPLED, count_step, ended, sample, step
 from obsloop.hotpath.pure.task_table import CANCELLED, OK
@@ -142,6 +143,7 @@ def run_once(self: Any) -> None:
                 inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
                 straight = inline_events and is_plain_epoll(selector)
                 fast = counters.fast_ns
+                locked = 0 if is_patched() else LOCKED  # 0: `handle._run` calls every callback
 
             # The poll. With the standard epoll selector call the epoll object itself, by the same rules.
             now_ns = clock_ns()
