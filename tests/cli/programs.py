@@ -44,11 +44,11 @@ def run(*words, cwd=None, stdin="", **variables):
 
 
 class Program:
-    """A program under `obsloop run`, with its output as lines that can be waited for."""
+    """A program under `obsloop run`, with its output as lines that can be waited for. `command`: without obsloop."""
 
-    def __init__(self, *words, cwd=None, **variables):
+    def __init__(self, *words, cwd=None, command=None, **variables):
         self.process = subprocess.Popen(
-            obsloop("run", *words),
+            command or obsloop("run", *words),
             cwd=cwd,
             env=clean_environ(**variables),
             stdin=subprocess.DEVNULL,

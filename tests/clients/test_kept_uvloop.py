@@ -1,6 +1,8 @@
 """uvicorn on uvloop, which is kept: under `obsloop run --keep-uvloop`, and observed from an application's lifespan."""
 
 import re
+import socket
+import sys
 import urllib.request
 
 import pytest
@@ -69,3 +71,15 @@ def test_instrument_in_a_lifespan(tmp_path):
     startup = "obsloop.instrument()"
     with serve(tmp_path, ["--keep-uvloop", "--address", "127.0.0.1:0"], startup) as program:
         look(program, program.url())
+
+
+@pytest.mark.parametrize("core", ["compiled", "pure"])
+def test_instrument_in_the_lifespan_of_plain_uvicorn(tmp_path, core):
+    """Without `obsloop run`: uvicorn takes uvloop since that is installed, and the application observes its loop."""
+    (tmp_path / "application.py").write_text(APPLICATION.format(startup="obsloop.instrument()"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "uvicorn", "application:app", "--port", "0"]
+    pure = {"OBSLOOP_PURE": "1"} if core == "pure" else {}
+    with Program(command=command, cwd=tmp_path, OBSLOOP_ADDRESS=address, **pure) as program:
+        look(program, f"http://{address}")
