@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.doors.running import Running, get, until
-from tests.doors.servers import SERVERS
-from tests.doors.story import Seen, story
+from tests.doors.servers import LIMITED, SERVERS
+from tests.doors.story import Seen, story, turnover
 from tests.parts import needed
 
 AT_ONCE = 6
@@ -55,13 +55,14 @@ class Prometheus:
 def stories(request):
     """The story of each server that this run has chosen, begun side by side."""
     names = [item.callspec.params["server"] for item in request.session.items if "stories" in item.fixturenames]
-    chosen = [name for name in SERVERS if name in names]
+    table = SERVERS | LIMITED
+    chosen = [name for name in table if name in names]
     with contextlib.ExitStack() as stack:
         # A short path: sockets below it have names of at most 107 bytes.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="doors")))
         prometheus_port, redis_port, *free = ports(2 + 2 * len(chosen))
         running = {
-            name: Running(name, SERVERS[name], folder / name, free[2 * i], free[2 * i + 1], redis_port)
+            name: Running(name, table[name], folder / name, free[2 * i], free[2 * i + 1], redis_port)
             for i, name in enumerate(chosen)
         }
         prometheus = Prometheus(
@@ -72,7 +73,7 @@ def stories(request):
         )
         stack.callback(prometheus.process.wait)
         stack.callback(prometheus.process.kill)
-        if any(SERVERS[name].speaks in ("celery", "taskiq") for name in chosen):
+        if any(table[name].speaks in ("celery", "taskiq") for name in chosen):
             redis = subprocess.Popen(
                 [needed("redis-server", "redis"), "--port", str(redis_port), "--save", "", "--dir", str(folder)],
                 stdout=subprocess.DEVNULL,
@@ -82,7 +83,8 @@ def stories(request):
         until(lambda: get(f"{prometheus.base}/-/ready")[0] == 200, "Prometheus is ready")
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
         begun: dict[str, Future[Seen]] = {
-            name: pool.submit(story, each, prometheus.value) for name, each in running.items()
+            name: pool.submit(turnover if name in LIMITED else story, each, prometheus.value)
+            for name, each in running.items()
         }
         stack.callback(lambda: [each.kill() for each in running.values()])
         stack.callback(lambda: [future.cancel() for future in begun.values()])

@@ -24,14 +24,14 @@ TIME = "asyncio_eventloop_block_time_seconds_total"
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def until(look: Callable[[], object], what: str):
+def until(look: Callable[[], object], what: str, limit: float = LIMIT):
     """Return the first true answer."""
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + limit
     while time.monotonic() < end:
         if found := look():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"not within {LIMIT:.0f} s: {what}")
+    raise AssertionError(f"not within {limit:.0f} s: {what}")
 
 
 def get(url: str) -> tuple[int, str]:

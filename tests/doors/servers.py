@@ -69,3 +69,14 @@ SERVERS = {
     "celery-3": Server(f"{CELERY} --concurrency 3", 3, speaks="celery"),
     "taskiq-3": Server(f"{TASKIQ} --workers 3", 3, hang_up, speaks="taskiq", takes_uvloop=True),
 }
+LIMITED = {
+    "uvicorn-limited": Server(
+        f"{UVICORN} --workers 2 --limit-max-requests 25",
+        2,
+        takes_uvloop=True,
+        only_here="--timeout-worker-healthcheck 60",
+    ),
+    "gunicorn-uvicorn-limited": Server(f"{UVICORN_WORKER} -w 2 --max-requests 25", 2, takes_uvloop=True),
+    "gunicorn-asgi-limited": Server(f"{GUNICORN_ASGI} -w 2 --max-requests 25", 2, takes_uvloop=True),
+}
+"""Servers whose workers end after some requests, and are replaced."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.doors.running import TIME, Running, until
+from tests.doors.running import LIMIT, TIME, Running, until
 
 BLOCK = 1.2
 """Seconds of each turn."""
@@ -38,20 +38,35 @@ class Seen:
     log: str = ""
     loops: set[str] = field(default_factory=set)
     """The names of all loops at the end."""
+    processes: int = 0
+    """How many processes had their turn, where workers end after some requests."""
+    numbers: list[set[str]] = field(default_factory=list)
+    """The workers' numbers, first and later."""
+
+
+def count_all(seen: Seen, running: Running, value: Callable[[str], float]) -> None:
+    """Wait until Prometheus has the turns since the last time, and note both sums."""
+    of_blocks = f'{TIME}{{job="{running.name}",code_function_name="door.block"}}'
+    total = until(running.seconds, "all turns are over") - sum(seen.blocked)
+    before = sum(seen.counted)
+    with contextlib.suppress(AssertionError):  # the test says it, with the numbers
+        until(lambda: value(f"sum({of_blocks})") - before > 0.98 * total, f"{total} s are counted")
+    seen.blocked.append(total)
+    seen.counted.append(value(f"sum({of_blocks})") - before)
+
+
+def count_resets(seen: Seen, running: Running, value: Callable[[str], float]) -> None:
+    """Ask how many counters there are, and how often one went back."""
+    counters = f'{{__name__=~"asyncio_.*_total|asyncio_.*_count",job="{running.name}"}}'
+    seen.counters, seen.resets = value(f"count({counters})"), value(f"sum(resets({counters}[1h]))")
 
 
 def story(running: Running, value: Callable[[str], float]) -> Seen:
     """Let it happen. `value` asks Prometheus."""
     seen, server = Seen(), running.server
-    of_blocks = f'{TIME}{{job="{running.name}",code_function_name="door.block"}}'
 
     def all_counted() -> None:
-        total = until(running.seconds, "all turns are over") - sum(seen.blocked)
-        before = sum(seen.counted)
-        with contextlib.suppress(AssertionError):  # the test says it, with the numbers
-            until(lambda: value(f"sum({of_blocks})") - before > 0.98 * total, f"{total} s are counted")
-        seen.blocked.append(total)
-        seen.counted.append(value(f"sum({of_blocks})") - before)
+        count_all(seen, running, value)
 
     try:
         running.start("obsloop", "run", "--address", running.address)
@@ -82,8 +97,7 @@ def story(running: Running, value: Callable[[str], float]) -> Seen:
             rounds.append(until(lambda: running.turns("one-sick"), "it is over"))
         seen.sick_process = next(iter(rounds[-1]))
         all_counted()
-        counters = f'{{__name__=~"asyncio_.*_total|asyncio_.*_count",job="{running.name}"}}'
-        seen.counters, seen.resets = value(f"count({counters})"), value(f"sum(resets({counters}[10m]))")
+        count_resets(seen, running, value)
         seen.loops = {part.split('"')[1] for part in running.scrape().split("asyncio_eventloop_name=")[1:]}
         seen.code = running.end()
         seen.log = running.log.read_text()
@@ -93,6 +107,34 @@ def story(running: Running, value: Callable[[str], float]) -> Seen:
         running.ready("plain")
         running.block_each("plain", BLOCK, server.workers)  # Sanic hangs if it is ended before all workers are ready
         seen.plain_code = running.end()
+    except Exception as error:
+        error.add_note(running.log.read_text())
+        raise
+    finally:
+        running.kill()
+    return seen
+
+
+def turnover(running: Running, value: Callable[[str], float]) -> Seen:
+    """Let clients ask until each worker has ended twice, by the limit of its requests, and been replaced."""
+    seen, server = Seen(), running.server
+    try:
+        running.start("obsloop", "run", "--address", running.address)
+        running.ready("first")
+        until(lambda: len(running.workers()) >= server.workers, "all workers are there")
+
+        def ended_twice() -> bool:
+            if numbers := set(running.workers()):
+                seen.numbers.append(numbers)
+            return len(running.turns("1")) >= 3 * server.workers
+
+        with running.clients(f"/1/{BLOCK}", server.workers + 1):
+            until(ended_twice, f"{server.workers} workers ended twice", 4 * LIMIT)
+        count_all(seen, running, value)
+        count_resets(seen, running, value)
+        seen.processes = len(running.turns("1"))
+        running.end()
+        seen.log = running.log.read_text()
     except Exception as error:
         error.add_note(running.log.read_text())
         raise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors.servers import SERVERS
+from tests.doors.servers import LIMITED, SERVERS
 from tests.doors.story import BLOCK, SICK
 
 pytestmark = [pytest.mark.clients, pytest.mark.once]
@@ -34,8 +34,22 @@ def test_a_server(server, stories):
     assert SERVING.search(lines[0]), seen.log
 
 
+@pytest.mark.parametrize("server", LIMITED)
+def test_workers_that_end_after_some_requests(server, stories):
+    """Every block is counted once, also those of workers that have ended; a successor gets its predecessor's number."""
+    table, seen = LIMITED[server], stories[server].result()
+    assert seen.processes >= 3 * table.workers
+    (blocked,), (counted,) = seen.blocked, seen.counted
+    assert 0.98 * blocked < counted < blocked + BLOCK, (blocked, counted)
+    assert seen.counters > 0
+    assert seen.resets == 0
+    # gunicorn's master is a worker too, since it runs a loop. One that ends may be there for a moment still.
+    every = {str(number) for number in range(table.workers + ("gunicorn" in table.command))}
+    assert set().union(*seen.numbers) == every, seen.numbers
+
+
 def test_the_guide_has_these_lines():
     """Each line of the guide's page is run here, and each that is run here is there."""
     page = (Path(__file__).parents[2] / "docs" / "servers.md").read_text()
     lines = set(re.findall(r"`obsloop run ((?:(?!`).)+)`", page))
-    assert lines == {table.command.replace("PORT", "8000") for table in SERVERS.values()}
+    assert lines == {table.command.replace("PORT", "8000") for table in (SERVERS | LIMITED).values()}
