@@ -7,6 +7,8 @@ SECONDS ?= 10
 TESTS ?= tests
 # How many tests run side by side; 0 runs them one after another, in one process.
 export WORKERS ?= 4
+# Passed on to pytest: make doors DOORS="tests/doors -k gunicorn"
+DOORS ?= tests/doors
 # Passed on to tools/test_all.py: make test-all ALL="--only 3.12 3.15"
 ALL ?=
 
@@ -51,10 +53,11 @@ test-all: ## tests and conformance on every interpreter that is found, on both c
 	@$(PYTHON) tools/phoenix.py
 	@$(PYTHON) tools/test_all.py $(ALL)
 
-doors: ## real servers, one to three workers each, through kills and reloads (about three minutes, on an idle machine)
-	@$(ENVIRONMENT) test clients doors
+# In an environment of its own: pyproject.toml says why.
+doors: ## real servers through kills and reloads, and tools that change asyncio (about four minutes)
+	@$(PYTHON) tools/environment.py $(VENV)-doors test clients doors
 	@$(PYTHON) tools/parts.py
-	@$(BIN)/python -m pytest tests/doors
+	@$(VENV)-doors/bin/python -m pytest $(DOORS)
 
 conformance: ## CPython's own asyncio tests on our loop, on this machine's interpreter
 	@$(ENVIRONMENT) test
