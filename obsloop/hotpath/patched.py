@@ -1,7 +1,7 @@
 """Some tools put a method of their own in the place of ``asyncio.Handle._run``: aiodebug, logfire and ddtrace do.
 
 obsloop's loop calls callbacks itself. While that method is another tool's, it calls the method for each callback, so
-that the tool sees what it sees on asyncio's loop. The loop asks for it when it is about to wait.
+that the tool sees what it sees on asyncio's loop.
 """
 
 from __future__ import annotations

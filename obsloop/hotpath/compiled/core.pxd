@@ -165,6 +165,8 @@ cdef class Wakeup:
 # ---- handles.pxi -----------------------------------------------------------------------------------------------------
 
 cdef extern from "native.h":
+    # A number that differs after each change of the class, if it is not 0.
+    unsigned int version_of "obsloop_version_of"(object cls) nogil
     int leave_context "obsloop_leave_context"(object context, PyObject *result) except -1
     # A handle in the queue of a running loop is alive as the loop is, and needs no visits of the garbage collector for
     # cycles. So the core hides it. It shows the handle again when it leaves the queue but lives on, and when the
@@ -201,6 +203,7 @@ cdef class State:
     cdef object ready, scheduled, selector, clock_resolution
     cdef bint closed, debug, stopping, running
     cdef bint patched       # whether asyncio.Handle._run is another tool's
+    cdef unsigned int patched_version   # the version of asyncio.Handle for which `patched` holds
     cdef long timer_cancelled_count
     cdef Turn turn          # the innermost call of run_once that has not returned; None if there is none
     cdef Turn spare         # the turn of the last call that has returned

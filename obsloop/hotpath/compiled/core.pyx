@@ -35,7 +35,6 @@ from obsloop.hotpath import marks as _marks
 from obsloop.introspect import attributes as _peek
 from obsloop.hotpath import observer as _slow
 from obsloop.hotpath import patched as _patched
-from obsloop.metrics.counters import Raw
 from obsloop.metrics.buckets import COUNTS, SECONDS
 from obsloop.base.asyncio_private import private_base_events, private_selector_events
 from obsloop.introspect.coroutines import is_task

@@ -128,7 +128,7 @@ def run_once(self):
                 selector = state.selector
                 inline_events = getattr(self._process_events, "__func__", None) is PROCESS_EVENTS
                 straight = OBSLOOP_EPOLL and inline_events and _cold.is_plain_epoll(selector)
-                state.patched = patched_now()
+                state.patched_version = 0
                 if straight:
                     fd_to_key = selector._fd_to_key
                     epfd = selector.fileno()
@@ -229,6 +229,9 @@ def run_once(self):
             count(counters.depth, &counts_line, todo)
             counters.state = IN_CALLBACK
             counters.tick_ns = gave_way_ns = start
+            if state.patched_version == 0 or version_of(BaseHandle) != state.patched_version:
+                state.patched = patched_now()
+                state.patched_version = version_of(BaseHandle)
             while todo > 0:
                 todo -= 1
                 handle = queue_popleft(ready)

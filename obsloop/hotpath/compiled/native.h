@@ -43,6 +43,11 @@ static inline int obsloop_msb(uint64_t v) { unsigned long i; _BitScanReverse64(&
 static inline int obsloop_msb(uint64_t v) { return 63 - __builtin_clzll(v); }
 #endif
 
+/* ---- whether a class has been changed (iteration.pxi) ---- */
+
+/* CPython gives a class a new number after each change; 0 stands for none at present. */
+static inline unsigned int obsloop_version_of(PyObject *cls) { return ((PyTypeObject *)cls)->tp_version_tag; }
+
 /* ---- what the watchdog reads and writes without the GIL, while the loop's thread runs (wakeup.pxi) ---- */
 
 #if defined(__GNUC__) && UINTPTR_MAX > 0xffffffffu

@@ -17,19 +17,9 @@ import sys
 from bisect import bisect_left
 from typing import Any
 
-from obsloop.base.asyncio_private import (
-    private_base_events,
-    private_selector_events,
-)
+from obsloop.base.asyncio_private import Handle as _BaseHandle, private_base_events, private_selector_events
 from obsloop.base.clock import monotonic_ns
-from obsloop.hotpath.cold_path import (
-    enter,
-    is_plain_epoll,
-    leave,
-    rebuild_heap,
-    report,
-    run_in_debug,
-)
+from obsloop.hotpath.cold_path import enter, is_plain_epoll, leave, rebuild_heap, report, run_in_debug
 from obsloop.hotpath.marks import marks, own_handles
 from obsloop.hotpath.observer import CHUNK, in_chunks, notable, slow_iteration
 from obsloop.hotpath.patched import is_patched
@@ -95,7 +85,7 @@ def run_once(self: Any) -> None:
     iteration_cells, iteration_ns = counters.iteration, counters.iteration_ns
     ready = self._ready
     popleft, append = ready.popleft, ready.append
-    index, fast, locked = _INDEX, counters.fast_ns, LOCKED
+    index, fast, locked, run = _INDEX, counters.fast_ns, LOCKED, None
     coarse_index = _COARSE_INDEX
     began = kind = ready_ns = 0
     task: Any = None
@@ -143,6 +133,9 @@ def run_once(self: Any) -> None:
                 inline_events = getattr(self._process_events, "__func__", None) is _PROCESS_EVENTS
                 straight = inline_events and is_plain_epoll(selector)
                 fast = counters.fast_ns
+                run = None
+            if _BaseHandle._run is not run:
+                run = _BaseHandle._run
                 locked = 0 if is_patched() else LOCKED  # 0: `handle._run` calls every callback
 
             # The poll. With the standard epoll selector call the epoll object itself, by the same rules.
