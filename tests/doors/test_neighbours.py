@@ -99,7 +99,7 @@ class Neighbour:
 
 SAID = ("inner slow", "block slow")
 AIODEBUG = "tool.enable(0.3, lambda name, s: heard.append(('inner' if 'inner' in name else 'block') + ' slow'))"
-LOGFIRES = ("Async task inner (shop.inner) blocked for 0.", "Async callback shop.block blocked for 0.")
+LOGFIRES = ("Async task inner (inner) blocked for 0.", "Async callback block blocked for 0.")
 NEIGHBOURS = {
     "aiodebug": Neighbour(SAID, "import aiodebug.log_slow_callbacks as tool", AIODEBUG),
     "aiodebug-first": Neighbour(SAID, f"import aiodebug.log_slow_callbacks as tool\n{AIODEBUG}"),
@@ -142,7 +142,7 @@ NEIGHBOURS = {
     ),
     "newrelic": Neighbour(
         ("child",),
-        "import newrelic.agent\nnewrelic.agent.initialize()",
+        "import newrelic.agent\nnewrelic.agent.initialize()\nnewrelic.agent.register_application(timeout=10.0)",
         work="""
     async def child():
         if newrelic.agent.current_transaction(active_only=False) is not None: heard.append('child')
@@ -162,7 +162,8 @@ NEIGHBOURS = {
 QUIET = {
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false",
     "DD_TRACE_AGENT_URL": "http://127.0.0.1:9", "DD_TRACE_STARTUP_LOGS": "false",
-    "NEW_RELIC_DEVELOPER_MODE": "true", "NEW_RELIC_LICENSE_KEY": "none", "NEW_RELIC_APP_NAME": "shop",
+    "NEW_RELIC_DEVELOPER_MODE": "true", "NEW_RELIC_MONITOR_MODE": "true", "NEW_RELIC_LICENSE_KEY": "0" * 40,
+    "NEW_RELIC_APP_NAME": "shop",
     "OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE": "inner",
 }  # fmt: skip
 """Without a network."""
