@@ -35,6 +35,8 @@ class Answerer:
         """When the present work began, by `clock.seconds`."""
         self.working = threading.Lock()
         """Held by the thread while it works."""
+        self.gone = False
+        """Whether the owner of the present work has hung up. Work that rests (resting.py) ends then."""
         self.given_up_at = -1.0
         """`since` of the work for which a fork has waited in vain."""
         self._name = name
@@ -53,6 +55,7 @@ class Answerer:
         if self.owner is None and self.waiting:
             self.owner, work = self.waiting.popleft()
             self.since = clock.seconds()
+            self.gone = False
             self._work.put(work)
 
     def finished(self) -> Any:
@@ -61,7 +64,8 @@ class Answerer:
         return owner
 
     def forget(self, owner: Any) -> None:
-        """Drop the queued work of `owner`. Work that has begun goes on."""
+        """Drop the queued work of `owner`. Work that has begun goes on, unless it looks at `gone`."""
+        self.gone = self.gone or (owner is not None and owner is self.owner)
         self.waiting = deque(item for item in self.waiting if item[0] is not owner)
 
     def _ensure_thread(self) -> None:
@@ -70,7 +74,7 @@ class Answerer:
             self._started = True
 
     def _run(self) -> None:
-        resting.working(self.working)
+        resting.working(self)
         while True:
             work = self._work.get()
             result: Any = None
@@ -92,6 +96,8 @@ def answer(route: Route, request: Request, options: Options) -> bytes:
     """Return the bytes of `route`'s answer, or of a 500 if its handler raises or returns nonsense. Never raises."""
     try:
         return encode(_checked(route.handler(request, options)), request)
+    except resting.GoneError:
+        return LAST_RESORT  # to no client
     except BaseException as error:  # an exporter may raise SystemExit or CancelledError; the service goes on
         try:
             name = ascii(type(error).__name__)[1:-1]

@@ -15,7 +15,18 @@ RESERVE_SECONDS = 2.0
 class Connection:
     """One client: read until the head of its request is complete, write the answer, then wait until it hangs up."""
 
-    __slots__ = ("deadline", "held", "listener", "moved_at", "on_reserve", "outgoing", "path", "received", "sock")
+    __slots__ = (
+        "deadline",
+        "held",
+        "lasts",
+        "listener",
+        "moved_at",
+        "on_reserve",
+        "outgoing",
+        "path",
+        "received",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket, listener: "Listener", now: float, *, on_reserve: bool) -> None:
         self.sock = sock
@@ -24,6 +35,7 @@ class Connection:
         self.deadline = now + self.seconds
         self.received = bytearray()
         self.path: str | None = None  # None until its request is read
+        self.lasts = False  # whether its answer takes as long as it asked for
         self.outgoing: memoryview | None = None  # None until there is an answer; empty after all is sent
         self.held = 0  # memory in bytes that its answer takes until all is sent
         self.moved_at = now  # when the client last took some bytes

@@ -242,7 +242,7 @@ class Server:
             elif connection.outgoing is None and connection.path is None:
                 self._read(connection)
             elif not connection.sock.recv(65536):
-                if connection.outgoing is not None:
+                if connection.outgoing is not None or connection.lasts:
                     self._close(connection)
                 else:  # it has closed its side and waits for its answer
                     self._selector.unregister(connection.sock)
@@ -282,6 +282,7 @@ class Server:
                 self._send(connection, encode(plain(503, BUSY, ("Retry-After", "30")), request))
                 return
             connection.deadline += route.lasts(request)
+            connection.lasts = True
         if not self._submit(route.thread, connection, partial(answer, route, request, self._options)):
             text = "The service cannot start a thread to answer this. /healthz is answered without one."
             self._send(connection, encode(plain(503, text), request))

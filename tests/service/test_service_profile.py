@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import socket
 import threading
 import time
 import urllib.error
@@ -140,6 +141,27 @@ def test_sampling_finds_the_busy_line_and_blocks_nobody_else(url):
     busy = sum(sample["ns"] for sample in profile["samples"]) / 1e9
     assert 1.5 < busy < 3.1  # it sleeps in 5 of 6 parts of the time
     assert self_metrics.times_ns()["profile"] > 0
+
+
+def test_a_client_that_hangs_up_ends_the_sampling(url, capfd):
+    """The next client need not wait for a minute that is for nothing, and nothing is said of it."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while _answers(f"{url}/debug/pprof/profile?seconds=0.1"):
+            time.sleep(0.01)  # until its samples are taken, others are
+    end = time.monotonic() + 30
+    while not _answers(f"{url}/debug/pprof/profile?seconds=0.1"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert capfd.readouterr().err == ""
+
+
+def _answers(address) -> bool:
+    try:
+        return bool(get(address))
+    except urllib.error.HTTPError:
+        return False
 
 
 def test_a_fork_does_not_wait_for_the_samples(url):
