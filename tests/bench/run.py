@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--loop", default=OURS, help=f"the observed side, MODULE:CALLABLE (default {OURS})")
     parser.add_argument("--quick", action="store_true", help="shorter runs, without uvloop and tuned malloc")
     parser.add_argument("--limits", action="store_true", help="exit 1 when a row is worse than in BENCHMARKS.md")
-    parser.add_argument("--write", action="store_true", help="write the table into BENCHMARKS.md")
+    parser.add_argument("--write", action="store_true", help="write this interpreter's table into BENCHMARKS.md")
     parser.add_argument("--json", type=Path, help="write the result there, instead of results/table.json")
     args = parser.parse_args(argv)
 
