@@ -38,6 +38,7 @@ METHODS: dict[str, Any] = _chosen.METHODS if _chosen else {}
 _wire: Any = _compiled or (import_module("obsloop.hotpath.pure.socket_io") if _pure else None)
 TransportStats: Any = _wire.TransportStats if _wire else None
 TRANSPORT_METHODS: dict[str, Any] = _wire.TRANSPORT_METHODS if _wire else {}
+DATAGRAM_METHODS: dict[str, Any] = _wire.DATAGRAM_METHODS if _wire else {}
 run_once: Any = METHODS.get("_run_once")
 if _compiled:
     make_counters_by(_compiled.Counters)

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -209,3 +211,84 @@ def test_a_bad_address(loop):
             await loop.create_datagram_endpoint(Datagrams, ("127.0.0.1",))
 
     run(loop, main())
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_addresses_are_those_of_a_plain_socket(loop, family, host):
+    """The sender's address has the form that a socket gives, and a datagram sent to it arrives. Names work too."""
+
+    async def main():
+        transport, server = await loop.create_datagram_endpoint(Datagrams, (host, 0), family=family)
+        with socket.socket(family, socket.SOCK_DGRAM) as peer:
+            peer.bind((host, 0))
+            peer.settimeout(10)
+            peer.sendto(b"there", transport.get_extra_info("sockname"))
+            data, address = await server.arrived.get()
+            assert data == b"there"
+            assert address == peer.getsockname()
+            assert [type(part) for part in address] == [type(part) for part in peer.getsockname()]
+            named = ("localhost", address[1]) if family == socket.AF_INET else address[:2]
+            for target in (address, named):
+                transport.sendto(b"back", target)
+                got = await loop.run_in_executor(None, peer.recvfrom, 100)
+                assert got == (b"back", transport.get_extra_info("sockname"))
+        await server.close()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("127.0.0.1", 70_000), OverflowError),
+        (("127.0.0.1", -1), OverflowError),
+        (("127.0.0.1\0", 9), TypeError),
+        (("127.0.0.1",), TypeError),
+        ("no", TypeError),
+    ],
+)
+def test_odd_addresses_are_refused(loop, address, expected):
+    """An address that a socket refuses ends the transport with the socket's error."""
+
+    async def main():
+        loop.set_exception_handler(lambda *_: None)
+        transport, server = await loop.create_datagram_endpoint(Datagrams, LOCAL)
+        transport.sendto(b"x", address)
+        assert type(await server.closed) is expected
+
+    run(loop, main())
+
+
+def test_a_refused_datagram_is_an_error_of_the_protocol(loop):
+    """A port where nothing listens: the connected endpoint learns it, and goes on."""
+
+    async def main():
+        transport, client = await loop.create_datagram_endpoint(Datagrams, remote_addr=("127.0.0.1", unused_port()))
+        transport.sendto(b"x")
+        assert isinstance(await client.errors.get(), ConnectionRefusedError)
+        assert not transport.is_closing()
+        await client.close()
+
+    run(loop, main())
+
+
+AUDITED = """
+import asyncio, sys, obsloop
+seen = []
+sys.addaudithook(lambda event, args: event == "socket.sendto" and seen.append(args[1]))
+
+async def main():
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+    address = transport.get_extra_info("sockname")
+    transport.sendto(b"x", address)
+    assert seen == [address], seen
+    transport.close()
+
+obsloop.run(main())
+"""
+
+
+def test_audit_hooks_see_where_a_datagram_goes():
+    """The event `socket.sendto` is raised once, with the address. A hook cannot be removed, so a process has it."""
+    subprocess.run([sys.executable, "-c", AUDITED], check=True, timeout=60)

@@ -312,6 +312,9 @@ cdef extern from "native.h":
     Py_ssize_t obsloop_recv(int fd, void *p, size_t n) nogil
     Py_ssize_t obsloop_send(int fd, const void *p, size_t n) nogil
     bint obsloop_would_block(int e) nogil
+    Py_ssize_t obsloop_recvfrom(int fd, void *p, size_t n, PyObject **sender)
+    object obsloop_owned(PyObject *new)
+    Py_ssize_t obsloop_sendto(int fd, const void *p, size_t n, int family, object sock, object address) except? -2
 
 cdef class TransportStats:
     cdef public Counters counters
@@ -321,6 +324,7 @@ cdef class TransportStats:
     cdef public Py_ssize_t buffered, offered
     cdef public bint can_send_now
     cdef int at, fd
+    cdef int family                 # of a datagram socket
     cdef object sock                # the program may close it, and its descriptor may become another socket's
     cdef object protocol_type       # of the last protocol that got data
     cdef bint buffered_protocol     # whether that protocol has its own buffer

@@ -233,9 +233,20 @@ static inline int obsloop_descriptor_of(PyObject *sock) { return *(const int *)(
 static Py_ssize_t obsloop_recv(int fd, void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
 static Py_ssize_t obsloop_send(int fd, const void *p, size_t n) { (void)fd; (void)p; (void)n; return -1; }
 static int obsloop_would_block(int e) { (void)e; return 0; }
+static Py_ssize_t obsloop_recvfrom(int fd, void *p, size_t n, PyObject **from) {
+    (void)fd; (void)p; (void)n; (void)from;
+    return -1;
+}
+static Py_ssize_t obsloop_sendto(int fd, const void *p, size_t n, int family, PyObject *sock, PyObject *address) {
+    (void)fd; (void)p; (void)n; (void)family; (void)sock; (void)address;
+    return -2;
+}
 #else
 #include <sys/socket.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
 #include <errno.h>
+#include <string.h>
 #define OBSLOOP_WIRE 1
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
@@ -257,7 +268,86 @@ static inline Py_ssize_t obsloop_send(int fd, const void *p, size_t n) {
 }
 #endif
 static inline int obsloop_would_block(int e) { return e == EAGAIN || e == EWOULDBLOCK || e == EINTR; }
+
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} obsloop_address;
+
+/* Receive a datagram; *from gets the sender's address as Python's sockets show it, NULL with an error set on a failure. */
+static Py_ssize_t obsloop_recvfrom(int fd, void *p, size_t n, PyObject **from) {
+    obsloop_address a;
+    socklen_t size = sizeof(a);
+    char text[INET6_ADDRSTRLEN] = "";
+    Py_ssize_t found = recvfrom(fd, p, n, MSG_DONTWAIT, &a.any, &size);
+    if (found < 0) return found;
+    if (size >= sizeof(a.v4) && a.any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &a.v4.sin_addr, text, sizeof(text));
+        *from = Py_BuildValue("(si)", text, (int)ntohs(a.v4.sin_port));
+    } else if (size >= sizeof(a.v6) && a.any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &a.v6.sin6_addr, text, sizeof(text));
+        *from = Py_BuildValue("(siII)", text, (int)ntohs(a.v6.sin6_port), (unsigned int)ntohl(a.v6.sin6_flowinfo),
+                              (unsigned int)a.v6.sin6_scope_id);
+    } else *from = Py_NewRef(Py_None);
+    return found;
+}
+
+/* Read one number of an address; -1 if it is no plain int from 0 to `most`. */
+static long long obsloop_number(PyObject *address, Py_ssize_t i, long long most) {
+    PyObject *item = PyTuple_GET_ITEM(address, i);
+    int overflow;
+    long long n;
+    if (!PyLong_CheckExact(item)) return -1;
+    n = PyLong_AsLongLongAndOverflow(item, &overflow);
+    return overflow || n < 0 || n > most ? -1 : n;
+}
+
+/* Read a plain numeric address of this family. Return its size; 0 for any other address, which Python may look up. */
+static socklen_t obsloop_parse(int family, PyObject *address, obsloop_address *a) {
+    Py_ssize_t length, items;
+    const char *host;
+    long long port, flow = 0, scope = 0;
+    if (!PyTuple_CheckExact(address)) return 0;
+    items = PyTuple_GET_SIZE(address);
+    if (items != 2 && !(items == 4 && family == AF_INET6)) return 0;
+    if (!PyUnicode_CheckExact(PyTuple_GET_ITEM(address, 0)) || !PyUnicode_IS_ASCII(PyTuple_GET_ITEM(address, 0))) return 0;
+    host = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(address, 0), &length);
+    if (host == NULL) { PyErr_Clear(); return 0; }
+    port = obsloop_number(address, 1, 0xffff);
+    if (items == 4) {
+        flow = obsloop_number(address, 2, 0xfffff);
+        scope = obsloop_number(address, 3, 0xffffffffLL);
+    }
+    if ((size_t)length != strlen(host) || port < 0 || flow < 0 || scope < 0) return 0;
+    memset(a, 0, sizeof(*a));
+    if (family == AF_INET && inet_pton(AF_INET, host, &a->v4.sin_addr) == 1) {
+        a->v4.sin_family = AF_INET;
+        a->v4.sin_port = htons((uint16_t)port);
+        return sizeof(a->v4);
+    }
+    if (family == AF_INET6 && inet_pton(AF_INET6, host, &a->v6.sin6_addr) == 1) {
+        a->v6.sin6_family = AF_INET6;
+        a->v6.sin6_port = htons((uint16_t)port);
+        a->v6.sin6_flowinfo = htonl((uint32_t)flow);
+        a->v6.sin6_scope_id = (uint32_t)scope;
+        return sizeof(a->v6);
+    }
+    return 0;
+}
+
+/* Send a datagram. -2 if the address is not plain, or if an audit hook raised an error, which is set then. */
+static Py_ssize_t obsloop_sendto(int fd, const void *p, size_t n, int family, PyObject *sock, PyObject *address) {
+    obsloop_address a;
+    socklen_t size = obsloop_parse(family, address, &a);
+    if (size == 0) return -2;
+    if (PySys_Audit("socket.sendto", "OO", sock, address) < 0) return -2;
+    return sendto(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, &a.any, size);
+}
 #endif
+
+/* Let Cython own a new reference, and raise the error that is set if it is NULL. */
+static inline PyObject *obsloop_owned(PyObject *new) { return new; }
 
 /* Read up to `room` bytes without the GIL. None if nothing came: then *n and *code say why.
  *

@@ -17,6 +17,9 @@ if read_buffer is NULL:
 
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object SelectorSocketTransport = private_selector_events._SelectorSocketTransport
+cdef object SelectorDatagramTransport = private_selector_events._SelectorDatagramTransport
+cdef object stock_datagram_ready = SelectorDatagramTransport._read_ready
+cdef object stock_sendto = SelectorDatagramTransport.sendto
 cdef object write_rest = _wire.write_rest
 
 
@@ -45,7 +48,8 @@ cdef class TransportStats:
     def wrote(self, Py_ssize_t n):
         self.count_written(n)
 
-    def connect(self, sock, int fd):
+    def connect(self, sock, int fd, int family=0):
+        self.family = family
         self.fd = fd if OBSLOOP_WIRE and fd >= 0 and descriptor_of(sock) == fd else -1
         self.sock = sock
         self.can_send_now = True
@@ -197,9 +201,81 @@ def write(self, data):
     write_rest(self, stats, memoryview(data)[n:] if n else data)
 
 
-for _name, _function in (("_read_ready", read_ready), ("write", write)):
+def datagram_ready(self):
+    """Receive a datagram and pass it to the protocol, as asyncio's ``_read_ready`` does."""
+    cdef TransportStats stats = self._obsloop_stats
+    cdef Py_ssize_t n
+    cdef int code, overflow = 0
+    cdef long long room
+    cdef PyObject *sender = NULL
+    if self._conn_lost:
+        return
+    size = self.max_size
+    room = PyLong_AsLongLongAndOverflow(size, &overflow) if type(size) is int else 0
+    if not 0 < room <= ROOM or overflow or not stats.is_open():
+        stock_datagram_ready(self)
+        return
+    n = obsloop_recvfrom(stats.fd, read_buffer, room, &sender)
+    if n < 0:
+        code = errno
+        if not obsloop_would_block(code):
+            self._protocol.error_received(os_error(code))
+        return
+    address = obsloop_owned(sender)
+    stats.count_read(n)
+    self._protocol.datagram_received(PyBytes_FromStringAndSize(read_buffer, n), address)
+
+
+def sendto(self, data, addr=None):
+    """Send a datagram at once if nothing is in the way; leave every other case to asyncio."""
+    cdef TransportStats stats = self._obsloop_stats
+    cdef Py_ssize_t n, size
+    cdef int code
+    size = PyBytes_GET_SIZE(data) if PyBytes_CheckExact(data) else 0
+    if size == 0 or not stats.is_open() or self._conn_lost or self._buffer:
+        stock_sendto(self, data, addr)
+        return
+    connected = self._extra["peername"]
+    if connected if addr is not None else not connected:
+        stock_sendto(self, data, addr)
+        return
+    if addr is None:
+        n = obsloop_send(stats.fd, PyBytes_AS_STRING(data), size)
+        code = errno
+    elif self._address:
+        stock_sendto(self, data, addr)
+        return
+    else:
+        try:
+            n = obsloop_sendto(stats.fd, PyBytes_AS_STRING(data), size, stats.family, stats.sock, addr)
+            code = errno
+        except OSError as exc:  # of an audit hook, as the next ones
+            self._protocol.error_received(exc)
+            return
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal write error on datagram transport")
+            return
+    if n >= 0:
+        stats.count_written(n)
+    elif n == -2 or obsloop_would_block(code):
+        stock_sendto(self, data, addr)
+    else:
+        self._protocol.error_received(os_error(code))
+
+
+for _class, _name, _function in (
+    (SelectorSocketTransport, "_read_ready", read_ready),
+    (SelectorSocketTransport, "write", write),
+    (SelectorDatagramTransport, "_read_ready", datagram_ready),
+    (SelectorDatagramTransport, "sendto", sendto),
+):
     _function.__name__ = _name
-    _function.__qualname__ = f"{SelectorSocketTransport.__name__}.{_name}"
+    _function.__qualname__ = f"{_class.__name__}.{_name}"
 
 TRANSPORT_METHODS = {**_wire.TRANSPORT_METHODS, "_read_ready": read_ready, "write": write}
 """What the socket transport takes from the core."""
+
+DATAGRAM_METHODS = {"_read_ready": datagram_ready, "sendto": sendto}
+"""What the datagram transport takes from the core."""

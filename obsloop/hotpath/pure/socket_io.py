@@ -73,8 +73,11 @@ class TransportStats:
         self.written_bytes += n
         self.io_bytes[self.at + 1] += n
 
-    def connect(self, sock: Any, fd: int) -> None:
-        """Let reads and writes go to ``fd`` at once. ``fd`` is -1 if ``sock`` is not exactly a socket."""
+    def connect(self, sock: Any, fd: int, family: int = 0) -> None:
+        """Let reads and writes go to ``fd`` at once. ``fd`` is -1 if ``sock`` is not exactly a socket.
+
+        ``family`` is needed for datagrams only.
+        """
         self.can_send_now = True
 
     def disconnect(self) -> None:
@@ -184,3 +187,6 @@ TRANSPORT_METHODS = {
     "write": write,
 }
 """What the socket transport takes from the core."""
+
+DATAGRAM_METHODS: dict[str, Any] = {}
+"""What the datagram transport takes from the core. The pure core leaves all to asyncio and to the tap on its socket."""

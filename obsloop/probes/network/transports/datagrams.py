@@ -1,4 +1,7 @@
-"""A datagram socket's transport, and the tap that counts the bytes of its socket."""
+"""A datagram socket's transport, and the tap that counts the bytes of its socket.
+
+The compiled core sends and receives the plain datagrams, and counts them, without the tap (``socket_io.pxi``).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,16 @@ import socket
 from typing import Any
 
 from obsloop.base.asyncio_private import private_selector_events
+from obsloop.hotpath import backend
+from obsloop.probes.network.socket_family import family_of
 from obsloop.probes.network.transports.accounting import opened, set_buffered
 from obsloop.probes.network.transports.base import SocketLike
 
 StockDatagram: Any = getattr(private_selector_events, "_SelectorDatagramTransport", object)
 
 
+_PLAIN = (socket.AF_INET, socket.AF_INET6)
+"""Families whose addresses the compiled core reads and writes."""
 _ROOM = 1 << 18
 """What asyncio asks for with one read."""
 
@@ -27,6 +34,8 @@ class DatagramTransport(SocketLike, StockDatagram):  # type: ignore[misc]
         super().__init__(loop, sock, protocol, *args, **kwargs)
         self._sock: Any = _Tap(sock, stats)
         opened(self, stats)
+        if sock.__class__ is socket.socket and (family := family_of(sock)) in _PLAIN:
+            stats.connect(sock, sock.fileno(), family)
 
     def _grew(self, stats: Any) -> None:
         set_buffered(stats, self.get_write_buffer_size())
@@ -68,3 +77,7 @@ class _Tap:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
+
+
+for _name, _method in backend.DATAGRAM_METHODS.items():
+    setattr(DatagramTransport, _name, _method)

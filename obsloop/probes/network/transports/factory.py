@@ -30,7 +30,7 @@ stands_for_asyncio(
         handshakes.__name__,
         "obsloop.hotpath.pure.socket_io",
     ),
-    backend.TRANSPORT_METHODS.values(),
+    (*backend.TRANSPORT_METHODS.values(), *backend.DATAGRAM_METHODS.values()),
 )
 
 # A transport's repr begins with the name of its class, and protocols search it for the name that asyncio uses.
