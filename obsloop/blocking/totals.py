@@ -146,7 +146,8 @@ class _State:
         """Add what is queued to the tables. Only with ``folding`` held."""
         while self.queue:
             block = self.queue.popleft()
-            self.dropped += block.number - self.next_number if block.number > self.next_number else 0
+            # A writer takes a number, then queues its block. Another may overtake it: what was missing comes later.
+            self.dropped += -1 if block.number < self.next_number else block.number - self.next_number
             self.next_number = max(self.next_number, block.number + 1)
             fits = [window.add(block) for window in self.windows.values()]
             self.folded += not all(fits)

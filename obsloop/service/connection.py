@@ -35,7 +35,7 @@ class Connection:
         self.deadline = now + self.seconds
         self.received = bytearray()
         self.path: str | None = None  # None until its request is read
-        self.lasts = False  # whether its answer takes as long as it asked for
+        self.lasts = False  # whether its answer takes as long as the client asked
         self.outgoing: memoryview | None = None  # None until there is an answer; empty after all is sent
         self.held = 0  # memory in bytes that its answer takes until all is sent
         self.moved_at = now  # when the client last took some bytes
@@ -44,6 +44,11 @@ class Connection:
     def seconds(self) -> float:
         """How many seconds this connection may last, from its beginning to the last byte."""
         return RESERVE_SECONDS if self.on_reserve else CONNECTION_SECONDS
+
+    def last(self, seconds: float) -> None:
+        """Give its answer so many seconds more: they are what the client asked for."""
+        self.deadline += seconds
+        self.lasts = True
 
 
 @dataclass(eq=False, slots=True)

@@ -77,6 +77,7 @@ _CALLS = frozenset(entry for entry in _LOOPS_OWN if entry[0] != runners.__file__
 _Task: Any = asyncio.Task
 _cancel: Any = _Task.cancel
 _name_of: Any = _Task.get_name
+_set_name: Any = _Task.set_name
 
 
 class TrackedTask(_Task):  # type: ignore[misc]
@@ -100,7 +101,7 @@ class TrackedTask(_Task):  # type: ignore[misc]
         def set_name(self, value: object, /) -> None:
             """Set the task's name. The first 3.13 do so with None after each call of a factory, and lose ``Task-1``."""
             if value is not None:
-                super().set_name(value)
+                _set_name(self, value)
 
 
 TrackedTask.__name__ = TrackedTask.__qualname__ = "Task"  # as the program's logs show it

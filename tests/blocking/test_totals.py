@@ -88,6 +88,18 @@ def test_threads_that_write_at_once_lose_nothing():
     assert found.groups[0].windows["5m"].blocks + found.dropped == 800
 
 
+def test_a_block_that_comes_late_is_not_missing():
+    """Two threads took their numbers in one order, and queued their blocks in the other."""
+    state = totals._state
+    note(EXPORT, 0.125)
+    note(EXPORT, 0.125)
+    first, second = state.queue.popleft(), state.queue.popleft()
+    for block, dropped in ((second, 1), (first, 0)):
+        state.queue.append(block)
+        assert totals.totals().dropped == dropped
+    assert totals.totals().groups[0].windows["5m"].blocks == 2
+
+
 def test_the_stack_shows_the_culprits_line():
     """Not the last sample, which may already see the next line."""
     line = (Frame("/srv/shop.py", 31, "export", "shop.export", own=True), FrameSummary("/lib/x.py", 1, "x"))
