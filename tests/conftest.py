@@ -25,8 +25,9 @@ PURE = bool(os.environ.get("OBSLOOP_PURE"))
 # `make test-all` installs them for the machine's own interpreter: others wait long for the wheels of such packages.
 WITHOUT_CLIENTS = "TESTS_WITHOUT_CLIENTS" in os.environ
 # They know the loop by its public names. The pure core has them on the machine's own interpreter, the compiled one
-# on each.
-ABOVE_THE_CORE = ("cli", "dashboards", "exporters", "group", "service", "test_demo.py", "test_readme.py")
+# on each, but where `make test-all` is asked for the core's tests only.
+ABOVE_THE_CORE = ("cli", "dashboards", "exporters", "group", "service", "top", "test_demo.py", "test_readme.py")
+CORE_ONLY = "TESTS_OF_THE_CORE_ONLY" in os.environ
 MARKERS = {
     "once": ("needs no second interpreter or core, and takes long", AGAIN),
     "both_cores": ("runs both cores by itself", AGAIN and PURE),
@@ -63,9 +64,9 @@ def pytest_collection_modifyitems(config, items) -> None:
         selection.take_out(
             config, items, list(filter(selection.on_the_stock_loop, items)), "it is the stock loop's half"
         )
-    if AGAIN and PURE and WITHOUT_CLIENTS:
+    if CORE_ONLY or (AGAIN and PURE and WITHOUT_CLIENTS):
         above = [item for item in items if item.path.relative_to(HERE).parts[0] in ABOVE_THE_CORE]
-        selection.take_out(config, items, above, "it cannot see the core, and another interpreter has it on both")
+        selection.take_out(config, items, above, "it cannot see the core, and other interpreters have it")
     selection.keep_together(items)
 
 

@@ -1,6 +1,6 @@
 """Runs the tests and the conformance suite on every interpreter that is found, and prints a table of it all.
 
-    python tools/test_all.py [--only 3.12 3.15] [--require 3.11 3.13 3.15] [--cores compiled pure]
+    python tools/test_all.py [--only 3.12 3.15] [--require 3.11 3.13 3.15] [--cores compiled pure] [--core-only]
 
 On both cores, where the compiled one could be built. The tests of real clients (tests/clients) run on the interpreter
 that runs this only: a new one waits longest for the wheels of such packages. Exit code 1 when anything failed, or when
@@ -52,7 +52,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", type=minor_version, default=MINORS, metavar="3.N", help="only these")
     parser.add_argument("--require", nargs="+", type=minor_version, default=(), metavar="3.N", help="must be there")
     parser.add_argument("--cores", nargs="+", choices=CORES, help="these, which must be there (default: what is built)")
+    parser.add_argument("--core-only", action="store_true", help="without the tests that cannot see the core")
     options = parser.parse_args()
+    if options.core_only:
+        os.environ["TESTS_OF_THE_CORE_ONLY"] = "1"
     wanted = tuple(minor for minor in MINORS if minor in options.only)
     pythons = find(wanted)
     results = [result for python in pythons.items() for result in on_interpreter(*python, options.cores)]
