@@ -142,7 +142,13 @@ def locks_text(report: _Report) -> list[str]:
         return []
     head = ("waiters", "longest", "what", "held by", "where they wait")
     rows = [
-        (str(lock["waiters"]), _longest(lock), lock["what"], _holders(lock), (_places(lock) or [""])[0])
+        (
+            str(lock["waiters"]),
+            _longest(lock),
+            lock["what"] + _worker(0, lock),
+            _holders(lock),
+            (_places(lock) or [""])[0],
+        )
         for lock in report["locks"]
     ]
     more = [f"and {report['locks_left_out']} more"] if report["locks_left_out"] else []
@@ -162,7 +168,8 @@ def tree_html(report: _Report) -> str:
         where = task["own_at"] or task["at"] or ""
         parts.append(
             f"<li><b>{escape(task['name'])}</b>{f' and {count - 1} more' if count > 1 else ''} "
-            f"{escape(task['coroutine'])} <span class=dim>{escape(_doing(task))}{escape(remark)}</span> "
+            f"{escape(task['coroutine'])} <span class=dim>{escape(_doing(task))}{escape(remark)}</span>"
+            f"{escape(_worker(level, task))} "
             f"<small>{escape(where)}</small>"
         )
     parts.append("</li></ul>" * (depth + 1))
@@ -180,7 +187,7 @@ def tree_text(report: _Report) -> list[str]:
     shown = [
         text.cut(
             f"{'  ' * level}{task['name']}{f' and {count - 1} more' if count > 1 else ''}: "
-            f"{task['coroutine']} {_doing(task)}{remark}"
+            f"{task['coroutine']} {_doing(task)}{remark}{_worker(level, task)}"
         )
         for level, task, count, remark in lines
     ]
@@ -304,6 +311,11 @@ def _folded(
         if not inner[key]:
             done.add(key)
     return list(found.values())
+
+
+def _worker(level: int, entry: _Report) -> str:
+    """Return the worker of an entry of several workers. In a tree it is said once, at the root."""
+    return f", worker {entry['worker']}" if "worker" in entry and not level else ""
 
 
 def _doing(task: _Report) -> str:

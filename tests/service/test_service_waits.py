@@ -111,3 +111,26 @@ def test_several_workers_make_one_report():
     assert [each["waiters"] for each in found["locks"]] == [1] * 60 + [9] * (waits.MAX_LOCKS - 60)
     assert found["locks_left_out"] == 3 + 120 - waits.MAX_LOCKS
     assert [each["last_seen"][:10] for each in found["cancellations"]] == ["2026-01-02", "2026-01-01"]
+
+
+def test_each_root_of_the_tree_says_its_worker():
+    """Tasks of two workers have the same names and numbers; those further in are on their root's worker."""
+
+    def task(worker, number, awaits):
+        return {
+            "id": number, "name": f"t{number}", "coroutine": "app.f", "awaits": awaits, "own_at": "app.py:3", "at": None,
+            "state": "waiting", "waits_for": "task", "waiting_on": "task t2", "waiting_seconds": 0.0, "worker": worker,
+        }  # fmt: skip
+
+    tasks = [task(worker, number, awaits) for worker in (0, 1) for number, awaits in ((1, [2]), (2, []))]
+    found = {"tasks": tasks, "awaited_not_listed": 0}
+    assert waits.tree_text(found) == [
+        "Who awaits whom",
+        "t1: app.f waits: task t2, worker 0",
+        "  t2: app.f waits: task t2",
+        "t1: app.f waits: task t2, worker 1",
+        "  t2: app.f waits: task t2",
+    ]
+    page = waits.tree_html(found)
+    assert page.count("worker") == 2
+    assert page.count("worker 1 ") == 1
