@@ -118,8 +118,9 @@ def test_each_root_of_the_tree_says_its_worker():
 
     def task(worker, number, awaits):
         return {
-            "id": number, "name": f"t{number}", "coroutine": "app.f", "awaits": awaits, "own_at": "app.py:3", "at": None,
-            "state": "waiting", "waits_for": "task", "waiting_on": "task t2", "waiting_seconds": 0.0, "worker": worker,
+            "worker": worker, "id": number, "name": f"t{number}", "coroutine": "app.f", "awaits": awaits,
+            "own_at": "app.py:3", "at": None, "state": "waiting", "waits_for": "task", "waiting_on": "task t2",
+            "waiting_seconds": 0.0,
         }  # fmt: skip
 
     tasks = [task(worker, number, awaits) for worker in (0, 1) for number, awaits in ((1, [2]), (2, []))]
