@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from obsloop.base import clock, gc_pause
-from obsloop.service import merging, text, workers
+from obsloop.service import merging, source, text, workers
 from obsloop.service.pages import clean, moment, place, table
 from obsloop.tasks import tracking
 from obsloop.tasks.describing import TaskInfo
@@ -165,7 +165,7 @@ def tree_html(report: _Report) -> str:
     for level, task, count, remark in lines:
         parts.append("<ul>" * (level - depth) if level > depth else "</li>" + "</ul></li>" * (depth - level))
         depth = level
-        where = task["own_at"] or task["at"] or ""
+        where = _short(task["own_at"] or task["at"])
         parts.append(
             f"<li><b>{escape(task['name'])}</b>{f' and {count - 1} more' if count > 1 else ''} "
             f"{escape(task['coroutine'])} <span class=dim>{escape(_doing(task))}{escape(remark)}</span>"
@@ -332,11 +332,11 @@ def _kind(lock: _Report) -> str:
 
 
 def _made(lock: _Report) -> str:
-    return f" made at {lock['made_at']} in {lock['made_in']}" if lock["made_at"] else ""
+    return f" made at {_short(lock['made_at'])} in {lock['made_in']}" if lock["made_at"] else ""
 
 
 def _places(lock: _Report) -> list[str]:
-    found = [f"{entry['at'] or ''} in {entry['in']} ({entry['tasks']})" for entry in lock["places"]]
+    found = [f"{_short(entry['at'])} in {entry['in']} ({entry['tasks']})" for entry in lock["places"]]
     return [*found, f"and {n} more lines"] if (n := lock["places_left_out"]) else found
 
 
@@ -345,13 +345,19 @@ def _longest(lock: _Report) -> str:
 
 
 def _holders(lock: _Report) -> str:
-    found = ", ".join(each["task"] + (f" at {each['at']}" if each["at"] else "") for each in lock["held_by"])
+    found = ", ".join(each["task"] + (f" at {_short(each['at'])}" if each["at"] else "") for each in lock["held_by"])
     return f"{found} and {n} more" if (n := lock["held_by_left_out"]) else found
+
+
+def _short(at: str | None) -> str:
+    """Return a place of the report as people read it: `shop/views.py:31`."""
+    filename, _, lineno = (at or "").rpartition(":")
+    return source.where(filename, int(lineno)) if lineno.isdigit() else filename
 
 
 def _whence(found: _Report, by: str | None, through: str | None) -> str:
     """Say from where a cancellation came."""
-    parts: list[str] = [f"from {found['at']} in {found['in']}" if found["at"] else f"from {found['in']}"]
+    parts: list[str] = [f"from {_short(found['at'])} in {found['in']}" if found["at"] else f"from {found['in']}"]
     parts += [f"by {by}"] if by else []
     parts += [f"via {found['via']}"] if found["via"] and found["via"] != found["in"] else []
     parts += [f"with {through}, which awaited it"] if through else []
