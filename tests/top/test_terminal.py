@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from obsloop.group.folder import name_for
 from tests.blocking.support import until
 from tests.parts import needed
 
@@ -38,7 +39,9 @@ def terminal(tmp_path):
 
 def test_top_in_a_terminal(terminal, workers, place):
     """It shows both workers, the block of one while it lasts, a stopped one, and leaves the terminal as it was."""
-    screen, press = terminal(f"{sys.executable} -m obsloop top at-", XDG_RUNTIME_DIR=str(place))
+    # Tests that run beside this one have groups too.
+    group = name_for(workers.address, {})
+    screen, press = terminal(f"{sys.executable} -m obsloop top {group}", XDG_RUNTIME_DIR=str(place))
     one, other = workers.workers
     until(lambda: all(str(worker.process.pid) in screen() for worker in workers.workers), SECONDS)
     assert "? help  q quit" in screen()
@@ -71,7 +74,7 @@ def test_once_prints_a_table_and_json_without_textual(workers, place, tmp_path):
 
     workers.workers[0].do("block", 0.3)
     process = str(workers.workers[0].process.pid)
-    until(lambda: "__main__.block" in top("--once", "at-").stdout, SECONDS)
+    until(lambda: "__main__.block" in top("--once", name_for(workers.address, {})).stdout, SECONDS)
     printed = top("--once", process)
     assert printed.returncode == 0
     assert process in printed.stdout
