@@ -158,10 +158,10 @@ def test_what_was_on_the_loop_before_goes_on_and_is_timed(stock):
         happened.update({name: asyncio.Event() for name in ("reader", "timer", "signal", "task", "go")})
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, read)
-        loop.call_later(0.01, happened["timer"].set)
         loop.add_signal_handler(signal.SIGUSR1, happened["signal"].set)
         task = loop.create_task(old_task())
         await asyncio.sleep(0)
+        loop.call_later(0.01, happened["timer"].set)  # it cannot run before the next await
         loop.call_soon_threadsafe(str)
         obsloop.instrument()
         theirs.send(b"x")
