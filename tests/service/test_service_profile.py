@@ -160,7 +160,8 @@ def test_a_client_that_hangs_up_ends_the_sampling(url, capfd):
 def _answers(address) -> bool:
     try:
         return bool(get(address))
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as answer:
+        answer.close()
         return False
 
 
