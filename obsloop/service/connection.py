@@ -45,7 +45,7 @@ class Connection:
         """How many seconds this connection may last, from its beginning to the last byte."""
         return RESERVE_SECONDS if self.on_reserve else CONNECTION_SECONDS
 
-    def last(self, seconds: float) -> None:
+    def extend(self, seconds: float) -> None:
         """Give its answer so many seconds more: they are what the client asked for."""
         self.deadline += seconds
         self.lasts = True

@@ -281,7 +281,7 @@ class Server:
             if self._answerers[route.thread].owner is not None:
                 self._send(connection, encode(plain(503, BUSY, ("Retry-After", "30")), request))
                 return
-            connection.last(route.lasts(request))
+            connection.extend(route.lasts(request))
         if not self._submit(route.thread, connection, partial(answer, route, request, self._options)):
             text = "The service cannot start a thread to answer this. /healthz is answered without one."
             self._send(connection, encode(plain(503, text), request))
