@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests.doors.running import LIMIT, TIME, Running, until
@@ -61,6 +61,18 @@ def count_resets(seen: Seen, running: Running, value: Callable[[str], float]) ->
     seen.counters, seen.resets = value(f"count({counters})"), value(f"sum(resets({counters}[1h]))")
 
 
+@contextlib.contextmanager
+def cared_for(running: Running) -> Iterator[None]:
+    """Add the server's log to an error, and leave no process behind."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(running.log.read_text())
+        raise
+    finally:
+        running.kill()
+
+
 def story(running: Running, value: Callable[[str], float]) -> Seen:
     """Let it happen. `value` asks Prometheus."""
     seen, server = Seen(), running.server
@@ -68,7 +80,7 @@ def story(running: Running, value: Callable[[str], float]) -> Seen:
     def all_counted() -> None:
         count_all(seen, running, value)
 
-    try:
+    with cared_for(running):
         running.start("obsloop", "run", "--address", running.address)
         running.ready("first")
         rounds = [running.block_each("1", BLOCK, server.workers)]
@@ -107,18 +119,13 @@ def story(running: Running, value: Callable[[str], float]) -> Seen:
         running.ready("plain")
         running.block_each("plain", BLOCK, server.workers)  # Sanic hangs if it is ended before all workers are ready
         seen.plain_code = running.end()
-    except Exception as error:
-        error.add_note(running.log.read_text())
-        raise
-    finally:
-        running.kill()
     return seen
 
 
 def turnover(running: Running, value: Callable[[str], float]) -> Seen:
     """Let clients ask until each worker has ended twice, by the limit of its requests, and been replaced."""
     seen, server = Seen(), running.server
-    try:
+    with cared_for(running):
         running.start("obsloop", "run", "--address", running.address)
         running.ready("first")
         until(lambda: len(running.workers()) >= server.workers, "all workers are there")
@@ -135,9 +142,4 @@ def turnover(running: Running, value: Callable[[str], float]) -> Seen:
         seen.processes = len(running.turns("1"))
         running.end()
         seen.log = running.log.read_text()
-    except Exception as error:
-        error.add_note(running.log.read_text())
-        raise
-    finally:
-        running.kill()
     return seen
