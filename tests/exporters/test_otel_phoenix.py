@@ -130,7 +130,7 @@ def test_the_tree_read_back_is_the_programs_structure(store, wire):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             await asyncio.sleep(0.3 * n)
-            time.sleep(BLOCK)
+            time.sleep(4 * BLOCK)  # time enough for the watchdog to see it, on a busy machine too
             await asyncio.sleep(0)
             await (await asyncio.create_subprocess_exec("sleep", str(BLOCK))).wait()
 
