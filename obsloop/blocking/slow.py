@@ -43,7 +43,8 @@ class ProfileEntry:
 class IterationProfile:
     """What the present iteration of one loop was spent on, as far as it is known.
 
-    A callback that took a hundredth of the slow iteration's threshold is noted when it returns. After half of that
+    A callback that took a hundredth of the slow iteration's threshold is noted when it returns, after an eighth of that
+    threshold. After half of it
     threshold the iteration is sampled too: the next callback's name stands for the chunk of callbacks that follows.
     """
 
