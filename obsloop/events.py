@@ -137,7 +137,7 @@ class SlowIteration(BlockEvent):
 
     top: tuple[tuple[str, float, int], ...] = ()
     """The callbacks that took most: (name, seconds, calls), longest first. For many short calls, estimated from
-    samples."""
+    samples. Last comes ``(unnamed)``: the callbacks of the first eighth of the threshold, which get no name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _TOP = 10
 _MAX_NAMES = 1000
 _OTHERS = Site("(others)", "", 0)
+_UNNAMED = "(unnamed)"
 _LEAST_SHARE = 10
 """One in so many of an iteration's time makes a name share in the blame, where no single callback was slow."""
 
@@ -43,12 +44,21 @@ class ProfileEntry:
 class IterationProfile:
     """What the present iteration of one loop was spent on, as far as it is known.
 
-    A callback that took a hundredth of the slow iteration's threshold is noted when it returns, after an eighth of that
-    threshold. After half of it
-    threshold the iteration is sampled too: the next callback's name stands for the chunk of callbacks that follows.
+    A callback that took a hundredth of the slow iteration's threshold is noted when it returns: without its name in the
+    first eighth of that threshold, with it from then on. After half of the threshold the iteration is sampled too: the
+    next callback's name stands for the chunk of callbacks that follows.
     """
 
-    __slots__ = ("_by_name", "_chunk", "_chunk_from_ns", "_noted_ns", "began_ns", "blame")
+    __slots__ = (
+        "_by_name",
+        "_chunk",
+        "_chunk_from_ns",
+        "_noted_ns",
+        "_unnamed_calls",
+        "_unnamed_ns",
+        "began_ns",
+        "blame",
+    )
 
     def __init__(self) -> None:
         self.restart(0)
@@ -60,7 +70,7 @@ class IterationProfile:
         """Its slow callbacks."""
         self._by_name: dict[str, ProfileEntry] = {}
         self._chunk: ProfileEntry | None = None
-        self._chunk_from_ns = self._noted_ns = 0
+        self._chunk_from_ns = self._noted_ns = self._unnamed_ns = self._unnamed_calls = 0
 
     def of(self, began_ns: int) -> IterationProfile:
         """Return the profile of the iteration that began at ``began_ns``."""
@@ -74,6 +84,11 @@ class IterationProfile:
         note.ns += ns
         note.calls += 1
         self._noted_ns += ns
+
+    def add_unnamed(self, ns: int) -> None:
+        """Note a callback that has returned after ``ns``, whose name is not worth its cost."""
+        self._unnamed_ns += ns
+        self._unnamed_calls += 1
 
     def sample(self, site: Site, kind: str, now_ns: int, calls: int) -> None:
         """Begin a chunk: ``site`` is next, and stands for the ``calls`` that follow."""
@@ -93,13 +108,18 @@ class IterationProfile:
         """Return (nanoseconds, calls, entry), longest first. Samples are scaled up to the time that was not noted."""
         profile = list(self._by_name.values())
         sampled_ns = sum(note.sampled_ns for note in profile)
-        unknown_ns = max(0, spent_ns - sum(note.ns for note in profile))
+        unknown_ns = max(0, spent_ns - self._unnamed_ns - sum(note.ns for note in profile))
         scale = unknown_ns / sampled_ns if sampled_ns else 0.0
         ranked = [
             (note.ns + round(note.sampled_ns * scale), note.calls + round(note.sampled_calls * scale), note)
             for note in profile
         ]
         return sorted(ranked, key=lambda entry: entry[0], reverse=True)[:_TOP]
+
+    def top(self, ranked: list[tuple[int, int, ProfileEntry]]) -> tuple[tuple[str, float, int], ...]:
+        """Return (name, seconds, calls) of what is ``ranked``, and last of all what has no name."""
+        unnamed = ((_UNNAMED, self._unnamed_ns / 1e9, self._unnamed_calls),) if self._unnamed_calls else ()
+        return (*((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked), *unnamed)
 
     def _note(self, site: Site, kind: str, delay_ns: int) -> ProfileEntry:
         note = self._by_name.get(site.name)
@@ -197,7 +217,7 @@ def _iteration(loop: Any, counters: Counters, began_ns: int, end_ns: int) -> Non
             started_at=epoch(began_ns),
             detail=seen.detail if seen is not None else site.detail,
             cause=why,
-            top=tuple((note.site.name, ns / 1e9, calls) for ns, calls, note in ranked),
+            top=profile.top(ranked),
         )
         emit(obs.instruments, "on_slow_iteration", event)
         if not profile.blame:  # else its slow callbacks are reported already

@@ -38,12 +38,14 @@ def notable(
     Only a slow iteration reports what it was spent on, and a name costs 50 us and more. So the callbacks of an
     iteration's first eighth of the threshold get none, nor does the ``last`` one of an iteration that took half of it.
     """
-    slow_ns = counters.slow_ns
+    spent_ns, slow_ns = end_ns - start_ns, counters.slow_ns
     if (
         end_ns - began_ns < counters.slow_iteration_ns >> (1 if last else 3)
-        and end_ns - start_ns < slow_ns
+        and spent_ns < slow_ns
         and start_ns - ready_ns < slow_ns
     ):
+        if not last:
+            self._obsloop.profile.of(began_ns).add_unnamed(spent_ns)
         return end_ns
     guarded(self._obsloop.slow_callback, self, counters, handle, kind, ready_ns, start_ns, end_ns, began_ns)
     return clock.monotonic_ns()
