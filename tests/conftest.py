@@ -24,8 +24,8 @@ AGAIN = "TESTS_ON_THE_OTHER_CORE" in os.environ
 PURE = bool(os.environ.get("OBSLOOP_PURE"))
 # `make test-all` installs them for the machine's own interpreter: others wait long for the wheels of such packages.
 WITHOUT_CLIENTS = "TESTS_WITHOUT_CLIENTS" in os.environ
-# They know the loop by its public names. The pure core has them on the machine's own interpreter, the compiled one
-# on each, but where `make test-all` is asked for the core's tests only.
+# They know the loop by its public names. The compiled core has them on each interpreter, the pure one on the machine's
+# own, but where `make test-all` is asked for the core's tests only.
 ABOVE_THE_CORE = ("cli", "dashboards", "exporters", "group", "service", "top", "test_demo.py", "test_readme.py")
 CORE_ONLY = "TESTS_OF_THE_CORE_ONLY" in os.environ
 MARKERS = {

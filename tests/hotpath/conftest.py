@@ -28,6 +28,8 @@ def reasons() -> dict[str, str]:
         why["compiled_only"] = "OBSLOOP_PURE is set"
     if ON_THE_OTHER in os.environ:
         why["other_core"] = "this is the process on the other core"
+    elif "TESTS_ON_EACH_CORE" in os.environ:
+        why["other_core"] = "the other core has a run of its own"
     return {} if os.environ.get("TESTS_REQUIRE_COMPILED") and not BUILT else why
 
 
