@@ -13,6 +13,7 @@ import sys
 import weakref
 from typing import Any, NamedTuple
 
+from obsloop.introspect import frames
 from obsloop.introspect.stacks import _LOOPS_OWN
 from obsloop.metrics.self_metrics import dropped
 
@@ -21,7 +22,6 @@ EVERY = 64
 MASK = EVERY - 1
 MAX_SAMPLED = 1_000
 """64,000 live tasks on average: a leak has been reported long before."""
-_MAX_WALK = 100  # frames of asyncio's and obsloop's in between
 _BETWEEN = ("asyncio.", "obsloop.")
 
 
@@ -77,17 +77,9 @@ def _forget(ref: weakref.ref[asyncio.Task[Any]]) -> None:
 def _place(frame: Any) -> Place:
     """Return where the program is; if the loop called asyncio's own code, where that is."""
     last = frame
-    for _ in range(_MAX_WALK):
-        if frame is None:
+    for last, _, module in frames.callers(frame, _LOOPS_OWN):  # noqa: B007 - used below
+        if not module.startswith(_BETWEEN):
             break
-        code = frame.f_code
-        if (code.co_filename, code.co_name) in _LOOPS_OWN:
-            break
-        last = frame
-        module = frame.f_globals.get("__name__")
-        if not (type(module) is str and module.startswith(_BETWEEN)):
-            break
-        frame = frame.f_back
     code = last.f_code
     module = last.f_globals.get("__name__")
     prefix = f"{module}." if type(module) is str else ""

@@ -24,11 +24,12 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable, Iterator
 
 LIMIT = 200
 """How many innermost frames of a thread are read."""
 
+_MAX_CALLERS = 100
 _COLLECTS_WHEN_ALLOCATING = sys.version_info < (3, 12)
 _RESTORE: dict[bool, Callable[[], object]] = {True: gc.enable, False: gc.isenabled}  # isenabled changes nothing
 
@@ -71,6 +72,20 @@ def in_one_step(*calls: Callable[[], object]) -> None:
     finally:
         for switch_on in restore:  # not empty if one of the calls has failed
             switch_on()
+
+
+def callers(frame: Any, ends: Container[tuple[str, str]] = ()) -> Iterator[tuple[Any, CodeType, str]]:
+    """Yield (frame, code, module's name) of ``frame`` and its callers, 100 at most. Only for the frame's own thread.
+
+    Ends before the first function of ``ends``: (file, name). The module's name is empty if the program has put another
+    object there.
+    """
+    for _ in range(_MAX_CALLERS):
+        if frame is None or (frame.f_code.co_filename, frame.f_code.co_name) in ends:
+            return
+        module = frame.f_globals.get("__name__")
+        yield frame, frame.f_code, module if type(module) is str else ""
+        frame = frame.f_back
 
 
 def of_thread(ident: int, wanted: CodeType | None = None) -> Frames:

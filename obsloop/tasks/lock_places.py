@@ -11,6 +11,7 @@ import functools
 import sys
 from typing import Any
 
+from obsloop.introspect import frames
 from obsloop.tasks import asyncio_waits
 
 _CLASSES: tuple[type[Any], ...] = (
@@ -21,7 +22,6 @@ _CLASSES: tuple[type[Any], ...] = (
     asyncio.Barrier,
     asyncio.Queue,
 )
-_MAX_WALK = 100
 _originals: dict[type[Any], Any] = {}
 
 
@@ -53,14 +53,8 @@ def _noting(original: Any) -> Any:
 def _place(frame: Any) -> tuple[str, int, str]:
     """Return the innermost place that is not in asyncio, in this file or in a subclass's ``__init__``."""
     last = frame
-    for _ in range(_MAX_WALK):
-        if frame is None:
+    for last, code, module in frames.callers(frame):  # noqa: B007 - used below
+        if not module.startswith("asyncio.") and module != __name__ and code.co_name != "__init__":
             break
-        last = frame
-        module = frame.f_globals.get("__name__")
-        between = type(module) is str and (module.startswith("asyncio.") or module == __name__)
-        if not between and frame.f_code.co_name != "__init__":
-            break
-        frame = frame.f_back
     code = last.f_code
     return code.co_filename, last.f_lineno or 0, code.co_qualname

@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 from obsloop.base.clock import REAL as monotonic_ns
 from obsloop.base.fork import reset_in_child
 from obsloop.base.guarded import harmless
-from obsloop.introspect import attributes, coroutines
+from obsloop.introspect import attributes, coroutines, frames
 from obsloop.introspect.attributes import get
 from obsloop.introspect.stacks import _LOOPS_OWN
 from obsloop.metrics.self_metrics import dropped
 
 MAX_KINDS = 200
 """So many kinds of cancellations are counted apart; further ones are counted in ``dropped``."""
-_MAX_WALK = 100
 _BETWEEN = ("asyncio.", "obsloop.")
 _MADE, _CANCELLED = "_obsloop_made", "_obsloop_cancelled"
 
@@ -179,22 +178,13 @@ def _walk(frame: Any) -> tuple[Place, str | None, str | None]:
     last = frame
     via: str | None = None
     through: str | None = None
-    for _ in range(_MAX_WALK):
-        if frame is None:
-            break
-        code = frame.f_code
-        if (code.co_filename, code.co_name) in _CALLS:
-            break
-        last = frame
+    for last, code, module in frames.callers(frame, _CALLS):
         if code is _CANCEL:
-            through = through or _name_of(frame.f_locals["self"])
-        else:
-            module = frame.f_globals.get("__name__")
-            if type(module) is not str or not module.startswith(_BETWEEN):
-                break
-            if module.startswith("asyncio."):
-                via = code.co_qualname
-        frame = frame.f_back
+            through = through or _name_of(last.f_locals["self"])
+        elif not module.startswith(_BETWEEN):
+            break
+        elif module.startswith("asyncio."):
+            via = code.co_qualname
     code = last.f_code
     return (code.co_filename, last.f_lineno or 0, code.co_qualname), via, through
 
