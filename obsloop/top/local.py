@@ -37,6 +37,7 @@ class Local:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._folders: list[groups.Folder] = []
+        self._left_out = 0
         self._labels: dict[str, str] = {}
         self._found_at = -FIND_SECONDS
         self.title = "this machine"
@@ -68,7 +69,8 @@ class Local:
                         _tasks({key[1]: listed[key] for key in keys if key in listed}) if tasks else None,
                     )
                 )
-        return Reading(found, time.time())
+        more = f"groups that are not shown: {self._left_out}; see one with: obsloop top GROUP" if self._left_out else ""
+        return Reading(found, time.time(), more)
 
     def _find(self) -> None:
         """Find the groups' folders, now and then."""
@@ -78,6 +80,7 @@ class Local:
             target = self._target
             meant = (each for each in groups.found() if target.has(*each) and groups.is_alive(each.path))
             self._folders = list(islice(meant, groups.MAX_GROUPS))
+            self._left_out = sum(1 for _ in meant)
             if target.group and not self._folders:
                 self._folders = self._outside()
 

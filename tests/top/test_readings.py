@@ -96,14 +96,18 @@ def test_folders_of_dead_groups_hide_no_living_one(workers, place):
     until(lambda: len(states(Local(target.Target()))) == 2, 60)
 
 
-def test_what_is_asked_for_is_shown(workers, place):
-    """A process id, a group's name, its beginning, a folder; and nothing else."""
+def test_what_is_asked_for_is_shown(workers, place, monkeypatch):
+    """A process id, a group's name, its beginning, a folder; and nothing else. What is left out is counted."""
     other = Worker(place, "127.0.0.1:0", OBSLOOP_GROUP="shop")
     try:
         everything = Local(target.Target())
         until(lambda: sum(len(group.workers) for group in everything.read().groups) == 3, 60)
         by_process = Local(target.parse(str(workers.workers[1].process.pid)))
         assert [each["process"] for each in states(by_process)] == [workers.workers[1].process.pid]
+        monkeypatch.setattr(groups, "MAX_GROUPS", 1)
+        few = Local(target.Target()).read()
+        assert [group.name for group in few.groups] == [everything.read().groups[0].name]
+        assert few.note == "groups that are not shown: 1; see one with: obsloop top GROUP"
         for name in ("shop", "sh", str(place / "obsloop" / "shop")):
             assert [each["process"] for each in states(Local(target.parse(name)))] == [other.process.pid]
         assert Local(target.parse("at-9")).read().groups == []
