@@ -59,7 +59,7 @@ class Reading:
     at: float
     """Unix time."""
     note: str = ""
-    """How many groups were left out; or what went wrong, and the groups are those of the last reading that succeeded."""
+    """How many groups were left out; or what went wrong, and the groups are of the last reading that succeeded."""
 
 
 class Source(Protocol):
