@@ -120,8 +120,12 @@ def test_it_is_told_after_the_fact(block):
         assert event["at"] >= block.ended
         assert event["cause"] in block.causes
         assert sixty or block.case.unseen or names_the_line(event, block)
-    (name, seconds, calls), *_ = iteration["top"]
-    assert (name, calls) == (iteration["name"], cases.SIXTY if sixty else 1)
+    (name, seconds, calls), *rest = iteration["top"]
+    assert name == iteration["name"]
+    if sixty:  # the first of them have no name
+        (_, unnamed_seconds, unnamed_calls) = rest.pop()
+        seconds, calls = seconds + unnamed_seconds, calls + unnamed_calls
+    assert calls == (cases.SIXTY if sixty else 1)
     assert seconds == pytest.approx(block.duration, rel=0.1)
     slow = block.told("SlowCallback")
     if sixty:  # one of 5 ms is slow only where the machine held it up

@@ -54,9 +54,11 @@ def test_cpu_time_of_another_thread_is_what_it_used():
 
 def test_of_a_thread_that_is_gone_nothing_is_known():
     """Neither its clock nor its file; and the file is closed."""
-    thread = threading.Thread(target=time.sleep, args=(0.05,))
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
     thread.start()
     assert usage.scheduling(thread.native_id) is not None
+    end.set()
     thread.join()
     while os.path.exists(f"/proc/self/task/{thread.native_id}"):
         time.sleep(0.001)

@@ -54,11 +54,12 @@ class Program:
         return Figures(obsloop.snapshots()[NAME]) if self.observed else None
 
     def check(self) -> None:
-        """The books of an observed loop balance, and nothing was dropped."""
+        """The books of an observed loop balance. Nothing was dropped but lints: on a busy machine many tasks wait."""
         figures = self.figures
         if figures is not None:
             assert_the_books_balance(figures, self._took)
-            assert {what: n for what, n in obsloop.process_snapshot()["obsloop.dropped"].items() if n} == {}
+            dropped = {what for (what,), n in obsloop.process_snapshot()["obsloop.dropped"].items() if n}
+            assert dropped <= {"task_lint"}
 
 
 @pytest.fixture
