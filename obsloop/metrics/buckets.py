@@ -82,6 +82,18 @@ class Buckets:
                 break
         return table
 
+    def coarse_index(self, limit: int, bits: int) -> list[int]:
+        """Return a table of ``index(v) + 1`` by ``v >> bits``, for ``v < limit``; 0 where these ``v`` differ in it."""
+        table = [0] * (limit >> bits)
+        below = -1
+        for i, bound in enumerate((*self.bounds, limit)):
+            first, end = (below >> bits) + 1, min((bound + 1) >> bits, len(table))
+            table[first:end] = [i + 1] * (end - first)
+            below = bound
+            if end == len(table):
+                break
+        return table
+
 
 SECONDS = Buckets(
     units=10**9,

@@ -122,6 +122,16 @@ def test_the_fast_table_says_what_the_bisection_says(partition, limit):
     assert partition.fast_index(limit) == [partition.index(v) for v in range(limit)]
 
 
+@BOTH
+@pytest.mark.parametrize(("limit", "bits"), [(1 << 24, 10), (1 << 16, 3), (1 << 8, 0)])
+def test_the_coarse_table_is_the_bisection_where_it_says_so(partition, limit, bits):
+    """coarse_index is index + 1 of all values of a cell, or 0 where a bound lies between them."""
+    lowest = [partition.index(cell << bits) for cell in range(limit >> bits)]
+    highest = [partition.index((cell << bits) + (1 << bits) - 1) for cell in range(limit >> bits)]
+    expected = [low + 1 if low == high else 0 for low, high in zip(lowest, highest, strict=True)]
+    assert partition.coarse_index(limit, bits) == expected
+
+
 @MODERATE
 @given(units=st.sampled_from([1, 1000, 10**9]), exponent=st.integers(-120, 120))
 def test_floor_power_is_the_exact_floor(units, exponent):

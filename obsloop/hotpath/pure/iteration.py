@@ -46,10 +46,7 @@ _COARSE = 1 << 24
 _INDEX: list[int] = [i + 1 for i in SECONDS.fast_index(FAST_NS)]
 _DEPTH_INDEX: list[int] = [i + 1 for i in COUNTS.fast_index(FAST_NS)]
 _BOUNDS_NS: list[int] = [-1, *SECONDS.bounds]
-_COARSE_INDEX: list[int] = [
-    low + 1 if (low := SECONDS.index(us << 10)) == SECONDS.index((us << 10) + 1023) else 0
-    for us in range(_COARSE >> 10)
-]
+_COARSE_INDEX: list[int] = SECONDS.coarse_index(_COARSE, 10)
 _DEPTH_BOUNDS = [-1, *COUNTS.bounds]
 
 # base_events' rule for when to rebuild the heap instead of waiting until cancelled timers reach its top.
