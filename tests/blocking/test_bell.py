@@ -1,6 +1,7 @@
 """What the watchdog sleeps on: it wakes for a ring and for a loop that may be blocked, and measures meanwhile."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from obsloop.metrics.counters import IN_CALLBACK, IN_IDLE, IN_OVERHEAD, IN_POLL,
 from obsloop.testing import Recorder, StepClock
 from tests.support import LIMIT, until_all_is_told
 
-from .support import compute
+from .support import compute, until
 
 MS = 1_000_000
 FLOOR, LEAST, LATE = 5 * MS, 10 * MS, 2 * MS
@@ -294,10 +295,12 @@ def test_runs_and_threads_are_not_mixed():
     assert usage.known(obs, counters) is None
     counters.state = IN_IDLE
     waited(looking(), [(counters, me)], ms=10)
-    thread = threading.Thread(target=time.sleep, args=(0.2,))
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
     thread.start()
     counters.tick_ns = now()
     waited(looking(), [(counters, thread.native_id)], ms=10)
+    end.set()
     native_id, measured = counters.looks()
     assert (native_id, len(measured)) == (thread.native_id, 1)
     thread.join()
@@ -309,7 +312,7 @@ def test_a_thread_that_is_gone_is_not_measured():
     thread = threading.Thread(target=time.sleep, args=(0.01,))
     thread.start()
     thread.join()
-    time.sleep(0.05)
+    until(lambda: not os.path.exists(f"/proc/self/task/{thread.native_id}"))
     counters = cells_of(IN_IDLE)
     waited(looking(), [(counters, thread.native_id)], ms=10)
     assert counters.looks() is None

@@ -80,7 +80,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 url = "http://" + os.environ["OBSLOOP_ADDRESS"] + "/healthz"
-print("parent", urllib.request.urlopen(url, timeout=10).status)
+print("parent", urllib.request.urlopen(url, timeout=60).status)
 """
     )
     result = run("run", "--address", f"127.0.0.1:{free_port}", path)

@@ -14,7 +14,7 @@ def run(code, *argv, **variables):
     """Run `code`; return its result, standard error included."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("OBSLOOP_")} | variables
     prelude = "import os, sys, urllib.request\nfrom obsloop import service\n" + (
-        "def get(url): return urllib.request.urlopen(url, timeout=10).status\n"
+        "def get(url): return urllib.request.urlopen(url, timeout=60).status\n"
     )
     return subprocess.run(
         [sys.executable, "-c", prelude + code, *argv],
@@ -169,7 +169,7 @@ def test_a_fork_waits_for_the_service_to_be_idle():
         "client.start()\n"
         "begun.wait()\n"
         "if os.fork() == 0:\n"
-        "    os._exit(0 if lock.acquire(timeout=5) else 1)\n"
+        "    os._exit(0 if lock.acquire(timeout=60) else 1)\n"
         "print(os.waitstatus_to_exitcode(os.wait()[1]), get(url + '/slow'))\n"
         "client.join()"
     )
@@ -217,7 +217,7 @@ def test_processes_that_start_together_are_all_served():
         "    barrier.wait()\n"
         "    url = service.ensure(f'127.0.0.1:{port}', unhealthy_after=1.0)\n"
         "    barrier.wait()\n"
-        "    workers = json.load(urllib.request.urlopen(url + '/healthz', timeout=10))['workers']\n"
+        "    workers = json.load(urllib.request.urlopen(url + '/healthz', timeout=60))['workers']\n"
         "    urls.put((url, len(workers)))\n"
         "    barrier.wait()\n"
         "context = multiprocessing.get_context('fork')\n"
@@ -246,7 +246,7 @@ def test_each_address_serves_its_paths():
         "    for path in ('/healthz', '/metrics', '/tasks', '/slow'):\n"
         "        try: print(get(f'http://localhost:{port}{path}'), end=' ')\n"
         "        except urllib.error.HTTPError as error: print(error.code, error.read().decode().strip(), end=' ')\n"
-        "    index = urllib.request.urlopen(f'http://localhost:{port}/?format=html', timeout=10).read().decode()\n"
+        "    index = urllib.request.urlopen(f'http://localhost:{port}/?format=html', timeout=60).read().decode()\n"
         "    print('/tasks' in index, '/metrics' in index)\n"
     )
     missing = "404 There is nothing at this path. Served here: /, /metrics, /healthz"

@@ -50,7 +50,7 @@ def port():
 
 def get(port, path="/ok", **kwargs):
     with urllib.request.urlopen(
-        urllib.request.Request(f"http://127.0.0.1:{port}{path}", **kwargs), timeout=10
+        urllib.request.Request(f"http://127.0.0.1:{port}{path}", **kwargs), timeout=60
     ) as answer:
         return answer.status, answer.read()
 
@@ -64,7 +64,7 @@ def refused(port, path="/ok", **kwargs):
 
 def talk(port, data):
     """Send raw bytes, return all that comes back until the server closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         with contextlib.suppress(OSError):
             sock.sendall(data)
         answer = b""
@@ -99,7 +99,7 @@ def test_a_broken_handler_answers_500_and_the_service_goes_on(port, capsys):
 
 def test_a_large_answer_comes_whole_to_a_slow_reader(port):
     """8 MiB do not fit into a socket's buffer: the thread serves others between the parts."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(b"GET /large HTTP/1.1\r\n\r\n")
         assert get(port) == (200, b"fine")
         answer = b""
@@ -127,7 +127,7 @@ def test_bytes_that_are_no_request_get_an_answer_and_are_let_go(port, data, stat
 
 def test_a_request_may_come_a_byte_at_a_time(port):
     """Slow is not wrong."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         for byte in b"GET /ok HTTP/1.1\r\n\r\n":
             sock.sendall(bytes([byte]))
         assert sock.recv(65536).endswith(b"fine")
@@ -136,7 +136,7 @@ def test_a_request_may_come_a_byte_at_a_time(port):
 def test_slow_clients_hold_nothing_but_a_socket_and_that_not_for_ever(port, monkeypatch):
     """Dripping a header line now and then does not draw out the time: it counts from the connection's start."""
     monkeypatch.setattr("obsloop.service.connection.CONNECTION_SECONDS", 1.0)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(b"GET /ok HTTP/1.1\r\n")
         began, answer = time.monotonic(), b""
         sock.settimeout(0.05)
@@ -153,7 +153,7 @@ def test_slow_clients_hold_nothing_but_a_socket_and_that_not_for_ever(port, monk
 def test_a_client_that_never_hangs_up_is_hung_up_on(port, monkeypatch):
     """It got its answer and holds the connection: the same limit of time ends it."""
     monkeypatch.setattr("obsloop.service.connection.CONNECTION_SECONDS", 0.5)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(b"GET /ok HTTP/1.1\r\n\r\n")
         answer = b""
         while chunk := sock.recv(65536):
@@ -171,7 +171,7 @@ def test_a_client_that_never_hangs_up_is_hung_up_on(port, monkeypatch):
 def test_a_hundred_open_connections_keep_nobody_out(port):
     """The oldest of them are closed, the newcomer is served, and their number is bounded."""
     with contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(100)]
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(100)]
         assert get(port) == (200, b"fine")
         closed = 0
         for sock in idle:
@@ -186,7 +186,7 @@ def test_clients_that_vanish_leave_the_service_as_it_was(port):
     """A reset in the middle of a request or of an answer is the client's business."""
     for data in (b"GET /", b"GET /large HTTP/1.1\r\n\r\n"):
         for _ in range(20):
-            sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+            sock = socket.create_connection(("127.0.0.1", port), timeout=60)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
             sock.sendall(data)
             sock.close()
