@@ -258,9 +258,9 @@ def test_who_created_and_who_cancelled_a_task_is_noted_if_asked():
     tracking.forked()
 
     async def stubborn():
-        while True:
+        while not released.is_set():
             with contextlib.suppress(asyncio.CancelledError):
-                await forever()
+                await released.wait()
 
     async def awaiting(task):
         await task
@@ -283,12 +283,12 @@ def test_who_created_and_who_cancelled_a_task_is_noted_if_asked():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.01):
                 await forever()
+        released.set()
+        await outer
 
+    released = asyncio.Event()
     loop = obsloop.new_event_loop(obsloop.Settings(track_tasks=True))
-    task = loop.create_task(main())
-    loop.run_until_complete(task)
-    for left in asyncio.all_tasks(loop):
-        left._coro.close() if left.done() else None
+    loop.run_until_complete(loop.create_task(main()))
     kinds = {(kind.coroutine.rpartition(".")[2], kind.via): kind.count for kind in tracking.cancellations()}
     assert kinds["stubborn", None] == 1
     assert kinds["main", "Timeout._on_timeout"] == 1
