@@ -215,7 +215,7 @@ def test_an_address_that_the_resolver_refuses(loop):
     ],
 )
 def test_what_may_take_long_has_a_thread(loop, question):
-    """Names of hosts and services, scopes, and unusual forms. A machine without a list of services has the same error."""
+    """Names of hosts and services, scopes, and unusual forms. Without a list of services the error is the same."""
     args, kwargs = question
 
     def outcome(look_up: Callable[[], object]) -> object:
