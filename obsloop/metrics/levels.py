@@ -5,9 +5,12 @@ Snapshots have all metrics at either level. The setting belongs to the process, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
+from obsloop.base.environment import variable_of
 from obsloop.base.settings import DEFAULT_LEVEL, Level, Settings
 from obsloop.metrics.catalog import METRICS
 from obsloop.metrics.metric import Metric
@@ -18,6 +21,7 @@ _EXPORTED: Mapping[Level, tuple[Metric, ...]] = {
     ),
     "full": METRICS,
 }
+_VARIABLE = variable_of("metrics")
 _chosen: Level | None = None
 
 
@@ -34,4 +38,10 @@ def exported_metrics() -> tuple[Metric, ...]:
     As long as the level stays the same, this is the same object. Before the first loop is made, the level is that of
     ``OBSLOOP_METRICS``.
     """
-    return _EXPORTED[_chosen or Settings.from_env(strict=False).metrics or DEFAULT_LEVEL]
+    return _EXPORTED[_chosen or _level_of(os.environ.get(_VARIABLE, ""))]
+
+
+@lru_cache(maxsize=4)
+def _level_of(text: str) -> Level:
+    """Return the level that the variable's text means. Each scrape asks."""
+    return Settings.from_env({_VARIABLE: text}, strict=False).metrics or DEFAULT_LEVEL
