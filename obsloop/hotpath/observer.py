@@ -36,7 +36,7 @@ def notable(
     """Report a callback that took ``counters.notable_ns`` or longer. Return when the next one starts.
 
     Only a slow iteration reports what it was spent on, and a name costs 50 us and more. So the callbacks of an
-    iteration's first eighth of the threshold get none, nor does the ``last`` one of an iteration that took half of it.
+    iteration's first eighth of the threshold get none, nor does the ``last`` one before half of it.
     """
     spent_ns, slow_ns = end_ns - start_ns, counters.slow_ns
     if (
