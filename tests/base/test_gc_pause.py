@@ -75,7 +75,7 @@ def ask():
 
 @pytest.mark.parametrize("look", [take_census, ask, all_lints])
 def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
-    """Two thousand tasks, and a collector that starts after 50 allocations: while the look holds it off nothing is
+    """Two thousand tasks, and a collector that starts after 500 allocations: while the look holds it off nothing is
     finalised in the thread that looks, and afterwards the collector is as it was."""
     died_in, when_held, died_meanwhile, looks_in, garbage = [], [], [], [], []
     hold, let_go = gc_pause.hold, gc_pause.let_go
@@ -105,7 +105,7 @@ def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
             looks_in.append(threading.get_ident())
             gc.disable()
             gc.collect()
-            gc.set_threshold(50, 10, 10)
+            gc.set_threshold(500, 10, 10)
             gc.enable()
             look()
             gc.disable()
@@ -115,7 +115,7 @@ def test_no_look_collects_the_programs_garbage(look, thresholds, monkeypatch):
         thread.join()
         gc.enable()
         assert set(died_meanwhile) == {0}
-        assert gc.get_threshold()[:2] == (50, 10)
+        assert gc.get_threshold()[:2] == (500, 10)
         gc.collect()
         assert len(died_in) == 10
 
